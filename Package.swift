@@ -1,0 +1,88 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// The house rules of every Swift target; the reasons are in ARCHITECTURE.md.
+let houseRules: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+]
+
+/// A module of the house under `Sources/`, with the modules below it that it may import.
+func module(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, path: "Sources/\(name)", swiftSettings: houseRules)
+}
+
+/// A provider: one folder under `Plugins/`, which sees the vocabulary and the transport and nothing else of ours.
+func provider(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(
+        name: name, dependencies: ["CloudMountVFS"] + dependencies, path: "Plugins/\(name)", exclude: ["README.md"],
+        swiftSettings: houseRules)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies, path: "Tests/\(name)", swiftSettings: houseRules)
+}
+
+let log: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
+
+let package = Package(
+    name: "CloudMount",
+    products: [
+        .executable(name: "cloudmount", targets: ["cloudmount"]),
+        .library(
+            name: "CloudMountKit",
+            targets: ["CloudMountVFS", "CloudMountHTTP", "CloudMountXML", "CloudMountLayers", "CloudMountDaemon"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+    ],
+    targets: [
+        .systemLibrary(name: "CFUSE3", path: "Sources/CFUSE3", pkgConfig: "fuse3", providers: [.apt(["libfuse3-dev"])]),
+        .systemLibrary(
+            name: "CCurl", path: "Sources/CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
+        .systemLibrary(
+            name: "CYAML", path: "Sources/CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
+        .systemLibrary(
+            name: "CXML2", path: "Sources/CXML2", pkgConfig: "libxml-2.0", providers: [.apt(["libxml2-dev"])]),
+        .systemLibrary(name: "CLinux", path: "Sources/CLinux"),
+
+        module("CloudMountVFS"),
+        module("CloudMountPlatform", ["CLinux", "CloudMountVFS"]),
+        module("CloudMountHTTP", ["CCurl", "CloudMountVFS", "CloudMountPlatform"]),
+        module("CloudMountXML", ["CXML2", "CloudMountVFS"]),
+        module("CloudMountLayers", ["CloudMountVFS", log]),
+        module("CloudMountConfig", ["CYAML", "CloudMountVFS"]),
+        module("CloudMountCache", ["CloudMountVFS", "CloudMountPlatform"]),
+        module(
+            "CloudMountFilesystem",
+            [
+                "CloudMountVFS", "CloudMountCache", "CloudMountPlatform", log,
+                .product(name: "Collections", package: "swift-collections"),
+            ]),
+        module("CloudMountFUSE", ["CFUSE3", "CloudMountVFS", "CloudMountFilesystem", "CloudMountPlatform", log]),
+        module(
+            "CloudMountDaemon",
+            [
+                "CloudMountVFS", "CloudMountConfig", "CloudMountLayers", "CloudMountFilesystem", "CloudMountCache",
+                "CloudMountFUSE", "CloudMountPlatform", log,
+            ]),
+
+        provider("S3Provider", ["CloudMountHTTP", "CloudMountXML", crypto, log]),
+        provider("DirectoryProvider", ["CloudMountPlatform", crypto]),
+        provider("MemoryProvider", [crypto]),
+
+        .executableTarget(
+            name: "cloudmount",
+            dependencies: [
+                "CloudMountDaemon", "CloudMountConfig", "CloudMountVFS", "S3Provider", "DirectoryProvider",
+                "MemoryProvider",
+                log, .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ], path: "Sources/cloudmount", swiftSettings: houseRules),
+    ]
+)

@@ -1,0 +1,136 @@
+public import CloudMountVFS
+
+public enum HTTPMethod: String, Sendable {
+    case get = "GET"
+    case head = "HEAD"
+    case put = "PUT"
+    case post = "POST"
+    case delete = "DELETE"
+}
+
+/// Header fields in order; names are found whatever their case.
+public struct HTTPHeaders: Sendable, Equatable {
+    public private(set) var fields: [Field]
+
+    public struct Field: Sendable, Equatable {
+        public var name: String
+        public var value: String
+    }
+
+    public init() { fields = [] }
+
+    public mutating func append(_ name: String, _ value: String) { fields.append(Field(name: name, value: value)) }
+
+    /// The first field of that name.
+    public subscript(name: String) -> String? {
+        let wanted = name.utf8
+        for field in fields where field.name.utf8.count == wanted.count {
+            if zip(field.name.utf8, wanted).allSatisfy({ Self.lower($0) == Self.lower($1) }) { return field.value }
+        }
+        return nil
+    }
+
+    private static func lower(_ byte: UInt8) -> UInt8 { byte &- 65 < 26 ? byte | 32 : byte }
+}
+
+/// One request. Redirects are never followed (a signature covers the host); the path goes out as it is.
+public struct HTTPRequest: Sendable {
+    public var method: HTTPMethod
+    /// Absolute; everything that needs escaping is escaped.
+    public var url: String
+    /// Sent as they are. `Host`, `Content-Length` and `Expect` are the transport's.
+    public var headers: HTTPHeaders
+    /// Sent with its exact length, never chunked. Nil sends none (a PUT or POST then says `Content-Length: 0`).
+    public var body: (any ByteSource)?
+    public var options: HTTPOptions
+
+    public init(
+        _ method: HTTPMethod, _ url: String, headers: HTTPHeaders = HTTPHeaders(), body: (any ByteSource)? = nil,
+        options: HTTPOptions = HTTPOptions()
+    ) {
+        self.method = method
+        self.url = url
+        self.headers = headers
+        self.body = body
+        self.options = options
+    }
+}
+
+/// How patient a transfer is, and whom it trusts. There is no limit on total time: what makes progress goes on.
+public struct HTTPOptions: Sendable, Hashable {
+    public var connectTimeout: Duration = .seconds(10)
+    /// Ends a transfer that moved less than `stallBytesPerSecond` for so long, waiting for the answer included.
+    public var stallTimeout: Duration = .seconds(20)
+    public var stallBytesPerSecond = 1
+    /// PEM file that replaces the system's authorities.
+    public var caFile: String?
+    /// Largest answer collected in memory; a longer one is `HTTPError.Kind.tooLarge`. Bytes for a sink do not count.
+    public var maxBodyBytes = 64 << 20
+
+    public init() {}
+}
+
+/// The answer's status line and headers, complete, before any byte of the body.
+public struct HTTPResponseHead: Sendable {
+    public var status: Int
+    public var headers: HTTPHeaders
+
+    public init(status: Int, headers: HTTPHeaders) {
+        self.status = status
+        self.headers = headers
+    }
+}
+
+public struct HTTPResponse: Sendable {
+    public var head: HTTPResponseHead
+    /// Empty when the body went to a sink.
+    public var body: [UInt8]
+    /// Whether the body went to the sink.
+    public var sunk: Bool
+    public var timings: HTTPTimings
+
+    public var status: Int { head.status }
+    public var headers: HTTPHeaders { head.headers }
+
+    public init(head: HTTPResponseHead, body: [UInt8], sunk: Bool, timings: HTTPTimings) {
+        self.head = head
+        self.body = body
+        self.sunk = sunk
+        self.timings = timings
+    }
+}
+
+/// Seconds since the request was handed over (CURLINFO_*_TIME_T).
+public struct HTTPTimings: Sendable {
+    public var nameLookup = 0.0
+    public var connect = 0.0
+    public var tls = 0.0
+    public var firstByte = 0.0
+    public var total = 0.0
+    public var reusedConnection = false
+
+    public init() {}
+}
+
+/// A transfer that brought no complete answer.
+public struct HTTPError: Error, Sendable, Equatable {
+    public enum Kind: Sendable, Equatable {
+        case resolve, connect, tls, timedOut, stalled, reset, truncated, malformed, tooLarge, cancelled, sourceFailed
+    }
+    public var kind: Kind
+    public var message: String
+
+    public init(_ kind: Kind, _ message: String) {
+        self.kind = kind
+        self.message = message
+    }
+}
+
+/// Where the body of an answer goes.
+public enum HTTPBodyTarget: Sendable {
+    /// Into `HTTPResponse.body`.
+    case memory
+    /// Into the sink when `accepts` says yes to the head, else into `HTTPResponse.body`. `accepts` runs on the transfer
+    /// thread and must return at once.
+    case sink(any ByteSink, accepts: @Sendable (HTTPResponseHead) -> Bool)
+}

@@ -1,0 +1,31 @@
+import CLinux
+import Glibc
+
+/// Owns a file descriptor: closed once, when the owner goes.
+public final class Descriptor: Sendable {
+    public let raw: Int32
+
+    public init(owning raw: Int32) { self.raw = raw }
+
+    deinit { close(raw) }
+}
+
+/// An `eventfd(2)`: wakes a thread that polls it.
+public struct EventDescriptor: Sendable {
+    private let descriptor: Descriptor
+
+    public init() { descriptor = Descriptor(owning: cm_eventfd()) }
+
+    public var raw: Int32 { descriptor.raw }
+
+    public func signal() {
+        var one: UInt64 = 1
+        _ = Glibc.write(raw, &one, 8)
+    }
+
+    /// Back to unsignalled.
+    public func clear() {
+        var count: UInt64 = 0
+        _ = Glibc.read(raw, &count, 8)
+    }
+}

@@ -1,0 +1,56 @@
+/// What one store can do, as data: limits, and features proved rather than promised. The core plans by it alone.
+///
+/// Start from `Capabilities()` (the least that any store does) and raise what yours has.
+public struct Capabilities: Sendable, Equatable {
+    // MARK: Limits, in bytes unless said otherwise
+
+    /// Longest key.
+    public var maxKeyBytes = 1024
+    /// Names and values of `ObjectMetadata.user` together.
+    public var maxMetadataBytes = 2048
+    /// Largest object of one `put`.
+    public var maxPutSize = 5 << 30
+    /// Largest source of one `copy`.
+    public var maxCopySize = 5 << 30
+    /// Smallest part of an upload; the last one may be smaller.
+    public var minPartSize = 5 << 20
+    public var maxPartSize = 5 << 30
+    /// Parts in one upload.
+    public var maxParts = 10_000
+    public var maxObjectSize = 5 << 40
+    /// Keys in one `delete`.
+    public var maxDeleteKeys = 1
+    /// Objects and common prefixes in one `ListPage`.
+    public var maxListKeys = 1000
+
+    // MARK: Features
+
+    /// `beginUpload` and its kin work.
+    public var multipart = false
+    /// All parts of an upload but the last must be of one size (Cloudflare R2).
+    public var equalParts = false
+    /// `copy` is done by the store.
+    public var serverCopy = false
+    /// `copyPart` works: unchanged ranges of a large object need not travel.
+    public var rangeCopy = false
+    /// `put` and `completeUpload` honour `.absent`.
+    public var conditionalCreate = false
+    /// `put` and `completeUpload` honour `.match`.
+    public var conditionalReplace = false
+    /// `read` refuses bytes of another version than the one asked for.
+    public var pinnedRead = false
+    /// A ranged `read` sends only the range.
+    public var rangedRead = true
+    /// `ListPage` objects carry `metadata`.
+    public var listingCarriesMetadata = false
+    /// Listings come in byte order of the keys.
+    public var sortedListing = false
+    /// Objects whose key ends in `/` keep their metadata.
+    public var folderObjects = true
+    /// User metadata, content type and headers come back as given.
+    public var metadata = true
+    /// Old versions can be listed and read.
+    public var versions = false
+
+    public init() {}
+}

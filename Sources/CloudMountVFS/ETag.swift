@@ -1,0 +1,10 @@
+/// The name of one version of an object's bytes, opaque: an S3 entity tag without its quotes, a B2 file id.
+///
+/// Equal tags of one key mean equal bytes. Nothing else may be read from it; it is no checksum.
+public struct ETag: Hashable, Sendable, CustomStringConvertible {
+    public let value: String
+
+    public init(_ value: String) { self.value = value }
+
+    public var description: String { value }
+}

@@ -1,0 +1,136 @@
+/// What must hold of the destination for a write to take place.
+public enum Precondition: Hashable, Sendable {
+    case none
+    /// No object has the key.
+    case absent
+    /// The current version is this one.
+    case match(ETag)
+}
+
+public struct ListRequest: Sendable {
+    /// Only keys that begin with it. Empty: all.
+    public var prefix: ObjectKey
+    /// Fold what lies beyond the next `/` after the prefix into common prefixes.
+    public var delimited: Bool
+    /// From the page before; nil for the first page.
+    public var continuation: String?
+    /// At most this many objects and common prefixes, at most `Capabilities.maxListKeys`; nil: as many as the store gives.
+    public var limit: Int?
+
+    public init(prefix: ObjectKey, delimited: Bool, continuation: String? = nil, limit: Int? = nil) {
+        self.prefix = prefix
+        self.delimited = delimited
+        self.continuation = continuation
+        self.limit = limit
+    }
+}
+
+public struct ListPage: Sendable {
+    /// Each key once in a whole listing. In byte order when `Capabilities.sortedListing`.
+    public var objects: [ObjectInfo]
+    /// Each ends in `/` and begins with the asked prefix.
+    public var commonPrefixes: [ObjectKey]
+    /// Nil on the last page.
+    public var continuation: String?
+
+    public init(objects: [ObjectInfo] = [], commonPrefixes: [ObjectKey] = [], continuation: String? = nil) {
+        self.objects = objects
+        self.commonPrefixes = commonPrefixes
+        self.continuation = continuation
+    }
+}
+
+public struct ReadRequest: Sendable {
+    public var key: ObjectKey
+    /// Nil: the whole object. Bytes past the end are not delivered; an extent that begins at or past the end delivers none.
+    public var extent: Extent?
+    /// Only bytes of this version; `stale` when it is no longer current (or no longer exists).
+    public var version: ETag?
+
+    public init(key: ObjectKey, extent: Extent? = nil, version: ETag? = nil) {
+        self.key = key
+        self.extent = extent
+        self.version = version
+    }
+}
+
+public struct PutRequest: Sendable {
+    public var key: ObjectKey
+    public var metadata: ObjectMetadata
+    public var precondition: Precondition
+
+    public init(key: ObjectKey, metadata: ObjectMetadata = ObjectMetadata(), precondition: Precondition = .none) {
+        self.key = key
+        self.metadata = metadata
+        self.precondition = precondition
+    }
+}
+
+public struct CopyRequest: Sendable {
+    /// The version to copy: its key, size and ETag. The copy fails with `stale` when it is not current any more.
+    public var source: ObjectInfo
+    public var destination: ObjectKey
+    /// Nil: the source's, all of it. Else replaced whole.
+    public var metadata: ObjectMetadata?
+    public var precondition: Precondition
+
+    public init(
+        source: ObjectInfo, destination: ObjectKey, metadata: ObjectMetadata? = nil, precondition: Precondition = .none
+    ) {
+        self.source = source
+        self.destination = destination
+        self.metadata = metadata
+        self.precondition = precondition
+    }
+}
+
+/// A multipart upload that has begun.
+public struct Upload: Hashable, Sendable {
+    public var key: ObjectKey
+    /// The store's name of it.
+    public var id: String
+
+    public init(key: ObjectKey, id: String) {
+        self.key = key
+        self.id = id
+    }
+}
+
+public struct UploadedPart: Hashable, Sendable {
+    /// From 1 on.
+    public var number: Int
+    public var size: Int
+    /// What `completeUpload` must name: an S3 part's ETag, a B2 part's SHA-1.
+    public var tag: String
+
+    public init(number: Int, size: Int, tag: String) {
+        self.number = number
+        self.size = size
+        self.tag = tag
+    }
+}
+
+/// A delete that the store refused.
+public struct DeleteFailure: Sendable {
+    public var key: ObjectKey
+    public var error: VFSError
+
+    public init(key: ObjectKey, error: VFSError) {
+        self.key = key
+        self.error = error
+    }
+}
+
+/// One old or current version of an object, newest first within its key.
+public struct ObjectVersion: Sendable {
+    public var info: ObjectInfo
+    public var isLatest: Bool
+    /// A marker that hides what is below it; it has no bytes.
+    public var isDeleteMarker: Bool
+
+    public init(info: ObjectInfo, isLatest: Bool, isDeleteMarker: Bool) {
+        self.info = info
+        self.isLatest = isLatest
+        self.isDeleteMarker = isDeleteMarker
+    }
+}
