@@ -1,0 +1,52 @@
+public import CloudMountVFS
+
+/// What one mounted file system is told about itself.
+public struct MountSettings: Sendable {
+    public var name: String
+    /// Owner of everything whose metadata names none.
+    public var uid: UInt32
+    public var gid: UInt32
+    /// Permissions of files whose metadata has none; 0o666 less the umask.
+    public var filePermissions: UInt32 = 0o644
+    public var directoryPermissions: UInt32 = 0o755
+    public var readOnly = false
+    public var policy = CachePolicy()
+
+    public init(name: String, uid: UInt32, gid: UInt32) {
+        self.name = name
+        self.uid = uid
+        self.gid = gid
+    }
+}
+
+/// A snapshot for `cloudmount status`.
+public struct MountStatistics: Sendable {
+    /// A file whose commit failed: its bytes are where `stagedPath` says until a later commit succeeds.
+    public struct FailedCommit: Sendable {
+        public var path: String
+        public var stagedPath: String
+        public var bytes: Int
+        public var error: String
+        public var since: Timestamp
+
+        public init(path: String, stagedPath: String, bytes: Int, error: String, since: Timestamp) {
+            self.path = path
+            self.stagedPath = stagedPath
+            self.bytes = bytes
+            self.error = error
+            self.since = since
+        }
+    }
+
+    public var inodes = 0
+    public var openFiles = 0
+    /// Files with bytes that the store does not have yet.
+    public var dirtyFiles = 0
+    public var dirtyBytes = 0
+    public var failedCommits: [FailedCommit] = []
+    /// Keys that no path can name, counted since the mount began; the first few of them.
+    public var hiddenKeys = 0
+    public var hiddenKeyExamples: [String] = []
+
+    public init() {}
+}

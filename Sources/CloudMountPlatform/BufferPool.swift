@@ -1,0 +1,4 @@
+/// A budget of reusable memory.
+public final class BufferPool: Sendable {
+    public init() {}
+}

@@ -1,0 +1,34 @@
+/// How one mount keeps what it has learnt of its bucket: a named entry of `policies:` in `mounts.yaml`, resolved.
+public struct CachePolicy: Sendable, Equatable {
+    /// When an open or a lookup asks the store again.
+    public enum Freshness: String, Sendable, CaseIterable {
+        /// When `metadataTTL` has passed.
+        case ttl
+        /// Also at every `open`.
+        case open
+        /// At every lookup and open; nothing is kept.
+        case always
+    }
+
+    /// Where file content may be kept.
+    public enum Data: String, Sendable, CaseIterable {
+        /// Nowhere: no read ahead, and the kernel's pages are dropped at each open.
+        case off
+        /// In memory: read ahead, and the kernel's pages are kept while the version is the same.
+        case memory
+    }
+
+    /// How long names, attributes and listings are believed.
+    public var metadataTTL: Duration = .seconds(60)
+    /// How long a name that was not there is believed to be absent. Absence learnt from a complete listing lasts as long as
+    /// the listing.
+    public var negativeTTL: Duration = .seconds(10)
+    public var freshness: Freshness = .ttl
+    public var data: Data = .memory
+    /// Most bytes in flight ahead of one sequential reader.
+    public var prefetch: Int = 64 << 20
+    /// No operation waits longer than this for the store without progress.
+    public var deadline: Duration = .seconds(30)
+
+    public init() {}
+}
