@@ -75,7 +75,7 @@ let package = Package(
 
         provider("S3Provider", ["CloudMountHTTP", "CloudMountXML", crypto, log]),
         provider("DirectoryProvider", ["CloudMountPlatform", crypto]),
-        provider("MemoryProvider", [crypto]),
+        provider("MemoryProvider", ["CloudMountPlatform"]),
 
         .executableTarget(
             name: "cloudmount",
