@@ -50,22 +50,22 @@ extension MemoryProvider {
     /// All of a source. It may block on local disk, so it is read on a thread that may.
     func contents(of source: any ByteSource) async throws(VFSError) -> [UInt8] {
         try await BlockingPool.shared.run { () throws(VFSError) -> [UInt8] in
-            var bytes = [UInt8](repeating: 0, count: source.count)
-            var position = 0
-            while position < bytes.count {
-                let count = try bytes.read(source, at: position)
-                guard count > 0 else { throw VFSError(.io, "the bytes to upload ended early") }
-                position += count
+            var failure: VFSError?
+            let bytes = [UInt8](unsafeUninitializedCapacity: source.count) { buffer, filled in
+                let room = UnsafeMutableRawBufferPointer(buffer)
+                do throws(VFSError) {
+                    while filled < source.count {
+                        let slot = UnsafeMutableRawBufferPointer(rebasing: room[filled..<source.count])
+                        let count = try source.read(at: filled, into: slot)
+                        guard count > 0 else { throw VFSError(.io, "the bytes to upload ended early") }
+                        filled += count
+                    }
+                } catch {
+                    failure = error
+                }
             }
+            if let failure { throw failure }
             return bytes
-        }
-    }
-}
-
-extension [UInt8] {
-    fileprivate mutating func read(_ source: any ByteSource, at position: Int) throws(VFSError) -> Int {
-        try withUnsafeMutableBytes { buffer throws(VFSError) in
-            try source.read(at: position, into: UnsafeMutableRawBufferPointer(rebasing: buffer[position...]))
         }
     }
 }
