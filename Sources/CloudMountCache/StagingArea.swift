@@ -1,4 +1,156 @@
-/// The folder where bytes of writers are kept until they are committed.
+import CloudMountPlatform
+public import CloudMountVFS
+import Glibc
+import Synchronization
+
+/// Local disk for bytes that no store has yet: `DIRECTORY/staged`, held by one process at a time through
+/// `DIRECTORY/lock`, under a hard limit that is reserved before anything is written.
 public final class StagingArea: Sendable {
-    public init() {}
+    /// Bytes that were staged and never committed: of an earlier run, or kept after a failed commit.
+    public struct Leftover: Sendable, Equatable {
+        public var path: String
+        /// Bytes on disk.
+        public var size: Int
+        public var modified: Timestamp
+    }
+
+    private struct State {
+        var used = 0
+        /// Bytes that may still be reserved before the disk is asked again how much is free.
+        var allowance = 0
+        var counter = 0
+        var leftovers: [Leftover] = []
+        /// Files that hold a descriptor, the one opened first in front.
+        var open: [WeakFile] = []
+        var openHead = 0
+    }
+
+    private struct WeakFile: Sendable {
+        weak var file: StagedFile?
+    }
+
+    /// How much may be written between two looks at the disk's free space, which others use too.
+    private static let allowanceStep = 16 << 20
+
+    public let directory: String
+    /// Bytes on disk, leftovers included.
+    public let limit: Int
+    /// Bytes of the disk that are left to others, give or take 16 MiB.
+    public let keepFree: Int
+    private let descriptorLimit: Int
+    private let lock: Descriptor
+    private let state: Mutex<State>
+
+    /// - Parameters:
+    ///   - directory: made when missing, with mode 0700.
+    ///   - descriptorLimit: staged files beyond this number are closed between uses; nil: a quarter of what the process may open.
+    /// - Throws: `busy`, naming the holder, when another process has the directory; `permissionDenied`, `noSpace`, `io`.
+    public init(directory: String, limit: Int, keepFree: Int, descriptorLimit: Int? = nil) throws(VFSError) {
+        self.directory = directory
+        self.limit = limit
+        self.keepFree = keepFree
+        self.descriptorLimit = max(1, descriptorLimit ?? StagingArea.processDescriptors() / 4)
+        try makeDirectories(directory)
+        lock = try lockDirectory(directory)
+        try makeDirectories(directory + "/staged")
+        chmod(directory + "/staged", 0o700)
+        var initial = State()
+        initial.leftovers = try listLeftovers(directory + "/staged")
+        initial.used = initial.leftovers.reduce(0) { $0 + $1.size }
+        state = Mutex(initial)
+    }
+
+    /// Bytes taken from `limit`.
+    public var used: Int { state.withLock { $0.used } }
+
+    /// What lies on disk without an owner, oldest first. One that somebody has removed leaves the list and the limit.
+    public var leftovers: [Leftover] {
+        let gone = state.withLock { $0.leftovers }.filter { access($0.path, F_OK) != 0 && errno == ENOENT }
+        return state.withLock { state in
+            for leftover in gone {
+                guard let index = state.leftovers.firstIndex(of: leftover) else { continue }
+                state.leftovers.remove(at: index)
+                state.used -= leftover.size
+            }
+            return state.leftovers
+        }
+    }
+
+    /// A new, empty staged file, which takes no room before its first write.
+    /// - Parameter label: what `status` shall find in its name, such as the mount's.
+    public func makeFile(label: String) throws(VFSError) -> StagedFile {
+        let plain = label.utf8.prefix(64).map { byte -> Character in
+            let isPlain = byte.isLetterOrDigit || byte == UInt8(ascii: ".") || byte == UInt8(ascii: "-")
+            return isPlain ? Character(UnicodeScalar(byte)) : "_"
+        }
+        let pid = getpid()
+        let path = state.withLock { state in
+            while true {
+                state.counter += 1
+                let path = "\(directory)/staged/\(String(plain))-\(state.counter)-\(pid)"
+                // A container's processes have the same few ids at each start.
+                if !state.leftovers.contains(where: { $0.path == path }) { return path }
+            }
+        }
+        return StagedFile(area: self, path: path)
+    }
+
+    // MARK: For StagedFile
+
+    enum Reservation { case granted, diskUnknown, full }
+
+    /// Takes `count` bytes from the limit, without I/O.
+    func reserve(_ count: Int) -> Reservation {
+        state.withLock { state in
+            guard state.used + count <= limit else { return .full }
+            guard state.allowance >= count else { return .diskUnknown }
+            state.used += count
+            state.allowance -= count
+            return .granted
+        }
+    }
+
+    /// Asks the disk whether `count` more bytes leave enough of it free.
+    func askDisk(_ count: Int) throws(VFSError) {
+        var disk = statvfs()
+        guard statvfs(directory, &disk) == 0 else { throw localError("the free space of \(directory) is not known") }
+        let free = Int(
+            clamping: UInt64(disk.f_bavail).multipliedReportingOverflow(by: UInt64(disk.f_frsize)).partialValue)
+        guard free - keepFree >= count else {
+            throw VFSError(
+                .noSpace, "the disk of \(directory) has \(free) bytes free, of which \(keepFree) are to stay so")
+        }
+        state.withLock { $0.allowance = max(count, min(free - keepFree, StagingArea.allowanceStep)) }
+    }
+
+    func giveBack(_ count: Int) {
+        if count > 0 { state.withLock { $0.used -= count } }
+    }
+
+    /// Its bytes stay, and stay counted.
+    func adopt(_ leftover: Leftover) { state.withLock { $0.leftovers.append(leftover) } }
+
+    /// Notes that `file` holds a descriptor, and lets go of the oldest one when there are too many.
+    func opened(_ file: StagedFile) {
+        let crowded: StagedFile? = state.withLock { state in
+            state.open.append(WeakFile(file: file))
+            if state.open.count > 2 * descriptorLimit + 64 {
+                state.open.removeFirst(state.openHead)
+                state.openHead = 0
+                state.open.removeAll { $0.file == nil }
+            }
+            while state.open.count - state.openHead > descriptorLimit {
+                state.openHead += 1
+                if let file = state.open[state.openHead - 1].file { return file }
+            }
+            return nil
+        }
+        crowded?.closeDescriptor()
+    }
+
+    private static func processDescriptors() -> Int {
+        var limits = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limits) == 0 else { return 256 }
+        return Int(clamping: limits.rlim_cur)
+    }
 }

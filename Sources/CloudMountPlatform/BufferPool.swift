@@ -1,4 +1,193 @@
-/// A budget of reusable memory.
+import Glibc
+import Synchronization
+
+/// A hard budget of reusable memory: one per process, shared by every mount.
+///
+/// Buffers come in size classes, powers of two from 4 KiB to 16 MiB (larger ones in whole MiB), and the budget counts the
+/// class, handed out or kept. What comes back is handed out again, last in first out, because touching memory that
+/// is fresh from the system costs far more than touching memory that is warm.
 public final class BufferPool: Sendable {
-    public init() {}
+    static let smallestClass = 4 << 10
+    static let largestClass = 16 << 20
+    /// From here on memory is mapped, so that pages that are never touched cost nothing.
+    static let mappedFrom = 128 << 10
+
+    private struct Waiter {
+        var id: UInt64
+        var size: Int
+        /// Nil until the task has suspended.
+        var continuation: CheckedContinuation<Void, Never>?
+    }
+
+    private struct State {
+        var used = 0
+        var kept = 0
+        /// Addresses by class, the most recently returned last.
+        var free: [[UInt]]
+        var waiters: [Waiter] = []
+        var nextWaiter: UInt64 = 0
+    }
+
+    /// Bytes that buffers handed out and buffers kept for reuse may take together.
+    public let limit: Int
+    private let keepLimit: Int
+    private let state: Mutex<State>
+
+    /// - Parameter limit: bytes; what is kept for reuse takes at most half of it and at most 64 MiB.
+    public init(limit: Int) {
+        self.limit = max(0, limit)
+        keepLimit = min(self.limit / 2, 64 << 20)
+        let classes = BufferPool.classIndex(BufferPool.largestClass) + 1
+        state = Mutex(State(free: Array(repeating: [], count: classes)))
+    }
+
+    deinit {
+        state.withLock { state in
+            for (index, addresses) in state.free.enumerated() {
+                for address in addresses { BufferPool.release(address, BufferPool.smallestClass << index) }
+            }
+        }
+    }
+
+    /// Bytes of the budget that buffers in use take.
+    public var used: Int { state.withLock { $0.used } }
+
+    /// Bytes kept for reuse.
+    public var kept: Int { state.withLock { $0.kept } }
+
+    /// What a buffer of `count` bytes takes from the budget.
+    public static func cost(_ count: Int) -> Int {
+        if count > largestClass { return (count + (1 << 20) - 1) & ~((1 << 20) - 1) }
+        return smallestClass << classIndex(count)
+    }
+
+    /// A buffer of `count` bytes of undefined content; nil when the budget has no room for it, or the system no memory.
+    public func take(_ count: Int) -> PooledBuffer? {
+        guard count >= 0, count <= limit else { return nil }
+        let size = BufferPool.cost(count)
+        let pooled = size <= BufferPool.largestClass
+        var surplus: [(UInt, Int)] = []
+        let address: UInt? = state.withLock { state in
+            guard state.used + size <= limit else { return nil }
+            state.used += size
+            if pooled, let address = state.free[BufferPool.classIndex(size)].popLast() {
+                state.kept -= size
+                return address
+            }
+            surplus = trim(&state, to: limit - state.used)
+            return 0
+        }
+        guard var address else { return nil }
+        for (address, size) in surplus { BufferPool.release(address, size) }
+        if address == 0 {
+            guard let fresh = BufferPool.allocate(size) else {
+                giveBack(size)
+                return nil
+            }
+            address = fresh
+        }
+        guard let start = UnsafeMutableRawPointer(bitPattern: address) else { return nil }
+        return PooledBuffer(pool: self, bytes: UnsafeMutableRawBufferPointer(start: start, count: count), size: size)
+    }
+
+    /// Returns when `take(count)` had room at that moment, when the task is cancelled, or at once when `count` is beyond
+    /// the limit. Another task may be quicker: take, and wait again when there is none.
+    public func waitForRoom(_ count: Int) async {
+        let size = BufferPool.cost(max(0, count))
+        let id: UInt64? = state.withLock { state in
+            if size > limit || state.used + size <= limit { return nil }
+            state.nextWaiter += 1
+            state.waiters.append(Waiter(id: state.nextWaiter, size: size))
+            return state.nextWaiter
+        }
+        guard let id else { return }
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let alreadyOver = state.withLock { state in
+                    guard let index = state.waiters.firstIndex(where: { $0.id == id }) else { return true }
+                    state.waiters[index].continuation = continuation
+                    return false
+                }
+                if alreadyOver { continuation.resume() }
+            }
+        } onCancel: {
+            let continuation = state.withLock { state in
+                state.waiters.firstIndex { $0.id == id }.flatMap { state.waiters.remove(at: $0).continuation }
+            }
+            continuation?.resume()
+        }
+    }
+
+    fileprivate func putBack(_ address: UInt, _ size: Int) {
+        let keep = state.withLock { state in
+            guard size <= BufferPool.largestClass, state.kept + size <= keepLimit else { return false }
+            state.free[BufferPool.classIndex(size)].append(address)
+            state.kept += size
+            return true
+        }
+        if !keep { BufferPool.release(address, size) }
+        giveBack(size)
+    }
+
+    private func giveBack(_ size: Int) {
+        let ready: [CheckedContinuation<Void, Never>] = state.withLock { state in
+            state.used -= size
+            guard !state.waiters.isEmpty else { return [] }
+            // All that fit are woken, not only the first: one that no longer wants its room must not keep it from the rest.
+            let room = limit - state.used
+            let ready = state.waiters.compactMap { $0.size <= room ? $0.continuation : nil }
+            state.waiters.removeAll { $0.size <= room }
+            return ready
+        }
+        for continuation in ready { continuation.resume() }
+    }
+
+    /// Takes kept buffers, largest class first, out of the pool until no more than `room` bytes are kept.
+    private func trim(_ state: inout State, to room: Int) -> [(UInt, Int)] {
+        guard state.kept > room else { return [] }
+        var taken: [(UInt, Int)] = []
+        for index in state.free.indices.reversed() {
+            let size = BufferPool.smallestClass << index
+            while state.kept > room, !state.free[index].isEmpty {
+                taken.append((state.free[index].removeFirst(), size))
+                state.kept -= size
+            }
+        }
+        return taken
+    }
+
+    private static func classIndex(_ count: Int) -> Int {
+        guard count > smallestClass else { return 0 }
+        return Int.bitWidth - (count - 1).leadingZeroBitCount - smallestClass.trailingZeroBitCount
+    }
+
+    private static func allocate(_ size: Int) -> UInt? {
+        if size >= mappedFrom {
+            let address = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+            return address == MAP_FAILED ? nil : address.map { UInt(bitPattern: $0) }
+        }
+        return aligned_alloc(smallestClass, size).map { UInt(bitPattern: $0) }
+    }
+
+    private static func release(_ address: UInt, _ size: Int) {
+        let start = UnsafeMutableRawPointer(bitPattern: address)
+        if size >= mappedFrom { munmap(start, size) } else { free(start) }
+    }
+}
+
+/// Memory of a `BufferPool`, which gets it back when the last reference goes.
+public final class PooledBuffer: @unchecked Sendable {
+    // SAFETY: the pointer and the count never change; who may touch which bytes at a time is the holders' agreement.
+    /// As many bytes as were asked for.
+    public let bytes: UnsafeMutableRawBufferPointer
+    private let pool: BufferPool
+    private let size: Int
+
+    fileprivate init(pool: BufferPool, bytes: UnsafeMutableRawBufferPointer, size: Int) {
+        self.pool = pool
+        self.bytes = bytes
+        self.size = size
+    }
+
+    deinit { pool.putBack(UInt(bitPattern: bytes.baseAddress), size) }
 }

@@ -1,0 +1,9 @@
+import CLinux
+
+extension Descriptor {
+    /// Gives the extent's space back to the file system; its bytes then read as zeros and the size stays.
+    /// - Returns: false when the file system cannot (fallocate(2), FALLOC_FL_PUNCH_HOLE).
+    public func punchHole(offset: Int, count: Int) -> Bool {
+        count <= 0 || cm_fallocate(raw, 3, offset, count) == 0
+    }
+}
