@@ -192,14 +192,15 @@ public struct RenameFlags: OptionSet, Sendable {
 public struct DirectoryEntry: Sendable {
     public var name: String
     public var inode: InodeID
-    public var kind: FileKind
+    /// Nil when only the attributes would tell (d_type DT_UNKNOWN).
+    public var kind: FileKind?
     /// Where `readdir` goes on after this one.
     public var nextOffset: Int
     /// With `plus`: the entry in full, which the packer hands to the kernel as a lookup; nil when attributes are not known
     /// (the kernel then looks the name up when it needs them), and for `.` and `..`.
     public var entry: Entry?
 
-    public init(name: String, inode: InodeID, kind: FileKind, nextOffset: Int, entry: Entry?) {
+    public init(name: String, inode: InodeID, kind: FileKind?, nextOffset: Int, entry: Entry?) {
         self.name = name
         self.inode = inode
         self.kind = kind
