@@ -1,0 +1,83 @@
+import CloudMountVFS
+
+extension Configuration {
+    /// The configuration as it will be used, as YAML; in place of a secret stands `<hidden>`.
+    public var effectiveText: String {
+        var lines = [
+            "version: \(Grammar.version)",
+            "cache:",
+            "  directory: \(Self.scalar(cache.directory))",
+            "  size: \(Units.text(bytes: cache.size))",
+            "  keep_free: \(Units.text(bytes: cache.keepFree))",
+            "memory: \(Units.text(bytes: memory))",
+            "control:",
+            "  socket: \(Self.scalar(controlSocket))",
+            "log:",
+            "  level: \(log.level)",
+            "  format: \(log.format.rawValue)",
+            "mounts:",
+        ]
+        for mount in mounts { lines += Self.lines(mount) }
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    private static func lines(_ mount: Mount) -> [String] {
+        let umask = String(mount.umask, radix: 8)
+        var lines = [
+            "  - name: \(scalar(mount.name))",
+            "    path: \(scalar(mount.path))",
+            "    provider: \(scalar(mount.provider.name))",
+            "    bucket: \(scalar(mount.context.bucket))",
+        ]
+        if !mount.context.prefix.isEmpty { lines.append("    prefix: \(scalar(mount.context.prefix))") }
+        lines += Self.lines(mount.provider.options, mount.context.options, indent: "    ")
+        if !mount.context.credentials.isEmpty {
+            lines += ["    credentials:", "      provider: \(scalar(mount.provider.name))"]
+            lines += Self.lines(mount.provider.credentials, mount.context.credentials, indent: "      ")
+        }
+        let policy = mount.policy
+        lines.append("    cache:" + (mount.policyName.map { " # \($0)" } ?? ""))
+        lines += [
+            "      data: \(policy.data.rawValue)",
+            "      metadata_ttl: \(Units.text(policy.metadataTTL))",
+            "      negative_ttl: \(Units.text(policy.negativeTTL))",
+            "      freshness: \(policy.freshness.rawValue)",
+            "      write: through",
+            "      prefetch: \(Units.text(bytes: policy.prefetch))",
+            "      deadline: \(Units.text(policy.deadline))",
+            "    read_only: \(mount.readOnly)",
+            "    allow_other: \(mount.allowOther)",
+            "    uid: \(mount.uid)",
+            "    gid: \(mount.gid)",
+            "    umask: \"\(String(repeating: "0", count: max(0, 3 - umask.count)) + umask)\"",
+        ]
+        return lines
+    }
+
+    private static func lines(_ options: [OptionDescriptor], _ values: OptionValues, indent: String) -> [String] {
+        options.compactMap { option in
+            guard let value = values[option.name] else { return nil }
+            return "\(indent)\(option.name): \(option.secret ? "<hidden>" : text(value, option.kind))"
+        }
+    }
+
+    private static func text(_ value: OptionValue, _ kind: OptionDescriptor.Kind) -> String {
+        switch value {
+        case .string(let text): scalar(text)
+        case .boolean(let value): String(value)
+        case .integer(let value): kind == .size ? Units.text(bytes: value) : String(value)
+        case .duration(let value): Units.text(value)
+        }
+    }
+
+    /// Plain where YAML reads it back as the same text, else in double quotes.
+    private static func scalar(_ text: String) -> String {
+        let plain = text.unicodeScalars.allSatisfy {
+            $0.isASCII && ($0.properties.isAlphabetic || ("0"..."9").contains($0) || "/._-:".unicodeScalars.contains($0))
+        }
+        let startsWell = text.unicodeScalars.first.map { $0.properties.isAlphabetic || $0 == "/" } ?? false
+        let words = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"]
+        return plain && startsWell && !text.hasSuffix(":") && !words.contains(text.lowercased())
+            ? text : JSONValue.quoted(text)
+    }
+}

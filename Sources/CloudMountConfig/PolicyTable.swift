@@ -1,0 +1,101 @@
+import CloudMountVFS
+
+/// The built-in policies and those of the file, resolved through `extends`.
+struct PolicyTable {
+    static let builtin: [(name: String, summary: String, policy: CachePolicy)] = [
+        ("default", "for files of every kind, changed mostly through this mount", CachePolicy()),
+        (
+            "media", "large files, read from front to back, seldom changed",
+            CachePolicy(metadata: .seconds(600), negative: .seconds(60), prefetch: 128 << 20)
+        ),
+        (
+            "small-files", "many small files: sources, documents, mail",
+            CachePolicy(metadata: .seconds(300), negative: .seconds(60), prefetch: 16 << 20)
+        ),
+        (
+            "archive", "written once, read seldom; the store may be slow to answer",
+            CachePolicy(
+                metadata: .seconds(3600), negative: .seconds(600), prefetch: 128 << 20, deadline: .seconds(120))
+        ),
+        (
+            "strict", "others change the bucket, and their changes must be seen at once",
+            CachePolicy(metadata: .zero, negative: .zero, freshness: .always)
+        ),
+    ]
+    /// Known, but no part of this version.
+    static let later = ["offline"]
+
+    private(set) var policies: [String: CachePolicy] = [:]
+    private var names: [String] = []
+
+    init(_ entries: [Fields.Entry], problems: inout Problems) {
+        for (name, _, policy) in Self.builtin { policies[name] = policy }
+        names = Self.builtin.map(\.name) + entries.map(\.name)
+        var open: [String: Fields.Entry] = [:]
+        for entry in entries {
+            if policies[entry.name] != nil || Self.later.contains(entry.name) {
+                problems.error(entry.mark, "the policy '\(entry.name)' is built in; give this one another name")
+            } else {
+                open[entry.name] = entry
+            }
+        }
+        for entry in entries { resolve(entry.name, &open, path: [], problems: &problems) }
+    }
+
+    private mutating func resolve(
+        _ name: String, _ open: inout [String: Fields.Entry], path: [String], problems: inout Problems
+    ) {
+        guard policies[name] == nil, let entry = open[name] else { return }
+        let base = entry.fields.text("extends") ?? "default"
+        if path.contains(name) || base == name {
+            let circle = (path.drop { $0 != name } + [name, base == name ? name : nil].compactMap { $0 })
+            problems.error(
+                entry.fields.mark("extends"), "the policy '\(name)' extends itself: \(circle.joined(separator: " → "))")
+            policies[name] = CachePolicy()
+            return
+        }
+        resolve(base, &open, path: path + [name], problems: &problems)
+        guard policies[name] == nil else { return }
+        policies[name] = inPlace(entry.fields, problems: &problems)
+    }
+
+    /// The policy called `name`, or the default when there is none (which is then told).
+    func named(_ name: String, at mark: Mark, problems: inout Problems) -> CachePolicy {
+        if let policy = policies[name] { return policy }
+        if Self.later.contains(name) {
+            problems.error(mark, "the policy '\(name)' is not supported yet")
+        } else if !names.contains(name) {
+            problems.error(mark, "there is no policy '\(name)'\(NearestWord.hint(name, among: names))")
+        }
+        return CachePolicy()
+    }
+
+    /// A policy of settings over the one that it extends.
+    func inPlace(_ fields: Fields, problems: inout Problems) -> CachePolicy {
+        var policy = named(fields.text("extends") ?? "default", at: fields.mark("extends"), problems: &problems)
+        if let value: CachePolicy.Data = fields.choice("data") { policy.data = value }
+        if let value: CachePolicy.Freshness = fields.choice("freshness") { policy.freshness = value }
+        if let value = fields.duration("metadata_ttl") { policy.metadataTTL = value }
+        if let value = fields.duration("negative_ttl") { policy.negativeTTL = value }
+        if let value = fields.integer("prefetch") { policy.prefetch = value }
+        if let value = fields.duration("deadline") {
+            policy.deadline = value
+            if value < .seconds(1) { problems.error(fields.mark("deadline"), "'deadline' must be 1s or more") }
+        }
+        return policy
+    }
+}
+
+extension CachePolicy {
+    fileprivate init(
+        metadata: Duration, negative: Duration, freshness: Freshness = .ttl, prefetch: Int = 64 << 20,
+        deadline: Duration = .seconds(30)
+    ) {
+        self.init()
+        metadataTTL = metadata
+        negativeTTL = negative
+        self.freshness = freshness
+        self.prefetch = prefetch
+        self.deadline = deadline
+    }
+}
