@@ -8,31 +8,6 @@ public enum HTTPMethod: String, Sendable {
     case delete = "DELETE"
 }
 
-/// Header fields in order; names are found whatever their case.
-public struct HTTPHeaders: Sendable, Equatable {
-    public private(set) var fields: [Field]
-
-    public struct Field: Sendable, Equatable {
-        public var name: String
-        public var value: String
-    }
-
-    public init() { fields = [] }
-
-    public mutating func append(_ name: String, _ value: String) { fields.append(Field(name: name, value: value)) }
-
-    /// The first field of that name.
-    public subscript(name: String) -> String? {
-        let wanted = name.utf8
-        for field in fields where field.name.utf8.count == wanted.count {
-            if zip(field.name.utf8, wanted).allSatisfy({ Self.lower($0) == Self.lower($1) }) { return field.value }
-        }
-        return nil
-    }
-
-    private static func lower(_ byte: UInt8) -> UInt8 { byte &- 65 < 26 ? byte | 32 : byte }
-}
-
 /// One request. Redirects are never followed (a signature covers the host); the path goes out as it is.
 public struct HTTPRequest: Sendable {
     public var method: HTTPMethod
@@ -66,6 +41,9 @@ public struct HTTPOptions: Sendable, Hashable {
     public var caFile: String?
     /// Largest answer collected in memory; a longer one is `HTTPError.Kind.tooLarge`. Bytes for a sink do not count.
     public var maxBodyBytes = 64 << 20
+    /// A body of more bytes waits up to a second for the server's `100 Continue`, so that a refusal costs no upload;
+    /// any other goes out at once, which saves a round trip.
+    public var expectContinueAbove = 64 << 20
 
     public init() {}
 }
@@ -108,6 +86,9 @@ public struct HTTPTimings: Sendable {
     public var firstByte = 0.0
     public var total = 0.0
     public var reusedConnection = false
+    /// How often the request was sent. More than once means that a kept-alive connection died before the first byte of an
+    /// answer, and that the server may have acted on the request without our hearing of it.
+    public var attempts = 0
 
     public init() {}
 }

@@ -1,0 +1,168 @@
+import CCurl
+import CloudMountVFS
+
+extension EasyHandle {
+    /// More header bytes than any answer in use; the transfer ends.
+    private static var headLimit: Int { 1 << 20 }
+
+    // MARK: What libcurl calls during a transfer
+
+    /// One line of a head, the empty line that ends it, or a trailer.
+    func takeHeaderLine(_ start: UnsafeMutablePointer<CChar>?, _ count: Int) -> Int {
+        guard let start, count > 0 else { return count }
+        pulse.moved += count
+        let line = UnsafeBufferPointer(
+            start: UnsafeRawPointer(start).assumingMemoryBound(to: UInt8.self), count: count)
+        if count > 8, line[0] == UInt8(ascii: "H"), line[1] == UInt8(ascii: "T"), line[2] == UInt8(ascii: "T"),
+            line[3] == UInt8(ascii: "P"), line[4] == UInt8(ascii: "/")
+        {
+            return takeStatusLine(line)
+        }
+        guard !hasHead else { return count }
+        if line[0] == UInt8(ascii: "\r") || line[0] == UInt8(ascii: "\n") {
+            hasHead = status >= 200
+            return count
+        }
+        guard answer.bytes.count + count <= Self.headLimit else {
+            return refuse(HTTPError(.malformed, "the answer's headers are larger than \(Self.headLimit) bytes"))
+        }
+        answer.append(line: line)
+        return count
+    }
+
+    /// Another one follows an interim answer, and an answer that made libcurl send the request again (417).
+    private func takeStatusLine(_ line: UnsafeBufferPointer<UInt8>) -> Int {
+        if case .sink = body {
+            return refuse(HTTPError(.malformed, "a second answer followed the first one's body"))
+        }
+        var index = 5
+        while index < line.count, line[index] != 0x20 { index += 1 }
+        while index < line.count, line[index] == 0x20 { index += 1 }
+        var code = 0
+        while index < line.count, code < 1000, line[index] &- 0x30 < 10 {
+            code = code * 10 + Int(line[index] - 0x30)
+            index += 1
+        }
+        status = code
+        hasHead = false
+        head = nil
+        body = .open
+        collected = []
+        answer = HTTPHeaders()
+        answer.reserve(fields: 16, bytes: 768)
+        return line.count
+    }
+
+    /// Bytes of the body, in libcurl's own buffer.
+    func takeBody(_ start: UnsafeMutablePointer<CChar>?, _ count: Int) -> Int {
+        guard let start, count > 0 else { return count }
+        pulse.moved += count
+        let bytes = UnsafeRawBufferPointer(start: start, count: count)
+        if case .open = body {
+            if let error = openBody() { return refuse(error) }
+            if case .sink(let sink) = body, let transfer {
+                sink.attach { [queue] in queue.push(.resume(transfer)) }
+            }
+        }
+        guard case .sink(let sink) = body else { return collect(bytes) }
+        switch sink.receive(bytes) {
+        case .proceed:
+            tally.bytesReceived.add(count)
+            return count
+        case .pause:
+            pulse.moved -= count
+            isPaused = true
+            return Int(CURL_WRITEFUNC_PAUSE)
+        case .stop:
+            return refuse(HTTPError(.cancelled, "the receiver wanted no more"))
+        }
+    }
+
+    /// Room for the next bytes of the request's body.
+    func giveBody(_ start: UnsafeMutablePointer<CChar>?, _ room: Int) -> Int {
+        let count = min(room, sourceCount - sourceOffset)
+        guard let start, let source, count > 0 else { return 0 }
+        do throws(HTTPError) {
+            try read(source, UnsafeMutableRawBufferPointer(start: start, count: count), at: sourceOffset)
+        } catch {
+            failure = error
+            return Int(CURL_READFUNC_ABORT)
+        }
+        sourceOffset += count
+        pulse.moved += count
+        tally.bytesSent.add(count)
+        return count
+    }
+
+    // MARK: The body's way
+
+    /// Asks who takes the body, once the head is whole.
+    private func openBody() -> HTTPError? {
+        let head = HTTPResponseHead(status: status, headers: answer)
+        self.head = head
+        body = .memory
+        if case .sink(let sink, let accepts)? = transfer?.target, accepts(head) {
+            body = .sink(sink)
+            return nil
+        }
+        let limit = transfer?.request.options.maxBodyBytes ?? 0
+        let announced = answer.number("content-length") ?? 0
+        if announced > limit, shape != .head { return tooLarge(limit) }
+        collected.reserveCapacity(min(announced, 8 << 20))
+        return nil
+    }
+
+    private func collect(_ bytes: UnsafeRawBufferPointer) -> Int {
+        let limit = transfer?.request.options.maxBodyBytes ?? 0
+        guard collected.count + bytes.count <= limit else { return refuse(tooLarge(limit)) }
+        collected.append(contentsOf: bytes)
+        tally.bytesReceived.add(bytes.count)
+        return bytes.count
+    }
+
+    private func tooLarge(_ limit: Int) -> HTTPError {
+        HTTPError(.tooLarge, "the answer is larger than \(limit) bytes")
+    }
+
+    /// Any count but the given one ends the transfer.
+    private func refuse(_ error: HTTPError) -> Int {
+        failure = error
+        return 0
+    }
+
+    // MARK: The end
+
+    /// What the transfer came to, by libcurl's verdict on it.
+    func outcome(_ code: CURLcode) -> Transfer.Outcome {
+        if let failure { return .failure(failure) }
+        guard code == CURLE_OK else { return .failure(HTTPError(code, detail: String(cString: errorText))) }
+        guard hasHead else { return .failure(HTTPError(.malformed, "the server sent no answer")) }
+        if case .open = body, let error = openBody() { return .failure(error) }
+        guard let head else { return .failure(HTTPError(.malformed, "the server sent no answer")) }
+        var sunk = false
+        if case .sink = body { sunk = true }
+        return .success(HTTPResponse(head: head, body: collected, sunk: sunk, timings: timings))
+    }
+
+    private var timings: HTTPTimings {
+        var timings = HTTPTimings()
+        timings.nameLookup = seconds(CURLINFO_NAMELOOKUP_TIME_T)
+        timings.connect = seconds(CURLINFO_CONNECT_TIME_T)
+        timings.tls = seconds(CURLINFO_APPCONNECT_TIME_T)
+        timings.firstByte = seconds(CURLINFO_STARTTRANSFER_TIME_T)
+        timings.total = seconds(CURLINFO_TOTAL_TIME_T)
+        timings.reusedConnection = reusedConnection
+        timings.attempts = attempts
+        return timings
+    }
+
+    private func seconds(_ info: CURLINFO) -> Double { Double(cm_easy_offset(raw, info)) / 1e6 }
+
+    var reusedConnection: Bool { attempts > 0 && cm_easy_long(raw, CURLINFO_NUM_CONNECTS) == 0 }
+
+    /// Whether `code` says that a kept-alive connection had died before any byte of an answer came.
+    func diedUnheard(_ code: CURLcode) -> Bool {
+        guard status == 0, failure == nil, !onFreshConnection, reusedConnection else { return false }
+        return code == CURLE_GOT_NOTHING || code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR
+    }
+}

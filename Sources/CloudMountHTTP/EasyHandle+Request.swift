@@ -1,0 +1,119 @@
+import CCurl
+import CloudMountVFS
+
+extension EasyHandle {
+    /// The largest body that goes out together with the headers, in one system call (libcurl's own limit is 64 KiB).
+    private static var inlineLimit: Int { 48 << 10 }
+
+    /// Tells libcurl about the request of `transfer`.
+    func prepare(_ transfer: Transfer) throws(HTTPError) {
+        let request = transfer.request
+        guard !request.headers.holdsControlBytes else {
+            throw HTTPError(.malformed, "a header field of the request holds a control character")
+        }
+        self.transfer = transfer
+        attempts = 0
+        rewind()
+        let options = request.options
+        if options.connectTimeout != connectTimeout {
+            cm_easy_set_long(raw, CURLOPT_CONNECTTIMEOUT_MS, max(1, options.connectTimeout.milliseconds))
+            connectTimeout = options.connectTimeout
+        }
+        if options.caFile != caFile {
+            cm_easy_set_string(raw, CURLOPT_CAINFO, options.caFile ?? systemAuthorities)
+            cm_easy_set_string(raw, CURLOPT_CAPATH, nil)
+            caFile = options.caFile
+        }
+        let accepted = request.url.withCString { cm_easy_set_string(raw, CURLOPT_URL, $0) }
+        guard accepted == CURLE_OK else { throw HTTPError(accepted, detail: "") }
+        source = request.body
+        sourceCount = request.body?.count ?? 0
+        try shape(request)
+        setHeaders(request)
+        pulse = TransferPulse(options)
+    }
+
+    private func shape(_ request: HTTPRequest) throws(HTTPError) {
+        let wanted: Shape
+        switch request.method {
+        case .head where sourceCount == 0: wanted = .head
+        case .get where sourceCount == 0, .delete where sourceCount == 0: wanted = .bodyless
+        default: wanted = sourceCount <= Self.inlineLimit ? .inline : .streamed
+        }
+        if wanted != shape {
+            // Each of these sets libcurl's own method; what an earlier shape left behind goes first.
+            if shape == .inline { cm_easy_set_pointer(raw, CURLOPT_POSTFIELDS, nil) }
+            if shape == .streamed { cm_easy_set_long(raw, CURLOPT_UPLOAD, 0) }
+            cm_easy_set_long(raw, CURLOPT_HTTPGET, 1)
+            switch wanted {
+            case .bodyless: break
+            case .head: cm_easy_set_long(raw, CURLOPT_NOBODY, 1)
+            case .inline: cm_easy_set_long(raw, CURLOPT_POST, 1)
+            case .streamed: cm_easy_set_long(raw, CURLOPT_UPLOAD, 1)
+            }
+            shape = wanted
+        }
+        if request.method != verb {
+            cm_easy_set_string(raw, CURLOPT_CUSTOMREQUEST, request.method.rawValue)
+            verb = request.method
+        }
+        switch wanted {
+        case .bodyless, .head: break
+        case .inline:
+            try loadInlineBody()
+            cm_easy_set_offset(raw, CURLOPT_POSTFIELDSIZE_LARGE, sourceCount)
+            cm_easy_set_pointer(raw, CURLOPT_POSTFIELDS, inlineBody.baseAddress)
+        case .streamed:
+            cm_easy_set_offset(raw, CURLOPT_INFILESIZE_LARGE, sourceCount)
+        }
+    }
+
+    private func loadInlineBody() throws(HTTPError) {
+        if inlineBody.count < max(1, sourceCount) {
+            inlineBody.deallocate()
+            inlineBody = .allocate(byteCount: sourceCount <= 8 << 10 ? 8 << 10 : Self.inlineLimit, alignment: 16)
+        }
+        guard let source, sourceCount > 0 else { return }
+        try read(source, UnsafeMutableRawBufferPointer(rebasing: inlineBody[..<sourceCount]), at: 0)
+        tally.bytesSent.add(sourceCount)
+    }
+
+    /// Fills the buffer; a source that gives less than it promised fails.
+    func read(_ source: any ByteSource, _ buffer: UnsafeMutableRawBufferPointer, at start: Int) throws(HTTPError) {
+        var done = 0
+        while done < buffer.count {
+            let count: Int
+            do {
+                count = try source.read(
+                    at: start + done, into: UnsafeMutableRawBufferPointer(rebasing: buffer[done...]))
+            } catch {
+                throw HTTPError(.sourceFailed, "the bytes to send cannot be read: \(error.message)")
+            }
+            guard count > 0, count <= buffer.count - done else {
+                throw HTTPError(.sourceFailed, "the bytes to send ended at \(start + done) of \(sourceCount)")
+            }
+            done += count
+        }
+    }
+
+    private func setHeaders(_ request: HTTPRequest) {
+        headers.begin(request.headers)
+        if shape == .inline, !headers.namesContentType {
+            // libcurl would call it a form.
+            headers.append("Content-Type:")
+        }
+        if shape == .streamed {
+            headers.append(sourceCount > request.options.expectContinueAbove ? "Expect: 100-continue" : "Expect:")
+        }
+        cm_easy_set_headers(raw, headers.list)
+    }
+}
+
+extension Duration {
+    /// At most some 24 days, which is as far as libcurl counts.
+    var milliseconds: Int {
+        let (seconds, attoseconds) = components
+        guard seconds < 2_000_000 else { return 2_000_000_000 }
+        return max(0, Int(seconds) * 1000 + Int(attoseconds / 1_000_000_000_000_000))
+    }
+}

@@ -1,0 +1,113 @@
+/// Header fields in order; names are found whatever their case.
+public struct HTTPHeaders: Sendable, Equatable {
+    public struct Field: Sendable, Equatable {
+        public var name: String
+        public var value: String
+    }
+
+    /// Where a field lies in `bytes`: `name` from `start`, `: ` at `colon`, the value up to `end`, a zero byte there.
+    struct Mark: Sendable, Equatable {
+        var start: Int
+        var colon: Int
+        var end: Int
+    }
+
+    /// All fields as C strings, one after another: what libcurl takes, and one allocation instead of two per field.
+    private(set) var bytes: [UInt8] = []
+    private(set) var marks: [Mark] = []
+    /// Whether a name or value holds a byte that would end its line; such a request is refused.
+    private(set) var holdsControlBytes = false
+
+    public init() {}
+
+    public var count: Int { marks.count }
+    public var isEmpty: Bool { marks.isEmpty }
+
+    /// All fields in order, made anew by each call.
+    public var fields: [Field] {
+        marks.map { Field(name: text($0.start, $0.colon), value: text($0.colon + 2, $0.end)) }
+    }
+
+    /// Adds a field behind the others, also when there is one of that name.
+    public mutating func append(_ name: String, _ value: String) {
+        if marks.isEmpty {
+            bytes.reserveCapacity(768)
+            marks.reserveCapacity(12)
+        }
+        var name = name
+        var value = value
+        name.withUTF8 { name in value.withUTF8 { append(name, $0) } }
+    }
+
+    /// The first field of that name.
+    public subscript(name: String) -> String? {
+        var name = name
+        return name.withUTF8 { find($0) }.map { text($0.colon + 2, $0.end) }
+    }
+
+    mutating func reserve(fields: Int, bytes count: Int) {
+        marks.reserveCapacity(fields)
+        bytes.reserveCapacity(count)
+    }
+
+    /// Adds a line as it came off the wire, with or without its end; what has no name is dropped.
+    mutating func append(line: UnsafeBufferPointer<UInt8>) {
+        guard let colon = line.firstIndex(of: UInt8(ascii: ":")), colon > 0 else { return }
+        var low = colon + 1
+        var high = line.count
+        while low < high, Self.isBlank(line[low]) { low += 1 }
+        while high > low, Self.isBlank(line[high - 1]) { high -= 1 }
+        append(UnsafeBufferPointer(rebasing: line[..<colon]), UnsafeBufferPointer(rebasing: line[low..<high]))
+    }
+
+    private mutating func append(_ name: UnsafeBufferPointer<UInt8>, _ value: UnsafeBufferPointer<UInt8>) {
+        let start = bytes.count
+        bytes.append(contentsOf: name)
+        let colon = bytes.count
+        bytes.append(UInt8(ascii: ":"))
+        bytes.append(UInt8(ascii: " "))
+        bytes.append(contentsOf: value)
+        marks.append(Mark(start: start, colon: colon, end: bytes.count))
+        bytes.append(0)
+        var control = false
+        for byte in name { control = control || byte <= 0x20 || byte == 0x7F }
+        for byte in value { control = control || (byte < 0x20 && byte != 0x09) || byte == 0x7F }
+        if control { holdsControlBytes = true }
+    }
+
+    /// - Parameter name: in any case.
+    func find(_ name: UnsafeBufferPointer<UInt8>) -> Mark? {
+        bytes.withUnsafeBufferPointer { bytes in
+            marks.first { mark in
+                guard mark.colon - mark.start == name.count else { return false }
+                for index in 0..<name.count where Self.lower(bytes[mark.start + index]) != Self.lower(name[index]) {
+                    return false
+                }
+                return true
+            }
+        }
+    }
+
+    /// The value of the first field of that name as a decimal number; nil when it is none.
+    func number(_ name: StaticString) -> Int? {
+        guard let mark = find(UnsafeBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount)),
+            mark.end > mark.colon + 2
+        else { return nil }
+        var number = 0
+        for index in mark.colon + 2..<mark.end {
+            let digit = bytes[index] &- 0x30
+            guard digit < 10, number < Int.max / 16 else { return nil }
+            number = number * 10 + Int(digit)
+        }
+        return number
+    }
+
+    private func text(_ start: Int, _ end: Int) -> String {
+        bytes.withUnsafeBufferPointer { bytes in
+            String(decoding: UnsafeBufferPointer(rebasing: bytes[start..<end]), as: UTF8.self)
+        }
+    }
+
+    private static func lower(_ byte: UInt8) -> UInt8 { byte &- 65 < 26 ? byte | 32 : byte }
+    private static func isBlank(_ byte: UInt8) -> Bool { byte == 0x20 || byte == 0x09 || byte == 0x0D || byte == 0x0A }
+}

@@ -1,0 +1,223 @@
+import CCurl
+import CloudMountPlatform
+import Glibc
+
+/// The transfer thread: owner of the multi handle, of all easy handles and of their sockets.
+final class TransferLoop {
+    /// Easy handles kept for the next transfers.
+    private static let idleLimit = 128
+    /// How often transfers are looked at for standing still.
+    private static let sweepPeriod: UInt64 = 250_000_000
+
+    private let queue: TransferQueue
+    private let tally: TransferTally
+    private let multi: UnsafeMutableRawPointer
+    /// TLS sessions, for all connections to take up again. (Names are shared by the multi handle itself.)
+    private let share: UnsafeMutableRawPointer?
+    private let poller = Poller()
+    private let sockets: SocketTable
+
+    private var active: [EasyHandle] = []
+    private var idle: [EasyHandle] = []
+    private var ended: [Transfer] = []
+    private var commands: [TransferQueue.Command] = []
+    private var now = SystemClock.monotonic()
+    /// When libcurl wants to be called though no socket is ready.
+    private var timer: UInt64?
+    private var nextSweep: UInt64 = 0
+
+    init(_ queue: TransferQueue, _ tally: TransferTally) {
+        self.queue = queue
+        self.tally = tally
+        curl_global_init(Int(CURL_GLOBAL_DEFAULT))
+        guard let multi = curl_multi_init() else { preconditionFailure("libcurl cannot start") }
+        self.multi = multi
+        share = curl_share_init()
+        if let share { cm_share_sessions(share) }
+        sockets = SocketTable(poller, tally)
+        cm_multi_set_long(multi, CURLMOPT_PIPELINING, Int(CURLPIPE_NOTHING))
+        cm_multi_set_long(multi, CURLMOPT_MAXCONNECTS, 256)
+        cm_multi_on_socket(
+            multi,
+            { _, fd, what, user, _ in
+                SocketTable.at(user).want(fd, what)
+                return 0
+            }, Unmanaged.passUnretained(sockets).toOpaque())
+        // SAFETY: the thread's body holds the loop and never returns.
+        cm_multi_on_timer(
+            multi,
+            { _, milliseconds, user in
+                Unmanaged<TransferLoop>.fromOpaque(user.unsafelyUnwrapped).takeUnretainedValue().setTimer(milliseconds)
+                return 0
+            }, Unmanaged.passUnretained(self).toOpaque())
+        poller.set(queue.wakeup.raw, [.read, .edge], isNew: true)
+    }
+
+    /// Never returns.
+    func run() {
+        // Signals are for the threads that expect them; a write to a broken TLS connection would raise SIGPIPE here.
+        var all = sigset_t()
+        sigfillset(&all)
+        pthread_sigmask(SIG_BLOCK, &all, nil)
+        while true {
+            obey()
+            if let due = timer, due <= now { call(CURL_SOCKET_TIMEOUT, 0) }
+            if now >= nextSweep, !active.isEmpty { sweep() }
+            finish()
+            sockets.settle()
+            let count = poller.wait(milliseconds: queue.sleep() ? patience : 0)
+            now = SystemClock.monotonic()
+            for index in 0..<count {
+                let (fd, ready) = poller[index]
+                if fd == queue.wakeup.raw { continue }
+                let selected = sockets.selected(fd, ready)
+                if selected != 0 { call(fd, selected) }
+            }
+            if count > 0 { finish() }
+        }
+    }
+
+    /// Milliseconds that may be slept.
+    private var patience: Int32 {
+        var until = active.isEmpty ? UInt64.max : nextSweep
+        if let timer { until = min(until, timer) }
+        guard until != .max else { return -1 }
+        return until <= now ? 0 : Int32(clamping: (until - now + 999_999) / 1_000_000)
+    }
+
+    private func setTimer(_ milliseconds: Int) {
+        timer = milliseconds < 0 ? nil : now + UInt64(milliseconds) * 1_000_000
+    }
+
+    private func call(_ fd: curl_socket_t, _ selected: Int32) {
+        if fd == CURL_SOCKET_TIMEOUT { timer = nil }
+        var running: Int32 = 0
+        curl_multi_socket_action(multi, fd, selected, &running)
+    }
+
+    // MARK: Commands
+
+    private func obey() {
+        queue.take(&commands)
+        for command in commands {
+            switch command {
+            case .start(let transfer): start(transfer)
+            case .cancel(let transfer):
+                if let easy = transfer.easy {
+                    end(easy, .failure(HTTPError(.cancelled, "the transfer was cancelled")))
+                }
+            case .resume(let transfer):
+                if let easy = transfer.easy { resume(easy) }
+            }
+        }
+        commands.removeAll(keepingCapacity: true)
+    }
+
+    private func start(_ transfer: Transfer) {
+        guard !transfer.isCancelled else {
+            return refuse(transfer, HTTPError(.cancelled, "the transfer was cancelled"))
+        }
+        guard let easy = idle.popLast() ?? EasyHandle(queue: queue, tally: tally, share: share, sockets: sockets)
+        else { return refuse(transfer, HTTPError(.malformed, "libcurl has no memory for another transfer")) }
+        do throws(HTTPError) {
+            try easy.prepare(transfer)
+        } catch {
+            shelve(easy)
+            return refuse(transfer, error)
+        }
+        if active.isEmpty { nextSweep = now + Self.sweepPeriod }
+        transfer.easy = easy
+        easy.position = active.count
+        active.append(easy)
+        tally.activeTransfers.add(1)
+        let code = curl_multi_add_handle(multi, easy.raw)
+        if code != CURLM_OK {
+            end(easy, .failure(HTTPError(.malformed, String(cString: curl_multi_strerror(code)))))
+        }
+    }
+
+    private func resume(_ easy: EasyHandle) {
+        guard easy.isPaused else { return }
+        easy.isPaused = false
+        easy.pulse.hold()
+        let code = curl_easy_pause(easy.raw, CURLPAUSE_CONT)
+        // The sink may have refused the bytes that libcurl held back for it.
+        if code != CURLE_OK { end(easy, easy.outcome(code)) }
+    }
+
+    // MARK: Ends
+
+    /// Takes libcurl's verdicts and wakes the tasks that wait for them.
+    private func finish() {
+        var left: Int32 = 0
+        while let message = curl_multi_info_read(multi, &left) {
+            guard message.pointee.msg == CURLMSG_DONE, let raw = message.pointee.easy_handle else { continue }
+            let code = message.pointee.data.result
+            let easy = EasyHandle.at(cm_easy_user(raw))
+            if easy.diedUnheard(code), repeatOnFreshConnection(easy) { continue }
+            end(easy, easy.outcome(code))
+        }
+        guard !ended.isEmpty else { return }
+        for transfer in ended { transfer.resume() }
+        ended.removeAll(keepingCapacity: true)
+    }
+
+    private func repeatOnFreshConnection(_ easy: EasyHandle) -> Bool {
+        curl_multi_remove_handle(multi, easy.raw)
+        easy.rewind()
+        easy.onFreshConnection = true
+        cm_easy_set_long(easy.raw, CURLOPT_FRESH_CONNECT, 1)
+        return curl_multi_add_handle(multi, easy.raw) == CURLM_OK
+    }
+
+    private func end(_ easy: EasyHandle, _ outcome: Transfer.Outcome) {
+        tally.requests.add(1)
+        if case .failure = outcome { tally.failures.add(1) }
+        if easy.attempts > 1 { tally.resent.add(easy.attempts - 1) }
+        if easy.reusedConnection { tally.connectionsReused.add(1) }
+        curl_multi_remove_handle(multi, easy.raw)
+        active[easy.position] = active[active.count - 1]
+        active[easy.position].position = easy.position
+        active.removeLast()
+        tally.activeTransfers.add(-1)
+        let transfer = easy.transfer
+        shelve(easy)
+        if let transfer {
+            transfer.end(outcome)
+            ended.append(transfer)
+        }
+    }
+
+    private func refuse(_ transfer: Transfer, _ error: HTTPError) {
+        tally.requests.add(1)
+        tally.failures.add(1)
+        transfer.end(.failure(error))
+        ended.append(transfer)
+    }
+
+    private func shelve(_ easy: EasyHandle) {
+        easy.clear()
+        if idle.count < Self.idleLimit { idle.append(easy) }
+    }
+
+    // MARK: Standing still
+
+    private func sweep() {
+        nextSweep = now + Self.sweepPeriod
+        var stalled: [EasyHandle] = []
+        for easy in active {
+            // While it connects, libcurl's connect timeout rules.
+            if easy.isPaused || easy.attempts == 0 {
+                easy.pulse.hold()
+            } else if easy.pulse.isStalled(
+                at: now, unsent: { unsentBytes(onSocket: cm_easy_socket(easy.raw)) })
+            {
+                stalled.append(easy)
+            }
+        }
+        for easy in stalled {
+            let patience = easy.transfer?.request.options.stallTimeout ?? .zero
+            end(easy, .failure(HTTPError(.stalled, "nothing moved for \(patience)")))
+        }
+    }
+}

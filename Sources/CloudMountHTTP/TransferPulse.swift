@@ -1,0 +1,51 @@
+/// Whether a transfer still moves: a value, without a clock of its own.
+///
+/// Counts what passes libcurl's callbacks and, while nothing does, what the peer acknowledges of the bytes that wait in
+/// the socket: on a slow line those of a whole part may take longer than the patience.
+struct TransferPulse {
+    /// Bytes that passed, either way.
+    var moved = 0
+    private var acknowledged = 0
+    private var lastMoved = 0
+    private var lastUnsent: Int?
+    private var start: UInt64?
+    private var startTotal = 0
+    private let patience: UInt64
+    private let rate: Double
+
+    init(_ options: HTTPOptions = HTTPOptions()) {
+        patience = UInt64(options.stallTimeout.milliseconds) * 1_000_000
+        rate = Double(options.stallBytesPerSecond)
+    }
+
+    /// The time until the next look does not count: the transfer connects, or its receiver has no room.
+    mutating func hold() { start = nil }
+
+    /// To be asked every now and then.
+    /// - Parameters:
+    ///   - now: nanoseconds of a clock that never steps back.
+    ///   - unsent: the bytes waiting in the socket.
+    mutating func isStalled(at now: UInt64, unsent: () -> Int?) -> Bool {
+        if moved == lastMoved {
+            let left = unsent()
+            if let left, let lastUnsent, left < lastUnsent { acknowledged += lastUnsent - left }
+            lastUnsent = left
+        } else {
+            lastMoved = moved
+            lastUnsent = nil
+        }
+        let total = moved + acknowledged
+        guard let start else {
+            self.start = now
+            startTotal = total
+            return false
+        }
+        let elapsed = now &- start
+        if Double(total - startTotal) >= max(1, rate * Double(elapsed) / 1e9) {
+            self.start = now
+            startTotal = total
+            return false
+        }
+        return elapsed >= patience
+    }
+}
