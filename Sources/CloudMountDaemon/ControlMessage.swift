@@ -1,0 +1,53 @@
+import FoundationEssentials
+
+/// What a client asks: one JSON object on one line, answered by one `ControlAnswer` on one line.
+public struct ControlRequest: Codable, Sendable, Equatable {
+    public enum Command: String, Codable, Sendable { case status, unmount, stop }
+
+    public var command: Command
+    /// `unmount`: name or path of a mount; none: all.
+    public var target: String?
+    /// `unmount`: also while files are open.
+    public var lazy: Bool?
+
+    public init(_ command: Command, target: String? = nil, lazy: Bool? = nil) {
+        self.command = command
+        self.target = target
+        self.lazy = lazy
+    }
+}
+
+public struct ControlAnswer: Codable, Sendable, Equatable {
+    public var ok: Bool
+    public var error: String?
+    public var status: StatusReport?
+
+    public init(ok: Bool = true, error: String? = nil, status: StatusReport? = nil) {
+        self.ok = ok
+        self.error = error
+        self.status = status
+    }
+}
+
+/// JSON as the control protocol and `status --json` write it.
+public enum ControlJSON {
+    public static func line(_ value: some Encodable) throws -> [UInt8] {
+        let encoder = JSONEncoder()
+        encoder.keyEncodingStrategy = .convertToSnakeCase
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        return Array(try encoder.encode(value)) + [UInt8(ascii: "\n")]
+    }
+
+    public static func pretty(_ value: some Encodable) throws -> String {
+        let encoder = JSONEncoder()
+        encoder.keyEncodingStrategy = .convertToSnakeCase
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes, .prettyPrinted]
+        return String(decoding: try encoder.encode(value), as: UTF8.self)
+    }
+
+    public static func decode<Value: Decodable>(_ type: Value.Type, from line: [UInt8]) throws -> Value {
+        let decoder = JSONDecoder()
+        decoder.keyDecodingStrategy = .convertFromSnakeCase
+        return try decoder.decode(type, from: Data(line))
+    }
+}

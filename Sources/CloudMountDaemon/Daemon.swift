@@ -1,0 +1,91 @@
+import CloudMountCache
+public import CloudMountConfig
+import CloudMountPlatform
+import CloudMountVFS
+import Glibc
+public import Logging
+
+/// The process that serves the mounts of one configuration.
+public struct Daemon: Sendable {
+    private let configuration: Configuration
+    private let logger: Logger
+    private let announce: @Sendable (String) -> Void
+
+    /// - Parameters:
+    ///   - configuration: with the mounts to serve.
+    ///   - announce: takes one line of progress for a person.
+    public init(configuration: Configuration, logger: Logger, announce: @escaping @Sendable (String) -> Void) {
+        self.configuration = configuration
+        self.logger = logger
+        self.announce = announce
+    }
+
+    /// Serves until every mount has ended: unmounted from outside, or by SIGTERM or SIGINT, which drain. A second signal
+    /// gives up the drain. `SignalStream.block()` must have been called before the process had a second thread.
+    public func run() async -> ExitStatus {
+        ProcessLimits.apply()
+        do throws(VFSError) {
+            return try await serve()
+        } catch {
+            logger.critical("\(error.message)")
+            return .failure
+        }
+    }
+
+    private func serve() async throws(VFSError) -> ExitStatus {
+        let cache = configuration.cache
+        let staging = try StagingArea(directory: cache.directory, limit: cache.size, keepFree: cache.keepFree)
+        for leftover in staging.leftovers {
+            logger.warning("bytes that an earlier run did not store are in \(leftover.path) (\(leftover.size) bytes)")
+        }
+        let memory = BufferPool(limit: configuration.memory)
+        let engine = KernelMounts(staging: staging, memory: memory, logger: logger)
+        let supervisor = Supervisor(
+            mounts: configuration.mounts, engine: engine, logger: logger, announce: announce)
+        let control = ControlDesk(
+            supervisor: supervisor, configuration: configuration, staging: staging, memory: memory)
+        let server = try ControlServer(path: configuration.controlSocket) { await control.answer($0) }
+        let signals = Task { await self.obey(SignalStream.signals(), supervisor) }
+        let endings = await supervisor.run()
+        signals.cancel()
+        server.close()
+        return report(endings, staging)
+    }
+
+    private func obey(_ signals: AsyncStream<Int32>, _ supervisor: Supervisor) async {
+        var count = 0
+        for await _ in signals {
+            count += 1
+            if count == 1 {
+                announce("stopping: what is not stored yet is being stored; a second signal gives that up")
+                Task { await self.showProgress(supervisor) }
+                await supervisor.stop()
+            } else {
+                await supervisor.abandon()
+            }
+        }
+    }
+
+    private func showProgress(_ supervisor: Supervisor) async {
+        while await !supervisor.isOver {
+            try? await Task.sleep(for: .seconds(1))
+            let dirty = await supervisor.dirty
+            if dirty.files > 0 { announce("\(dirty.files) files with \(dirty.bytes >> 20) MiB are not stored yet") }
+        }
+    }
+
+    /// Tells what was not stored and where its bytes are.
+    private func report(_ endings: [String: Supervisor.Ending], _ staging: StagingArea) -> ExitStatus {
+        var status = ExitStatus.success
+        for mount in configuration.mounts {
+            guard let ending = endings[mount.name], !ending.isClean else { continue }
+            status = .failure
+            let files = max(ending.dirtyFiles, ending.stagedPaths.count)
+            logger.error(
+                "mount '\(mount.name)' left \(files) files with \(ending.dirtyBytes) bytes that the store does not have")
+            for path in ending.stagedPaths { logger.error("  kept in \(path)") }
+        }
+        if status == .failure { logger.error("bytes that were not stored are kept in \(staging.directory)/staged") }
+        return status
+    }
+}

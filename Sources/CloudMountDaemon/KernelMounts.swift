@@ -1,0 +1,121 @@
+import CloudMountCache
+import CloudMountConfig
+import CloudMountFUSE
+import CloudMountFilesystem
+import CloudMountLayers
+import CloudMountPlatform
+import CloudMountVFS
+import Glibc
+import Logging
+import Synchronization
+
+/// Mounts buckets through the kernel; what all mounts share lives here.
+final class KernelMounts: MountEngine {
+    private let staging: StagingArea
+    private let memory: BufferPool
+    private let logger: Logger
+    /// Mounts of one store draw on one endpoint's limits.
+    private let endpoints = Mutex<[String: EndpointLoad]>([:])
+    private let pool = BlockingPool(name: "cm-mount", width: 8)
+
+    init(staging: StagingArea, memory: BufferPool, logger: Logger) {
+        self.staging = staging
+        self.memory = memory
+        self.logger = logger
+    }
+
+    func begin(_ mount: Configuration.Mount) async throws(VFSError) -> any RunningMount {
+        let provider = try mount.provider.make(mount.context)
+        var settings = LayerSettings(
+            prefix: ObjectKey(mount.context.prefix), retry: LayerSettings.retryPolicy(mount.policy),
+            endpoint: endpoint(of: mount), logger: logger)
+        settings.logger[metadataKey: "mount"] = "\(mount.name)"
+        // The supervisor tries again, and says so; here a second attempt is enough.
+        var preparation = settings
+        preparation.retry.maxAttempts = 2
+        preparation.logger.logLevel = .critical
+        try await Layers.stack(provider, settings: preparation).provider.prepare(writable: !mount.readOnly)
+
+        let layered = Layers.stack(provider, settings: settings)
+        let bucket = MountedBucket(
+            settings: MountSettings(mount), provider: layered.provider, staging: staging, memory: memory)
+        return try await pool.run { [pool] () throws(VFSError) in
+            let folder = try MountFolder(mount.path)
+            do throws(VFSError) {
+                let fuse = try FUSEMount(
+                    path: mount.path, options: FUSEMountOptions(mount), operations: bucket.operations)
+                bucket.attach(fuse.notifier)
+                return KernelMount(fuse: fuse, bucket: bucket, layered: layered, folder: folder, pool: pool)
+            } catch {
+                folder.remove()
+                throw error
+            }
+        }
+    }
+
+    private func endpoint(of mount: Configuration.Mount) -> EndpointLoad {
+        let place = mount.context.options.string("endpoint") ?? mount.context.options.string("region")
+        let name = mount.provider.name + (place.map { " \($0)" } ?? "")
+        return endpoints.withLock { endpoints in
+            if let known = endpoints[name] { return known }
+            let made = EndpointLoad(name)
+            endpoints[name] = made
+            return made
+        }
+    }
+}
+
+private struct KernelMount: RunningMount {
+    let fuse: FUSEMount
+    let bucket: MountedBucket
+    let layered: LayeredProvider
+    let folder: MountFolder
+    let pool: BlockingPool
+
+    func drain() async { await bucket.drain() }
+
+    func unmount(lazy: Bool) async throws(VFSError) {
+        try await pool.run { [fuse] () throws(VFSError) in try fuse.unmount(lazy: lazy) }
+    }
+
+    func waitUntilClosed() async { await fuse.waitUntilClosed() }
+    func cleanUp() async { await pool.run { [folder] in folder.remove() } }
+    func statistics() -> MountStatistics { bucket.statistics() }
+    func requests() -> [Verb: VerbMeasurement] { layered.measurements.snapshot() }
+
+    func endpoint() -> (name: String, limit: Int, inFlight: Int, waiting: Int) {
+        let load = layered.endpoint.limit.current
+        return (layered.endpoint.name, load.limit, load.inFlight, load.waiting)
+    }
+}
+
+extension MountSettings {
+    init(_ mount: Configuration.Mount) {
+        self.init(name: mount.name, uid: mount.uid, gid: mount.gid)
+        filePermissions = 0o666 & ~mount.umask
+        directoryPermissions = 0o777 & ~mount.umask
+        readOnly = mount.readOnly
+        policy = mount.policy
+    }
+}
+
+extension FUSEMountOptions {
+    init(_ mount: Configuration.Mount) {
+        self.init(source: "cloudmount:\(mount.name)")
+        allowOther = mount.allowOther
+        readOnly = mount.readOnly
+    }
+}
+
+/// Until the file system answers the kernel's operations there is nothing to mount.
+extension MountedBucket {
+    fileprivate var operations: any FileOperations {
+        get throws(VFSError) {
+            let object: Any = self
+            guard let operations = object as? any FileOperations else {
+                throw VFSError(.notSupported, "this build has no file system")
+            }
+            return operations
+        }
+    }
+}

@@ -1,0 +1,25 @@
+import CloudMountConfig
+import CloudMountFilesystem
+import CloudMountLayers
+import CloudMountVFS
+
+/// Brings one mount up. The supervisor knows mounts only by this and `RunningMount`, so that it is tested without a kernel.
+protocol MountEngine: Sendable {
+    /// Makes contact with the store and mounts. Cancellation gives up.
+    func begin(_ mount: Configuration.Mount) async throws(VFSError) -> any RunningMount
+}
+
+/// A mount that the kernel shows.
+protocol RunningMount: Sendable {
+    /// Commits what the store does not have yet; failures are in `statistics`.
+    func drain() async
+    /// - Throws: `busy` when files are open and not `lazy`.
+    func unmount(lazy: Bool) async throws(VFSError)
+    /// Returns when the kernel has let go, whoever asked for it.
+    func waitUntilClosed() async
+    /// Removes the mount's folder if it was made for the mount.
+    func cleanUp() async
+    func statistics() -> MountStatistics
+    func requests() -> [Verb: VerbMeasurement]
+    func endpoint() -> (name: String, limit: Int, inFlight: Int, waiting: Int)
+}

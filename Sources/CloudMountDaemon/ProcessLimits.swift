@@ -1,0 +1,18 @@
+import Glibc
+
+/// What the daemon asks of the system for itself.
+enum ProcessLimits {
+    static func apply() {
+        var files = rlimit()
+        if getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files) == 0 {
+            files.rlim_cur = min(files.rlim_max, 1 << 20)
+            setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files)
+        }
+        // Secrets are in memory. A limit of 1 also stops dumps that are piped to a program, which 0 does not (core(5)).
+        var core = rlimit(rlim_cur: 1, rlim_max: 1)
+        if setrlimit(__rlimit_resource_t(RLIMIT_CORE.rawValue), &core) != 0 {
+            core = rlimit(rlim_cur: 0, rlim_max: 0)
+            setrlimit(__rlimit_resource_t(RLIMIT_CORE.rawValue), &core)
+        }
+    }
+}

@@ -1,0 +1,156 @@
+import CloudMountConfig
+import CloudMountFilesystem
+import CloudMountLayers
+import CloudMountVFS
+
+/// What `cloudmount status --json` prints, in snake_case. Members are added to it, never renamed or taken away.
+public struct StatusReport: Codable, Sendable, Equatable {
+    /// Of this shape.
+    public var version = 1
+    public var pid: Int
+    /// Absolute path of `mounts.yaml`.
+    public var configuration: String
+    /// Seconds since 1970.
+    public var startedAt: Int
+    public var isStopping: Bool
+    public var memory: Budget
+    public var staging: Staging
+    public var mounts: [Mount]
+
+    /// Bytes.
+    public struct Budget: Codable, Sendable, Equatable {
+        public var limit: Int
+        public var used: Int
+    }
+
+    public struct Staging: Codable, Sendable, Equatable {
+        public var directory: String
+        /// Bytes.
+        public var limit: Int
+        public var used: Int
+        /// Bytes that an earlier run could not store, or that were kept after a failed commit.
+        public var leftovers: [Leftover]
+    }
+
+    public struct Leftover: Codable, Sendable, Equatable {
+        public var path: String
+        public var bytes: Int
+    }
+
+    public struct Mount: Codable, Sendable, Equatable {
+        public enum State: String, Codable, Sendable { case starting, failed, mounted, draining, ended }
+
+        public var name: String
+        public var path: String
+        public var provider: String
+        public var bucket: String
+        public var prefix: String
+        public var readOnly: Bool
+        public var state: State
+        /// Why it failed.
+        public var reason: String?
+        /// Until the next attempt.
+        public var nextTrySeconds: Int?
+        public var openFiles = 0
+        /// Files with bytes that the store does not have.
+        public var dirtyFiles = 0
+        public var dirtyBytes = 0
+        public var failedCommits: [FailedCommit] = []
+        /// Keys that no path can name.
+        public var hiddenKeys = 0
+        public var hiddenKeyExamples: [String] = []
+        /// By verb, in the order of the provider protocol.
+        public var requests: [Requests] = []
+        public var endpoint: Endpoint?
+    }
+
+    public struct FailedCommit: Codable, Sendable, Equatable {
+        public var path: String
+        public var stagedPath: String
+        public var bytes: Int
+        public var error: String
+        /// Seconds since 1970.
+        public var since: Int
+    }
+
+    public struct Requests: Codable, Sendable, Equatable {
+        public var verb: String
+        public var calls: Int
+        public var errors: Int
+        public var inFlight: Int
+        public var bytesUp: Int
+        public var bytesDown: Int
+        public var meanMilliseconds: Double
+        public var maxMilliseconds: Double
+    }
+
+    /// What the mounts of one store share.
+    public struct Endpoint: Codable, Sendable, Equatable {
+        public var name: String
+        /// Calls allowed at a time, now.
+        public var limit: Int
+        public var inFlight: Int
+        public var waiting: Int
+    }
+}
+
+extension StatusReport.Mount {
+    init(_ mount: Configuration.Mount, _ phase: Supervisor.Phase) {
+        name = mount.name
+        path = mount.path
+        provider = mount.provider.name
+        bucket = mount.context.bucket
+        prefix = mount.context.prefix
+        readOnly = mount.readOnly
+        switch phase {
+        case .starting: state = .starting
+        case .failed(let error, let retryAt):
+            state = .failed
+            reason = error.description
+            nextTrySeconds = max(0, Int((retryAt - .now).components.seconds))
+        case .mounted(let running):
+            state = .mounted
+            fill(running)
+        case .draining(let running):
+            state = .draining
+            fill(running)
+        case .ended(let ending):
+            state = .ended
+            dirtyFiles = ending.dirtyFiles
+            dirtyBytes = ending.dirtyBytes
+        }
+    }
+
+    private mutating func fill(_ running: any RunningMount) {
+        let statistics = running.statistics()
+        openFiles = statistics.openFiles
+        dirtyFiles = statistics.dirtyFiles
+        dirtyBytes = statistics.dirtyBytes
+        failedCommits = statistics.failedCommits.map {
+            StatusReport.FailedCommit(
+                path: $0.path, stagedPath: $0.stagedPath, bytes: $0.bytes, error: $0.error, since: $0.since.seconds)
+        }
+        hiddenKeys = statistics.hiddenKeys
+        hiddenKeyExamples = statistics.hiddenKeyExamples
+        let measured = running.requests()
+        requests = Verb.allCases.compactMap { verb in
+            measured[verb].map { StatusReport.Requests(verb, $0) }
+        }
+        let load = running.endpoint()
+        endpoint = StatusReport.Endpoint(
+            name: load.name, limit: load.limit, inFlight: load.inFlight, waiting: load.waiting)
+    }
+}
+
+extension StatusReport.Requests {
+    init(_ verb: Verb, _ measured: VerbMeasurement) {
+        func milliseconds(_ duration: Duration) -> Double {
+            let (seconds, attoseconds) = duration.components
+            return Double(seconds * 1_000_000 + attoseconds / 1_000_000_000_000) / 1_000
+        }
+        self.init(
+            verb: verb.rawValue, calls: measured.calls, errors: measured.errors, inFlight: measured.inFlight,
+            bytesUp: measured.bytesUp, bytesDown: measured.bytesDown,
+            meanMilliseconds: milliseconds(measured.latencyMean), maxMilliseconds: milliseconds(measured.latencyMax))
+    }
+}

@@ -1,0 +1,97 @@
+import CloudMountPlatform
+import CloudMountVFS
+import Glibc
+public import Logging
+
+/// Log lines on standard error, for people or for machines.
+public struct TerminalLog: LogHandler {
+    public enum Format: String, Sendable, CaseIterable { case text, json }
+
+    public var logLevel: Logger.Level
+    public var metadata: Logger.Metadata = [:]
+    public var metadataProvider: Logger.MetadataProvider?
+    private let label: String
+    private let format: Format
+
+    public init(label: String, level: Logger.Level, format: Format) {
+        self.label = label
+        logLevel = level
+        self.format = format
+    }
+
+    public subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+        get { metadata[key] }
+        set { metadata[key] = newValue }
+    }
+
+    public func log(event: LogEvent) {
+        var all = metadata
+        if let more = metadataProvider?.get() { all.merge(more) { _, new in new } }
+        if let more = event.metadata { all.merge(more) { _, new in new } }
+        let line = line(SystemClock.now(), event.level, event.message.description, all)
+        Self.write(line + "\n")
+    }
+
+    /// One `write(2)`, so that lines of several threads do not mix.
+    public static func write(_ text: String) {
+        var text = text
+        text.withUTF8 { _ = Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
+    }
+
+    func line(_ time: Timestamp, _ level: Logger.Level, _ message: String, _ metadata: Logger.Metadata) -> String {
+        let sorted = metadata.sorted { $0.key < $1.key }.map { ($0.key, $0.value.description) }
+        switch format {
+        case .text:
+            let fields = sorted.map { " \($0)=\(Self.quotedIfNeeded($1))" }.joined()
+            return "\(Self.utc(time)) \(level.rawValue.uppercased()) \(Self.printable(message))\(fields)"
+        case .json:
+            let members =
+                [("time", Self.utc(time)), ("level", level.rawValue), ("label", label), ("message", message)] + sorted
+            return "{" + members.map { "\(Self.json($0)):\(Self.json($1))" }.joined(separator: ",") + "}"
+        }
+    }
+
+    /// RFC 3339, milliseconds.
+    static func utc(_ time: Timestamp) -> String {
+        var seconds = time_t(time.seconds)
+        var parts = tm()
+        gmtime_r(&seconds, &parts)
+        func padded(_ number: Int, _ width: Int = 2) -> String {
+            let text = String(number)
+            return String(repeating: "0", count: max(0, width - text.utf8.count)) + text
+        }
+        let day = "\(padded(Int(parts.tm_year) + 1900, 4))-\(padded(Int(parts.tm_mon) + 1))-\(padded(Int(parts.tm_mday)))"
+        let clock = "\(padded(Int(parts.tm_hour))):\(padded(Int(parts.tm_min))):\(padded(Int(parts.tm_sec)))"
+        return "\(day)T\(clock).\(padded(time.nanoseconds / 1_000_000, 3))Z"
+    }
+
+    private static func quotedIfNeeded(_ text: String) -> String {
+        let plain = !text.isEmpty && text.unicodeScalars.allSatisfy { $0.value > 32 && $0 != "\"" && $0 != "=" && $0.value != 127 }
+        return plain ? text : json(text)
+    }
+
+    /// Control characters of strangers reach no terminal.
+    private static func printable(_ text: String) -> String {
+        text.unicodeScalars.allSatisfy { $0.value >= 32 && !(127...159).contains($0.value) }
+            ? text : String(json(text).dropFirst().dropLast())
+    }
+
+    private static func json(_ text: String) -> String {
+        var result = "\""
+        for scalar in text.unicodeScalars {
+            switch scalar {
+            case "\"": result += "\\\""
+            case "\\": result += "\\\\"
+            case "\n": result += "\\n"
+            default:
+                if scalar.value < 32 || (127...159).contains(scalar.value) {
+                    let hex = String(scalar.value, radix: 16)
+                    result += "\\u" + String(repeating: "0", count: 4 - hex.utf8.count) + hex
+                } else {
+                    result.unicodeScalars.append(scalar)
+                }
+            }
+        }
+        return result + "\""
+    }
+}

@@ -1,0 +1,120 @@
+import CloudMountPlatform
+import CloudMountVFS
+import Glibc
+
+/// Stream sockets of the local machine, one line each way. All calls block.
+enum UnixSocket {
+    static let maxLine = 16 << 20
+
+    /// Listens at `path`, readable and writable for the user alone. A socket that nobody listens at is replaced.
+    /// - Throws: `busy` when somebody listens there.
+    static func listen(at path: String) throws(VFSError) -> Descriptor {
+        if let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")), slash > path.startIndex {
+            try makeFolders(String(path[..<slash]))
+        }
+        let socket = try make()
+        // The mode of the descriptor becomes that of the socket's file, so that it is never open to others.
+        fchmod(socket.raw, 0o600)
+        if try with(path, { bind(socket.raw, $0, $1) }) != 0 {
+            guard errno == EADDRINUSE else { throw fault(path, "cannot be made") }
+            if (try? connect(to: path)) != nil {
+                throw VFSError(.busy, "another cloudmount is listening at \(path)")
+            }
+            unlink(path)
+            guard try with(path, { bind(socket.raw, $0, $1) }) == 0 else { throw fault(path, "cannot be made") }
+        }
+        guard Glibc.listen(socket.raw, 16) == 0 else { throw fault(path, "cannot be listened at") }
+        return socket
+    }
+
+    /// - Throws: `notFound` when there is no such socket or nobody listens.
+    static func connect(to path: String) throws(VFSError) -> Descriptor {
+        let socket = try make()
+        guard try with(path, { Glibc.connect(socket.raw, $0, $1) }) == 0 else {
+            if errno == ENOENT || errno == ECONNREFUSED {
+                throw VFSError(.notFound, "no cloudmount daemon is listening at \(path)")
+            }
+            throw fault(path, "cannot be reached")
+        }
+        return socket
+    }
+
+    static func accept(_ socket: Descriptor) -> Descriptor? {
+        let raw = Glibc.accept(socket.raw, nil, nil)
+        guard raw >= 0 else { return nil }
+        _ = fcntl(raw, F_SETFD, FD_CLOEXEC)
+        return Descriptor(owning: raw)
+    }
+
+    static func setTimeout(_ socket: Descriptor, seconds: Int) {
+        var time = timeval(tv_sec: seconds, tv_usec: 0)
+        for option in [SO_RCVTIMEO, SO_SNDTIMEO] {
+            setsockopt(socket.raw, SOL_SOCKET, option, &time, socklen_t(MemoryLayout<timeval>.size))
+        }
+    }
+
+    /// Up to the newline, which is not part of it. Nil when the peer went away, was too slow or too talkative.
+    static func readLine(_ socket: Descriptor) -> [UInt8]? {
+        var line: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 64 << 10)
+        while true {
+            let count = read(socket.raw, &chunk, chunk.count)
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { return nil }
+            if let end = chunk[..<count].firstIndex(of: UInt8(ascii: "\n")) { return line + chunk[..<end] }
+            line += chunk[..<count]
+            if line.count > maxLine { return nil }
+        }
+    }
+
+    static func write(_ bytes: [UInt8], to socket: Descriptor) -> Bool {
+        var sent = 0
+        while sent < bytes.count {
+            let count = bytes[sent...].withUnsafeBytes {
+                send(socket.raw, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
+            }
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { return false }
+            sent += count
+        }
+        return true
+    }
+
+    private static func make() throws(VFSError) -> Descriptor {
+        let type = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
+        let raw = socket(AF_UNIX, type, 0)
+        guard raw >= 0 else { throw VFSError(.io, "no socket: \(String(cString: strerror(errno)))") }
+        return Descriptor(owning: raw)
+    }
+
+    private static func fault(_ path: String, _ what: String) -> VFSError {
+        let code: VFSError.Code = errno == EACCES || errno == EPERM ? .permissionDenied : .io
+        return VFSError(code, "the control socket \(path) \(what): \(String(cString: strerror(errno)))")
+    }
+
+    private static func with(
+        _ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32
+    ) throws(VFSError) -> Int32 {
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        let bytes = Array(path.utf8)
+        guard bytes.count < MemoryLayout.size(ofValue: address.sun_path) else {
+            throw VFSError(.nameTooLong, "the path of the control socket is too long: \(path)")
+        }
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
+        return withUnsafePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                body($0, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+    }
+
+    private static func makeFolders(_ path: String) throws(VFSError) {
+        if mkdir(path, 0o700) == 0 || errno == EEXIST { return }
+        if errno == ENOENT, let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")), slash > path.startIndex {
+            try makeFolders(String(path[..<slash]))
+            if mkdir(path, 0o700) == 0 || errno == EEXIST { return }
+        }
+        throw fault(path, "has no folder")
+    }
+}
