@@ -1,7 +1,7 @@
 public import CloudMountVFS
 
-/// What a file that is being written consists of: staged bytes, ranges of the stored version it began as (the base), and
-/// zeros that nobody stores. A value, so that a commit works on the image as it was when the commit began.
+/// What a file that is being written consists of: staged bytes, ranges of the stored version it began as (the base),
+/// and zeros that nobody stores. A value, so that a commit works on the image as it was when the commit began.
 ///
 /// Base bytes keep their offsets. All extents lie within `[0, size)`; `baseLimit <= min(size, baseSize)`; `dirty` and
 /// `zeros` do not overlap.
@@ -26,7 +26,8 @@ public struct FileImage: Sendable, Equatable {
     public private(set) var size: Int
     /// Bytes of the base version; 0 without one.
     public let baseSize: Int
-    /// Bytes below it that are neither dirty nor zeros come from the base; what lies above it and is not dirty is zeros.
+    /// Bytes below it that are neither dirty nor zeros come from the base; what lies above it and is not dirty is
+    /// zeros.
     public private(set) var baseLimit: Int
     /// Bytes that the staged file holds.
     public private(set) var dirty = ExtentMap()

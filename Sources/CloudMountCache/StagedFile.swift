@@ -6,7 +6,8 @@ import Synchronization
 /// A sparse local file that holds the new bytes of one file until its commit. Removed when the last reference goes,
 /// unless `keep` was called.
 ///
-/// Any thread may call; calls block on local disk only. Which of its bytes count is for the caller's `FileImage` to say.
+/// Any thread may call; calls block on local disk only. Which of its bytes count is for the caller's `FileImage` to
+/// say.
 public final class StagedFile: Sendable {
     private struct State {
         /// Space reserved, in whole blocks.

@@ -43,8 +43,10 @@ public final class StagingArea: Sendable {
 
     /// - Parameters:
     ///   - directory: made when missing, with mode 0700.
-    ///   - descriptorLimit: staged files beyond this number are closed between uses; nil: a quarter of what the process may open.
-    /// - Throws: `busy`, naming the holder, when another process has the directory; `permissionDenied`, `noSpace`, `io`.
+    ///   - descriptorLimit: staged files beyond this number are closed between uses; nil: a quarter of what the
+    ///     process may open.
+    /// - Throws: `busy`, naming the holder, when another process has the directory; `permissionDenied`, `noSpace`,
+    ///   `io`.
     public init(directory: String, limit: Int, keepFree: Int, descriptorLimit: Int? = nil) throws(VFSError) {
         self.directory = directory
         self.limit = limit

@@ -3,8 +3,8 @@ import Synchronization
 
 /// A hard budget of reusable memory: one per process, shared by every mount.
 ///
-/// Buffers come in size classes, powers of two from 4 KiB to 16 MiB (larger ones in whole MiB), and the budget counts the
-/// class, handed out or kept. What comes back is handed out again, last in first out, because touching memory that
+/// Buffers come in size classes, powers of two from 4 KiB to 16 MiB (larger ones in whole MiB), and the budget counts
+/// the class, handed out or kept. What comes back is handed out again, last in first out, because touching memory that
 /// is fresh from the system costs far more than touching memory that is warm.
 public final class BufferPool: Sendable {
     static let smallestClass = 4 << 10
@@ -90,8 +90,8 @@ public final class BufferPool: Sendable {
         return PooledBuffer(pool: self, bytes: UnsafeMutableRawBufferPointer(start: start, count: count), size: size)
     }
 
-    /// Returns when `take(count)` had room at that moment, when the task is cancelled, or at once when `count` is beyond
-    /// the limit. Another task may be quicker: take, and wait again when there is none.
+    /// Returns when `take(count)` had room at that moment, when the task is cancelled, or at once when `count` is
+    /// beyond the limit. Another task may be quicker: take, and wait again when there is none.
     public func waitForRoom(_ count: Int) async {
         let size = BufferPool.cost(max(0, count))
         let id: UInt64? = state.withLock { state in
@@ -133,7 +133,8 @@ public final class BufferPool: Sendable {
         let ready: [CheckedContinuation<Void, Never>] = state.withLock { state in
             state.used -= size
             guard !state.waiters.isEmpty else { return [] }
-            // All that fit are woken, not only the first: one that no longer wants its room must not keep it from the rest.
+            // All that fit are woken, not only the first: one that no longer wants its room must not keep it from the
+            // rest.
             let room = limit - state.used
             let ready = state.waiters.compactMap { $0.size <= room ? $0.continuation : nil }
             state.waiters.removeAll { $0.size <= room }

@@ -1,0 +1,145 @@
+/// Extended attributes as s3fs keeps them: all in one value, a JSON object of base64 texts, percent-encoded.
+extension AttributeCodec {
+    static func xattrText(_ xattrs: [String: [UInt8]]) -> String {
+        let pairs = xattrs.sorted { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }.map { name, value in
+            "\"" + jsonEscaped(name) + "\":\"" + base64(value) + "\""
+        }
+        return percentEncoded(("{" + pairs.joined(separator: ",") + "}").utf8, keeping: isUnreserved)
+    }
+
+    /// Nil when the value is not of that form.
+    static func parseXattrs(_ text: String) -> [String: [UInt8]]? {
+        guard let decoded = percentDecoded(text) else { return nil }
+        var rest = Array(decoded.utf8)[...]
+        func skipSpace() { rest = rest.drop { $0 == 0x20 || (0x09...0x0D).contains($0) } }
+        func accept(_ character: Unicode.Scalar) -> Bool {
+            skipSpace()
+            guard rest.first == UInt8(ascii: character) else { return false }
+            rest = rest.dropFirst()
+            return true
+        }
+        func string() -> String? {
+            guard accept("\"") else { return nil }
+            var bytes: [UInt8] = []
+            while let byte = rest.popFirst() {
+                if byte == UInt8(ascii: "\"") { return String(validating: bytes, as: UTF8.self) }
+                guard byte == UInt8(ascii: "\\") else {
+                    bytes.append(byte)
+                    continue
+                }
+                guard let escaped = rest.popFirst() else { return nil }
+                if escaped == UInt8(ascii: "u") {
+                    guard let value = UInt32(String(decoding: rest.prefix(4), as: UTF8.self), radix: 16),
+                        let scalar = Unicode.Scalar(value)
+                    else { return nil }
+                    bytes += Array(String(scalar).utf8)
+                    rest = rest.dropFirst(4)
+                } else {
+                    bytes.append(escaped)
+                }
+            }
+            return nil
+        }
+        var xattrs: [String: [UInt8]] = [:]
+        guard accept("{") else { return nil }
+        if accept("}") { return xattrs }
+        repeat {
+            guard let name = string(), accept(":"), let value = string().flatMap(parseBase64) else { return nil }
+            xattrs[name] = value
+        } while accept(",")
+        guard accept("}") else { return nil }
+        skipSpace()
+        return rest.isEmpty ? xattrs : nil
+    }
+
+    /// Quotes, backslashes and control characters escaped.
+    private static func jsonEscaped(_ text: String) -> String {
+        var escaped = ""
+        for scalar in text.unicodeScalars {
+            if scalar.value < 0x20 {
+                escaped += scalar.value < 0x10 ? "\\u000" : "\\u00"
+                escaped += String(scalar.value, radix: 16)
+            } else {
+                if scalar == "\"" || scalar == "\\" { escaped += "\\" }
+                escaped.unicodeScalars.append(scalar)
+            }
+        }
+        return escaped
+    }
+
+    // MARK: Percent-encoding
+
+    static func isUnreserved(_ byte: UInt8) -> Bool {
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"): true
+        case UInt8(ascii: "0")...UInt8(ascii: "9"): true
+        case UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "~"): true
+        default: false
+        }
+    }
+
+    /// What geesefs leaves as it is in metadata, as far as it is ASCII.
+    static func isPlainInTarget(_ byte: UInt8) -> Bool { (0x21...0x7E).contains(byte) && byte != UInt8(ascii: "%") }
+
+    static func percentEncoded(_ bytes: some Sequence<UInt8>, keeping: (UInt8) -> Bool) -> String {
+        let digits = Array("0123456789ABCDEF".utf8)
+        var encoded: [UInt8] = []
+        for byte in bytes {
+            if keeping(byte) {
+                encoded.append(byte)
+            } else {
+                encoded += [UInt8(ascii: "%"), digits[Int(byte >> 4)], digits[Int(byte & 15)]]
+            }
+        }
+        return String(decoding: encoded, as: UTF8.self)
+    }
+
+    /// Nil when a percent sign is not followed by two digits, or the result is not UTF-8.
+    static func percentDecoded(_ text: String) -> String? {
+        var decoded: [UInt8] = []
+        var bytes = text.utf8.makeIterator()
+        func digit() -> UInt8? { bytes.next().flatMap { Character(UnicodeScalar($0)).hexDigitValue }.map(UInt8.init) }
+        while let byte = bytes.next() {
+            if byte == UInt8(ascii: "%") {
+                guard let high = digit(), let low = digit() else { return nil }
+                decoded.append(high << 4 | low)
+            } else {
+                decoded.append(byte)
+            }
+        }
+        return String(validating: decoded, as: UTF8.self)
+    }
+
+    // MARK: Base64
+
+    private static let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
+
+    static func base64(_ bytes: [UInt8]) -> String {
+        var text: [UInt8] = []
+        for start in stride(from: 0, to: bytes.count, by: 3) {
+            let group = bytes[start..<min(start + 3, bytes.count)]
+            let bits = group.reduce(0) { $0 << 8 | Int($1) } << (8 * (3 - group.count))
+            for index in 0..<4 {
+                text.append(index <= group.count ? alphabet[bits >> (18 - 6 * index) & 63] : UInt8(ascii: "="))
+            }
+        }
+        return String(decoding: text, as: UTF8.self)
+    }
+
+    /// Nil when the text is not base64; padding may be missing.
+    static func parseBase64(_ text: String) -> [UInt8]? {
+        var bytes: [UInt8] = []
+        var bits = 0
+        var count = 0
+        for byte in text.utf8.prefix(while: { $0 != UInt8(ascii: "=") }) {
+            guard let value = alphabet.firstIndex(of: byte) else { return nil }
+            bits = (bits << 6 | value) & 0xFFFFFF
+            count += 6
+            if count >= 8 {
+                count -= 8
+                bytes.append(UInt8(truncatingIfNeeded: bits >> count))
+            }
+        }
+        return count == 6 ? nil : bytes
+    }
+}
