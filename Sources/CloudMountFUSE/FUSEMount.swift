@@ -1,5 +1,8 @@
+import CFUSE3
 public import CloudMountFilesystem
 public import CloudMountVFS
+import Glibc
+import Logging
 
 public struct FUSEMountOptions: Sendable {
     /// First column of `/proc/mounts`, such as `cloudmount:photos`.
@@ -15,24 +18,72 @@ public struct FUSEMountOptions: Sendable {
 }
 
 /// A kernel mount served by `operations`, from `init` until it is unmounted by anyone.
+///
+/// It goes on being served when the value is dropped. Handles that the kernel had not yet released when the last user
+/// unmounted are never released: what they hold is the file system's to finish after `waitUntilClosed`.
 public final class FUSEMount: Sendable {
+    /// As the kernel has it: absolute, without symbolic links.
     public let path: String
+    private let session: Session
+    private let device: String
+    private let notices: Notifier
 
     /// Mounts at `path` (an existing directory) and starts to serve. As root by mount(2), else through fusermount3.
-    /// - Throws: `notFound`, `notDirectory`, `busy` (already a mount point), `permissionDenied`, `io`.
+    ///
+    /// Blocks for the time that the kernel takes to greet; call it from a thread that may.
+    /// - Throws: `notFound`, `notDirectory`, `busy` (already a mount point), `permissionDenied`, `nameTooLong`, `io`.
     public init(path: String, options: FUSEMountOptions, operations: any FileOperations) throws(VFSError) {
+        let path = try MountTable.resolve(path)
+        if let mounted = MountTable.top(at: path) {
+            throw VFSError(.busy, "\(path) is a mount point already (\(mounted.source), \(mounted.type))")
+        }
+        var status = stat()
+        guard stat(path, &status) == 0 else { throw VFSError(systemCall: errno, path) }
+        guard status.st_mode & S_IFMT == S_IFDIR else { throw VFSError(.notDirectory, "\(path) is not a directory") }
+
         self.path = path
+        session = try Session(operations: operations)
+        notices = Notifier(session)
+        let descriptor = try Mounting.mount(path, options)
+        device = MountTable.top(at: path)?.device ?? ""
+        let name = options.source.split(separator: ":").last.map(String.init) ?? options.source
+        try session.start(descriptor: descriptor, threads: max(1, options.threads), name: name)
+        session.atEnd { [notices] in notices.close() }
+        guard session.waitUntilReady() else {
+            try? Mounting.unmount(path, lazy: true)
+            throw VFSError(.io, "\(path): the kernel does not greet")
+        }
+        if !Mounting.set(readAhead: options.readAhead, device: device) {
+            session.log.debug("the kernel's read-ahead stays as it is", metadata: ["path": "\(path)"])
+        }
     }
 
-    public var notifier: any KernelNotifier { fatalError() }
+    public var notifier: any KernelNotifier { notices }
 
-    /// Unmounts. `lazy` detaches at once even while files are open (they go on being served until closed).
-    /// - Throws: `busy` when files are open and not `lazy`.
-    public func unmount(lazy: Bool) throws(VFSError) {}
+    /// Unmounts; does nothing when that has been done already, by anyone. Blocks while the kernel writes back.
+    /// - Parameter lazy: detach at once even while files are open (they go on being served until closed).
+    /// - Throws: `busy` when files are open and not `lazy`, or when something else is mounted over it; `io`.
+    public func unmount(lazy: Bool) throws(VFSError) {
+        if session.isClosed { return }
+        guard let top = MountTable.top(at: path) else { return }
+        guard top.device == device else {
+            throw VFSError(.busy, "\(top.source) (\(top.type)) is mounted over \(path)")
+        }
+        try Mounting.unmount(path, lazy: lazy)
+    }
 
     /// Returns when the kernel has closed the session and all threads have ended.
-    public func waitUntilClosed() async {}
+    public func waitUntilClosed() async { await session.waitUntilClosed() }
 
-    /// Detaches a mount left at `path` by a process that died (stat says ENOTCONN). False when there is none.
-    public static func clearDeadMount(at path: String) throws(VFSError) -> Bool { false }
+    /// Detaches a mount of ours left at `path` by a process that died. False when there is none.
+    ///
+    /// Asks whoever serves the mount, so it may block; call it from a thread that may.
+    public static func clearDeadMount(at path: String) throws(VFSError) -> Bool {
+        let path = try MountTable.resolve(path)
+        guard let mounted = MountTable.top(at: path), mounted.type == Mounting.type, Mounting.isDead(path) else {
+            return false
+        }
+        try Mounting.unmount(path, lazy: true)
+        return true
+    }
 }

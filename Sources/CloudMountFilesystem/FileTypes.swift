@@ -140,6 +140,8 @@ public struct Caller: Sendable {
     public var gid: UInt32
     public var pid: Int32
     public var umask: UInt32
+    /// In `open` with O_TRUNC: set-user-id and set-group-id are to be dropped (FUSE_HANDLE_KILLPRIV_V2).
+    public var clearSetID = false
 
     public init(uid: UInt32, gid: UInt32, pid: Int32, umask: UInt32) {
         self.uid = uid

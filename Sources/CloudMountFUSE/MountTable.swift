@@ -1,0 +1,79 @@
+import CloudMountVFS
+import Glibc
+
+/// One line of `/proc/self/mountinfo`. Reading it asks no file system anything, so a dead or slow mount cannot block it.
+struct MountedFileSystem {
+    /// `MAJOR:MINOR`, as in `/sys/class/bdi`.
+    var device: String
+    var type: String
+    var source: String
+}
+
+enum MountTable {
+    /// What is mounted at `path` (absolute, without symbolic links); the uppermost when several are.
+    static func top(at path: String) -> MountedFileSystem? {
+        let path = Array(path.utf8)
+        var found: MountedFileSystem?
+        for line in contents(of: "/proc/self/mountinfo").split(separator: UInt8(ascii: "\n")) {
+            // 36 35 98:0 /root /mount/point options [optional fields] - type source options
+            let fields = line.split(separator: UInt8(ascii: " "), omittingEmptySubsequences: false)
+            guard fields.count > 6, unescape(fields[4]) == path,
+                let dash = fields[6...].firstIndex(where: { $0.elementsEqual("-".utf8) }), dash + 2 < fields.count
+            else { continue }
+            found = MountedFileSystem(
+                device: String(decoding: fields[2], as: UTF8.self),
+                type: String(decoding: fields[dash + 1], as: UTF8.self),
+                source: String(decoding: unescape(fields[dash + 2]), as: UTF8.self))
+        }
+        return found
+    }
+
+    /// Undoes the kernel's `\ooo` for blanks and backslashes.
+    static func unescape(_ field: ArraySlice<UInt8>) -> [UInt8] {
+        var bytes: [UInt8] = []
+        var rest = field
+        while let byte = rest.popFirst() {
+            let digits = rest.prefix(3)
+            if byte == UInt8(ascii: "\\"), digits.count == 3, digits.allSatisfy({ (0x30...0x37).contains($0) }) {
+                bytes.append(digits.reduce(0) { $0 &* 8 &+ ($1 - 0x30) })
+                rest = rest.dropFirst(3)
+            } else {
+                bytes.append(byte)
+            }
+        }
+        return bytes
+    }
+
+    private static func contents(of path: String) -> [UInt8] {
+        let file = open(path, O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else { return [] }
+        defer { close(file) }
+        var bytes: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 1 << 16)
+        while true {
+            let count = read(file, &chunk, chunk.count)
+            if count < 0 && errno == EINTR { continue }
+            guard count > 0 else { return bytes }
+            bytes.append(contentsOf: chunk[..<count])
+        }
+    }
+
+    /// `path` as the mount table has it. The last component is not followed, unless it is a symbolic link: it may be a
+    /// dead mount, of which nothing can be asked.
+    static func resolve(_ path: String) throws(VFSError) -> String {
+        var path = path
+        while path.utf8.count > 1, path.utf8.last == UInt8(ascii: "/") { path.removeLast() }
+        guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { return try real(path) }
+        let name = path[path.index(after: slash)...]
+        var link = [CChar](repeating: 0, count: 1)
+        if name.isEmpty || name == "." || name == ".." || readlink(path, &link, 1) >= 0 { return try real(path) }
+        let parent = try real(slash == path.startIndex ? "/" : String(path[..<slash]))
+        return parent == "/" ? "/\(name)" : "\(parent)/\(name)"
+    }
+
+    private static func real(_ path: String) throws(VFSError) -> String {
+        guard let resolved = realpath(path, nil) else { throw VFSError(systemCall: errno, path) }
+        defer { free(resolved) }
+        return String(cString: resolved)
+    }
+}

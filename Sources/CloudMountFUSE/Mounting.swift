@@ -1,0 +1,74 @@
+import CFUSE3
+import CloudMountVFS
+import Glibc
+
+/// mount(2), umount2(2) and the settings of a mount.
+enum Mounting {
+    static let type = "fuse.cloudmount"
+
+    /// - Returns: a descriptor of /dev/fuse that is connected to the new mount at `path`.
+    static func mount(_ path: String, _ options: FUSEMountOptions) throws(VFSError) -> Int32 {
+        var words = ["default_permissions", "max_read=\(Session.maximumTransfer)"]
+        if options.allowOther { words.append("allow_other") }
+        if geteuid() == 0, let descriptor = try mountAsRoot(path, options, words) { return descriptor }
+        if options.readOnly { words.append("ro") }
+        words.append("subtype=cloudmount")
+        words.append("fsname=" + escape(options.source))
+        return try Fusermount.mount(path, options: words)
+    }
+
+    /// Nil: this root may not mount (a container without CAP_SYS_ADMIN).
+    private static func mountAsRoot(
+        _ path: String, _ options: FUSEMountOptions, _ words: [String]
+    ) throws(VFSError) -> Int32? {
+        let descriptor = open("/dev/fuse", O_RDWR | O_CLOEXEC)
+        guard descriptor >= 0 else { throw VFSError(systemCall: errno, "/dev/fuse") }
+        let data =
+            (["fd=\(descriptor)", "rootmode=40000", "user_id=\(geteuid())", "group_id=\(getegid())"] + words)
+            .joined(separator: ",")
+        let flags = UInt(MS_NOSUID | MS_NODEV | (options.readOnly ? MS_RDONLY : 0))
+        if CFUSE3.mount(options.source, path, type, flags, data) == 0 { return descriptor }
+        let error = errno
+        close(descriptor)
+        if error == EPERM { return nil }
+        throw VFSError(systemCall: error, path)
+    }
+
+    /// fusermount3 separates options by commas.
+    private static func escape(_ text: String) -> String {
+        var escaped = String.UnicodeScalarView()
+        for scalar in text.unicodeScalars {
+            if scalar == "," || scalar == "\\" { escaped.append("\\") }
+            escaped.append(scalar)
+        }
+        return String(escaped)
+    }
+
+    static func unmount(_ path: String, lazy: Bool) throws(VFSError) {
+        if geteuid() == 0 {
+            // UMOUNT_NOFOLLOW: the path has no links, and should have none by now either.
+            let flags = Int32(UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0))
+            if umount2(path, flags) == 0 { return }
+            let error = errno
+            if error == EBUSY { throw VFSError(.busy, "\(path) is in use") }
+            if error != EPERM { throw VFSError(systemCall: error, path) }
+        }
+        try Fusermount.unmount(path, lazy: lazy)
+    }
+
+    /// How far the kernel reads ahead. False when we may not say.
+    static func set(readAhead bytes: Int, device: String) -> Bool {
+        let file = open("/sys/class/bdi/\(device)/read_ahead_kb", O_WRONLY | O_CLOEXEC)
+        guard file >= 0 else { return false }
+        defer { close(file) }
+        let text = "\(max(4, bytes / 1024))\n"
+        return write(file, text, text.utf8.count) > 0
+    }
+
+    /// Whether the daemon behind the mount at `path` is gone.
+    static func isDead(_ path: String) -> Bool {
+        // Unlike stat, which the kernel may answer from its cache, this always asks the daemon.
+        var statistics = statvfs()
+        return statvfs(path, &statistics) != 0 && errno == ENOTCONN
+    }
+}

@@ -1,0 +1,48 @@
+import CFUSE3
+import CloudMountPlatform
+import Glibc
+
+/// What one serving thread needs: the memory that requests are read into, found again inside libfuse's callbacks.
+enum ServingThread {
+    private static let key: pthread_key_t = {
+        var key = pthread_key_t()
+        pthread_key_create(&key, nil)
+        return key
+    }()
+
+    /// The head of the request that this thread is serving; nil on other threads.
+    static var header: UnsafePointer<fuse_in_header>? {
+        UnsafePointer(pthread_getspecific(key)?.assumingMemoryBound(to: fuse_in_header.self))
+    }
+
+    /// What follows the head.
+    static func body<Body>(as type: Body.Type) -> UnsafePointer<Body>? {
+        UnsafePointer(
+            pthread_getspecific(key)?.advanced(by: MemoryLayout<fuse_in_header>.size).assumingMemoryBound(to: type))
+    }
+
+    /// Reads requests from `descriptor` and gives each to `serve` until the kernel has closed the connection.
+    /// - Returns: 0 at the usual end (ENODEV), else the errno of the read that failed.
+    static func run(reading descriptor: Int32, serve: (UnsafeMutableRawPointer, Int) -> Void) -> Int32 {
+        let page = 4096
+        let capacity = Session.maximumTransfer + page
+        let memory = UnsafeMutableRawPointer.allocate(byteCount: capacity + page, alignment: page)
+        defer { memory.deallocate() }
+        // The bytes of a WRITE begin on a page border, which makes copying them cheaper.
+        let start = memory + page - MemoryLayout<fuse_in_header>.size - MemoryLayout<fuse_write_in>.size
+        pthread_setspecific(key, start)
+        defer { pthread_setspecific(key, nil) }
+        while true {
+            let count = read(descriptor, start, capacity)
+            if count >= MemoryLayout<fuse_in_header>.size {
+                serve(start, count)
+                continue
+            }
+            switch count < 0 ? errno : EIO {
+            case EINTR, EAGAIN, ENOENT: continue  // ENOENT: the request was interrupted before it was read.
+            case ENODEV: return 0
+            case let error: return error
+            }
+        }
+    }
+}
