@@ -84,5 +84,8 @@ let package = Package(
                 "MemoryProvider",
                 log, .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], path: "Sources/cloudmount", swiftSettings: houseRules),
+
+        tests(
+            "CloudMountFUSETests", ["CloudMountFUSE", "CloudMountFilesystem", "CloudMountPlatform", "CloudMountVFS"]),
     ]
 )
