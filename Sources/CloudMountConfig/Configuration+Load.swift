@@ -1,6 +1,8 @@
 public import CloudMountVFS
 
 extension Configuration {
+    static let maxFileSize = 1 << 20
+
     /// Reads and checks `file`. Nothing on the network.
     /// - Parameters:
     ///   - providers: what may stand after `provider:`.
@@ -11,7 +13,7 @@ extension Configuration {
     ) throws(ConfigurationError) -> Configuration {
         let content: SmallFile
         do throws(SmallFile.Fault) {
-            content = try SmallFile(path: file, limit: 1 << 20)
+            content = try SmallFile(path: file, limit: maxFileSize)
         } catch {
             var problems = Problems(file: file)
             problems.error(nil, "cannot be read: \(error.message)")

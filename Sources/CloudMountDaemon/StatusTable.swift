@@ -1,0 +1,75 @@
+/// `cloudmount status` for people.
+public enum StatusTable {
+    public static func text(_ report: StatusReport) -> String {
+        var rows = [["MOUNT", "STATE", "PATH", "STORE", "OPEN", "NOT STORED", "REQUESTS", "ERRORS", "MEAN"]]
+        for mount in report.mounts { rows.append(row(mount)) }
+        let widths = rows[0].indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
+        var lines = rows.map { row in
+            let cells = zip(row, widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }
+            return trimmed(cells.joined(separator: "  "))
+        }
+        for mount in report.mounts { lines += notes(mount) }
+        for leftover in report.staging.leftovers {
+            lines.append("! an earlier run could not store \(size(leftover.bytes)), kept in \(leftover.path)")
+        }
+        if report.isStopping { lines.append("the daemon is stopping") }
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    private static func row(_ mount: StatusReport.Mount) -> [String] {
+        let calls = mount.requests.reduce(0) { $0 + $1.calls }
+        let errors = mount.requests.reduce(0) { $0 + $1.errors }
+        let time = mount.requests.reduce(0.0) { $0 + $1.meanMilliseconds * Double($1.calls) }
+        let dirty = mount.dirtyFiles == 0 ? "-" : "\(mount.dirtyFiles) (\(size(mount.dirtyBytes)))"
+        let store = mount.provider + " " + mount.bucket + (mount.prefix.isEmpty ? "" : "/\(mount.prefix)")
+        let state = mount.state.rawValue + (mount.readOnly && mount.state == .mounted ? " (read only)" : "")
+        return [
+            printable(mount.name), state, printable(mount.path), printable(store), String(mount.openFiles), dirty,
+            String(calls), String(errors), calls == 0 ? "-" : milliseconds(time / Double(calls)),
+        ]
+    }
+
+    private static func notes(_ mount: StatusReport.Mount) -> [String] {
+        var notes: [String] = []
+        if let reason = mount.reason {
+            let next = mount.nextTrySeconds.map { "; next attempt in \($0) s" } ?? ""
+            notes.append("! \(mount.name): \(reason)\(next)")
+        }
+        for commit in mount.failedCommits {
+            notes.append(
+                "! \(mount.name): \(commit.path) (\(size(commit.bytes))) is not stored: \(commit.error); "
+                    + "its bytes are in \(commit.stagedPath)")
+        }
+        if mount.hiddenKeys > 0 {
+            let examples = mount.hiddenKeyExamples.map { "'\($0)'" }.joined(separator: ", ")
+            notes.append("! \(mount.name): \(mount.hiddenKeys) keys cannot be shown as paths, such as \(examples)")
+        }
+        return notes.map(printable)
+    }
+
+    static func size(_ bytes: Int) -> String {
+        var value = Double(bytes)
+        for unit in ["B", "KiB", "MiB", "GiB"] {
+            if value < 1024 { return unit == "B" ? "\(bytes) B" : "\((value * 10).rounded() / 10) \(unit)" }
+            value /= 1024
+        }
+        return "\((value * 10).rounded() / 10) TiB"
+    }
+
+    private static func milliseconds(_ value: Double) -> String { "\((value * 10).rounded() / 10) ms" }
+
+    private static func trimmed(_ text: String) -> String {
+        String(text.reversed().drop { $0 == " " }.reversed())
+    }
+
+    /// Keys and messages may hold anything; a terminal gets no control characters.
+    private static func printable(_ text: String) -> String {
+        var result = ""
+        for scalar in text.unicodeScalars {
+            if scalar.value < 32 || (127...159).contains(scalar.value) { result += "?" } else {
+                result.unicodeScalars.append(scalar)
+            }
+        }
+        return result
+    }
+}

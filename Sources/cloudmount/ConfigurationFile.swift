@@ -1,0 +1,58 @@
+import ArgumentParser
+import CloudMountConfig
+import CloudMountDaemon
+import CloudMountVFS
+import Glibc
+
+/// `-f FILE`, which every command takes.
+struct ConfigurationFile: ParsableArguments {
+    @Option(
+        name: [.customShort("f"), .customLong("file")],
+        help: ArgumentHelp("The configuration.", valueName: "mounts.yaml"))
+    var file: String?
+
+    static var environment: [String: String] {
+        var result: [String: String] = [:]
+        var pointer = environ
+        while let entry = pointer.pointee {
+            let text = String(cString: entry)
+            if let cut = text.firstIndex(of: "=") { result[String(text[..<cut])] = String(text[text.index(after: cut)...]) }
+            pointer += 1
+        }
+        return result
+    }
+
+    var path: String { file ?? UserPlaces(environment: Self.environment).configurationFile }
+
+    /// The checked configuration; errors and warnings go to standard error.
+    func load(_ named: String? = nil) throws -> Configuration {
+        do throws(ConfigurationError) {
+            let configuration = try Configuration.load(
+                file: named ?? path, providers: builtinProviders, environment: Self.environment)
+            for warning in configuration.warnings { TerminalLog.write("\(warning.description) (warning)\n") }
+            return configuration
+        } catch {
+            throw ExitStatus.configuration.error(error.description)
+        }
+    }
+
+    /// Asks the daemon of this configuration. Exits with 3 when there is none.
+    func ask(_ request: ControlRequest) throws -> ControlAnswer {
+        let places = UserPlaces(environment: Self.environment)
+        let socket: String
+        if file == nil, access(path, F_OK) != 0 {
+            socket = places.controlSocket
+        } else {
+            do throws(ConfigurationError) {
+                socket = try Configuration.controlSocket(file: path, environment: Self.environment)
+            } catch {
+                throw ExitStatus.configuration.error(error.description)
+            }
+        }
+        do throws(VFSError) {
+            return try ControlClient(socket: socket).ask(request)
+        } catch {
+            throw (error.code == .notFound ? ExitStatus.noDaemon : .failure).error(error.message)
+        }
+    }
+}

@@ -1,0 +1,43 @@
+import ArgumentParser
+import CloudMountConfig
+import CloudMountDaemon
+import Glibc
+import Logging
+
+struct MountCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "mount", abstract: "Mounts, and serves until everything is unmounted (in the foreground).",
+        discussion: """
+            SIGTERM and SIGINT store what is not stored yet and unmount; a second one gives that up. A mount that fails \
+            is tried again while the others serve. When every mount has been unmounted the command ends.
+            """)
+
+    @OptionGroup var source: ConfigurationFile
+    @Option(help: "trace, debug, info, notice, warning, error or critical. (default: what the file says, or warning)")
+    var logLevel: Logger.Level?
+    @Option(help: "text or json. (default: what the file says, or text)")
+    var logFormat: TerminalLog.Format?
+    @Argument(help: "Only these mounts. (default: all)")
+    var names: [String] = []
+
+    func run() async throws {
+        var configuration = try source.load()
+        for name in names where !configuration.mounts.contains(where: { $0.name == name }) {
+            let known = configuration.mounts.map(\.name).joined(separator: ", ")
+            throw ExitStatus.usage.error("there is no mount '\(name)' in \(configuration.file); there are \(known)")
+        }
+        if !names.isEmpty { configuration.mounts.removeAll { !names.contains($0.name) } }
+        let level = logLevel ?? Logger.Level(rawValue: configuration.log.level) ?? .warning
+        let format = logFormat ?? TerminalLog.Format(rawValue: configuration.log.format.rawValue) ?? .text
+        LoggingSystem.bootstrap { TerminalLog(label: $0, level: level, format: format) }
+        let onTerminal = isatty(STDERR_FILENO) == 1
+        let logger = Logger(label: "cloudmount")
+        let status = await Daemon(configuration: configuration, logger: logger) { line in
+            if onTerminal { TerminalLog.write(line + "\n") } else { logger.notice("\(line)") }
+        }.run()
+        if status != .success { throw status.error() }
+    }
+}
+
+extension Logger.Level: @retroactive ExpressibleByArgument {}
+extension TerminalLog.Format: ExpressibleByArgument {}
