@@ -82,7 +82,8 @@ struct Assembly {
         if let cache = defaults?.section("cache") { _ = policies.inPlace(cache, problems: &problems) }
         var mounts: [Configuration.Mount] = []
         var places: [String: Mark] = [:]
-        for mount in fields.list("mounts") {
+        let list = fields.list("mounts")
+        for (index, mount) in list.enumerated() {
             if let name = mount.text("name") {
                 if let first = places[name] {
                     problems.error(
@@ -90,13 +91,14 @@ struct Assembly {
                 }
                 places[name] = places[name] ?? mount.mark("name")
             }
-            if let made = self.mount(mount, defaults, policies, credentials) { mounts.append(made) }
+            let end = index + 1 < list.count ? list[index + 1].mark : Mark(line: .max, column: 1)
+            if let made = self.mount(mount, before: end, defaults, policies, credentials) { mounts.append(made) }
         }
         return mounts
     }
 
     private mutating func mount(
-        _ mount: Fields, _ defaults: Fields?, _ policies: PolicyTable, _ credentials: [Fields.Entry]
+        _ mount: Fields, before end: Mark, _ defaults: Fields?, _ policies: PolicyTable, _ credentials: [Fields.Entry]
     ) -> Configuration.Mount? {
         let source = mount["cache"] != nil ? mount : defaults
         let policy: CachePolicy
@@ -124,10 +126,10 @@ struct Assembly {
         let context = ProviderContext(
             mountName: name, bucket: bucket, prefix: prefix, options: options, credentials: secrets.values)
         // With a key wrong already, the provider would only say it again.
-        if problems.errors.isEmpty || !problems.errors.contains(where: { $0.line >= mount.mark.line }) {
+        if !problems.errors.contains(where: { (mount.mark.line..<end.line).contains($0.line) }) {
             for problem in provider.check(context) {
                 let mark = mount[problem.option]?.mark ?? secrets.fields?[problem.option]?.mark ?? mount.mark
-                problems.error(mark, "'\(problem.option)': \(problem.message)")
+                problems.error(mark, "'\(problem.option)' \(problem.message)")
             }
         }
         func number(_ key: String) -> UInt32? {

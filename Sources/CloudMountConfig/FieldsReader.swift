@@ -31,7 +31,8 @@ struct FieldsReader {
         for pair in pairs {
             if let setting = settings.first(where: { $0.name == pair.key }) {
                 fields[pair.key] = field(pair, setting, in: fields)
-            } else if providerIsKnown || !grammar.isKeyOfAnyProvider(pair.key) {
+            } else if providerIsKnown || NearestWord.to(pair.key, among: settings.map(\.name)) != nil {
+                // Of an unknown provider only a key that is nearly a common one is surely wrong.
                 unknown(pair, settings, section, fields.provider)
             }
         }
@@ -129,11 +130,5 @@ extension ProviderDescriptor {
         case .options: options.map { Setting($0) }
         case .credentials: credentials.map { Setting($0) }
         }
-    }
-}
-
-extension Grammar {
-    fileprivate func isKeyOfAnyProvider(_ key: String) -> Bool {
-        providers.contains { ($0.options + $0.credentials).contains { $0.name == key } }
     }
 }

@@ -70,18 +70,28 @@ public enum JSONSchema {
     private static func properties(_ settings: [Setting], _ grammar: Grammar) -> JSONValue {
         .object(
             settings.map { setting in
-                var members: [JSONValue.Member] = [.init("description", .string(setting.summary))]
-                if let text = setting.defaultText { members.append(.init("default", defaultValue(text, setting.kind))) }
+                var members: [JSONValue.Member] = []
+                if let text = setting.defaultText, let value = defaultValue(text, setting.kind) {
+                    members += [.init("description", .string(setting.summary)), .init("default", value)]
+                } else {
+                    let note = setting.defaultText.map { " (default: \($0))" } ?? ""
+                    members.append(.init("description", .string(setting.summary + note)))
+                }
                 members += kind(setting, grammar)
                 return .init(setting.name, .object(members))
             })
     }
 
-    private static func defaultValue(_ text: String, _ kind: Setting.Kind) -> JSONValue {
+    /// Nil when the text tells in words what holds without a value.
+    private static func defaultValue(_ text: String, _ kind: Setting.Kind) -> JSONValue? {
         switch kind {
-        case .value(.boolean, _): .boolean(text == "true")
-        case .value(.integer, _): Int(text).map { .integer($0) } ?? .string(text)
-        default: .string(text)
+        case .value(.boolean, _): text == "true" || text == "false" ? .boolean(text == "true") : nil
+        case .value(.integer, _): Int(text).map { .integer($0) }
+        case .value(.size, _): (try? Units.size(text)) != nil ? .string(text) : nil
+        case .value(.duration, _): (try? Units.duration(text)) != nil ? .string(text) : nil
+        case .value(.choice(let choices), _): choices.contains(text) ? .string(text) : nil
+        case .octal, .name, .nameOr: .string(text)
+        default: nil
         }
     }
 
@@ -131,7 +141,10 @@ public enum JSONSchema {
             case .path: return text(["string"], ValueReader.pathPattern)
             case .size: return text(["string", "integer"], Units.sizePattern) + [.init("maximum", .integer(0))]
             case .duration: return text(["string", "integer"], Units.durationPattern) + [.init("maximum", .integer(0))]
-            case .choice(let choices): return [.init("enum", .array(choices.map { .string($0) }))]
+            case .choice(let choices):
+                // Unquoted, a choice such as 2 is a number to an editor.
+                let numbers = choices.compactMap { Int($0) }.map { JSONValue.integer($0) }
+                return [.init("enum", .array(choices.map { .string($0) } + numbers))]
             }
         case .octal: return text(["string", "integer"], ValueReader.octalPattern)
         default: return text(["string", "number"], ValueReader.namePattern)

@@ -75,7 +75,7 @@ struct ValueReader {
             if choices.contains(text) { return .string(text) }
             if later.contains(text) { throw Fault(message: "\(shown) is not supported yet") }
             let known = choices.joined(separator: ", ")
-            throw Fault(message: "\(shown) is not one of \(known)\(NearestWord.hint(text, among: choices))")
+            throw Fault(message: "\(shown) is unknown (known: \(known))\(NearestWord.hint(text, among: choices))")
         case .url:
             if let fault = Self.urlFault(text) { throw Fault(message: "\(shown) \(fault)") }
             return .string(text)

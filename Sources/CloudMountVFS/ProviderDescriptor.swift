@@ -73,6 +73,7 @@ public struct OptionDescriptor: Sendable {
 public struct OptionProblem: Sendable, Equatable {
     /// The option or credential key, or `bucket`, `prefix`, `credentials`.
     public var option: String
+    /// What follows the key in a sentence: "is not the name of a bucket". No secret in it.
     public var message: String
 
     public init(option: String, message: String) {

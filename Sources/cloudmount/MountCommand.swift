@@ -1,8 +1,8 @@
-import ArgumentParser
+public import ArgumentParser
 import CloudMountConfig
-import CloudMountDaemon
+public import CloudMountDaemon
 import Glibc
-import Logging
+public import Logging
 
 struct MountCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
