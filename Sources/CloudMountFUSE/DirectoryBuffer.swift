@@ -34,14 +34,14 @@ final class DirectoryBuffer: DirectoryPacker, @unchecked Sendable {
             } else {
                 // Node id 0: the kernel takes name, type and number, and looks the name up when it needs more.
                 parameters.attr.st_ino = UInt(entry.inode)
-                parameters.attr.st_mode = entry.kind.rawValue
+                parameters.attr.st_mode = entry.kind?.rawValue ?? 0
             }
             need = fuse_add_direntry_plus(
                 request.raw, memory + used, room, entry.name, &parameters, entry.nextOffset)
         } else {
             var stat = stat()
             stat.st_ino = UInt(entry.inode)
-            stat.st_mode = entry.kind.rawValue
+            stat.st_mode = entry.kind?.rawValue ?? 0
             need = fuse_add_direntry(request.raw, memory + used, room, entry.name, &stat, entry.nextOffset)
         }
         guard need <= room else { return false }
