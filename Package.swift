@@ -87,5 +87,10 @@ let package = Package(
 
         tests(
             "CloudMountFUSETests", ["CloudMountFUSE", "CloudMountFilesystem", "CloudMountPlatform", "CloudMountVFS"]),
+        // Real servers, a faulty proxy and child processes for the tests.
+        .target(
+            name: "TestServers", dependencies: ["CloudMountPlatform"], path: "Tests/TestServers",
+            swiftSettings: houseRules),
+        tests("TestServersTests", ["TestServers"]),
     ]
 )

@@ -1,0 +1,120 @@
+import Synchronization
+
+/// A real S3 server of a test, on a port of 127.0.0.1.
+public protocol TestS3Server: Sendable {
+    /// `http://127.0.0.1:PORT`
+    var port: UInt16 { get }
+    var accessKey: String { get }
+    var secretKey: String { get }
+    var process: ChildProcess { get }
+}
+
+extension TestS3Server {
+    public var endpoint: String { "http://127.0.0.1:\(port)" }
+    public var region: String { "us-east-1" }
+
+    /// The server hangs, and goes on.
+    public func pause() { process.pause() }
+    public func resume() { process.resume() }
+    /// Ends the server at once. Also done when the last reference goes, and when the test process ends.
+    public func stop() { process.stop() }
+
+    public func createBucket(_ name: String) async throws {
+        let answer = try await request("PUT", "/\(name)")
+        guard answer.status == 200 else { throw TestSupportError("no bucket \(name): \(answer)") }
+    }
+
+    /// A bucket that no other test has.
+    public func makeBucket(_ label: String = "bucket") async throws -> String {
+        let name = "\(label)-\(String(UInt32.random(in: 0...UInt32.max), radix: 36))"
+        try await createBucket(name)
+        return name
+    }
+
+    public func put(_ key: String, in bucket: String, _ text: String, headers: [String] = []) async throws {
+        let answer = try await request("PUT", "/\(bucket)/\(key)", body: text, headers: headers)
+        guard answer.status == 200 else { throw TestSupportError("PUT \(key): \(answer)") }
+    }
+
+    public func get(_ key: String, in bucket: String) async throws -> String {
+        let answer = try await request("GET", "/\(bucket)/\(key)")
+        guard answer.status == 200 else { throw TestSupportError("GET \(key): \(answer)") }
+        return answer.body
+    }
+
+    public func delete(_ key: String, in bucket: String) async throws {
+        let answer = try await request("DELETE", "/\(bucket)/\(key)")
+        guard answer.status == 204 else { throw TestSupportError("DELETE \(key): \(answer)") }
+    }
+
+    public func status(of key: String, in bucket: String) async throws -> Int {
+        try await request("HEAD", "/\(bucket)/\(key)").status
+    }
+
+    /// One signed request through the `curl` command. Keys with other than plain ASCII characters are for a real client.
+    public func request(
+        _ method: String, _ path: String, body: String = "", headers: [String] = []
+    ) async throws -> TestResponse {
+        var arguments = [
+            "curl", "-sS", "--max-time", "30", "--aws-sigv4", "aws:amz:\(region):s3", "--user",
+            "\(accessKey):\(secretKey)",
+            "-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD", "-H", "Content-Type: application/octet-stream", "-H",
+            "Expect:",
+            "-w", "\\n%{http_code}",
+        ]
+        for header in headers { arguments += ["-H", header] }
+        if method == "HEAD" {
+            arguments += ["-I"]
+        } else {
+            arguments += ["-X", method]
+            if method == "PUT" || method == "POST" { arguments += ["--data-binary", "@-"] }
+        }
+        arguments.append(endpoint + path)
+        let result = try await ChildProcess.run(arguments, input: body, seconds: 40)
+        var lines = result.output.split(separator: "\n", omittingEmptySubsequences: false)
+        let status = lines.popLast().flatMap { Int($0) } ?? 0
+        let text = lines.joined(separator: "\n")
+        return TestResponse(status: status, body: text + (status == 0 ? result.errors : ""))
+    }
+
+    /// Waits until a PUT succeeds: some servers answer long before they can store anything.
+    func waitUntilReady(bucket: String, seconds: Double = 60) async throws {
+        let deadline = ContinuousClock.now + .seconds(seconds)
+        var answer = TestResponse(status: 0, body: "")
+        while ContinuousClock.now < deadline {
+            if let exit = process.poll() {
+                throw TestSupportError("the server ended with \(exit): \(process.transcript.suffix(2_000))")
+            }
+            answer = try await request("PUT", "/\(bucket)")
+            answer = try await request("PUT", "/\(bucket)/ready", body: "ready")
+            if answer.status == 200 { return }
+            try await Task.sleep(for: .milliseconds(100))
+        }
+        throw TestSupportError("no PUT succeeded in \(seconds) s: \(answer)\n\(process.transcript.suffix(2_000))")
+    }
+}
+
+public struct TestResponse: Sendable, CustomStringConvertible {
+    public let status: Int
+    public let body: String
+    public var description: String { "status \(status) \(body.prefix(500))" }
+}
+
+/// Starts one server when it is first asked for, which then serves the whole test process.
+public final class SharedServer<Server: TestS3Server>: Sendable {
+    private let task: Mutex<Task<Server, any Error>?> = Mutex(nil)
+    private let start: @Sendable () async throws -> Server
+
+    init(_ start: @escaping @Sendable () async throws -> Server) { self.start = start }
+
+    func get() async throws -> Server {
+        let start = self.start
+        let task = self.task.withLock { slot in
+            if let task = slot { return task }
+            let task = Task { try await start() }
+            slot = task
+            return task
+        }
+        return try await task.value
+    }
+}
