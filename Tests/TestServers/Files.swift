@@ -12,11 +12,29 @@ public final class TemporaryFolder: Sendable {
             throw TestSupportError("no temporary folder: \(String(cString: strerror(errno)))")
         }
         path = String(cString: made)
-        duty = Reaper.atEnd("rm -rf --one-file-system \(path.shellQuoted)")
+        // Twice, since a process that was killed a moment ago may still be writing.
+        let remove = "rm -rf --one-file-system \(path.shellQuoted)"
+        duty = Reaper.atEnd("\(remove) || { sleep 0.5; \(remove); }")
     }
 
     deinit {
         removeTree(path)
+        Reaper.withdraw(duty)
+    }
+}
+
+/// Files that go with their owner, or at the latest with the test process.
+final class TemporaryPaths: Sendable {
+    private let paths: [String]
+    private let duty: Reaper.Duty
+
+    init(_ paths: [String]) {
+        self.paths = paths
+        duty = Reaper.atEnd("rm -f " + paths.map(\.shellQuoted).joined(separator: " "))
+    }
+
+    deinit {
+        for path in paths { unlink(path) }
         Reaper.withdraw(duty)
     }
 }

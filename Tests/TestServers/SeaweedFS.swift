@@ -8,6 +8,7 @@ public final class SeaweedFS: TestS3Server {
     public let secretKey = "seaweed/secret+key=for/tests"
     public let process: ChildProcess
     private let folder: TemporaryFolder
+    private let sockets: TemporaryPaths
 
     private static let one = SharedServer { try await SeaweedFS.start() }
 
@@ -50,11 +51,16 @@ public final class SeaweedFS: TestS3Server {
             "-s3.localSocket=\(path)/s3.sock", "-filer.localSocket=\(path)/filer.sock",
         ]
         for flag in ["master.port", "volume.port", "filer.port"] { arguments.append("-\(flag)=\(try Ports.free())") }
-        for flag in ["master", "volume", "filer", "s3"] { arguments.append("-\(flag).port.grpc=\(try Ports.free())") }
+        var sockets: [String] = []
+        for flag in ["master", "volume", "filer", "s3"] {
+            let port = try Ports.free()
+            arguments.append("-\(flag).port.grpc=\(port)")
+            // It makes them in /tmp, whatever one says, and leaves them there when it is killed.
+            sockets.append("/tmp/seaweedfs-\(flag)-grpc-\(port).sock")
+        }
+        self.sockets = TemporaryPaths(sockets)
         process = try ChildProcess(
             arguments,
-            environment: [
-                "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1", "GOMEMLIMIT": "1GiB", "TMPDIR": path,
-            ], directory: path)
+            environment: ["WEED_MASTER_VOLUME_GROWTH_COPY_1": "1", "GOMEMLIMIT": "1GiB"], directory: path)
     }
 }

@@ -58,8 +58,7 @@ extension TestS3Server {
         var arguments = [
             "curl", "-sS", "--max-time", "30", "--aws-sigv4", "aws:amz:\(region):s3", "--user",
             "\(accessKey):\(secretKey)",
-            "-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD", "-H", "Content-Type: application/octet-stream", "-H",
-            "Expect:",
+            "-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD", "-H", "Content-Type: application/octet-stream",
             "-w", "\\n%{http_code}",
         ]
         for header in headers { arguments += ["-H", header] }
@@ -85,7 +84,7 @@ extension TestS3Server {
             if let exit = process.poll() {
                 throw TestSupportError("the server ended with \(exit): \(process.transcript.suffix(2_000))")
             }
-            answer = try await request("PUT", "/\(bucket)")
+            _ = try await request("PUT", "/\(bucket)")
             answer = try await request("PUT", "/\(bucket)/ready", body: "ready")
             if answer.status == 200 { return }
             try await Task.sleep(for: .milliseconds(100))
