@@ -6,7 +6,7 @@ public struct Reply<Value>: ~Copyable, Sendable {
     public typealias Completion = @Sendable (Result<Value, VFSError>) -> Void
 
     private var completion: Completion?
-    private let register: (@Sendable (@escaping @Sendable () -> Void) -> Void)?
+    fileprivate let interruptions: (@Sendable (@escaping @Sendable () -> Void) -> Void)?
 
     /// - Parameters:
     ///   - onInterrupt: given a closure, calls it once if the caller is interrupted before the answer. Nil: never.
@@ -15,7 +15,7 @@ public struct Reply<Value>: ~Copyable, Sendable {
         onInterrupt register: (@Sendable (@escaping @Sendable () -> Void) -> Void)? = nil,
         completion: @escaping Completion
     ) {
-        self.register = register
+        interruptions = register
         self.completion = completion
     }
 
@@ -34,7 +34,7 @@ public struct Reply<Value>: ~Copyable, Sendable {
     public consuming func fail(_ code: VFSError.Code, _ message: String = "") { fail(VFSError(code, message)) }
 
     /// Asks to be told when the caller is interrupted (a signal). At most once per reply.
-    public borrowing func onInterrupt(_ action: @escaping @Sendable () -> Void) { register?(action) }
+    public borrowing func onInterrupt(_ action: @escaping @Sendable () -> Void) { interruptions?(action) }
 
     deinit {
         completion?(.failure(VFSError(.io, "a request was dropped without an answer")))
@@ -49,7 +49,15 @@ extension Reply where Value == Void {
 public final class ReplyBox<Value>: Sendable {
     private let reply: Mutex<Reply<Value>?>
 
-    public init(_ reply: consuming Reply<Value>) { self.reply = Mutex(reply) }
+    private let register: (@Sendable (@escaping @Sendable () -> Void) -> Void)?
+
+    public init(_ reply: consuming Reply<Value>) {
+        register = reply.interruptions
+        self.reply = Mutex(reply)
+    }
+
+    /// As `Reply.onInterrupt`, which may run the action at once. Only before anyone else can have taken the reply.
+    public func onInterrupt(_ action: @escaping @Sendable () -> Void) { register?(action) }
 
     /// The reply, the first time; nil ever after.
     public func take() -> Reply<Value>? {

@@ -1,0 +1,131 @@
+import CloudMountVFS
+
+/// The inodes of one mount and the tree they form. Lives inside the namespace lock.
+struct Namespace {
+    static let root: InodeID = 1
+
+    private(set) var nodes: [InodeID: Node] = [:]
+    /// Ids are derived from where a node is made, so that one that was dropped from memory comes back with the same.
+    private let seed = UInt64.random(in: 1...UInt64.max)
+    var hiddenKeys = 0
+    var hiddenExamples: [String] = []
+    /// What the first listings without markers have shown; spares later ones the wait for a sample.
+    var sampledDirectories = 0
+    var evidenceSeen = false
+
+    init(root node: Node) { nodes[Self.root] = node }
+
+    subscript(id: InodeID) -> Node? { nodes[id] }
+
+    func directory(_ id: InodeID) throws(VFSError) -> Node {
+        guard let node = nodes[id] else { throw VFSError(.stale, "the directory is gone") }
+        guard node.directory != nil else { throw VFSError(.notDirectory, "not a directory") }
+        return node
+    }
+
+    func node(_ id: InodeID) throws(VFSError) -> Node {
+        guard let node = nodes[id] else { throw VFSError(.stale, "the file is gone") }
+        return node
+    }
+
+    /// The key of a node, a directory's with its trailing slash; the root's is empty. Nil for an orphan.
+    func key(of node: Node) -> ObjectKey? {
+        if node.id == Self.root { return ObjectKey("") }
+        guard let prefix = directoryPath(node.parent) else { return nil }
+        return ObjectKey(prefix + node.name.string + (node.kind == .directory ? "/" : ""))
+    }
+
+    /// The key that a name in a directory has or would have, without a trailing slash.
+    func key(of name: FileName, in parent: Node) -> ObjectKey? {
+        directoryPath(parent.id).map { ObjectKey($0 + name.string) }
+    }
+
+    private func directoryPath(_ id: InodeID) -> String? {
+        if id == Self.root { return "" }
+        var names: [String] = []
+        var next = id
+        while next != Self.root {
+            guard let node = nodes[next], node.parent != 0 else { return nil }
+            names.append(node.name.string)
+            next = node.parent
+        }
+        var path = ""
+        for name in names.reversed() {
+            path += name
+            path += "/"
+        }
+        return path
+    }
+
+    /// Makes an inode and hangs it into its parent, in the place of any other of that name.
+    mutating func insert(
+        name: FileName, in parent: Node, kind: FileKind, permissions: UInt32, uid: UInt32, gid: UInt32, time: Timestamp
+    ) -> Node {
+        var hasher = Hasher()
+        hasher.combine(seed)
+        hasher.combine(parent.id)
+        hasher.combine(name)
+        var id = UInt64(bitPattern: Int64(hasher.finalize())) & 0x7fff_ffff_ffff_ffff
+        while id <= Self.root || nodes[id] != nil { id += 1 }
+        let node = Node(
+            id: id, parent: parent.id, name: name, kind: kind, permissions: permissions, uid: uid, gid: gid, time: time)
+        nodes[id] = node
+        attach(node, to: parent)
+        return node
+    }
+
+    mutating func attach(_ node: Node, to parent: Node) {
+        guard let directory = parent.directory else { return }
+        if let old = directory.children[node.name], old !== node { orphan(old) }
+        node.parent = parent.id
+        node.seenIn = directory.generation
+        directory.children[node.name] = node
+        directory.absent[node.name] = nil
+        directory.loading?.removed.remove(node.name)
+    }
+
+    /// Takes a node out of its directory. It stays in memory while the kernel or an open file knows it.
+    mutating func orphan(_ node: Node) {
+        if let parent = nodes[node.parent], let directory = parent.directory, directory.children[node.name] === node {
+            directory.children[node.name] = nil
+            directory.loading?.removed.insert(node.name)
+        }
+        if let children = node.directory?.children.values {
+            for child in children { orphan(child) }
+        }
+        node.parent = 0
+        dropIfUnused(node)
+    }
+
+    mutating func forget(_ id: InodeID, count: UInt64) {
+        guard let node = nodes[id] else { return }
+        node.lookups = node.lookups > count ? node.lookups - count : 0
+        dropIfUnused(node)
+    }
+
+    mutating func dropIfUnused(_ node: Node) {
+        if node.isOrphan, node.lookups == 0, node.openCount == 0 { nodes[node.id] = nil }
+    }
+
+    /// Lets go of what nobody refers to and whose time has run out, so that memory follows what is in use.
+    mutating func sweep(now: UInt64) {
+        for node in Array(nodes.values) {
+            guard let directory = node.directory, directory.completeUntil < now, directory.loading == nil else { continue }
+            for (name, child) in directory.children
+            where child.lookups == 0 && child.openCount == 0 && child.validUntil < now && !child.isLocal {
+                if let below = child.directory, !below.children.isEmpty { continue }
+                directory.children[name] = nil
+                nodes[child.id] = nil
+            }
+            directory.completeUntil = 0
+            directory.absent = directory.absent.filter { $0.value > now }
+        }
+    }
+
+    var count: Int { nodes.count }
+
+    mutating func hide(_ key: ObjectKey) {
+        hiddenKeys += 1
+        if hiddenExamples.count < 10 { hiddenExamples.append(key.string) }
+    }
+}

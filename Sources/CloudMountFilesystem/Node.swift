@@ -1,0 +1,125 @@
+import CloudMountVFS
+
+/// One inode in memory. Touched only under the namespace lock.
+final class Node {
+    let id: InodeID
+    /// 0 for the root and for an orphan (unlinked or replaced, but still known to the kernel).
+    var parent: InodeID
+    var name: FileName
+    var kind: FileKind
+    var permissions: UInt32
+    var uid: UInt32
+    var gid: UInt32
+    var size = 0
+    var modified: Timestamp
+    var changed: Timestamp
+    /// When the store took the version in.
+    var stored: Timestamp
+    /// The object's version; nil for a file that no commit has reached, and for a directory without a marker.
+    var version: ETag?
+    /// Everything in the metadata that has no field above: xattrs, link target, device, foreign entries.
+    var details: StoredAttributes?
+    /// The metadata of `version` has been seen, so the fields above are the writer's and not the mount's defaults.
+    var isKnown = false
+    /// Monotonic nanoseconds until which the name and its attributes are believed.
+    var validUntil: UInt64 = 0
+    /// How often the kernel was given this inode, less what it has forgotten.
+    var lookups: UInt64 = 0
+    var openCount = 0
+    /// The listing of its directory that has last shown it, or under which it was made here.
+    var seenIn: UInt32 = 0
+    /// The version whose pages the kernel may hold.
+    var cachedVersion: ETag?
+    var directory: Directory?
+    /// While open or uncommitted.
+    var content: FileContent?
+
+    init(id: InodeID, parent: InodeID, name: FileName, kind: FileKind, permissions: UInt32, uid: UInt32, gid: UInt32, time: Timestamp) {
+        self.id = id
+        self.parent = parent
+        self.name = name
+        self.kind = kind
+        self.permissions = permissions
+        self.uid = uid
+        self.gid = gid
+        modified = time
+        changed = time
+        stored = time
+        if kind == .directory { directory = Directory() }
+    }
+
+    var isOrphan: Bool { parent == 0 && id != Namespace.root }
+    /// Holds something that the store does not have.
+    var isLocal: Bool { content?.isDirty ?? false }
+
+    var attributes: FileAttributes {
+        var attributes = FileAttributes(
+            inode: id, kind: kind, permissions: permissions, uid: uid, gid: gid, size: size,
+            accessed: details?.accessed ?? modified, modified: modified, changed: changed, born: details?.born ?? stored)
+        attributes.linkCount = isOrphan ? 0 : kind == .directory ? 2 : 1
+        attributes.device = details?.device ?? 0
+        return attributes
+    }
+
+    /// Takes over what a store's metadata says; what it does not say is the mount's default.
+    func adopt(_ attributes: StoredAttributes, defaults: MountSettings) {
+        permissions =
+            attributes.permissions ?? (kind == .directory ? defaults.directoryPermissions : defaults.filePermissions)
+        uid = attributes.uid ?? defaults.uid
+        gid = attributes.gid ?? defaults.gid
+        modified = attributes.modified ?? stored
+        changed = attributes.changed ?? max(modified, stored)
+        details = attributes
+        isKnown = true
+    }
+
+    /// What is to be stored with the object, the fields above included.
+    var storedAttributes: StoredAttributes {
+        var attributes = details ?? StoredAttributes()
+        attributes.kind = kind
+        attributes.permissions = permissions
+        attributes.uid = uid
+        attributes.gid = gid
+        attributes.modified = modified
+        attributes.changed = changed
+        return attributes
+    }
+}
+
+/// What is known of a directory's names.
+final class Directory {
+    enum Marker {
+        case unknown, absent, present
+    }
+
+    /// Whether objects here carry attributes that a listing does not show.
+    enum Evidence {
+        case unknown, absent, present
+    }
+
+    /// A listing under way: names in the order they came, for the streams that read along.
+    struct Loading {
+        var names: [FileName] = []
+        /// Called, outside the lock, when names were added or the loading ended.
+        var waiters: [@Sendable () -> Void] = []
+        var removed: Set<FileName> = []
+        var hidden = 0
+    }
+
+    var children: [FileName: Node] = [:]
+    /// Names that were not there, until when (monotonic nanoseconds).
+    var absent: [FileName: UInt64] = [:]
+    var marker = Marker.unknown
+    var markerVersion: ETag?
+    /// Monotonic nanoseconds until which `children` is all there is; 0: it is not known to be complete.
+    var completeUntil: UInt64 = 0
+    var loading: Loading?
+    /// Counts listings.
+    var generation: UInt32 = 1
+    /// Lookups that had to ask the store since the last listing.
+    var misses = 0
+    var tooLongToList = false
+    var evidence = Evidence.unknown
+    /// Objects whose metadata was looked at without finding any, while the evidence is unknown.
+    var emptySamples = 0
+}
