@@ -188,3 +188,20 @@ final class FileContent: Sendable {
         }
     }
 }
+
+extension FileContent {
+    var runningCommit: Task<Result<Void, VFSError>, Never>? { state.withLock { $0.commit } }
+
+    /// All bytes are local from now on.
+    func replaceAll(with staged: StagedFile, size: Int) {
+        state.withLock { state in
+            // Written meanwhile: those bytes are newer, and their file keeps them.
+            guard state.size == size, state.staged == nil else { return }
+            var image = FileImage(size: size, baseSize: 0)
+            image.write(Extent(0, size))
+            state.image = image
+            state.staged = staged
+            state.base = nil
+        }
+    }
+}

@@ -1,10 +1,43 @@
 public import CloudMountCache
 public import CloudMountPlatform
 public import CloudMountVFS
+import Logging
+import Synchronization
 
 /// One bucket (or a prefix of one) as a file system.
-public final class MountedBucket: Sendable {
+///
+/// What can be answered from memory or local disk is answered on the calling thread; the rest goes to a task that owns
+/// the reply.
+///
+/// Lock order, outermost first: `namespace`, a content's `state`, an open file's or open directory's state, a fetch, the
+/// buffer pool, the staging area. `handles`, `lookups` and `heads` are taken alone. Inside a lock nothing is awaited, nothing
+/// is asked of the store, and no closure from outside runs but a packer's.
+public final class MountedBucket: FileOperations {
+    struct Handles {
+        var files: [HandleID: OpenFile] = [:]
+        var directories: [HandleID: OpenDirectory] = [:]
+        var next: HandleID = 1
+    }
+
+    struct LookupKey: Hashable {
+        let parent: InodeID
+        let name: FileName
+    }
+
     public let settings: MountSettings
+    let provider: any ObjectProvider
+    let capabilities: Capabilities
+    let staging: StagingArea
+    let memory: BufferPool
+    let log: Logger
+    let namespace: Mutex<Namespace>
+    let handles = Mutex(Handles())
+    let notifier = Mutex<(any KernelNotifier)?>(nil)
+    let lookups = SingleFlight<LookupKey, InodeID?>()
+    let heads = SingleFlight<InodeID, Void>()
+    /// Nanoseconds.
+    let metadataTTL: UInt64
+    let negativeTTL: UInt64
 
     /// - Parameters:
     ///   - provider: prepared, and already wrapped in its layers.
@@ -12,13 +45,118 @@ public final class MountedBucket: Sendable {
     ///   - memory: the process-wide budget for bytes read ahead; shared by all mounts.
     public init(settings: MountSettings, provider: any ObjectProvider, staging: StagingArea, memory: BufferPool) {
         self.settings = settings
+        self.provider = provider
+        capabilities = provider.capabilities
+        self.staging = staging
+        self.memory = memory
+        var log = Logger(label: "cloudmount.filesystem")
+        log[metadataKey: "mount"] = .string(settings.name)
+        self.log = log
+        let always = settings.policy.freshness == .always
+        metadataTTL = always ? 0 : settings.policy.metadataTTL.nanoseconds
+        negativeTTL = always ? 0 : settings.policy.negativeTTL.nanoseconds
+        let root = Node(
+            id: Namespace.root, parent: 0, name: FileName(unchecked: "/"), kind: .directory,
+            permissions: settings.directoryPermissions, uid: settings.uid, gid: settings.gid, time: SystemClock.now())
+        root.isKnown = true
+        root.lookups = 1
+        root.directory?.marker = .present
+        namespace = Mutex(Namespace(root: root))
     }
 
     /// Whom to tell of changes that the kernel must learn of; set once, before the first request.
-    public func attach(_ notifier: any KernelNotifier) {}
+    public func attach(_ notifier: any KernelNotifier) { self.notifier.withLock { $0 = notifier } }
 
-    /// Commits what open files hold that the store does not have. Failures stay in `statistics`.
-    public func drain() async {}
+    func tellKernel(_ action: (any KernelNotifier) -> Void) {
+        if let notifier = notifier.withLock({ $0 }) { action(notifier) }
+    }
 
-    public func statistics() -> MountStatistics { MountStatistics() }
+    // MARK: The slow path
+
+    /// Answers with what `work` brings; an interrupted caller is answered at once, and the work's task cancelled.
+    func slow<Value: Sendable>(
+        _ reply: consuming Reply<Value>, _ work: @escaping @Sendable () async throws(VFSError) -> Value
+    ) {
+        let canceller = Canceller()
+        let box = ReplyBox(reply)
+        box.onInterrupt {
+            canceller.cancel()
+            box.fail(.cancelled)
+        }
+        canceller.set(
+            Task {
+                do throws(VFSError) { box.send(try await work()) } catch { box.fail(error) }
+            })
+    }
+
+    // MARK: What is believed, and for how long
+
+    func expiry(_ now: UInt64) -> UInt64 { now + metadataTTL }
+
+    /// Whether a node can be shown without asking the store.
+    func isFresh(_ node: Node, _ now: UInt64) -> Bool {
+        node.id == Namespace.root || node.validUntil > now || node.isLocal
+    }
+
+    /// Whether the node's attributes are as good as they will get without asking.
+    func isDescribed(_ node: Node, in directory: Directory) -> Bool {
+        node.isKnown || directory.evidence == .absent || node.isLocal
+    }
+
+    /// The node as the kernel gets it; counts a lookup.
+    func entry(for node: Node, _ now: UInt64) -> Entry {
+        node.lookups += 1
+        let valid = validity(node, now)
+        return Entry(attributes: node.attributes, validFor: valid, attributesValidFor: valid)
+    }
+
+    func validity(_ node: Node, _ now: UInt64) -> Duration {
+        if node.validUntil > now { return .nanoseconds(node.validUntil - now) }
+        return isFresh(node, now) ? .nanoseconds(metadataTTL) : .zero
+    }
+
+    func requireWritable() throws(VFSError) {
+        if settings.readOnly { throw VFSError(.readOnly, "the mount is read-only") }
+    }
+
+    func statfs(fake blocks: UInt64 = 1 << 38) -> FileSystemStatistics {
+        FileSystemStatistics(blocks: blocks, freeBlocks: blocks, files: 1 << 40, freeFiles: 1 << 40)
+    }
+
+    public func statfs(reply: consuming Reply<FileSystemStatistics>) { reply.send(statfs()) }
+
+    public func access(_ inode: InodeID, mask: Int32, caller: Caller, reply: consuming Reply<Void>) { reply.send() }
+}
+
+/// Cancels a task that may not have been made yet.
+final class Canceller: Sendable {
+    private let state = Mutex<(task: Task<Void, Never>?, isCancelled: Bool)>((nil, false))
+
+    func set(_ task: Task<Void, Never>) {
+        let cancelled = state.withLock { state in
+            state.task = task
+            return state.isCancelled
+        }
+        if cancelled { task.cancel() }
+    }
+
+    func cancel() {
+        let task = state.withLock { state in
+            state.isCancelled = true
+            return state.task
+        }
+        task?.cancel()
+    }
+}
+
+extension Duration {
+    var nanoseconds: UInt64 {
+        let (seconds, attoseconds) = components
+        return seconds < 0 ? 0 : UInt64(seconds) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000)
+    }
+}
+
+/// A call whose error is a value, for those that run side by side.
+func attempt<Value>(_ work: () async throws(VFSError) -> Value) async -> Result<Value, VFSError> {
+    do throws(VFSError) { return .success(try await work()) } catch { return .failure(error) }
 }

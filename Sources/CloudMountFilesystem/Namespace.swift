@@ -81,14 +81,14 @@ struct Namespace {
         node.seenIn = directory.generation
         directory.children[node.name] = node
         directory.absent[node.name] = nil
-        directory.loading?.removed.remove(node.name)
+        directory.removed.remove(node.name)
     }
 
     /// Takes a node out of its directory. It stays in memory while the kernel or an open file knows it.
     mutating func orphan(_ node: Node) {
         if let parent = nodes[node.parent], let directory = parent.directory, directory.children[node.name] === node {
             directory.children[node.name] = nil
-            directory.loading?.removed.insert(node.name)
+            if directory.listing != nil { directory.removed.insert(node.name) }
         }
         if let children = node.directory?.children.values {
             for child in children { orphan(child) }
@@ -110,7 +110,7 @@ struct Namespace {
     /// Lets go of what nobody refers to and whose time has run out, so that memory follows what is in use.
     mutating func sweep(now: UInt64) {
         for node in Array(nodes.values) {
-            guard let directory = node.directory, directory.completeUntil < now, directory.loading == nil else { continue }
+            guard let directory = node.directory, directory.completeUntil < now, directory.listing == nil else { continue }
             for (name, child) in directory.children
             where child.lookups == 0 && child.openCount == 0 && child.validUntil < now && !child.isLocal {
                 if let below = child.directory, !below.children.isEmpty { continue }
@@ -123,6 +123,7 @@ struct Namespace {
     }
 
     var count: Int { nodes.count }
+    var all: some Collection<Node> { nodes.values }
 
     mutating func hide(_ key: ObjectKey) {
         hiddenKeys += 1

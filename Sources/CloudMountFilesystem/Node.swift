@@ -26,6 +26,10 @@ final class Node {
     /// How often the kernel was given this inode, less what it has forgotten.
     var lookups: UInt64 = 0
     var openCount = 0
+    /// Open for writing so many times.
+    var writers = 0
+    /// `modified` was set by utimens(2) since the last write.
+    var hasExplicitTime = false
     /// The listing of its directory that has last shown it, or under which it was made here.
     var seenIn: UInt32 = 0
     /// The version whose pages the kernel may hold.
@@ -97,15 +101,6 @@ final class Directory {
         case unknown, absent, present
     }
 
-    /// A listing under way: names in the order they came, for the streams that read along.
-    struct Loading {
-        var names: [FileName] = []
-        /// Called, outside the lock, when names were added or the loading ended.
-        var waiters: [@Sendable () -> Void] = []
-        var removed: Set<FileName> = []
-        var hidden = 0
-    }
-
     var children: [FileName: Node] = [:]
     /// Names that were not there, until when (monotonic nanoseconds).
     var absent: [FileName: UInt64] = [:]
@@ -113,7 +108,10 @@ final class Directory {
     var markerVersion: ETag?
     /// Monotonic nanoseconds until which `children` is all there is; 0: it is not known to be complete.
     var completeUntil: UInt64 = 0
-    var loading: Loading?
+    /// A listing under way.
+    var listing: Listing?
+    /// Names that went while it is under way, and must not come back by it.
+    var removed: Set<FileName> = []
     /// Counts listings.
     var generation: UInt32 = 1
     /// Lookups that had to ask the store since the last listing.

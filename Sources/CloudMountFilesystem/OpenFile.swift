@@ -24,16 +24,9 @@ final class OpenFile: Sendable {
 
 /// One open directory: the names it had when it was first read, in a fixed order.
 final class OpenDirectory: Sendable {
-    struct State {
-        /// Nil until the first read, and again after a rewind.
-        var names: [FileName]?
-        /// Names are taken from the listing under way as they come, beginning after so many of them.
-        var taken = 0
-        var following: UInt32?
-    }
-
     let inode: InodeID
-    let state = Mutex(State())
+    /// Nil until the first read, and again after a rewind.
+    let listing = Mutex<Listing?>(nil)
 
     init(inode: InodeID) { self.inode = inode }
 }

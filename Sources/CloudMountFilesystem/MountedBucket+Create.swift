@@ -1,0 +1,213 @@
+import CloudMountCache
+import CloudMountPlatform
+public import CloudMountVFS
+import Synchronization
+
+extension MountedBucket {
+    // MARK: Files
+
+    public func create(
+        parent: InodeID, name: FileName, mode: UInt32, flags: Int32, caller: Caller, reply: consuming Reply<CreateReply>
+    ) {
+        if settings.readOnly { return reply.fail(.readOnly) }
+        switch attemptNow({ () throws(VFSError) in try createNow(parent, name, mode, flags, caller) }) {
+        case .success(let made?): reply.send(made)
+        case .failure(let error): reply.fail(error)
+        case .success(nil):
+            slow(reply) { () async throws(VFSError) -> CreateReply in
+                if let existing = try await self.resolve(name, in: parent) {
+                    if flags & Self.exclusive != 0 { throw VFSError(.alreadyExists, "\(name) exists") }
+                    let open = try await self.openExisting(existing, flags)
+                    return try self.namespace.withLock { names throws(VFSError) in
+                        let entry = self.entry(for: try names.node(existing), SystemClock.monotonic())
+                        return CreateReply(entry: entry, open: open)
+                    }
+                }
+                guard let made = try self.createNow(parent, name, mode, flags, caller, isAbsent: true) else {
+                    throw VFSError(.busy, "\(name) is being changed by somebody else")
+                }
+                return made
+            }
+        }
+    }
+
+    static let exclusive: Int32 = 0o200  // O_EXCL
+
+    /// Makes a file that only this mount knows until its commit. Nil when the name may exist.
+    private func createNow(
+        _ parent: InodeID, _ name: FileName, _ mode: UInt32, _ flags: Int32, _ caller: Caller, isAbsent: Bool = false
+    ) throws(VFSError) -> CreateReply? {
+        let now = SystemClock.monotonic()
+        let made: (Entry, FileContent, InodeID)? = try namespace.withLock { names throws(VFSError) in
+            let directory = try names.directory(parent)
+            switch known(name, in: directory, now) {
+            case .node: return nil
+            case .unknown: if !isAbsent { return nil }
+            case .absent: break
+            }
+            try checkKey(name, in: directory, names)
+            let node = make(name, in: directory, kind: .regular, mode: mode, caller, &names)
+            let content = FileContent(base: nil, size: 0, provider: provider, pool: memory)
+            content.touchAttributes()
+            node.content = content
+            node.openCount += 1
+            node.writers += 1
+            return (entry(for: node, now), content, node.id)
+        }
+        guard let (entry, content, inode) = made else { return nil }
+        var open = OpenReply(handle: register(inode, content, canWrite: true))
+        open.keepCache = settings.policy.data == .memory
+        return CreateReply(entry: entry, open: open)
+    }
+
+    func checkKey(_ name: FileName, in directory: Node, _ names: borrowing Namespace) throws(VFSError) {
+        guard !directory.isOrphan, let key = names.key(of: name, in: directory) else {
+            throw VFSError(.notFound, "the directory is gone")
+        }
+        guard key.byteCount < capabilities.maxKeyBytes else {
+            throw VFSError(.nameTooLong, "the path is longer than the store's \(capabilities.maxKeyBytes) bytes")
+        }
+    }
+
+    /// A new node with what the caller and the parent give it.
+    private func make(
+        _ name: FileName, in parent: Node, kind: FileKind, mode: UInt32, _ caller: Caller, _ names: inout Namespace
+    ) -> Node {
+        let time = SystemClock.now()
+        var permissions = mode & 0o7777 & ~caller.umask
+        let inheritsGroup = parent.permissions & 0o2000 != 0
+        if inheritsGroup, kind == .directory { permissions |= 0o2000 }
+        let node = names.insert(
+            name: name, in: parent, kind: kind, permissions: permissions, uid: caller.uid,
+            gid: inheritsGroup ? parent.gid : caller.gid, time: time)
+        node.isKnown = true
+        node.validUntil = expiry(SystemClock.monotonic())
+        node.details = StoredAttributes()
+        node.details?.born = time
+        parent.modified = time
+        parent.changed = time
+        return node
+    }
+
+    public func mknod(
+        parent: InodeID, name: FileName, mode: UInt32, device: UInt32, caller: Caller, reply: consuming Reply<Entry>
+    ) {
+        guard let kind = FileKind(rawValue: mode & 0o170000 == 0 ? FileKind.regular.rawValue : mode & 0o170000),
+            kind != .directory, kind != .symbolicLink
+        else { return reply.fail(.invalidArgument, "mknod makes no such thing") }
+        make(parent, name, kind, mode, caller, reply) { attributes in if device != 0 { attributes.device = device } }
+    }
+
+    public func symlink(
+        target: String, parent: InodeID, name: FileName, caller: Caller, reply: consuming Reply<Entry>
+    ) {
+        var caller = caller
+        caller.umask = 0
+        make(parent, name, .symbolicLink, 0o777, caller, reply, body: target) { $0.symlinkTarget = target }
+    }
+
+    /// Makes a node that is in the store before the call returns.
+    private func make(
+        _ parent: InodeID, _ name: FileName, _ kind: FileKind, _ mode: UInt32, _ caller: Caller,
+        _ reply: consuming Reply<Entry>, body: String = "",
+        _ describe: @escaping @Sendable (inout StoredAttributes) -> Void
+    ) {
+        if settings.readOnly { return reply.fail(.readOnly) }
+        slow(reply) { () async throws(VFSError) -> Entry in
+            if try await self.resolve(name, in: parent) != nil { throw VFSError(.alreadyExists, "\(name) exists") }
+            let (key, node) = try self.namespace.withLock { names throws(VFSError) -> (ObjectKey, InodeID) in
+                let directory = try names.directory(parent)
+                try self.checkKey(name, in: directory, names)
+                let node = self.make(name, in: directory, kind: kind, mode: mode, caller, &names)
+                var details = node.details ?? StoredAttributes()
+                describe(&details)
+                node.details = details
+                node.size = body.utf8.count
+                // Not to be taken for gone while it is on its way.
+                let content = FileContent(base: nil, size: 0, provider: self.provider, pool: self.memory)
+                content.touchAttributes()
+                node.content = content
+                guard let key = names.key(of: node) else { throw VFSError(.notFound, "the directory is gone") }
+                return (key, node.id)
+            }
+            do throws(VFSError) {
+                let attributes = try self.namespace.withLock { names throws(VFSError) in
+                    try names.node(node).storedAttributes
+                }
+                let metadata = try AttributeCodec.encode(attributes, limit: self.capabilities.maxMetadataBytes)
+                let info = try await self.provider.put(
+                    PutRequest(
+                        key: key, metadata: metadata, precondition: self.capabilities.conditionalCreate ? .absent : .none),
+                    from: BytesSource(body))
+                return try self.namespace.withLock { names throws(VFSError) in
+                    let made = try names.node(node)
+                    made.version = info.etag
+                    made.content = nil
+                    return self.entry(for: made, SystemClock.monotonic())
+                }
+            } catch {
+                self.undo(node)
+                if error.code == .preconditionFailed { throw VFSError(.alreadyExists, "\(key) exists") }
+                throw error
+            }
+        }
+    }
+
+    /// Takes back a node whose object could not be stored.
+    private func undo(_ inode: InodeID) {
+        namespace.withLock { names in
+            guard let node = names[inode] else { return }
+            node.content = nil
+            names.orphan(node)
+        }
+    }
+
+    // MARK: Directories
+
+    public func mkdir(
+        parent: InodeID, name: FileName, mode: UInt32, caller: Caller, reply: consuming Reply<Entry>
+    ) {
+        if settings.readOnly { return reply.fail(.readOnly) }
+        slow(reply) { () async throws(VFSError) -> Entry in
+            if try await self.resolve(name, in: parent) != nil { throw VFSError(.alreadyExists, "\(name) exists") }
+            let (key, inode, attributes) = try self.namespace.withLock {
+                names throws(VFSError) -> (ObjectKey, InodeID, StoredAttributes) in
+                let directory = try names.directory(parent)
+                try self.checkKey(name, in: directory, names)
+                let node = self.make(name, in: directory, kind: .directory, mode: mode, caller, &names)
+                node.directory?.completeUntil = self.expiry(SystemClock.monotonic())
+                node.directory?.marker = .present
+                guard let key = names.key(of: node) else { throw VFSError(.notFound, "the directory is gone") }
+                return (key, node.id, node.storedAttributes)
+            }
+            do throws(VFSError) {
+                try await self.putMarker(
+                    key, attributes, of: inode, precondition: self.capabilities.conditionalCreate ? .absent : .none)
+                return try self.namespace.withLock { names throws(VFSError) in
+                    self.entry(for: try names.node(inode), SystemClock.monotonic())
+                }
+            } catch {
+                self.undo(inode)
+                if error.code == .preconditionFailed { throw VFSError(.alreadyExists, "\(key) exists") }
+                throw error
+            }
+        }
+    }
+
+    /// Stores the object that keeps a directory and its attributes.
+    func putMarker(
+        _ key: ObjectKey, _ attributes: StoredAttributes, of inode: InodeID?, precondition: Precondition = .none
+    ) async throws(VFSError) {
+        var metadata = try AttributeCodec.encode(attributes, limit: capabilities.maxMetadataBytes)
+        metadata.contentType = "application/x-directory"
+        let info = try await provider.put(
+            PutRequest(key: key, metadata: metadata, precondition: precondition), from: BytesSource([]))
+        guard let inode else { return }
+        namespace.withLock { names in
+            guard let node = names[inode] else { return }
+            node.directory?.marker = .present
+            node.directory?.markerVersion = info.etag
+            node.isKnown = true
+        }
+    }
+}

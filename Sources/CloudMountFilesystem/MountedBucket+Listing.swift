@@ -1,0 +1,234 @@
+import CloudMountPlatform
+import CloudMountVFS
+import Synchronization
+
+extension MountedBucket {
+    /// Marks a directory as being listed. Under the namespace lock; `startLoading` follows outside it.
+    func beginListing(_ directory: Directory) -> UInt32 {
+        directory.generation += 1
+        directory.listing = Listing()
+        directory.removed = []
+        directory.misses = 0
+        return directory.generation
+    }
+
+    /// Lists a directory in the background, page after page, as fast as the store answers.
+    /// - Parameter pages: gives up after so many, for a listing that only speeds lookups up.
+    func startLoading(_ id: InodeID, generation: UInt32, pages: Int? = nil) {
+        Task {
+            let result = await attempt { () async throws(VFSError) in try await self.load(id, generation, pages) }
+            let now = SystemClock.monotonic()
+            let (listing, gone): (Listing?, [FileName]) = self.namespace.withLock { names in
+                guard let node = names[id], let directory = node.directory, directory.generation == generation else {
+                    return (nil, [])
+                }
+                let listing = directory.listing
+                directory.listing = nil
+                directory.removed = []
+                guard case .success(true) = result else {
+                    if case .success = result { directory.tooLongToList = true }
+                    return (listing, [])
+                }
+                let gone = self.finishListing(node, directory, listing, &names, now)
+                return (listing, gone)
+            }
+            switch result {
+            case .success(true): listing?.finish()
+            case .success(false): listing?.finish(VFSError(.busy, "the listing was given up"))
+            case .failure(let error): listing?.finish(error)
+            }
+            if !gone.isEmpty { self.tellKernel { for name in gone { $0.invalidateEntry(parent: id, name: name) } } }
+        }
+    }
+
+    /// The listing is whole: what it did not show has gone. Under the namespace lock.
+    /// - Returns: the names that have gone.
+    private func finishListing(
+        _ node: Node, _ directory: Directory, _ listing: Listing?, _ names: inout Namespace, _ now: UInt64
+    ) -> [FileName] {
+        var gone: [FileName] = []
+        var local: [FileName] = []
+        for (name, child) in directory.children where child.seenIn != directory.generation {
+            if child.isLocal {
+                child.seenIn = directory.generation
+                local.append(name)
+            } else {
+                gone.append(name)
+            }
+        }
+        for name in gone {
+            if let child = directory.children[name] { names.orphan(child) }
+        }
+        listing?.append(local)
+        directory.completeUntil = expiry(now)
+        directory.absent = [:]
+        directory.tooLongToList = false
+        if directory.marker == .unknown { directory.marker = .absent }
+        return gone
+    }
+
+    /// - Returns: false when it was given up for its length.
+    private func load(_ id: InodeID, _ generation: UInt32, _ pages: Int?) async throws(VFSError) -> Bool {
+        let found: ObjectKey? = namespace.withLock { names in names[id].flatMap { names.key(of: $0) } }
+        guard let prefix = found else { throw VFSError(.stale, "the directory is gone") }
+        var continuation: String?
+        var count = 0
+        repeat {
+            if let pages, count >= pages, !isWanted(id, generation) { return false }
+            let page = try await provider.list(
+                ListRequest(prefix: prefix, delimited: true, continuation: continuation))
+            let (wantsMarker, sampling) = apply(page, to: id, generation, prefix, isFirst: count == 0)
+            if wantsMarker { try? await learn(id) }
+            if !sampling.ids.isEmpty {
+                if sampling.awaited { await sample(sampling.ids, of: id) } else {
+                    Task { await self.sampleLater(sampling.ids, of: id) }
+                }
+            }
+            publish(page, prefix, id, generation)
+            continuation = page.continuation
+            count += 1
+        } while continuation != nil
+        return true
+    }
+
+    private func isWanted(_ id: InodeID, _ generation: UInt32) -> Bool {
+        namespace.withLock { names in
+            guard let directory = names[id]?.directory, directory.generation == generation else { return false }
+            return directory.listing?.isWanted ?? false
+        }
+    }
+
+    private struct Sampling: Sendable {
+        var ids: [InodeID] = []
+        /// The entries are shown only after the samples are in.
+        var awaited = false
+    }
+
+    /// Makes nodes of a page.
+    private func apply(
+        _ page: ListPage, to id: InodeID, _ generation: UInt32, _ prefix: ObjectKey, isFirst: Bool
+    ) -> (wantsMarker: Bool, Sampling) {
+        let now = SystemClock.monotonic()
+        return namespace.withLock { names in
+            guard let node = names[id], let directory = node.directory, directory.generation == generation else {
+                return (false, Sampling())
+            }
+            for info in page.objects {
+                if info.key.byteCount == prefix.byteCount {
+                    if id != Namespace.root { describeMarker(node, info, &names) }
+                    continue
+                }
+                guard let name = name(of: info.key, prefix, isDirectory: false) else {
+                    names.hide(info.key)
+                    continue
+                }
+                if directory.removed.contains(name) { continue }
+                if let child = directory.children[name], child.kind == .directory, child.seenIn == generation {
+                    names.hide(info.key)
+                    continue
+                }
+                show(info, name: name, in: node, &names, now)
+            }
+            for key in page.commonPrefixes {
+                guard let name = name(of: key, prefix, isDirectory: true) else {
+                    names.hide(key)
+                    continue
+                }
+                if directory.removed.contains(name) { continue }
+                if let child = directory.children[name], child.kind != .directory, child.seenIn == generation, !child.isLocal {
+                    names.hide(ObjectKey(prefix.string + name.string))
+                }
+                _ = showDirectory(name, in: node, &names, now)
+            }
+            let wantsMarker = directory.marker == .present && !node.isKnown
+            return (wantsMarker, isFirst ? chooseSamples(page, prefix, directory, &names) : Sampling())
+        }
+    }
+
+    /// Gives the names of a page to those who read the directory.
+    private func publish(_ page: ListPage, _ prefix: ObjectKey, _ id: InodeID, _ generation: UInt32) {
+        let (listing, fresh): (Listing?, [FileName]) = namespace.withLock { names in
+            guard let directory = names[id]?.directory, directory.generation == generation else { return (nil, []) }
+            var fresh: [FileName] = []
+            fresh.reserveCapacity(page.objects.count + page.commonPrefixes.count)
+            func add(_ key: ObjectKey, _ isDirectory: Bool) {
+                guard let name = name(of: key, prefix, isDirectory: isDirectory), let child = directory.children[name],
+                    child.seenIn != generation
+                else { return }
+                child.seenIn = generation
+                fresh.append(name)
+            }
+            for info in page.objects { add(info.key, false) }
+            for key in page.commonPrefixes { add(key, true) }
+            return (directory.listing, fresh)
+        }
+        listing?.append(fresh)
+    }
+
+    /// The name that a listed key has in the directory; nil when no path can say it.
+    private func name(of key: ObjectKey, _ prefix: ObjectKey, isDirectory: Bool) -> FileName? {
+        var rest = key.string.utf8.dropFirst(prefix.byteCount)
+        if isDirectory { rest = rest.dropLast() }
+        let text = String(Substring(rest))
+        return FileName.isLegal(text) ? FileName(unchecked: text) : nil
+    }
+
+    // MARK: Evidence of attributes
+
+    /// S3 listings show neither mode nor mtime. Whether the objects of a directory have any is learnt from a few of them:
+    /// where a tool that keeps attributes has been at work, all of its objects have them.
+    private func chooseSamples(
+        _ page: ListPage, _ prefix: ObjectKey, _ directory: Directory, _ names: inout Namespace
+    ) -> Sampling {
+        guard !capabilities.listingCarriesMetadata, capabilities.metadata else {
+            directory.evidence = .absent
+            return Sampling()
+        }
+        guard directory.evidence == .unknown else { return Sampling() }
+        let objects = page.objects.filter { $0.key.byteCount > prefix.byteCount }
+        var keys: [(ObjectKey, Bool)] = []
+        if !objects.isEmpty {
+            var picks = [objects[0], objects[objects.count - 1], objects[objects.count / 2]]
+            if let newest = objects.max(by: { $0.stored < $1.stored }) { picks.append(newest) }
+            keys += picks.map { ($0.key, false) }
+        }
+        if let first = page.commonPrefixes.first, let last = page.commonPrefixes.last { keys += [(first, true), (last, true)] }
+        var sampling = Sampling()
+        for (key, isDirectory) in keys {
+            guard let name = name(of: key, prefix, isDirectory: isDirectory), let child = directory.children[name],
+                !child.isKnown, !sampling.ids.contains(child.id)
+            else { continue }
+            sampling.ids.append(child.id)
+        }
+        sampling.awaited = directory.marker == .present || names.evidenceSeen || names.sampledDirectories < 3
+        names.sampledDirectories += 1
+        if sampling.ids.isEmpty { directory.evidence = objects.isEmpty ? .unknown : .absent }
+        return sampling
+    }
+
+    /// Looks at the metadata of some nodes, and settles the evidence of their directory by it.
+    private func sample(_ ids: [InodeID], of directory: InodeID) async {
+        await fillAttributes(ids)
+        namespace.withLock { names in
+            guard let directory = names[directory]?.directory, directory.evidence == .unknown else { return }
+            directory.evidence = .absent
+        }
+    }
+
+    /// As `sample`, while the entries are being shown already: if they were shown wrong, the kernel is told.
+    private func sampleLater(_ ids: [InodeID], of id: InodeID) async {
+        await sample(ids, of: id)
+        let stale: [InodeID] = namespace.withLock { names in
+            guard let directory = names[id]?.directory, directory.evidence == .present else { return [] }
+            return directory.children.values.filter { $0.lookups > 0 }.map(\.id)
+        }
+        if !stale.isEmpty { tellKernel { for id in stale { $0.invalidateInode(id, extent: nil) } } }
+    }
+
+    /// Fetches the metadata of many nodes side by side. One that fails stays undescribed.
+    func fillAttributes(_ ids: [InodeID]) async {
+        _ = await attempt { () async throws(VFSError) in
+            try await inParallel(ids, width: 64) { id async throws(VFSError) in try? await self.learn(id) }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+import CloudMountPlatform
+public import CloudMountVFS
+import Synchronization
+
+extension MountedBucket {
+    private static let accessMode: Int32 = 3
+    private static let truncates: Int32 = 0o1000  // O_TRUNC
+
+    public func open(_ inode: InodeID, flags: Int32, caller: Caller, reply: consuming Reply<OpenReply>) {
+        switch attemptNow({ () throws(VFSError) in try openNow(inode, flags) }) {
+        case .success(let open?): reply.send(open)
+        case .failure(let error): reply.fail(error)
+        case .success(nil):
+            slow(reply) { () async throws(VFSError) in try await self.openExisting(inode, flags) }
+        }
+    }
+
+    /// Opens after asking the store whether the version is still current.
+    func openExisting(_ inode: InodeID, _ flags: Int32) async throws(VFSError) -> OpenReply {
+        try await learn(inode)
+        guard let open = try openNow(inode, flags, isCurrent: true) else { throw VFSError(.stale, "the file is gone") }
+        return open
+    }
+
+    /// Nil when the store has to be asked first.
+    private func openNow(_ inode: InodeID, _ flags: Int32, isCurrent: Bool = false) throws(VFSError) -> OpenReply? {
+        let canWrite = flags & Self.accessMode != 0
+        if canWrite { try requireWritable() }
+        let now = SystemClock.monotonic()
+        let truncates = canWrite && flags & Self.truncates != 0
+        let opened: (FileContent, keep: Bool)? = try namespace.withLock { names throws(VFSError) in
+            let node = try names.node(inode)
+            guard node.kind != .directory else { throw VFSError(.isDirectory, "a directory") }
+            if node.isOrphan {
+                guard node.openCount > 0 else { throw VFSError(.stale, "the file has been replaced") }
+            } else if !isCurrent, !node.isLocal, node.openCount == 0 || settings.policy.freshness == .ttl {
+                guard node.validUntil > now || node.openCount > 0, settings.policy.freshness == .ttl else { return nil }
+            }
+            let content = content(of: node, &names)
+            let keep = node.cachedVersion == node.version && settings.policy.data == .memory
+            node.cachedVersion = node.version
+            node.openCount += 1
+            if canWrite { node.writers += 1 }
+            return (content, keep)
+        }
+        guard let (content, keep) = opened else { return nil }
+        if truncates { try truncateOpened(inode, content) }
+        var reply = OpenReply(handle: register(inode, content, canWrite: canWrite))
+        reply.keepCache = keep && !truncates
+        reply.noFlush = !canWrite
+        return reply
+    }
+
+    private func truncateOpened(_ inode: InodeID, _ content: FileContent) throws(VFSError) {
+        try content.truncate(to: 0)
+        let time = SystemClock.now()
+        namespace.withLock { names in
+            guard let node = names[inode] else { return }
+            node.size = 0
+            node.modified = time
+            node.changed = time
+            node.hasExplicitTime = false
+        }
+    }
+
+    func register(_ inode: InodeID, _ content: FileContent, canWrite: Bool) -> HandleID {
+        let prefetch = settings.policy.data == .off ? 0 : settings.policy.prefetch
+        return handles.withLock { handles in
+            let id = handles.next
+            handles.next += 1
+            handles.files[id] = OpenFile(
+                id: id, inode: inode, content: content, canWrite: canWrite, prefetch: prefetch)
+            return id
+        }
+    }
+
+    func file(_ handle: HandleID) throws(VFSError) -> OpenFile {
+        guard let file = handles.withLock({ $0.files[handle] }) else { throw VFSError(.badHandle, "not open") }
+        return file
+    }
+
+    public func flush(_ inode: InodeID, handle: HandleID, reply: consuming Reply<Void>) {
+        guard let file = handles.withLock({ $0.files[handle] }) else { return reply.fail(.badHandle) }
+        guard file.canWrite, file.content.isDirty else { return reply.send() }
+        slow(reply) { () async throws(VFSError) in try await self.commit(inode, file.content) }
+    }
+
+    public func fsync(_ inode: InodeID, handle: HandleID, dataOnly: Bool, reply: consuming Reply<Void>) {
+        flush(inode, handle: handle, reply: reply)
+    }
+
+    public func release(_ inode: InodeID, handle: HandleID, reply: consuming Reply<Void>) {
+        guard let file = handles.withLock({ $0.files.removeValue(forKey: handle) }) else {
+            return reply.fail(.badHandle)
+        }
+        file.content.closed(file)
+        // Pages of a shared mapping may come after the last flush.
+        let isDirty = file.canWrite && file.content.isDirty && file.content.state.withLock { $0.commitError } == nil
+        guard isDirty else {
+            closed(file)
+            return reply.send()
+        }
+        reply.send()
+        Task {
+            _ = await attempt { () async throws(VFSError) in try await self.commit(inode, file.content) }
+            self.closed(file)
+        }
+    }
+
+    private func closed(_ file: OpenFile) {
+        namespace.withLock { names in
+            guard let node = names[file.inode] else { return }
+            node.openCount -= 1
+            if file.canWrite { node.writers -= 1 }
+            if node.openCount == 0, !node.isLocal { node.content = nil }
+            names.dropIfUnused(node)
+        }
+    }
+}

@@ -1,0 +1,127 @@
+import CloudMountCache
+import CloudMountPlatform
+public import CloudMountVFS
+import Synchronization
+
+extension MountedBucket {
+    public func unlink(parent: InodeID, name: FileName, reply: consuming Reply<Void>) {
+        if settings.readOnly { return reply.fail(.readOnly) }
+        slow(reply) { () async throws(VFSError) in
+            guard let inode = try await self.resolve(name, in: parent) else { throw VFSError(.notFound, "no such file") }
+            let kind = try self.namespace.withLock { names throws(VFSError) in try names.node(inode).kind }
+            guard kind != .directory else { throw VFSError(.isDirectory, "\(name) is a directory") }
+            try await self.destroy(inode)
+            try await self.keepIfEmpty(parent)
+        }
+    }
+
+    /// Takes a file out of the store and out of its directory. Who has it open keeps its bytes.
+    func destroy(_ inode: InodeID) async throws(VFSError) {
+        let before = namespace.withLock { $0[inode]?.content?.runningCommit }
+        if let before { _ = await before.value }
+        let (key, content): (ObjectKey?, FileContent?) = try namespace.withLock { names throws(VFSError) in
+            let node = try names.node(inode)
+            return (node.version == nil ? nil : names.key(of: node), node.openCount > 0 ? content(of: node, &names) : nil)
+        }
+        if let key {
+            if let content { try await preserve(content) }
+            if let failure = try await provider.delete([key]).first { throw failure.error }
+        }
+        let now = SystemClock.monotonic()
+        let time = SystemClock.now()
+        namespace.withLock { names in
+            guard let node = names[inode] else { return }
+            node.content?.detach()
+            node.changed = time
+            let parent = names[node.parent]
+            names.orphan(node)
+            parent?.directory?.absent[node.name] = now + negativeTTL
+            parent?.modified = time
+            parent?.changed = time
+        }
+    }
+
+    /// Files up to this many bytes that are open while their object goes stay readable.
+    static let preserveLimit = 256 << 20
+
+    /// Fetches what an open file still has only in the store, before the object goes.
+    func preserve(_ content: FileContent) async throws(VFSError) {
+        let (image, base, size) = content.state.withLock { ($0.image, $0.base, $0.size) }
+        guard let base, size > 0, size <= Self.preserveLimit else { return }
+        let whole = image ?? FileImage(size: size, baseSize: base.size)
+        guard whole.needsBase else { return }
+        let staged = try staging.makeFile(label: settings.name)
+        let step = 4 << 20
+        let extents = stride(from: 0, to: size, by: step).map { Extent($0, min(size, $0 + step)) }
+        do throws(VFSError) {
+            _ = try await inParallel(extents, width: 8) { extent async throws(VFSError) in
+                let buffer = try await content.assemble(whole.pieces(in: extent), extent, base: base)
+                try await BlockingPool.shared.run { () throws(VFSError) in
+                    try staged.write(UnsafeRawBufferPointer(buffer.bytes), at: extent.lowerBound)
+                }
+            }
+        } catch {
+            if error.code == .stale { return }  // Somebody else was quicker: the bytes are gone already.
+            throw error
+        }
+        content.replaceAll(with: staged, size: size)
+    }
+
+    /// A directory that was there without a marker ends with its last object; one that is emptied here stays.
+    func keepIfEmpty(_ inode: InodeID) async throws(VFSError) {
+        guard inode != Namespace.root else { return }
+        let now = SystemClock.monotonic()
+        let (key, attributes, isCertain): (ObjectKey?, StoredAttributes?, Bool) = namespace.withLock { names in
+            guard let node = names[inode], let directory = node.directory, directory.marker != .present,
+                directory.children.isEmpty || directory.completeUntil <= now
+            else { return (nil, nil, false) }
+            guard directory.children.isEmpty else { return (nil, nil, false) }
+            return (names.key(of: node), node.storedAttributes, directory.completeUntil > now)
+        }
+        guard let key, let attributes else { return }
+        if !isCertain {
+            let page = try await provider.list(ListRequest(prefix: key, delimited: false, limit: 1))
+            if !page.objects.isEmpty { return }
+        }
+        try await putMarker(key, attributes, of: inode)
+    }
+
+    public func rmdir(parent: InodeID, name: FileName, reply: consuming Reply<Void>) {
+        if settings.readOnly { return reply.fail(.readOnly) }
+        slow(reply) { () async throws(VFSError) in
+            guard let inode = try await self.resolve(name, in: parent) else {
+                throw VFSError(.notFound, "no such directory")
+            }
+            try await self.removeDirectory(inode)
+            try await self.keepIfEmpty(parent)
+        }
+    }
+
+    /// Removes an empty directory.
+    /// - Throws: `notDirectory`, `notEmpty`.
+    func removeDirectory(_ inode: InodeID) async throws(VFSError) {
+        let found: ObjectKey? = try namespace.withLock { names throws(VFSError) in
+            let node = try names.directory(inode)
+            if let children = node.directory?.children.values, children.contains(where: { $0.isLocal }) {
+                throw VFSError(.notEmpty, "the directory is not empty")
+            }
+            return names.key(of: node)
+        }
+        guard let key = found, !key.isEmpty else { throw VFSError(.busy, "the root of a mount cannot be removed") }
+        let page = try await provider.list(ListRequest(prefix: key, delimited: false, limit: 2))
+        guard !page.objects.contains(where: { $0.key != key }) else {
+            throw VFSError(.notEmpty, "the directory is not empty")
+        }
+        if !page.objects.isEmpty, let failure = try await provider.delete([key]).first { throw failure.error }
+        let now = SystemClock.monotonic()
+        let time = SystemClock.now()
+        namespace.withLock { names in
+            guard let node = names[inode] else { return }
+            let parent = names[node.parent]
+            names.orphan(node)
+            parent?.directory?.absent[node.name] = now + negativeTTL
+            parent?.modified = time
+            parent?.changed = time
+        }
+    }
+}
