@@ -106,7 +106,9 @@ struct BufferSource: ByteSource {
 
     func read(at offset: Int, into target: UnsafeMutableRawBufferPointer) throws(VFSError) -> Int {
         let length = max(0, min(target.count, count - offset))
-        if length > 0 { target.copyMemory(from: UnsafeRawBufferPointer(rebasing: buffer.bytes[offset..<offset + length])) }
+        if length > 0 {
+            target.copyMemory(from: UnsafeRawBufferPointer(rebasing: buffer.bytes[offset..<offset + length]))
+        }
         return length
     }
 }

@@ -1,6 +1,7 @@
 import CloudMountCache
 import CloudMountPlatform
 import CloudMountVFS
+import Synchronization
 
 extension FileContent {
     /// What the lock found out about a read.
@@ -99,7 +100,8 @@ extension FileContent {
         let limit = state.image?.baseLimit ?? base.size
         var made: [Fetch] = []
         for extent in ahead {
-            for gap in FileContent.gaps(of: Extent(extent.lowerBound, min(extent.upperBound, limit)), in: state.fetches) {
+            for gap in FileContent.gaps(of: Extent(extent.lowerBound, min(extent.upperBound, limit)), in: state.fetches)
+            {
                 // Reading ahead leaves room for those who wait.
                 guard pool.used + BufferPool.cost(gap.count) <= pool.limit / 4 * 3, let fetch = makeFetch(gap, handle)
                 else {

@@ -58,7 +58,9 @@ final class FileContent: Sendable {
     /// Stages `bytes` at `offset`.
     /// - Returns: the size of the file afterwards.
     /// - Throws: `noSpace`, `io`; nothing has changed then.
-    func write(_ bytes: UnsafeRawBufferPointer, at offset: Int, staging: StagingArea, label: String) throws(VFSError) -> Int {
+    func write(_ bytes: UnsafeRawBufferPointer, at offset: Int, staging: StagingArea, label: String) throws(VFSError)
+        -> Int
+    {
         let extent = Extent(offset: offset, count: bytes.count)
         while true {
             let staged = try stagedFile(staging, label)

@@ -1,5 +1,5 @@
 import CloudMountPlatform
-public import CloudMountVFS
+import CloudMountVFS
 import Synchronization
 
 extension MountedBucket {
@@ -115,7 +115,7 @@ extension MountedBucket {
             guard !node.isOrphan, let key = names.key(of: node), !key.isEmpty else { return .none }
             if node.kind == .directory { return .marker(key, node.storedAttributes) }
             guard capabilities.metadata, capabilities.serverCopy || node.isLocal else { return .none }
-            return .file(content(of: node, &names, changed: true))
+            return .file(self.content(of: node, &names, changed: true))
         }
         switch target {
         case .none: break
@@ -150,10 +150,10 @@ extension MountedBucket {
     }
 
     private func resize(_ inode: InodeID, to size: Int) async throws(VFSError) {
-        let content = try namespace.withLock { names throws(VFSError) in
+        let content = try namespace.withLock { names throws(VFSError) -> FileContent in
             let node = try names.node(inode)
             guard node.kind == .regular else { throw VFSError(.invalidArgument, "only a regular file has a length") }
-            return content(of: node, &names)
+            return self.content(of: node, &names)
         }
         guard size <= capabilities.maxObjectSize else { throw VFSError(.tooLarge, "larger than the store allows") }
         try content.truncate(to: size)

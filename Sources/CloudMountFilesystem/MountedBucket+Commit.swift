@@ -69,7 +69,7 @@ extension MountedBucket {
         }
         let precondition = snapshot.version.map { Precondition.match($0) } ?? .absent
         do throws(VFSError) {
-            let info = try await store(snapshot, content, guarded(precondition, snapshot))
+            let info = try await store(snapshot, content, try await guarded(precondition, snapshot))
             try settle(inode, content, snapshot, info)
         } catch {
             guard error.code == .preconditionFailed || error.code == .uploadNotFound || error.code == .notFound else {
@@ -130,15 +130,18 @@ extension MountedBucket {
     // MARK: Storing
 
     private func metadata(_ snapshot: Snapshot) throws(VFSError) -> ObjectMetadata {
-        var metadata = try AttributeCodec.encode(snapshot.attributes, limit: capabilities.maxMetadataBytes)
-        if metadata.contentType == nil { metadata.contentType = AttributeCodec.contentType(for: snapshot.key) }
+        var attributes = snapshot.attributes
+        if let image = snapshot.image, !image.isWholeBase { attributes.contentWillChange() }
+        var metadata = try AttributeCodec.encode(attributes, limit: capabilities.maxMetadataBytes)
+        if metadata.contentType == nil {
+            metadata.contentType = AttributeCodec.contentType(forName: snapshot.key.string)
+        }
         return metadata
     }
 
     private func store(
-        _ snapshot: Snapshot, _ content: FileContent, _ precondition: @autoclosure () async throws(VFSError) -> Precondition
+        _ snapshot: Snapshot, _ content: FileContent, _ condition: Precondition
     ) async throws(VFSError) -> ObjectInfo {
-        let condition = try await precondition()
         let metadata = try metadata(snapshot)
         if let base = snapshot.base, snapshot.image?.isWholeBase ?? true {
             return try await provider.copy(
@@ -150,8 +153,8 @@ extension MountedBucket {
             return try await finish(stream, snapshot, content, metadata, condition)
         }
         let image = snapshot.image ?? FileImage(size: snapshot.size, baseSize: 0)
-        let plan = UploadPlan(image: image, base: snapshot.base, capabilities: capabilities)
-        switch plan {
+        let plan = try UploadPlan(image: image, base: snapshot.base, capabilities: capabilities)
+        switch plan.method {
         case .put:
             let source = try await source(Extent(0, image.size), image, snapshot, content)
             return try await provider.put(
@@ -201,7 +204,8 @@ extension MountedBucket {
             var info = try await stream.finish(size: snapshot.size, precondition: condition)
             forget(stream, content)
             // The upload began before the last byte was written: its metadata has no times.
-            let begun = try AttributeCodec.encode(snapshot.attributes.withoutTimes, limit: capabilities.maxMetadataBytes)
+            let begun = try AttributeCodec.encode(
+                snapshot.attributes.withoutTimes, limit: capabilities.maxMetadataBytes)
             if snapshot.hasExplicitTime || begun.user != stream.begunMetadata.user, capabilities.serverCopy {
                 return try await provider.copy(
                     CopyRequest(source: info, destination: snapshot.key, metadata: metadata))
@@ -303,7 +307,8 @@ extension MountedBucket {
         let time =
             "\(parts.tm_year + 1900)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday))T\(two(parts.tm_hour))-"
             + "\(two(parts.tm_min))-\(two(parts.tm_sec))"
-        let label = " (conflict \(String(decoding: host.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)) \(time))"
+        let label =
+            " (conflict \(String(decoding: host.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)) \(time))"
         var stem = Substring(name)
         var suffix = Substring("")
         if let dot = name.lastIndex(of: "."), dot > name.startIndex {

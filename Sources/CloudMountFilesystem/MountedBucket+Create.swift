@@ -1,6 +1,6 @@
 import CloudMountCache
 import CloudMountPlatform
-public import CloudMountVFS
+import CloudMountVFS
 import Synchronization
 
 extension MountedBucket {
@@ -137,7 +137,8 @@ extension MountedBucket {
                 let metadata = try AttributeCodec.encode(attributes, limit: self.capabilities.maxMetadataBytes)
                 let info = try await self.provider.put(
                     PutRequest(
-                        key: key, metadata: metadata, precondition: self.capabilities.conditionalCreate ? .absent : .none),
+                        key: key, metadata: metadata,
+                        precondition: self.capabilities.conditionalCreate ? .absent : .none),
                     from: BytesSource(body))
                 return try self.namespace.withLock { names throws(VFSError) in
                     let made = try names.node(node)

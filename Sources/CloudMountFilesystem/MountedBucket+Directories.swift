@@ -1,5 +1,5 @@
 import CloudMountPlatform
-public import CloudMountVFS
+import CloudMountVFS
 import Synchronization
 
 extension MountedBucket {
@@ -106,7 +106,9 @@ extension MountedBucket {
                 }
                 if !ids.isEmpty { return .describe(ids) }
             }
-            if offset < 1, !packer.add(DirectoryEntry(name: ".", inode: node.id, kind: .directory, nextOffset: 1, entry: nil)) {
+            if offset < 1,
+                !packer.add(DirectoryEntry(name: ".", inode: node.id, kind: .directory, nextOffset: 1, entry: nil))
+            {
                 return .done
             }
             if offset < 2 {
@@ -135,7 +137,8 @@ extension MountedBucket {
             // Nothing at all would say that the directory ends here.
             return isEmpty && !some.isEmpty && offset >= 2 ? nil : .done
         }
-        return try step ?? pack(open, first + some.count + 2, plus, packer)
+        if let step { return step }
+        return try pack(open, first + some.count + 2, plus, packer)
     }
 
     /// The names that this stream reads; begun now when it is at its start.

@@ -1,5 +1,6 @@
+import CloudMountCache
 import CloudMountPlatform
-public import CloudMountVFS
+import CloudMountVFS
 import Synchronization
 
 extension MountedBucket {
@@ -47,7 +48,8 @@ extension MountedBucket {
     /// Begins to send a new file that is being written from front to back.
     private func streamUp(_ file: OpenFile) {
         let content = file.content
-        let eligible = capabilities.multipart
+        let eligible =
+            capabilities.multipart
             && content.state.withLock { state in
                 guard state.stream == nil, !state.isDetached, state.base == nil || state.image?.baseSize == 0,
                     let image = state.image, image.dirty.extents.count == 1, image.dirty.total == image.size
@@ -63,11 +65,10 @@ extension MountedBucket {
             let metadata = try? AttributeCodec.encode(
                 attributes.withoutTimes, limit: capabilities.maxMetadataBytes)
         else { return }
-        let partSize = UploadPlan.streamingPartSize(capabilities)
         let stream: StreamingUpload? = content.state.withLock { state in
             guard state.stream == nil, let staged = state.staged else { return nil }
             let stream = StreamingUpload(
-                provider: provider, staged: staged, key: key, metadata: metadata, partSize: partSize)
+                provider: provider, staged: staged, key: key, metadata: metadata)
             state.stream = stream
             return stream
         }
@@ -130,7 +131,8 @@ extension MountedBucket {
     /// Whole stored objects are copied by the store when the destination is committed; anything else the kernel copies
     /// through its pages.
     public func copyFileRange(
-        from: InodeID, fromHandle: HandleID, fromOffset: Int, to: InodeID, toHandle: HandleID, toOffset: Int, count: Int,
+        from: InodeID, fromHandle: HandleID, fromOffset: Int, to: InodeID, toHandle: HandleID, toOffset: Int,
+        count: Int,
         reply: consuming Reply<Int>
     ) {
         guard let source = handles.withLock({ $0.files[fromHandle] }),

@@ -80,7 +80,9 @@ extension MountedBucket {
             let (wantsMarker, sampling) = apply(page, to: id, generation, prefix, isFirst: count == 0)
             if wantsMarker { try? await learn(id) }
             if !sampling.ids.isEmpty {
-                if sampling.awaited { await sample(sampling.ids, of: id) } else {
+                if sampling.awaited {
+                    await sample(sampling.ids, of: id)
+                } else {
                     Task { await self.sampleLater(sampling.ids, of: id) }
                 }
             }
@@ -135,7 +137,9 @@ extension MountedBucket {
                     continue
                 }
                 if directory.removed.contains(name) { continue }
-                if let child = directory.children[name], child.kind != .directory, child.seenIn == generation, !child.isLocal {
+                if let child = directory.children[name], child.kind != .directory, child.seenIn == generation,
+                    !child.isLocal
+                {
                     names.hide(ObjectKey(prefix.string + name.string))
                 }
                 _ = showDirectory(name, in: node, &names, now)
@@ -192,7 +196,9 @@ extension MountedBucket {
             if let newest = objects.max(by: { $0.stored < $1.stored }) { picks.append(newest) }
             keys += picks.map { ($0.key, false) }
         }
-        if let first = page.commonPrefixes.first, let last = page.commonPrefixes.last { keys += [(first, true), (last, true)] }
+        if let first = page.commonPrefixes.first, let last = page.commonPrefixes.last {
+            keys += [(first, true), (last, true)]
+        }
         var sampling = Sampling()
         for (key, isDirectory) in keys {
             guard let name = name(of: key, prefix, isDirectory: isDirectory), let child = directory.children[name],

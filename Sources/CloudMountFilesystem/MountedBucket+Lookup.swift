@@ -1,5 +1,5 @@
-public import CloudMountVFS
 import CloudMountPlatform
+import CloudMountVFS
 import Synchronization
 
 extension MountedBucket {
@@ -42,7 +42,9 @@ extension MountedBucket {
                 let id = try await self.resolve(name, in: parent)
                 let now = SystemClock.monotonic()
                 return self.namespace.withLock { names in
-                    guard let id, let node = names[id], !node.isOrphan else { return self.absentEntry(self.negativeTTL) }
+                    guard let id, let node = names[id], !node.isOrphan else {
+                        return self.absentEntry(self.negativeTTL)
+                    }
                     return self.entry(for: node, now)
                 }
             }

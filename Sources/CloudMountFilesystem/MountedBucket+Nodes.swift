@@ -113,7 +113,9 @@ extension MountedBucket {
             let info = try await self.headIfThere(key)
             let now = SystemClock.monotonic()
             try self.namespace.withLock { names throws(VFSError) in
-                guard let node = names[id], !node.isOrphan, !node.isLocal, let parent = names[node.parent] else { return }
+                guard let node = names[id], !node.isOrphan, !node.isLocal, let parent = names[node.parent] else {
+                    return
+                }
                 if node.kind == .directory {
                     if let info {
                         self.describeMarker(node, info, &names)

@@ -1,5 +1,5 @@
 import CloudMountPlatform
-public import CloudMountVFS
+import CloudMountVFS
 import Synchronization
 
 extension MountedBucket {
@@ -36,7 +36,7 @@ extension MountedBucket {
             } else if !isCurrent, !node.isLocal, node.openCount == 0 || settings.policy.freshness == .ttl {
                 guard node.validUntil > now || node.openCount > 0, settings.policy.freshness == .ttl else { return nil }
             }
-            let content = content(of: node, &names)
+            let content = self.content(of: node, &names)
             let keep = node.cachedVersion == node.version && settings.policy.data == .memory
             node.cachedVersion = node.version
             node.openCount += 1

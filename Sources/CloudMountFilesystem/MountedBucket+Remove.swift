@@ -1,13 +1,15 @@
 import CloudMountCache
 import CloudMountPlatform
-public import CloudMountVFS
+import CloudMountVFS
 import Synchronization
 
 extension MountedBucket {
     public func unlink(parent: InodeID, name: FileName, reply: consuming Reply<Void>) {
         if settings.readOnly { return reply.fail(.readOnly) }
         slow(reply) { () async throws(VFSError) in
-            guard let inode = try await self.resolve(name, in: parent) else { throw VFSError(.notFound, "no such file") }
+            guard let inode = try await self.resolve(name, in: parent) else {
+                throw VFSError(.notFound, "no such file")
+            }
             let kind = try self.namespace.withLock { names throws(VFSError) in try names.node(inode).kind }
             guard kind != .directory else { throw VFSError(.isDirectory, "\(name) is a directory") }
             try await self.destroy(inode)
@@ -21,7 +23,10 @@ extension MountedBucket {
         if let before { _ = await before.value }
         let (key, content): (ObjectKey?, FileContent?) = try namespace.withLock { names throws(VFSError) in
             let node = try names.node(inode)
-            return (node.version == nil ? nil : names.key(of: node), node.openCount > 0 ? content(of: node, &names) : nil)
+            return (
+                node.version == nil ? nil : names.key(of: node),
+                node.openCount > 0 ? self.content(of: node, &names) : nil
+            )
         }
         if let key {
             if let content { try await preserve(content) }

@@ -1,5 +1,5 @@
 import CloudMountPlatform
-public import CloudMountVFS
+import CloudMountVFS
 import Synchronization
 
 extension MountedBucket {
@@ -185,7 +185,8 @@ extension MountedBucket {
             while let directory = directories.popLast() {
                 for child in directory.directory?.children.values ?? [:].values {
                     if child.directory != nil { directories.append(child) }
-                    if let content = child.content, child.version != nil || content.runningCommit != nil, child.isLocal {
+                    if let content = child.content, child.version != nil || content.runningCommit != nil, child.isLocal
+                    {
                         found.append((child.id, content))
                     }
                 }
@@ -204,7 +205,9 @@ extension MountedBucket {
                 settleBelow(child, path: key + "/", base: base, versions, &names)
             } else if let version = versions[ObjectKey(key)] {
                 settle(
-                    child, ObjectInfo(key: ObjectKey(base.string + key), size: child.size, etag: version, stored: child.stored))
+                    child,
+                    ObjectInfo(key: ObjectKey(base.string + key), size: child.size, etag: version, stored: child.stored)
+                )
             }
         }
     }

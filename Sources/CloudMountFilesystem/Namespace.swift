@@ -110,7 +110,9 @@ struct Namespace {
     /// Lets go of what nobody refers to and whose time has run out, so that memory follows what is in use.
     mutating func sweep(now: UInt64) {
         for node in Array(nodes.values) {
-            guard let directory = node.directory, directory.completeUntil < now, directory.listing == nil else { continue }
+            guard let directory = node.directory, directory.completeUntil < now, directory.listing == nil else {
+                continue
+            }
             for (name, child) in directory.children
             where child.lookups == 0 && child.openCount == 0 && child.validUntil < now && !child.isLocal {
                 if let below = child.directory, !below.children.isEmpty { continue }

@@ -38,7 +38,10 @@ final class Node {
     /// While open or uncommitted.
     var content: FileContent?
 
-    init(id: InodeID, parent: InodeID, name: FileName, kind: FileKind, permissions: UInt32, uid: UInt32, gid: UInt32, time: Timestamp) {
+    init(
+        id: InodeID, parent: InodeID, name: FileName, kind: FileKind, permissions: UInt32, uid: UInt32, gid: UInt32,
+        time: Timestamp
+    ) {
         self.id = id
         self.parent = parent
         self.name = name
@@ -59,7 +62,8 @@ final class Node {
     var attributes: FileAttributes {
         var attributes = FileAttributes(
             inode: id, kind: kind, permissions: permissions, uid: uid, gid: gid, size: size,
-            accessed: details?.accessed ?? modified, modified: modified, changed: changed, born: details?.born ?? stored)
+            accessed: details?.accessed ?? modified, modified: modified, changed: changed, born: details?.born ?? stored
+        )
         attributes.linkCount = isOrphan ? 0 : kind == .directory ? 2 : 1
         attributes.device = details?.device ?? 0
         return attributes

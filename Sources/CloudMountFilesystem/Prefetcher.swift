@@ -66,7 +66,8 @@ struct Prefetcher {
     mutating func retreat(to offset: Int) { frontier = min(frontier, offset) }
 
     private func isSequential(_ extent: Extent) -> Bool {
-        extent.lowerBound >= next - Self.slack && extent.lowerBound <= max(next, min(frontier, next + 8 * Self.slack)) + Self.slack
+        extent.lowerBound >= next - Self.slack
+            && extent.lowerBound <= max(next, min(frontier, next + 8 * Self.slack)) + Self.slack
     }
 
     private static func roundUp(_ value: Int, _ unit: Int) -> Int { (value + unit - 1) / unit * unit }

@@ -7,8 +7,8 @@ import Synchronization
 final class StreamingUpload: Sendable {
     private struct State {
         var upload: Task<Result<Upload, VFSError>, Never>?
-        /// Parts that are complete on disk and wait to be sent, by index.
-        var ready = 0
+        /// Where the parts end that are complete on disk: part `i` is `bounds[i] ..< bounds[i + 1]`.
+        var bounds = [0]
         var next = 0
         var inFlight = 0
         var sent: [Int: UploadedPart] = [:]
@@ -16,6 +16,7 @@ final class StreamingUpload: Sendable {
         var touched: [Int: Int] = [:]
         var sentTouched: [Int: Int] = [:]
         var isAbandoned = false
+        var isFinishing = false
         var failure: VFSError?
         var idle: CheckedContinuation<Void, Never>?
     }
@@ -28,15 +29,13 @@ final class StreamingUpload: Sendable {
     private let staged: StagedFile
     private let key: ObjectKey
     private let metadata: ObjectMetadata
-    private let partSize: Int
     private let state = Mutex(State())
 
-    init(provider: any ObjectProvider, staged: StagedFile, key: ObjectKey, metadata: ObjectMetadata, partSize: Int) {
+    init(provider: any ObjectProvider, staged: StagedFile, key: ObjectKey, metadata: ObjectMetadata) {
         self.provider = provider
         self.staged = staged
         self.key = key
         self.metadata = metadata
-        self.partSize = partSize
     }
 
     /// Where the object will be; a rename before the commit makes the upload useless.
@@ -45,39 +44,48 @@ final class StreamingUpload: Sendable {
 
     /// The staged file has new bytes.
     func wrote(_ extent: Extent, size: Int) {
-        let first = extent.lowerBound / partSize
-        let last = (extent.upperBound - 1) / partSize
+        let capabilities = provider.capabilities
         state.withLock { state in
-            if first < state.next {
-                for index in first...min(last, state.next - 1) { state.touched[index, default: 0] += 1 }
+            if extent.lowerBound < state.bounds[state.next] {
+                for index in 0..<state.next where Extent(state.bounds[index], state.bounds[index + 1]).overlaps(extent)
+                {
+                    state.touched[index, default: 0] += 1
+                }
             }
-            state.ready = max(state.ready, size / partSize)
+            var end = state.bounds[state.bounds.count - 1]
+            while let step = UploadPlan.partSize(forPart: state.bounds.count, capabilities: capabilities),
+                end + step <= size
+            {
+                end += step
+                state.bounds.append(end)
+            }
         }
         pump()
     }
 
     private func pump() {
         while true {
-            let index: Int? = state.withLock { state in
-                guard !state.isAbandoned, state.failure == nil, state.inFlight < Self.parallel, state.next < state.ready
+            let part: (Int, Extent)? = state.withLock { state in
+                guard !state.isAbandoned, !state.isFinishing, state.failure == nil, state.inFlight < Self.parallel,
+                    state.next + 1 < state.bounds.count
                 else { return nil }
                 state.inFlight += 1
                 state.next += 1
-                return state.next - 1
+                return (state.next - 1, Extent(state.bounds[state.next - 1], state.bounds[state.next]))
             }
-            guard let index else { return }
+            guard let (index, extent) = part else { return }
             Task {
-                await send(index)
+                await send(index, extent)
                 pump()
             }
         }
     }
 
-    private func send(_ index: Int) async {
+    private func send(_ index: Int, _ extent: Extent) async {
         let touched = state.withLock { $0.touched[index] ?? 0 }
         let result: Result<UploadedPart, VFSError>
         do throws(VFSError) {
-            let source = StagedSource(staged, Extent(offset: index * partSize, count: partSize))
+            let source = StagedSource(file: staged, extent: extent)
             result = .success(try await provider.uploadPart(begun(), number: index + 1, from: source))
         } catch {
             result = .failure(error)
@@ -117,30 +125,31 @@ final class StreamingUpload: Sendable {
     /// Sends what has not been sent as it is now, and completes the object.
     /// - Parameter size: bytes of the file; more than nothing.
     func finish(size: Int, precondition: Precondition) async throws(VFSError) -> ObjectInfo {
-        state.withLock { $0.ready = 0 }
+        state.withLock { $0.isFinishing = true }
         await quiet()
         if let failure = state.withLock({ $0.failure }) { throw failure }
         let upload = try await begun()
-        let count = (size + partSize - 1) / partSize
-        let (good, missing): ([UploadedPart], [Int]) = state.withLock { state in
+        let capabilities = provider.capabilities
+        let (good, plan): ([UploadedPart], [UploadPlan.Part]?) = state.withLock { state in
+            var rewritten = ExtentMap()
             var good: [UploadedPart] = []
-            var missing: [Int] = []
-            for index in 0..<count {
-                let length = min(partSize, size - index * partSize)
-                if let part = state.sent[index], part.size == length,
-                    state.sentTouched[index] == state.touched[index] ?? 0
-                {
+            let parts = (0..<state.next).map { Extent(state.bounds[$0], state.bounds[$0 + 1]) }
+            for (index, extent) in parts.enumerated() {
+                if let part = state.sent[index], state.sentTouched[index] == state.touched[index] ?? 0 {
                     good.append(part)
                 } else {
-                    missing.append(index)
+                    rewritten.insert(extent)
                 }
             }
-            return (good, missing)
+            return (
+                good, UploadPlan.finishing(sent: parts, rewritten: rewritten, size: size, capabilities: capabilities)
+            )
         }
-        let (provider, staged, partSize) = (provider, staged, partSize)
-        let rest = try await inParallel(missing, width: Self.parallel) { index throws(VFSError) in
-            let extent = Extent(index * partSize, min(size, (index + 1) * partSize))
-            return try await provider.uploadPart(upload, number: index + 1, from: StagedSource(staged, extent))
+        guard let plan else { throw VFSError(.tooLarge, "\(key) is larger than the store allows") }
+        let (provider, staged) = (provider, staged)
+        let rest = try await inParallel(plan, width: Self.parallel) { part throws(VFSError) in
+            try await provider.uploadPart(
+                upload, number: part.number, from: StagedSource(file: staged, extent: part.extent))
         }
         return try await provider.completeUpload(
             upload, parts: (good + rest).sorted { $0.number < $1.number }, precondition: precondition)
