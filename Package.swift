@@ -74,7 +74,7 @@ let package = Package(
             ]),
 
         provider("S3Provider", ["CloudMountHTTP", "CloudMountXML", crypto, log]),
-        provider("DirectoryProvider", ["CloudMountPlatform", crypto]),
+        provider("DirectoryProvider", ["CloudMountPlatform"]),
         provider("MemoryProvider", ["CloudMountPlatform"]),
 
         .executableTarget(

@@ -1,1 +1,138 @@
-// the provider
+import CloudMountPlatform
+public import CloudMountVFS
+import Synchronization
+
+/// A local folder as a bucket: keys are paths below it, objects are files.
+///
+/// Every verb runs whole on threads of this provider's own, so that a slow disk holds up nothing but its own mount.
+/// How keys become paths is told in the README.
+public final class DirectoryProvider: ObjectProvider {
+    private let path: String
+    private let isDurable: Bool
+    private let pool = BlockingPool(name: "cm-folder", width: 8)
+    private let opened = Mutex<Folder?>(nil)
+
+    /// - Parameters:
+    ///   - path: an absolute path.
+    ///   - isDurable: a write returns only when its bytes and its name are on the disk (fsync(2)).
+    public init(path: String, isDurable: Bool = true) {
+        self.path = path
+        self.isDurable = isDurable
+    }
+
+    public let capabilities: Capabilities = {
+        var capabilities = Capabilities()
+        capabilities.maxMetadataBytes = 32 << 10
+        capabilities.maxPutSize = 5 << 40
+        capabilities.maxCopySize = 5 << 40
+        capabilities.minPartSize = 1
+        capabilities.maxPartSize = 5 << 40
+        capabilities.maxDeleteKeys = 1000
+        capabilities.maxListKeys = 5000
+        capabilities.multipart = true
+        capabilities.serverCopy = true
+        capabilities.rangeCopy = true
+        capabilities.conditionalCreate = true
+        capabilities.conditionalReplace = true
+        capabilities.pinnedRead = true
+        capabilities.listingCarriesMetadata = true
+        capabilities.sortedListing = true
+        return capabilities
+    }()
+
+    public func prepare(writable: Bool) async throws(VFSError) {
+        let folder = try await pool.run { [path, isDurable] () throws(VFSError) in
+            try Folder(path: path, writable: writable, isDurable: isDurable)
+        }
+        opened.withLock { $0 = folder }
+    }
+
+    /// Runs `work` on the opened folder, on a thread that may block.
+    func blocking<Value: Sendable>(
+        _ work: @escaping @Sendable (Folder) throws(VFSError) -> Value
+    ) async throws(VFSError) -> Value {
+        if Task.isCancelled { throw .cancelled }
+        guard let folder = opened.withLock({ $0 }) else {
+            throw VFSError(.unavailable, "the folder \(path) has not been opened", retry: .backoff)
+        }
+        return try await pool.run { () throws(VFSError) in try work(folder) }
+    }
+
+    public func list(_ request: ListRequest) async throws(VFSError) -> ListPage {
+        let most = max(1, min(request.limit ?? capabilities.maxListKeys, capabilities.maxListKeys))
+        return try await blocking { folder throws(VFSError) in try folder.list(request, limit: most) }
+    }
+
+    public func head(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo {
+        try await blocking { folder throws(VFSError) in try folder.existing(key).info }
+    }
+
+    public func put(_ request: PutRequest, from source: any ByteSource) async throws(VFSError) -> ObjectInfo {
+        try await blocking { folder throws(VFSError) in try folder.put(request, from: source) }
+    }
+
+    public func copy(_ request: CopyRequest) async throws(VFSError) -> ObjectInfo {
+        try await blocking { folder throws(VFSError) in try folder.copy(request) }
+    }
+
+    public func delete(_ keys: [ObjectKey]) async throws(VFSError) -> [DeleteFailure] {
+        guard keys.count <= capabilities.maxDeleteKeys else {
+            throw VFSError(.invalidArgument, "\(keys.count) keys are more than one delete takes")
+        }
+        return try await blocking { folder throws(VFSError) in try folder.delete(keys) }
+    }
+
+    public func beginUpload(_ key: ObjectKey, metadata: ObjectMetadata) async throws(VFSError) -> Upload {
+        try await blocking { folder throws(VFSError) in try folder.beginUpload(key, metadata) }
+    }
+
+    public func uploadPart(
+        _ upload: Upload, number: Int, from source: any ByteSource
+    ) async throws(VFSError) -> UploadedPart {
+        try await blocking { folder throws(VFSError) in
+            try folder.addPart(upload, number) { staged throws(VFSError) in try staged.fill(from: source) }
+        }
+    }
+
+    public func copyPart(
+        _ upload: Upload, number: Int, source: ObjectInfo, extent: Extent
+    ) async throws(VFSError) -> UploadedPart {
+        try await blocking { folder throws(VFSError) in
+            try folder.addPart(upload, number) { staged throws(VFSError) in
+                try folder.copy(extent, of: source, to: staged)
+            }
+        }
+    }
+
+    public func completeUpload(
+        _ upload: Upload, parts: [UploadedPart], precondition: Precondition
+    ) async throws(VFSError) -> ObjectInfo {
+        try await blocking { folder throws(VFSError) in
+            try folder.completeUpload(upload, parts, precondition)
+        }
+    }
+
+    public func abortUpload(_ upload: Upload) async throws(VFSError) {
+        try await blocking { folder throws(VFSError) in try folder.abortUpload(upload) }
+    }
+
+    public func listParts(_ upload: Upload) async throws(VFSError) -> [UploadedPart] {
+        try await blocking { folder throws(VFSError) in try folder.parts(of: upload).map(\.part) }
+    }
+}
+
+extension DirectoryProvider {
+    public static let descriptor = ProviderDescriptor(
+        name: "directory", summary: "A local folder; needs no account", bucketMeaning: "absolute path of a folder",
+        options: [
+            OptionDescriptor(
+                "sync", .boolean, "a write is confirmed only when it is on the disk (fsync)", default: "true")
+        ],
+        check: { context in
+            if context.bucket.utf8.first == UInt8(ascii: "/") { return [] }
+            return [OptionProblem(option: "bucket", message: "must be an absolute path")]
+        },
+        make: { context throws(VFSError) in
+            DirectoryProvider(path: context.bucket, isDurable: context.options.boolean("sync") ?? true)
+        })
+}

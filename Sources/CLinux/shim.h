@@ -6,7 +6,12 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
+#include <sys/xattr.h>
+#include <unistd.h>
 
 static inline int cm_thread_set_name(const char *name) {
     extern int pthread_setname_np(pthread_t, const char *);
@@ -25,5 +30,20 @@ static inline int cm_unsent_bytes(int fd) {
 static inline int cm_fallocate(int fd, int mode, off_t offset, off_t count) {
     extern int fallocate(int, int, off_t, off_t);
     return fallocate(fd, mode, offset, count);
+}
+
+// openat2(2) with RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS and RESOLVE_NO_MAGICLINKS: no path leads out of `root`.
+static inline int cm_open_beneath(int root, const char *path, int flags, unsigned mode) {
+    struct open_how how = {
+        .flags = (unsigned)flags | O_CLOEXEC | O_NOFOLLOW,
+        .mode = (flags & O_CREAT) ? mode : 0,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+    };
+    return (int)syscall(SYS_openat2, root, path, &how, sizeof how);
+}
+
+static inline ssize_t cm_copy_file_range(int from, off_t *from_offset, int to, off_t *to_offset, size_t count) {
+    extern ssize_t copy_file_range(int, off_t *, int, off_t *, size_t, unsigned);
+    return copy_file_range(from, from_offset, to, to_offset, count, 0);
 }
 #endif

@@ -1,0 +1,85 @@
+import CloudMountPlatform
+import CloudMountVFS
+import Glibc
+
+extension Folder {
+    func delete(_ keys: [ObjectKey]) throws(VFSError) -> [DeleteFailure] {
+        var failures: [DeleteFailure] = []
+        var touched: [Descriptor] = []
+        try exclusively { () throws(VFSError) in
+            for key in keys {
+                do throws(VFSError) {
+                    try delete(key, &touched)
+                } catch {
+                    failures.append(DeleteFailure(key: key, error: error))
+                }
+            }
+        }
+        for directory in touched { try sync(directory) }
+        return failures
+    }
+
+    private func delete(_ key: ObjectKey, _ touched: inout [Descriptor]) throws(VFSError) {
+        remove(DirectoryPaths.hidden(key))
+        guard let plain = DirectoryPaths.plain(key) else { return }
+        let (parent, name) = DirectoryPaths.split(plain)
+        do throws(SystemError) {
+            let directory = try root.open(parent, for: .directory)
+            let status = try status(of: name, in: directory)
+            let isFolder = status.kind == S_IFDIR
+            guard isFolder == key.endsWithSlash, isFolder || status.kind == S_IFREG || status.kind == S_IFLNK else {
+                return
+            }
+            if isFolder {
+                if unlinkat(directory.raw, name, AT_REMOVEDIR) != 0 {
+                    guard [ENOTEMPTY, EEXIST].contains(errno) else { throw SystemError(errno) }
+                    // The directory stays for what is below it, and is no object any more.
+                    let itself = try directory.open(name, for: .directory)
+                    if try record(of: itself, status)?.isImplicit != true {
+                        try setRecord(DirectoryRecord(isImplicit: true), of: itself)
+                    }
+                    return
+                }
+            } else {
+                try SystemError.check { unlinkat(directory.raw, name, 0) }
+            }
+            removeRecord(status)
+            if touched.last?.raw != directory.raw { touched.append(directory) }
+            removeImplicit(parent)
+        } catch {
+            // Absent, or below something that is no directory.
+            if [ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG].contains(error.code) { return }
+            throw DirectoryErrors.map(error, "deleting “\(key)”")
+        }
+    }
+
+    /// Removes directories that were there only for keys below them, upwards from `path`, as far as they are empty.
+    private func removeImplicit(_ path: String) {
+        var path = path
+        while path != "." {
+            let (parent, name) = DirectoryPaths.split(path)
+            guard let directory = try? root.open(path, for: .directory), let status = try? status(directory),
+                let record = try? record(of: directory, status), record.isImplicit,
+                let above = try? root.open(parent, for: .directory),
+                unlinkat(above.raw, name, AT_REMOVEDIR) == 0
+            else { return }
+            removeRecord(status)
+            path = parent
+        }
+    }
+
+    /// Under the lock. Removes an object of the hidden area, if it is there, with the directories made for it.
+    func remove(_ hidden: String) {
+        var (parent, name) = DirectoryPaths.split(hidden)
+        guard let directory = try? root.open(parent, for: .directory),
+            let status = try? status(of: name, in: directory), unlinkat(directory.raw, name, 0) == 0
+        else { return }
+        removeRecord(status)
+        while !parent.utf8.elementsEqual(DirectoryPaths.keys.utf8) {
+            (parent, name) = DirectoryPaths.split(parent)
+            guard let above = try? root.open(parent, for: .directory),
+                unlinkat(above.raw, name, AT_REMOVEDIR) == 0
+            else { return }
+        }
+    }
+}

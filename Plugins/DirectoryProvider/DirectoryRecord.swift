@@ -1,0 +1,69 @@
+import CloudMountVFS
+
+/// What is kept beside a file that was written through this provider: an extended attribute, or a file of the hidden area
+/// where the file system has no room for one.
+struct DirectoryRecord: Sendable, Equatable {
+    static let attribute = "user.cloudmount.object"
+
+    /// Drawn anew for each write, so that two versions never share an ETag, whatever inode numbers and clocks do.
+    var nonce: String
+    /// A directory made only because keys below it needed one; it is no object and goes with the last of them.
+    var isImplicit = false
+    var metadata = ObjectMetadata()
+    /// The file's own mtime after the write. When it differs, another program has changed the file since.
+    var fileModified: Timestamp?
+
+    static func newNonce() -> String {
+        var generator = SystemRandomNumberGenerator()
+        return String(generator.next(), radix: 36) + String(generator.next(), radix: 36)
+    }
+
+    /// One field a line: a letter and its values, escaped.
+    var encoded: [UInt8] {
+        func escaped(_ text: String) -> String { DirectoryPaths.escape(text, all: false) }
+        func time(_ time: Timestamp) -> String { "\(time.seconds) \(time.nanoseconds)" }
+        var lines = ["v \(nonce)"]
+        if isImplicit { lines.append("i") }
+        if let type = metadata.contentType { lines.append("t \(escaped(type))") }
+        if let modified = metadata.modified { lines.append("m \(time(modified))") }
+        if let fileModified { lines.append("f \(time(fileModified))") }
+        for (name, value) in metadata.user { lines.append("u \(escaped(name)) \(escaped(value))") }
+        for (name, value) in metadata.headers { lines.append("h \(escaped(name)) \(escaped(value))") }
+        return Array(lines.joined(separator: "\n").utf8)
+    }
+
+    init(nonce: String = newNonce(), metadata: ObjectMetadata = ObjectMetadata(), isImplicit: Bool = false) {
+        self.nonce = nonce
+        self.metadata = metadata
+        self.isImplicit = isImplicit
+    }
+
+    /// Nil when `bytes` are not of this form. Unknown fields are left aside.
+    init?(_ bytes: [UInt8]) {
+        nonce = ""
+        for line in bytes.split(separator: UInt8(ascii: "\n")) {
+            let fields = line.split(separator: UInt8(ascii: " "), omittingEmptySubsequences: false)
+            let values = fields.dropFirst().map { DirectoryPaths.unescape($0) }
+            let first = values.first ?? nil
+            let second = values.count > 1 ? values[1] : nil
+            switch fields.first?.first {
+            case UInt8(ascii: "v"): nonce = first ?? ""
+            case UInt8(ascii: "i"): isImplicit = true
+            case UInt8(ascii: "t"): metadata.contentType = first
+            case UInt8(ascii: "m"): metadata.modified = Self.time(first, second)
+            case UInt8(ascii: "f"): fileModified = Self.time(first, second)
+            case UInt8(ascii: "u"): if let first { metadata.user[first] = second ?? "" }
+            case UInt8(ascii: "h"): if let first { metadata.headers[first] = second ?? "" }
+            default: break
+            }
+        }
+        if nonce.isEmpty { return nil }
+    }
+
+    private static func time(_ seconds: String?, _ nanoseconds: String?) -> Timestamp? {
+        guard let seconds = seconds.flatMap({ Int($0) }), let nanoseconds = nanoseconds.flatMap({ Int($0) }) else {
+            return nil
+        }
+        return Timestamp(seconds: seconds, nanoseconds: nanoseconds)
+    }
+}

@@ -1,0 +1,126 @@
+import CloudMountPlatform
+import CloudMountVFS
+import Glibc
+
+/// The opened folder. All of it blocks and runs on the provider's own threads.
+///
+/// Commits of one folder, also from several mounts or processes, exclude each other by `flock(2)`; each takes its own
+/// descriptor of the lock file, so that threads exclude each other too. Readers take no lock: what they open is whole.
+final class Folder: Sendable {
+    let root: Descriptor
+    let path: String
+    let writable: Bool
+    let isDurable: Bool
+    /// Unfinished files older than this are left-overs of a crash.
+    private static let stagingLife = 7 * 86_400
+
+    init(path: String, writable: Bool, isDurable: Bool) throws(VFSError) {
+        self.path = path
+        self.writable = writable
+        self.isDurable = isDurable
+        let raw = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard raw >= 0 else {
+            let error = SystemError(errno)
+            if [ENOENT, ENOTDIR, ELOOP].contains(error.code) {
+                throw VFSError(.bucketNotFound, "the folder \(path) cannot be opened: \(error.message)")
+            }
+            throw DirectoryErrors.map(error, "the folder \(path)")
+        }
+        root = Descriptor(owning: raw)
+        guard writable else { return }
+        for directory in [DirectoryPaths.area, DirectoryPaths.staging, DirectoryPaths.keys, DirectoryPaths.records] {
+            if mkdirat(root.raw, directory, 0o777) != 0, errno != EEXIST {
+                throw DirectoryErrors.map(SystemError(errno), "the folder \(path)")
+            }
+        }
+        do throws(SystemError) {
+            _ = try root.open(DirectoryPaths.lock, for: .creating)
+        } catch {
+            if error.code != EEXIST { throw DirectoryErrors.map(error, "the folder \(path)") }
+        }
+        removeLeftOvers()
+    }
+
+    /// Runs `body` while no other commit to this folder is under way.
+    func exclusively<Value>(_ body: () throws(VFSError) -> Value) throws(VFSError) -> Value {
+        guard writable else { throw VFSError(.readOnly, "the folder \(path) was opened for reading only") }
+        let lock = try system("the lock of \(path)") { () throws(SystemError) in
+            let lock = try root.open(DirectoryPaths.lock, for: .reading)
+            try SystemError.check { flock(lock.raw, LOCK_EX) }
+            return lock
+        }
+        // Closing releases the lock.
+        return try withExtendedLifetime(lock) { () throws(VFSError) in try body() }
+    }
+
+    /// Names in a directory, without `.` and `..`, in no order; those that are not UTF-8 are left out: no key names them.
+    func entries(of directory: Descriptor) throws(SystemError) -> [(name: String, type: UInt8)] {
+        let copy = try SystemError.check { openat(directory.raw, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
+        guard let stream = fdopendir(copy) else {
+            close(copy)
+            throw SystemError(errno)
+        }
+        defer { closedir(stream) }
+        var result: [(name: String, type: UInt8)] = []
+        while true {
+            errno = 0
+            guard let entry = readdir(stream) else {
+                if errno != 0 { throw SystemError(errno) }
+                return result
+            }
+            let type = entry.pointee.d_type
+            let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
+                String(validating: bytes.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            if let name, !name.utf8.elementsEqual(".".utf8), !name.utf8.elementsEqual("..".utf8) {
+                result.append((name, type))
+            }
+        }
+    }
+
+    func status(_ descriptor: Descriptor) throws(SystemError) -> stat {
+        var status = stat()
+        try SystemError.check { fstat(descriptor.raw, &status) }
+        return status
+    }
+
+    /// Of a name itself, not of what a symbolic link points to.
+    func status(of name: String, in directory: Descriptor) throws(SystemError) -> stat {
+        var status = stat()
+        try SystemError.check { fstatat(directory.raw, name, &status, AT_SYMLINK_NOFOLLOW) }
+        return status
+    }
+
+    func sync(_ descriptor: Descriptor) throws(VFSError) {
+        guard isDurable else { return }
+        try system("writing to \(path)") { () throws(SystemError) in
+            try SystemError.check { fsync(descriptor.raw) }
+        }
+    }
+
+    /// Removes a directory of files, best effort.
+    func removeTree(_ name: String, in parent: Descriptor) {
+        if let directory = try? parent.open(name, for: .directory), let names = try? entries(of: directory) {
+            for entry in names { unlinkat(directory.raw, entry.name, 0) }
+        }
+        unlinkat(parent.raw, name, AT_REMOVEDIR)
+    }
+
+    private func removeLeftOvers() {
+        guard let staging = try? root.open(DirectoryPaths.staging, for: .directory),
+            let names = try? entries(of: staging)
+        else { return }
+        let now = SystemClock.now().seconds
+        for entry in names {
+            guard let status = try? status(of: entry.name, in: staging) else { continue }
+            if now - status.st_mtim.tv_sec < Self.stagingLife { continue }
+            if unlinkat(staging.raw, entry.name, 0) != 0 { removeTree(entry.name, in: staging) }
+        }
+    }
+}
+
+extension stat {
+    var kind: mode_t { st_mode & S_IFMT }
+    var modified: Timestamp { Timestamp(seconds: st_mtim.tv_sec, nanoseconds: st_mtim.tv_nsec) }
+    var changed: Timestamp { Timestamp(seconds: st_ctim.tv_sec, nanoseconds: st_ctim.tv_nsec) }
+}

@@ -1,0 +1,68 @@
+import CLinux
+import Glibc
+
+extension Descriptor {
+    public enum Purpose: Sendable {
+        case reading
+        case directory
+        /// A new file for reading and writing; EEXIST when there is one.
+        case creating
+    }
+
+    /// Opens `path` relative to this directory. No symbolic link is followed, and nothing outside is ever reached,
+    /// whatever `path` says and whoever changes the tree meanwhile (openat2(2), Linux 5.6).
+    public func open(_ path: String, for purpose: Purpose) throws(SystemError) -> Descriptor {
+        let flags =
+            switch purpose {
+            // Non-blocking, since a fifo would hold the thread; without effect on files.
+            case .reading: O_RDONLY | O_NONBLOCK
+            case .directory: O_RDONLY | O_DIRECTORY
+            case .creating: O_RDWR | O_CREAT | O_EXCL
+            }
+        return Descriptor(owning: try SystemError.check { cm_open_beneath(raw, path, flags, 0o666) })
+    }
+
+    /// Copies bytes from this file to `target`: in the kernel where the file systems agree to it, without moving them where
+    /// they can share them (copy_file_range(2)).
+    public func copy(from offset: Int, count: Int, to target: Descriptor, at targetOffset: Int) throws(SystemError) {
+        var from = off_t(offset)
+        var to = off_t(targetOffset)
+        let end = offset + count
+        while from < end {
+            let copied = cm_copy_file_range(raw, &from, target.raw, &to, end - Int(from))
+            if copied > 0 { continue }
+            switch copied == 0 ? EIO : errno {
+            case EINTR: continue
+            case EXDEV, ENOSYS, EOPNOTSUPP, EINVAL:
+                return try copyThroughMemory(from: Int(from), to: target, at: Int(to), count: end - Int(from))
+            case let code: throw SystemError(code)
+            }
+        }
+    }
+
+    private func copyThroughMemory(
+        from offset: Int, to target: Descriptor, at targetOffset: Int, count: Int
+    ) throws(SystemError) {
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: min(count, 1 << 20), alignment: 4096)
+        defer { buffer.deallocate() }
+        var done = 0
+        while done < count {
+            let got = try SystemError.check {
+                pread(raw, buffer.baseAddress, min(buffer.count, count - done), offset + done)
+            }
+            if got == 0 { throw SystemError(EIO) }
+            try target.write(UnsafeRawBufferPointer(rebasing: buffer[..<got]), at: targetOffset + done)
+            done += got
+        }
+    }
+
+    /// Writes all of `bytes` (pwrite(2)).
+    public func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(SystemError) {
+        var done = 0
+        while done < bytes.count {
+            done += try SystemError.check {
+                pwrite(raw, bytes.baseAddress.map { $0 + done }, bytes.count - done, offset + done)
+            }
+        }
+    }
+}
