@@ -1,13 +1,15 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-// The house rules of every Swift target; the reasons are in ARCHITECTURE.md.
-let houseRules: [SwiftSetting] = [
-    .enableUpcomingFeature("ExistentialAny"),
-    .enableUpcomingFeature("MemberImportVisibility"),
-    .enableUpcomingFeature("InternalImportsByDefault"),
-    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
-]
+// The house rules of every Swift target; the reasons are in ARCHITECTURE.md. `make test` sets CLOUDMOUNT_STRICT: there a
+// warning is an error, in our own targets only.
+let houseRules: [SwiftSetting] =
+    [
+        .enableUpcomingFeature("ExistentialAny"),
+        .enableUpcomingFeature("MemberImportVisibility"),
+        .enableUpcomingFeature("InternalImportsByDefault"),
+        .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    ] + (Context.environment["CLOUDMOUNT_STRICT"] == nil ? [] : [.treatAllWarnings(as: .error)])
 
 /// A module of the house under `Sources/`, with the modules below it that it may import.
 func module(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
@@ -92,5 +94,6 @@ let package = Package(
             name: "TestServers", dependencies: ["CloudMountPlatform"], path: "Tests/TestServers",
             swiftSettings: houseRules),
         tests("TestServersTests", ["TestServers"]),
+        tests("ArchitectureTests", []),
     ]
 )

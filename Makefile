@@ -1,0 +1,44 @@
+# make demo     a local S3 server, two buckets and a folder mounted, shown and cleaned up
+# make test     everything that CI checks
+# make build    the release binary: .build/release/cloudmount
+# make install  puts it into $(PREFIX)/bin
+
+PREFIX ?= /usr/local
+SHELL := /bin/bash
+# A warning is an error in our own targets.
+STRICT := CLOUDMOUNT_STRICT=1
+CHECKED := --explicit-target-dependency-import-check error
+
+.PHONY: all build test lint setup setup-build demo bench install clean
+
+all: build
+
+# Installs what is missing to build, to test and to show; does nothing when all is there.
+setup:
+	@Tests/Tools/setup.sh build test
+
+setup-build:
+	@Tests/Tools/setup.sh build
+
+build: setup-build
+	swift build -c release --static-swift-stdlib --product cloudmount
+
+lint:
+	swift format lint --strict -r -p Sources Plugins Tests Package.swift
+
+test: setup lint
+	$(STRICT) swift build --build-tests $(CHECKED)
+	$(STRICT) swift test --skip-build
+
+demo: setup build
+	@Tests/Tools/demo.sh
+
+bench: build
+	@Tests/Tools/setup.sh bench
+	python3 Tests/Bench/bench.py
+
+install: build
+	install -D -m 755 .build/release/cloudmount $(DESTDIR)$(PREFIX)/bin/cloudmount
+
+clean:
+	rm -rf .build

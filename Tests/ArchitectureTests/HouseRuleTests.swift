@@ -1,0 +1,87 @@
+import Testing
+
+@Suite("Rules of the house")
+struct HouseRuleTests {
+    @Test("No file has more than 600 lines")
+    func fileLength() throws {
+        var long: [String] = []
+        for folder in ["Sources", "Plugins", "Tests"] {
+            long += try SourceTree.files(below: folder, extensions: ["swift", "h", "py", "sh"])
+                .filter { $0.lines.count > 600 }.map { "\($0.path): \($0.lines.count) lines" }
+        }
+        #expect(long == [])
+    }
+
+    @Test("Nothing from outside can crash the process")
+    func traps() throws {
+        #expect(try places(of: ["try!", "as!", "fatalError(", "unsafeBitCast("], in: ["Sources", "Plugins"]) == [])
+    }
+
+    @Test("The compiler's checks of sharing are turned off only around C handles, each time with the reason")
+    func unchecked() throws {
+        let permitted = ["CloudMountPlatform", "CloudMountHTTP", "CloudMountFUSE", "CloudMountXML"]
+        var wrong: [String] = []
+        for file in try SourceTree.files(below: "Sources") + SourceTree.files(below: "Plugins") {
+            let isPermitted = permitted.contains { file.path.hasPrefix("Sources/\($0)/") }
+            for (number, text) in file.code
+            where text.contains("@unchecked Sendable") || text.contains("nonisolated(unsafe)") {
+                let near = file.lines[max(0, number - 4)..<min(file.lines.count, number + 3)]
+                if !isPermitted {
+                    wrong.append("\(file.path):\(number): not in this module")
+                } else if !near.contains(where: { $0.contains("// SAFETY:") }) {
+                    wrong.append("\(file.path):\(number): no `// SAFETY:` beside it")
+                }
+            }
+        }
+        #expect(wrong == [])
+    }
+
+    @Test("No test is disabled, and none is skipped quietly")
+    func disabledTests() throws {
+        // Split, so that this file does not find itself.
+        let words = [".dis" + "abled(", ".enab" + "led(if", "XCTS" + "kip", "#if fa" + "lse"]
+        #expect(try places(of: words, in: ["Tests"]) == [])
+    }
+
+    @Test("Nothing is left for later in a comment")
+    func leftovers() throws {
+        var found: [String] = []
+        for folder in ["Sources", "Plugins", "Tests"] {
+            for file in try SourceTree.files(below: folder, extensions: ["swift", "h", "py", "sh"]) {
+                for (index, line) in file.lines.enumerated() {
+                    for word in ["TO" + "DO", "FIX" + "ME"] where line.contains(word) {
+                        found.append("\(file.path):\(index + 1): \(word)")
+                    }
+                }
+            }
+        }
+        #expect(found == [])
+    }
+
+    @Test("Types are named for what they are")
+    func emptyNames() throws {
+        let pattern =
+            #/\b(?:class|struct|enum|actor|protocol|typealias)\s+(\w*(?:Manager|Helper|Util|Utils|Utility))\b/#
+        var found: [String] = []
+        for folder in ["Sources", "Plugins", "Tests"] {
+            for file in try SourceTree.files(below: folder) {
+                for (number, text) in file.code {
+                    if let match = text.firstMatch(of: pattern) { found.append("\(file.path):\(number): \(match.1)") }
+                }
+            }
+        }
+        #expect(found == [])
+    }
+
+    private func places(of words: [String], in folders: [String]) throws -> [String] {
+        var found: [String] = []
+        for folder in folders {
+            for file in try SourceTree.files(below: folder) {
+                for (number, text) in file.code {
+                    for word in words where text.contains(word) { found.append("\(file.path):\(number): \(word)") }
+                }
+            }
+        }
+        return found
+    }
+}
