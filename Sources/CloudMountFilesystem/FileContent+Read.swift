@@ -13,7 +13,7 @@ extension FileContent {
         /// The read waits for these fetches, which have to be started, and perhaps for others under way.
         case waiting(start: [Fetch], stop: [Fetch])
         /// Staged and stored bytes, or no memory to read ahead into.
-        case assemble([FileImage.Piece])
+        case assemble
     }
 
     struct Slice: Sendable {
@@ -44,7 +44,7 @@ extension FileContent {
         case .waiting(let start, let stop):
             for fetch in stop { fetch.stop() }
             for fetch in start { run(fetch) }
-        case .assemble(let pieces): assembleLater(pieces, extent, box)
+        case .assemble: assembleLater(extent, box)
         case nil: box.fail(VFSError(.io, "a read has no way to its bytes"))
         }
     }
@@ -67,7 +67,7 @@ extension FileContent {
             let pieces = image.pieces(in: extent)
             let stored = pieces.count { if case .base = $0 { true } else { false } }
             if stored == 0 { return .staged(pieces) }
-            if stored < pieces.count { return .assemble(pieces) }
+            if stored < pieces.count { return .assemble }
         }
         return slices(of: extent, in: state.fetches).map { .ready($0) }
     }
@@ -77,7 +77,7 @@ extension FileContent {
     ) -> Step {
         let stop = plan.collapsed ? dropUnwanted(&state, of: handle) : []
         dropPassed(&state, before: extent.lowerBound, of: handle)
-        guard let base = state.base else { return .assemble([.base(extent)]) }
+        guard let base = state.base else { return .assemble }
         var start: [Fetch] = []
         // What is read ahead goes no further than the base: the image's own bytes are on disk.
         let limit = state.image?.baseLimit ?? base.size
@@ -86,7 +86,7 @@ extension FileContent {
             guard let fetch = makeFetch(gap, handle) else {
                 handle.retreat(to: extent.upperBound)
                 for fetch in start { fetch.stop() }
-                return .assemble([.base(extent)])
+                return .assemble
             }
             insert(fetch, into: &state)
             start.append(fetch)
@@ -254,10 +254,29 @@ extension FileContent {
         for fetch in unwanted { fetch.stop() }
     }
 
+    /// The store has a new version of the file, made of what is here.
+    /// - Returns: what is to be called once the image has followed: reads that waited for bytes of the old version are
+    ///   then answered from the new one.
+    func rebase(onto base: ObjectInfo, attributesOnly: Bool) -> () -> Void {
+        let (fetches, waiters): ([Fetch], [ReadWaiter]) = state.withLock { state in
+            state.base = base
+            if attributesOnly { return ([], []) }
+            defer {
+                state.fetches = []
+                state.waiters = []
+            }
+            return (state.fetches, state.waiters)
+        }
+        return {
+            for fetch in fetches { fetch.stop() }
+            for waiter in waiters { self.assembleLater(waiter.extent, waiter.reply) }
+        }
+    }
+
     // MARK: Local bytes
 
     private func readStaged(_ pieces: [FileImage.Piece], _ extent: Extent, _ box: ReplyBox<ReadSlices>) {
-        guard let buffer = pool.take(extent.count) else { return assembleLater(pieces, extent, box) }
+        guard let buffer = pool.take(extent.count) else { return assembleLater(extent, box) }
         do throws(VFSError) {
             try fill(buffer, extent, pieces)
             box.send(ReadSlices([UnsafeRawBufferPointer(buffer.bytes)]))
@@ -282,13 +301,21 @@ extension FileContent {
         }
     }
 
-    private func assembleLater(_ pieces: [FileImage.Piece], _ extent: Extent, _ box: ReplyBox<ReadSlices>) {
+    private func assembleLater(_ extent: Extent, _ box: ReplyBox<ReadSlices>) {
         Task {
-            do throws(VFSError) {
-                let buffer = try await self.assemble(pieces, extent)
-                box.send(ReadSlices([UnsafeRawBufferPointer(buffer.bytes)]))
-            } catch {
-                box.fail(error)
+            while true {
+                let (pieces, base) = self.state.withLock { state in
+                    (FileContent.beginChange(&state).pieces(in: extent), state.base)
+                }
+                do throws(VFSError) {
+                    let buffer = try await self.assemble(pieces, extent, base: base)
+                    return box.send(ReadSlices([UnsafeRawBufferPointer(buffer.bytes)]))
+                } catch {
+                    // A commit of our own has replaced the version meanwhile: the same bytes are in the new one.
+                    let now = self.state.withLock { $0.base }
+                    if error.code == .stale, now?.etag != base?.etag || now?.key != base?.key { continue }
+                    return box.fail(error)
+                }
             }
         }
     }

@@ -235,10 +235,11 @@ extension MountedBucket {
         let now = SystemClock.monotonic()
         var stored = info
         stored.key = snapshot.key
+        let outdated = content.rebase(onto: stored, attributesOnly: snapshot.image?.isWholeBase ?? true)
+        defer { outdated() }
         namespace.withLock { names in
             let unchanged = content.state.withLock { state in
                 state.committed = snapshot.generation
-                state.base = stored
                 guard let image = state.image else { return state.generation == snapshot.generation }
                 if state.generation == snapshot.generation {
                     state.image = nil
