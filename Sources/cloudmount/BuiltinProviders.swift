@@ -1,7 +1,8 @@
 import CloudMountVFS
+import DirectoryProvider
 import MemoryProvider
 
 /// THE LIST: what may stand after `provider:` in `mounts.yaml`.
 let builtinProviders: [ProviderDescriptor] = [
-    MemoryProvider.descriptor
+    DirectoryProvider.descriptor, MemoryProvider.descriptor,
 ]
