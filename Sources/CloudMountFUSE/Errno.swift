@@ -5,7 +5,8 @@ extension VFSError.Code {
     /// The only place where an error becomes an errno.
     ///
     /// A store that cannot be asked is EIO: never ENOENT, which would say that the file is gone, and, when a credential
-    /// is wrong or expired, never EACCES, which would say that this user may not. Never ENOSYS, which the kernel takes for good.
+    /// is wrong or expired, never EACCES, which would say that this user may not. Never ENOSYS, which the kernel takes
+    /// for good.
     var errno: Int32 {
         switch self {
         case .notFound: ENOENT

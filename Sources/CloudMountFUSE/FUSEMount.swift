@@ -24,7 +24,7 @@ public struct FUSEMountOptions: Sendable {
 public final class FUSEMount: Sendable {
     /// As the kernel has it: absolute, without symbolic links.
     public let path: String
-    private let session: Session
+    let session: Session
     private let device: String
     private let notices: Notifier
 

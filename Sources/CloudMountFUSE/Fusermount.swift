@@ -48,9 +48,17 @@ enum Fusermount {
             environment.append("_FUSE_COMMFD=3")
         }
 
+        // Threads of ours may block signals, which is not the program's business.
+        var attributes = posix_spawnattr_t()
+        posix_spawnattr_init(&attributes)
+        defer { posix_spawnattr_destroy(&attributes) }
+        var signals = sigset_t()
+        sigemptyset(&signals)
+        posix_spawnattr_setsigmask(&attributes, &signals)
+        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
         var process = pid_t()
         let code = withVector(["fusermount3"] + arguments) { arguments in
-            withVector(environment) { posix_spawnp(&process, "fusermount3", &actions, nil, arguments, $0) }
+            withVector(environment) { posix_spawnp(&process, "fusermount3", &actions, &attributes, arguments, $0) }
         }
         close(input)
         guard code == 0 else { throw VFSError(systemCall: code, "fusermount3") }

@@ -1,7 +1,7 @@
 import CloudMountVFS
 import Glibc
 
-/// One line of `/proc/self/mountinfo`. Reading it asks no file system anything, so a dead or slow mount cannot block it.
+/// One line of `/proc/self/mountinfo`. Reading it asks no file system anything, so a dead or slow one cannot block it.
 struct MountedFileSystem {
     /// `MAJOR:MINOR`, as in `/sys/class/bdi`.
     var device: String

@@ -12,7 +12,7 @@ import Synchronization
 /// last of them destroys it.
 final class Session: @unchecked Sendable {
     // SAFETY: `raw` and `descriptor` are set once, before the value is shared, and libfuse's session may be used from
-    // any thread; `offered` is written by the thread that serves INIT before that thread answers it, and read in the answer.
+    // any thread; `offered` is written by the thread that serves INIT, and read by it in the answer.
     static let maximumTransfer = 1 << 20
 
     let operations: any FileOperations
@@ -168,7 +168,7 @@ final class Session: @unchecked Sendable {
     /// Agrees to what libfuse 3.14 does not know of.
     private func extend(_ answer: inout fuse_init_out) {
         if offered.flags & UInt32(CM_INIT_HANDLE_KILLPRIV_V2) != 0 {
-            // We drop set-id bits when told to, so that the kernel need not ask for security.capability before each write.
+            // We drop set-id bits when told to, so the kernel need not ask for security.capability before each write.
             answer.flags |= UInt32(CM_INIT_HANDLE_KILLPRIV_V2)
             answer.flags &= ~UInt32(CM_INIT_HANDLE_KILLPRIV)
         }

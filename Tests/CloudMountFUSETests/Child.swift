@@ -41,6 +41,16 @@ enum Child {
         posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
         posix_spawn_file_actions_adddup2(&actions, pair[1], 1)
         posix_spawn_file_actions_adddup2(&actions, pair[1], 2)
+        // Whoever started us may have had us ignore or block signals.
+        var attributes = posix_spawnattr_t()
+        posix_spawnattr_init(&attributes)
+        defer { posix_spawnattr_destroy(&attributes) }
+        var signals = sigset_t()
+        sigfillset(&signals)
+        posix_spawnattr_setsigdefault(&attributes, &signals)
+        sigemptyset(&signals)
+        posix_spawnattr_setsigmask(&attributes, &signals)
+        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK))
         var vector: [UnsafeMutablePointer<CChar>?] = arguments.map { strdup($0) } + [nil]
         defer { for word in vector { free(word) } }
         let path = getenv("PATH").map { "PATH=" + String(cString: $0) } ?? "PATH=/usr/bin:/bin"
@@ -50,7 +60,7 @@ enum Child {
         let code = vector.withUnsafeMutableBufferPointer { vector in
             environment.withUnsafeMutableBufferPointer { environment -> Int32 in
                 guard let words = vector.baseAddress, let variables = environment.baseAddress else { return EINVAL }
-                return posix_spawnp(&process, arguments[0], &actions, nil, words, variables)
+                return posix_spawnp(&process, arguments[0], &actions, &attributes, words, variables)
             }
         }
         guard code == 0 else {

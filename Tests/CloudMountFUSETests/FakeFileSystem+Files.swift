@@ -8,6 +8,8 @@ extension FakeFileSystem {
         state.withLock { $0.openHandles += 1 }
         var reply = OpenReply(handle: inode)
         reply.keepCache = true
+        // The kernel tells of interrupts only when the caller itself waits, not its read-ahead.
+        reply.directIO = node(inode)?.special == "pending"
         return reply
     }
 
@@ -33,6 +35,9 @@ extension FakeFileSystem {
         guard let node = node(inode) else { return reply.fail(.stale) }
         switch node.special {
         case "dropped": return
+        case "held":
+            let box = ReplyBox(reply)
+            held.withLock { $0.append(box) }
         case "pending":
             let waiting = Waiting()
             reply.onInterrupt { waiting.cancel() }

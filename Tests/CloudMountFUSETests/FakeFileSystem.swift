@@ -25,6 +25,8 @@ final class FakeFileSystem: Sendable {
     }
 
     let state: Mutex<State>
+    /// Replies that the test itself will answer.
+    let held = Mutex<[ReplyBox<ReadSlices>]>([])
     let validFor: Duration
 
     static let born = Timestamp(seconds: 1_000_000_000, nanoseconds: 123_456_789)
@@ -54,7 +56,7 @@ final class FakeFileSystem: Sendable {
             let inode = state.add(name, in: parent, kind: kind, permissions: permissions)
             state.nodes[inode]?.bytes = bytes
             state.nodes[inode]?.attributes.size = bytes.count
-            if ["pending", "dropped"].contains(name.string) { state.nodes[inode]?.special = name.string }
+            if ["pending", "dropped", "held"].contains(name.string) { state.nodes[inode]?.special = name.string }
             return inode
         }
     }

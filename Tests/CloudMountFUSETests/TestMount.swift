@@ -76,6 +76,17 @@ struct TestMount {
     }()
 }
 
+/// Waits, for some seconds at most, for what other processes or threads bring about.
+func eventually(
+    _ condition: () async throws -> Bool, location: SourceLocation = #_sourceLocation
+) async throws {
+    for _ in 0..<500 {
+        if try await condition() { return }
+        try await Task.sleep(for: .milliseconds(20))
+    }
+    Issue.record("it did not come about", sourceLocation: location)
+}
+
 /// What `command` printed, without the last newline, when it succeeded.
 func output(
     of command: String, in mount: TestMount, location: SourceLocation = #_sourceLocation

@@ -1,0 +1,218 @@
+import CloudMountFilesystem
+import CloudMountPlatform
+import CloudMountVFS
+import Glibc
+import Synchronization
+import Testing
+
+@testable import CloudMountFUSE
+
+@Suite("Mounting and unmounting")
+struct MountTests {
+    @Test("An unmount from outside ends the threads")
+    func outside() async throws {
+        try await TestMount.use { mount in
+            #expect(!mount.isGone)
+            let outcome = try await Child.shell("umount \(mount.path) || fusermount3 -u \(mount.path)")
+            #expect(outcome.status == 0)
+            await mount.mount.waitUntilClosed()
+            #expect(mount.isGone)
+            try mount.mount.unmount(lazy: false)
+        }
+    }
+
+    @Test("A mount in use is busy; detached, it is served until it is closed")
+    func busyAndLazy() async throws {
+        let files = FakeFileSystem()
+        try files.make("file", bytes: Array("abc".utf8))
+        try await TestMount.use(files) { mount in
+            let path = mount.path
+            let go = path + "-go"
+            let user = try Child.start([
+                "/bin/sh", "-c",
+                "exec < \(path)/file; echo open; while [ ! -e \(go) ]; do sleep 0.02; done; rm \(go); cat",
+            ])
+            try await eventually { files.openHandles == 1 }
+            let error = await Child.pool.run { () -> VFSError? in
+                do throws(VFSError) {
+                    try mount.mount.unmount(lazy: false)
+                    return nil
+                } catch { return error }
+            }
+            #expect(error?.code == .busy)
+            try await Child.pool.run { () throws(VFSError) in try mount.mount.unmount(lazy: true) }
+            #expect(mount.isGone)
+            #expect(files.count("read") == 0)
+            _ = try await Child.shell("touch \(go)")
+            let outcome = try await Child.pool.run { () throws(Child.Failure) in try Child.wait(user) }
+            #expect(outcome.output == "open\nabc")
+            await mount.mount.waitUntilClosed()
+        }
+    }
+
+    @Test("A place that is mounted, absent or no directory is refused")
+    func refusals() async throws {
+        try await TestMount.use { mount in
+            let path = mount.path
+            func code(_ path: String) async -> VFSError.Code? {
+                await Child.pool.run { () -> VFSError.Code? in
+                    do throws(VFSError) {
+                        _ = try FUSEMount(
+                            path: path, options: FUSEMountOptions(source: "x"), operations: FakeFileSystem())
+                        return nil
+                    } catch { return error.code }
+                }
+            }
+            #expect(await code(path) == .busy)
+            #expect(await code(path + "/../" + path.split(separator: "/")[1]) == .busy)
+            #expect(await code(path + "-absent") == .notFound)
+            #expect(await code("/dev/null") == .notDirectory)
+            let listed = try await output(of: "ls", in: mount)
+            #expect(listed == "")
+        }
+    }
+
+    @Test("What is mounted over a mount is not unmounted in its place", .enabled(if: geteuid() == 0))
+    func covered() async throws {
+        try await TestMount.use { mount in
+            let path = mount.path
+            _ = try await Child.shell("mount -t tmpfs cover \(path)")
+            let error = await Child.pool.run { () -> VFSError? in
+                do throws(VFSError) {
+                    try mount.mount.unmount(lazy: true)
+                    return nil
+                } catch { return error }
+            }
+            #expect(error?.code == .busy)
+            #expect(MountTable.top(at: path)?.type == "tmpfs")
+            _ = try await Child.shell("umount \(path)")
+        }
+    }
+
+    @Test("An answer that comes after the end, and a notice then, do no harm")
+    func late() async throws {
+        let files = FakeFileSystem()
+        let inode = try files.make("held", bytes: [1])
+        weak var session: Session?
+        try await TestMount.use(files) { mount in
+            session = mount.mount.session
+            let path = mount.path
+            let user = try Child.start(["cat", path + "/held"])
+            try await eventually { files.held.withLock { $0.count } == 1 }
+            kill(user.process, SIGKILL)
+            // Aborts the connection with the read unanswered.
+            _ = try await Child.shell(
+                "umount -f \(path); umount -l \(path) || fusermount3 -uz \(path); true")
+            await mount.mount.waitUntilClosed()
+            _ = try await Child.pool.run { () throws(Child.Failure) in try Child.wait(user) }
+            mount.mount.notifier.invalidateInode(inode, extent: nil)
+        }
+        #expect(session != nil)
+        files.held.withLock { held in
+            for box in held { box.fail(.cancelled) }
+            held = []
+        }
+        try await eventually { session == nil }
+    }
+
+    @Test(
+        "A mount left by a daemon that was killed is recognised, cleared and mounted anew", .enabled(if: geteuid() == 0)
+    )
+    func dead() async throws {
+        let path = try TestMount.directory()
+        defer { rmdir(path) }
+        #expect(try await Child.pool.run { () throws(VFSError) in try FUSEMount.clearDeadMount(at: path) } == false)
+        let daemon = try Child.start(["python3", "-c", Self.daemon, path])
+        let started = await Child.pool.run { () -> Int in
+            var byte: UInt8 = 0
+            return read(daemon.output, &byte, 1)
+        }
+        #expect(started == 1)
+        // Attributes that the kernel keeps for an hour: stat alone would not find it dead.
+        #expect(try await Child.shell("stat \(path)").status == 0)
+        kill(daemon.process, SIGKILL)
+        _ = try Child.wait(daemon)
+        #expect(MountTable.top(at: path)?.type == "fuse.cloudmount")
+        #expect(try await Child.pool.run { () throws(VFSError) in try FUSEMount.clearDeadMount(at: path) })
+        #expect(MountTable.top(at: path) == nil)
+        let mount = try await Child.pool.run { () throws(VFSError) in
+            try FUSEMount(path: path, options: FUSEMountOptions(source: "again"), operations: FakeFileSystem())
+        }
+        #expect(try await Child.pool.run { () throws(VFSError) in try FUSEMount.clearDeadMount(at: path) } == false)
+        #expect(MountTable.top(at: path)?.source == "again")
+        try await Child.pool.run { () throws(VFSError) in try mount.unmount(lazy: false) }
+        await mount.waitUntilClosed()
+    }
+
+    /// Mounts at its argument, says so, and answers INIT and GETATTR only.
+    private static let daemon = """
+        import ctypes, os, struct, sys
+        path = sys.argv[1]
+        device = os.open('/dev/fuse', os.O_RDWR)
+        libc = ctypes.CDLL(None, use_errno=True)
+        options = 'fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other' % device
+        if libc.mount(b'left', path.encode(), b'fuse.cloudmount', 6, options.encode()): sys.exit(1)
+        print('x', flush=True)
+        while True:
+            request = os.read(device, 1 << 18)
+            size, opcode, unique = struct.unpack('IIQ', request[:16])
+            if opcode == 26: body = struct.pack('IIIIHHI', 7, 31, 65536, 0, 12, 9, 65536) + bytes(40)
+            elif opcode == 3:
+                body = struct.pack('QII', 3600, 0, 0) + struct.pack('QQQQQQIIIIIIIIII', 1, 0, 0, 0, 0, 0, 0, 0, 0, 0o40755, 2, 0, 0, 0, 4096, 0)
+            elif opcode == 17: body = bytes(80)
+            else:
+                os.write(device, struct.pack('IiQ', 16, -38, unique)); continue
+            os.write(device, struct.pack('IiQ', 16 + len(body), 0, unique) + body)
+        """
+
+    @Test("Many mounts come and go at once")
+    func many() async throws {
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for index in 0..<12 {
+                group.addTask {
+                    let files = FakeFileSystem()
+                    try files.make("file\(index)")
+                    try await TestMount.use(files, options: { $0.threads = 1 + index % 4 }) { mount in
+                        let listed = try await output(of: "ls", in: mount)
+                        #expect(listed == "file\(index)")
+                    }
+                }
+            }
+            try await group.waitForAll()
+        }
+    }
+
+    @Test("A user without privileges mounts and unmounts through fusermount3")
+    func unprivileged() async throws {
+        // As root the test runs itself again as nobody.
+        if geteuid() == 0 {
+            let again = CommandLine.arguments.map { "'\($0)'" }
+            let user = "setpriv --reuid=65534 --regid=65534 --clear-groups --"
+            // With a /dev/fuse that anyone may open, as nearly every system has it; this one may not.
+            let outcome = try await Child.shell(
+                """
+                cd /tmp && exec unshare -m sh -c 'mknod -m 666 "$0" c 10 229 && mount --bind "$0" /dev/fuse && rm "$0" && exec "$@"' \
+                /tmp/cm-fuse-device-\(getpid()) \(user) \(again[0]) \
+                --testing-library swift-testing --filter MountTests/unprivileged
+                """, limit: 60)
+            #expect(outcome.status == 0, "\(outcome.output)")
+            #expect(outcome.output.contains("with 1 test"), "\(outcome.output)")
+            return
+        }
+        let files = FakeFileSystem()
+        try files.make("file", permissions: 0o644, bytes: Array("abc".utf8))
+        try await TestMount.use(files, options: { $0.source = "cloudmount:a,b \\c" }) { mount in
+            #expect(try await output(of: "cat file; stat -c %W file", in: mount) == "abc1000000000")
+            let top = MountTable.top(at: mount.path)
+            #expect(top?.source == "cloudmount:a,b \\c")
+            #expect(top?.type == "fuse.cloudmount")
+            try await Child.pool.run { () throws(VFSError) in try mount.mount.unmount(lazy: false) }
+            await mount.mount.waitUntilClosed()
+            #expect(mount.isGone)
+        }
+    }
+}
+
+extension TestMount {
+    fileprivate var isGone: Bool { MountTable.top(at: path) == nil }
+}

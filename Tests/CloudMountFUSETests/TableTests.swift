@@ -1,0 +1,58 @@
+import CloudMountVFS
+import Glibc
+import Synchronization
+import Testing
+
+@testable import CloudMountFUSE
+
+@Suite("Tables of the FUSE module")
+struct TableTests {
+    @Test("Every error has an errno; none is ENOSYS, and only a confirmed absence is ENOENT")
+    func errnos() {
+        for code in VFSError.Code.allCases {
+            #expect((1..<512).contains(code.errno))
+            #expect(code.errno != ENOSYS)
+            #expect((code.errno == ENOENT) == (code == .notFound))
+        }
+        #expect(VFSError.Code.credentialsExpired.errno == EIO)
+        #expect(VFSError.Code.unavailable.errno == EIO)
+        #expect(VFSError.Code.quotaExceeded.errno == EDQUOT)
+    }
+
+    @Test("The mount table's escapes are undone")
+    func escapes() {
+        func unescape(_ text: String) -> String {
+            String(decoding: MountTable.unescape(Array(text.utf8)[...]), as: UTF8.self)
+        }
+        #expect(unescape("/a\\040b\\134c\\011d") == "/a b\\c\td")
+        #expect(unescape("/plain") == "/plain")
+        #expect(unescape("/end\\04") == "/end\\04")
+        #expect(unescape("/\\999") == "/\\999")
+    }
+
+    @Test("Paths are made absolute without following the last component, unless it is a link")
+    func paths() throws {
+        #expect(try MountTable.resolve("/proc/self/") != "/proc/self")
+        #expect(try MountTable.resolve("/tmp/../tmp//x-absent/") == "/tmp/x-absent")
+        #expect(try MountTable.resolve("/") == "/")
+        #expect(throws: VFSError.self) { try MountTable.resolve("/absent-directory/x") }
+    }
+
+    @Test("An interrupt finds who watches, before or after it came, once")
+    func interrupts() {
+        let interrupts = Interrupts()
+        let heard = Mutex<[UInt64]>([])
+        interrupts.interrupt(1)
+        interrupts.watch(1) { heard.withLock { $0.append(1) } }
+        interrupts.watch(2) { heard.withLock { $0.append(2) } }
+        interrupts.interrupt(2)
+        interrupts.interrupt(2)
+        interrupts.watch(3) { heard.withLock { $0.append(3) } }
+        interrupts.unwatch(3)
+        interrupts.interrupt(3)
+        #expect(heard.withLock { $0 } == [1, 2])
+        for unique in 10..<2000 as Range<UInt64> { interrupts.interrupt(unique) }
+        interrupts.watch(1999) { heard.withLock { $0.append(1999) } }
+        #expect(heard.withLock { $0 } == [1, 2, 1999])
+    }
+}
