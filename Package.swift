@@ -95,5 +95,9 @@ let package = Package(
             swiftSettings: houseRules),
         tests("TestServersTests", ["TestServers"]),
         tests("ArchitectureTests", []),
+        tests("CloudMountPlatformTests", ["CloudMountPlatform"]),
+        tests("CloudMountCacheTests", ["CloudMountCache", "CloudMountVFS"]),
+        tests("UploadPlanTests", ["CloudMountFilesystem", "CloudMountCache", "CloudMountVFS"]),
+        tests("AttributeCodecTests", ["CloudMountFilesystem", "CloudMountVFS"]),
     ]
 )

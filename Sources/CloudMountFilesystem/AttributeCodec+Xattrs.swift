@@ -42,12 +42,13 @@ extension AttributeCodec {
         }
         var xattrs: [String: [UInt8]] = [:]
         guard accept("{") else { return nil }
-        if accept("}") { return xattrs }
-        repeat {
-            guard let name = string(), accept(":"), let value = string().flatMap(parseBase64) else { return nil }
-            xattrs[name] = value
-        } while accept(",")
-        guard accept("}") else { return nil }
+        if !accept("}") {
+            repeat {
+                guard let name = string(), accept(":"), let value = string().flatMap(parseBase64) else { return nil }
+                xattrs[name] = value
+            } while accept(",")
+            guard accept("}") else { return nil }
+        }
         skipSpace()
         return rest.isEmpty ? xattrs : nil
     }

@@ -24,6 +24,12 @@ public struct UploadPlan: Sendable, Equatable {
         /// Of the file as it is to be.
         public var extent: Extent
         public var kind: Kind
+
+        public init(number: Int, extent: Extent, kind: Kind) {
+            self.number = number
+            self.extent = extent
+            self.kind = kind
+        }
     }
 
     /// Files up to this size go up whole: more requests would cost more than they save.
