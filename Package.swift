@@ -75,9 +75,14 @@ let package = Package(
                 "CloudMountFUSE", "CloudMountPlatform", log,
             ]),
 
-        provider("S3Provider", ["CloudMountHTTP", "CloudMountXML", crypto, log]),
+        provider("S3Provider", ["CloudMountPlatform", "CloudMountHTTP", "CloudMountXML", crypto, log]),
         provider("DirectoryProvider", ["CloudMountPlatform"]),
         provider("MemoryProvider", ["CloudMountPlatform"]),
+
+        tests("CloudMountXMLTests", ["CloudMountXML"]),
+        tests(
+            "S3ProviderTests",
+            ["S3Provider", "CloudMountHTTP", "CloudMountPlatform", "CloudMountVFS", "CloudMountXML", crypto]),
 
         .executableTarget(
             name: "cloudmount",

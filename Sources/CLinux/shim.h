@@ -1,6 +1,7 @@
 // What Linux has and Swift's Glibc overlay does not show. Declarations only; imported by CloudMountPlatform alone.
 #ifndef CLOUDMOUNT_CLINUX_SHIM_H
 #define CLOUDMOUNT_CLINUX_SHIM_H
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -19,6 +20,11 @@ static inline int cm_thread_set_name(const char *name) {
 }
 
 static inline int cm_eventfd(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
+
+static inline int cm_pipe(int ends[2]) {
+    extern int pipe2(int[2], int);
+    return pipe2(ends, O_CLOEXEC);
+}
 
 // The bytes that a TCP socket has taken and its peer has not acknowledged (SIOCOUTQ of tcp(7)); -1 when that is unknown.
 static inline int cm_unsent_bytes(int fd) {

@@ -1,4 +1,81 @@
+// libxml2's SAX2 interface, cut down to what CloudMountXML needs. Variadic error callbacks cannot be written in Swift, and
+// macros are not imported, so the table of callbacks is filled here.
 #ifndef CLOUDMOUNT_CXML2_SHIM_H
 #define CLOUDMOUNT_CXML2_SHIM_H
 #include <libxml/parser.h>
+#include <libxml/parserInternals.h>
+#include <string.h>
+
+// The callbacks take what the handler needs and no more; each returns 0 to go on and anything else to stop.
+typedef struct {
+    int (*start)(void *context, const unsigned char *name, size_t count);
+    int (*end)(void *context, const unsigned char *name, size_t count);
+    int (*text)(void *context, const unsigned char *bytes, size_t count);
+    void *context;
+    // Out: the document has a DOCTYPE.
+    int doctype;
+    // Out: a callback asked to stop.
+    int stopped;
+    xmlParserCtxtPtr parser;
+} cm_xml_callbacks;
+
+static inline void cm_xml_stop(cm_xml_callbacks *callbacks) {
+    if (callbacks->stopped) return;
+    callbacks->stopped = 1;
+    xmlStopParser(callbacks->parser);
+}
+
+static void cm_xml_start(void *user, const xmlChar *name, const xmlChar *prefix, const xmlChar *uri, int namespaces,
+                         const xmlChar **namespace_list, int attributes, int defaulted, const xmlChar **attribute_list) {
+    cm_xml_callbacks *callbacks = (cm_xml_callbacks *)user;
+    (void)prefix; (void)uri; (void)namespaces; (void)namespace_list;
+    (void)attributes; (void)defaulted; (void)attribute_list;
+    if (callbacks->stopped) return;
+    if (callbacks->start(callbacks->context, name, strlen((const char *)name)) != 0) cm_xml_stop(callbacks);
+}
+
+static void cm_xml_end(void *user, const xmlChar *name, const xmlChar *prefix, const xmlChar *uri) {
+    cm_xml_callbacks *callbacks = (cm_xml_callbacks *)user;
+    (void)prefix; (void)uri;
+    if (callbacks->stopped) return;
+    if (callbacks->end(callbacks->context, name, strlen((const char *)name)) != 0) cm_xml_stop(callbacks);
+}
+
+static void cm_xml_text(void *user, const xmlChar *bytes, int count) {
+    cm_xml_callbacks *callbacks = (cm_xml_callbacks *)user;
+    if (callbacks->stopped) return;
+    if (callbacks->text(callbacks->context, bytes, (size_t)count) != 0) cm_xml_stop(callbacks);
+}
+
+// A document type is where entities, and with them expansion bombs and outside fetches, are declared: none is read.
+static void cm_xml_doctype(void *user, const xmlChar *name, const xmlChar *external, const xmlChar *system) {
+    cm_xml_callbacks *callbacks = (cm_xml_callbacks *)user;
+    (void)name; (void)external; (void)system;
+    callbacks->doctype = 1;
+    cm_xml_stop(callbacks);
+}
+
+// 0 when the document was well-formed to its end, else libxml2's number of the first fault.
+static inline int cm_xml_parse(const char *bytes, int count, cm_xml_callbacks *callbacks) {
+    if (count <= 0) return XML_ERR_DOCUMENT_EMPTY;
+    xmlParserCtxtPtr parser = xmlCreateMemoryParserCtxt(bytes, count);
+    if (parser == NULL) return XML_ERR_NO_MEMORY;
+    memset(parser->sax, 0, sizeof(xmlSAXHandler));
+    parser->sax->initialized = XML_SAX2_MAGIC;
+    parser->sax->startElementNs = cm_xml_start;
+    parser->sax->endElementNs = cm_xml_end;
+    parser->sax->characters = cm_xml_text;
+    parser->sax->cdataBlock = cm_xml_text;
+    parser->sax->ignorableWhitespace = cm_xml_text;
+    parser->sax->internalSubset = cm_xml_doctype;
+    xmlCtxtUseOptions(parser, XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
+    callbacks->parser = parser;
+    parser->userData = callbacks;
+    int result = xmlParseDocument(parser);
+    int code = parser->wellFormed && result == 0 ? 0 : parser->errNo != 0 ? parser->errNo : XML_ERR_INTERNAL_ERROR;
+    callbacks->parser = NULL;
+    if (parser->myDoc != NULL) xmlFreeDoc(parser->myDoc);
+    xmlFreeParserCtxt(parser);
+    return code;
+}
 #endif

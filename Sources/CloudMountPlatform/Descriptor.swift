@@ -8,6 +8,13 @@ public final class Descriptor: Sendable {
     public init(owning raw: Int32) { self.raw = raw }
 
     deinit { close(raw) }
+
+    /// Both ends of a `pipe(2)`, which children do not inherit; nil when the process has no descriptor left.
+    public static func pipe() -> (read: Descriptor, write: Descriptor)? {
+        var ends: [Int32] = [-1, -1]
+        guard cm_pipe(&ends) == 0 else { return nil }
+        return (Descriptor(owning: ends[0]), Descriptor(owning: ends[1]))
+    }
 }
 
 /// An `eventfd(2)`: wakes a thread that polls it.

@@ -1,0 +1,227 @@
+import CloudMountHTTP
+import CloudMountPlatform
+import CloudMountVFS
+import Synchronization
+
+/// Sends requests to one bucket: signs them, and cures by itself what only it can know: another region, a clock that is
+/// wrong, credentials that were replaced. Each cure is tried once; nothing has been stored or delivered by then.
+final class S3Client: Sendable {
+    let options: S3Options
+    let credentials: S3CredentialStore
+    private let engine: HTTPEngine
+    private let transfer: HTTPOptions
+    private let now: @Sendable () -> Timestamp
+
+    private struct State {
+        var route: S3Route
+        var profile: S3Profile
+        var signer: S3Signer?
+        var regionIsKnown: Bool
+    }
+    private let state: Mutex<State>
+
+    /// - Throws: `invalidArgument` when the endpoint is no URL.
+    init(
+        _ options: S3Options, credentials: S3CredentialStore, engine: HTTPEngine = .shared,
+        now: @escaping @Sendable () -> Timestamp = { SystemClock.now() }
+    ) throws(VFSError) {
+        let region = options.region ?? options.regionOfHost
+        let start = region ?? options.profile.region ?? "us-east-1"
+        guard let endpoint = options.endpoint(region: start) else {
+            throw VFSError(.invalidArgument, "endpoint '\(options.endpointURL ?? "")' is not a URL")
+        }
+        self.options = options
+        self.credentials = credentials
+        self.engine = engine
+        self.now = now
+        var transfer = HTTPOptions()
+        transfer.caFile = options.caFile
+        self.transfer = transfer
+        state = Mutex(
+            State(
+                route: S3Route(endpoint: endpoint, region: start), profile: options.profile, signer: nil,
+                regionIsKnown: region != nil || options.profile.region != nil))
+    }
+
+    var route: S3Route { state.withLock { $0.route } }
+    var profile: S3Profile { state.withLock { $0.profile } }
+
+    /// Takes over what an answer's `Server:` header says, unless the configuration says what the store is.
+    func recognise(server: String?) {
+        guard let server, !options.profileIsGiven, let found = S3Profiles.forServer(server) else { return }
+        state.withLock { state in
+            guard state.profile.name == S3Profiles.generic.name else { return }
+            let listVersion = state.profile.listVersion
+            state.profile = found
+            if listVersion != S3Profiles.generic.listVersion { state.profile.listVersion = listVersion }
+        }
+    }
+
+    /// Takes the region of the credentials' source when nothing nearer names one.
+    func prepareRegion() async throws(VFSError) {
+        guard !state.withLock({ $0.regionIsKnown }), let region = try await credentials.current().region,
+            S3Options.isRegion(region)
+        else { return }
+        move(toRegion: region)
+    }
+
+    // MARK: Sending
+
+    /// - Returns: an answer of status 200 to 299.
+    /// - Throws: the error that any other answer means, or that there was none.
+    func send(_ request: S3Request, into target: HTTPBodyTarget = .memory) async throws(VFSError) -> HTTPResponse {
+        let hash = try await payloadHash(request.body)
+        var cures = Cures()
+        while true {
+            let answer = try await credentials.current()
+            let (http, route) = sign(request, answer.credentials, hash)
+            let wire = VFSError.Wire(
+                operation: request.operation, key: request.key?.string, endpoint: route.authority)
+            let response: HTTPResponse
+            do throws(HTTPError) {
+                response = try await engine.perform(http, body: target)
+            } catch {
+                throw S3Errors.error(error, wire: wire)
+            }
+            if 200..<300 ~= response.status { return response }
+            let body = S3ErrorBody(response.body)
+            if await cure(response, body, &cures, route: route, used: answer.credentials) { continue }
+            throw S3Errors.error(
+                status: response.status, headers: response.headers, body: body,
+                bodyIsEmpty: response.body.isEmpty, wire: wire, throttlesWith403: profile.throttlesWith403)
+        }
+    }
+
+    /// The error of an answer that came with a good status and a bad body.
+    func error(_ code: VFSError.Code, _ message: String, _ request: S3Request, _ response: HTTPResponse?) -> VFSError {
+        var wire = VFSError.Wire(operation: request.operation, key: request.key?.string, endpoint: route.authority)
+        wire.status = response?.status ?? 0
+        wire.requestID = response?.headers["x-amz-request-id"]
+        let retry: VFSError.RetryAdvice = code == .corrupted || code == .malformedResponse ? .backoff : .never
+        return VFSError(code, message, retry: retry, wire: wire)
+    }
+
+    private func payloadHash(_ body: (any ByteSource)?) async throws(VFSError) -> String {
+        guard let body, body.count > 0 else { return S3Payload.empty }
+        switch options.payloadSigning {
+        case .never: return S3Payload.unsigned
+        case .auto where route.endpoint.https: return S3Payload.unsigned
+        case .auto, .always: return try await S3Payload.sha256(body)
+        }
+    }
+
+    /// The signed request, and the route that it takes.
+    func sign(_ request: S3Request, _ credentials: S3Credentials?, _ hash: String) -> (HTTPRequest, S3Route) {
+        let seconds = now().seconds
+        guard let credentials else {
+            let route = route
+            return (request.http(route: route, signer: nil, payloadHash: hash, time: "", options: transfer), route)
+        }
+        var (route, signer) = state.withLock { ($0.route, $0.signer) }
+        let time = S3Dates.basic(seconds + route.clockOffset)
+        let day = time.utf8.prefix(8)
+        if signer?.credentials != credentials || signer?.region != route.region
+            || !(signer?.day.utf8.elementsEqual(day) ?? false)
+        {
+            signer = S3Signer(credentials, region: route.region, day: String(Substring(day)))
+            state.withLock { $0.signer = signer }
+        }
+        return (request.http(route: route, signer: signer, payloadHash: hash, time: time, options: transfer), route)
+    }
+
+    // MARK: Cures
+
+    private struct Cures {
+        var region = false
+        var clock = false
+        var credentials = false
+    }
+
+    /// Whether something was changed that makes the same request worth sending again at once.
+    private func cure(
+        _ response: HTTPResponse, _ body: S3ErrorBody?, _ cures: inout Cures, route: S3Route, used: S3Credentials?
+    ) async -> Bool {
+        if !cures.region, cureRegion(response, body, route) {
+            cures.region = true
+            return true
+        }
+        guard response.status == 400 || response.status == 401 || response.status == 403, let used else { return false }
+        if !cures.clock, cureClock(response, route) {
+            cures.clock = true
+            return true
+        }
+        guard !cures.credentials else { return false }
+        cures.credentials = true
+        switch body?.code.flatMap({ S3Errors.verdict(code: $0) })?.code {
+        case .credentialsExpired?: return await credentials.replace(used, force: true)
+        case .credentialsInvalid?, .permissionDenied?: return await credentials.replace(used, force: false)
+        // The answer to HEAD has no body that could say which it is.
+        case nil where response.body.isEmpty && used.sessionToken != nil:
+            return await credentials.replace(used, force: response.status == 400)
+        default: return false
+        }
+    }
+
+    private func cureRegion(_ response: HTTPResponse, _ body: S3ErrorBody?, _ route: S3Route) -> Bool {
+        guard [301, 302, 307, 308, 400, 403].contains(response.status) else { return false }
+        if let region = response.headers["x-amz-bucket-region"] ?? body?.region, S3Options.isRegion(region),
+            !region.utf8.elementsEqual(route.region.utf8)
+        {
+            move(toRegion: region)
+            return true
+        }
+        guard 300..<400 ~= response.status else { return false }
+        if let location = response.headers["location"], let target = redirected(location, route) {
+            return move(to: target, from: route)
+        }
+        if let host = body?.endpoint,
+            let target = redirected("\(route.endpoint.https ? "https" : "http")://\(host)/", route)
+        {
+            return move(to: target, from: route)
+        }
+        return false
+    }
+
+    private func cureClock(_ response: HTTPResponse, _ route: S3Route) -> Bool {
+        guard let date = response.headers["date"].flatMap(S3Dates.http) else { return false }
+        let offset = date.seconds - now().seconds
+        guard abs(offset - route.clockOffset) > 240 else { return false }
+        state.withLock { $0.route.clockOffset = offset }
+        return true
+    }
+
+    private func move(toRegion region: String) {
+        guard let endpoint = options.endpoint(region: region) else { return }
+        state.withLock { state in
+            let custom = options.endpointURL != nil
+            state.route = S3Route(
+                endpoint: custom ? state.route.endpoint : endpoint, region: region, clockOffset: state.route.clockOffset
+            )
+            state.regionIsKnown = true
+        }
+    }
+
+    /// The endpoint of a redirect, of the same scheme: with the bucket as the first label when the path does not have it.
+    private func redirected(_ location: String, _ route: S3Route) -> S3Endpoint? {
+        let base = location.prefix { $0 != "?" }
+        guard var target = S3Endpoint(url: String(base), bucket: route.endpoint.bucket, pathStyle: true),
+            target.https == route.endpoint.https
+        else { return nil }
+        target.basePath = route.endpoint.basePath
+        let label = "\(target.bucket.lowercased())."
+        if target.host.hasPrefix(label) {
+            target.host.removeFirst(label.count)
+            target.pathStyle = false
+        }
+        return target
+    }
+
+    private func move(to endpoint: S3Endpoint, from route: S3Route) -> Bool {
+        guard endpoint != route.endpoint else { return false }
+        state.withLock { state in
+            state.route = S3Route(
+                endpoint: endpoint, region: state.route.region, clockOffset: state.route.clockOffset)
+        }
+        return true
+    }
+}

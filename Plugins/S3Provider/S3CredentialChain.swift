@@ -1,0 +1,100 @@
+import CloudMountVFS
+import Glibc
+
+/// What surrounds the process, so that tests can stand in for it.
+struct S3Environment: Sendable {
+    var variable: @Sendable (String) -> String? = { name in
+        guard let value = getenv(name) else { return nil }
+        let text = String(cString: value)
+        return text.isEmpty ? nil : text
+    }
+
+    var home: String? {
+        if let home = variable("HOME") { return home }
+        guard let entry = getpwuid(getuid()), let directory = entry.pointee.pw_dir else { return nil }
+        return String(cString: directory)
+    }
+
+    static let process = S3Environment()
+}
+
+/// Picks the source: what `credentials:` says, else the environment, else the shared files.
+enum S3CredentialChain {
+    static let descriptors: [OptionDescriptor] = [
+        OptionDescriptor("access_key_id", .string, "access key"),
+        OptionDescriptor("secret_access_key", .string, "secret of the access key", secret: true),
+        OptionDescriptor("session_token", .string, "token of temporary credentials", secret: true),
+        OptionDescriptor("profile", .string, "section of ~/.aws/credentials and ~/.aws/config"),
+        OptionDescriptor("credential_process", .string, "command that prints credentials as JSON"),
+        OptionDescriptor("anonymous", .boolean, "send requests unsigned, for public buckets", default: "false"),
+    ]
+
+    static func problems(_ values: OptionValues) -> [OptionProblem] {
+        func given(_ name: String) -> Bool { values.string(name).map { !$0.isEmpty } ?? false }
+        var problems: [OptionProblem] = []
+        if given("access_key_id") != given("secret_access_key") {
+            let missing = given("access_key_id") ? "secret_access_key" : "access_key_id"
+            problems.append(
+                OptionProblem(option: "credentials", message: "\(missing) is missing beside its other half"))
+        }
+        if given("session_token"), !given("access_key_id") {
+            problems.append(OptionProblem(option: "session_token", message: "goes with an access_key_id only"))
+        }
+        let ways = [
+            given("access_key_id") || given("secret_access_key"), given("profile"), given("credential_process"),
+            values.boolean("anonymous") ?? false,
+        ]
+        if ways.filter({ $0 }).count > 1 {
+            problems.append(
+                OptionProblem(
+                    option: "credentials",
+                    message: "give one of access_key_id, profile, credential_process and anonymous"))
+        }
+        if let process = values.string("credential_process"), ProcessCredentials.words(process)?.isEmpty ?? true {
+            problems.append(OptionProblem(option: "credential_process", message: "is not a command"))
+        }
+        return problems
+    }
+
+    static func source(_ values: OptionValues, environment: S3Environment = .process) -> any S3CredentialSource {
+        if let id = values.string("access_key_id"), let secret = values.string("secret_access_key") {
+            return StaticCredentials(
+                credentials: S3Credentials(
+                    accessKeyID: id, secretAccessKey: secret, sessionToken: values.string("session_token")))
+        }
+        if values.boolean("anonymous") ?? false { return StaticCredentials(credentials: nil) }
+        if let process = values.string("credential_process") { return ProcessCredentials(command: process) }
+        if let profile = values.string("profile") {
+            return SharedFileCredentials(profile: profile, environment: environment)
+        }
+        return EnvironmentCredentials(environment: environment)
+    }
+}
+
+/// `AWS_ACCESS_KEY_ID` and its kin, else the shared files with `AWS_PROFILE` or `default`.
+struct EnvironmentCredentials: S3CredentialSource {
+    var environment: S3Environment
+
+    func load() throws(VFSError) -> S3CredentialAnswer {
+        let region = environment.variable("AWS_REGION") ?? environment.variable("AWS_DEFAULT_REGION")
+        switch (environment.variable("AWS_ACCESS_KEY_ID"), environment.variable("AWS_SECRET_ACCESS_KEY")) {
+        case (let id?, let secret?):
+            let credentials = S3Credentials(
+                accessKeyID: id, secretAccessKey: secret, sessionToken: environment.variable("AWS_SESSION_TOKEN"))
+            return S3CredentialAnswer(credentials: credentials, region: region)
+        case (_?, nil): throw .credentials("AWS_ACCESS_KEY_ID is set and AWS_SECRET_ACCESS_KEY is not")
+        case (nil, _?): throw .credentials("AWS_SECRET_ACCESS_KEY is set and AWS_ACCESS_KEY_ID is not")
+        case (nil, nil): break
+        }
+        let named = environment.variable("AWS_PROFILE")
+        let files = SharedFileCredentials(profile: named ?? "default", environment: environment)
+        guard named != nil || files.exists else {
+            throw .credentials(
+                "no S3 credentials: none in mounts.yaml, no AWS_ACCESS_KEY_ID in the environment, no profile in "
+                    + "\(files.credentialsPath ?? "~/.aws/credentials")")
+        }
+        var answer = try files.load()
+        answer.region = region ?? answer.region
+        return answer
+    }
+}

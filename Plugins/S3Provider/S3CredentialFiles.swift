@@ -1,0 +1,130 @@
+import CloudMountVFS
+import Glibc
+
+/// A file and the state in which it was read.
+struct WatchedFile: Sendable, Equatable {
+    var path: String
+    private var seconds = 0
+    private var nanoseconds = 0
+    private var size = 0
+    private var inode: UInt = 0
+
+    /// The state now; a file that is not there has one as well.
+    init(_ path: String) {
+        self.path = path
+        var status = stat()
+        guard stat(path, &status) == 0 else { return }
+        seconds = status.st_mtim.tv_sec
+        nanoseconds = status.st_mtim.tv_nsec
+        size = Int(status.st_size)
+        inode = UInt(status.st_ino)
+    }
+
+    var isChanged: Bool { WatchedFile(path) != self }
+
+    /// Nil when there is no such file.
+    func read(limit: Int = 1 << 20) throws(VFSError) -> [UInt8]? {
+        guard let file = fopen(path, "re") else {
+            if errno == ENOENT || errno == ENOTDIR { return nil }
+            throw .credentials("\(path) cannot be read: \(String(cString: strerror(errno)))")
+        }
+        defer { fclose(file) }
+        var bytes = [UInt8](repeating: 0, count: limit)
+        let count = fread(&bytes, 1, limit, file)
+        guard ferror(file) == 0 else { throw .credentials("\(path) cannot be read") }
+        return Array(bytes[..<count])
+    }
+}
+
+/// One profile of `~/.aws/credentials` and `~/.aws/config` (or the files that `AWS_SHARED_CREDENTIALS_FILE` and
+/// `AWS_CONFIG_FILE` name): static keys or a `credential_process`.
+struct SharedFileCredentials: S3CredentialSource {
+    var profile: String
+    var environment: S3Environment
+
+    var credentialsPath: String? {
+        environment.variable("AWS_SHARED_CREDENTIALS_FILE") ?? environment.home.map { "\($0)/.aws/credentials" }
+    }
+
+    var configPath: String? {
+        environment.variable("AWS_CONFIG_FILE") ?? environment.home.map { "\($0)/.aws/config" }
+    }
+
+    var exists: Bool { [credentialsPath, configPath].contains { $0.map { access($0, F_OK) == 0 } ?? false } }
+
+    /// Keys that make other tools take another way to the credentials: passing over one would use the wrong identity.
+    private static let unsupported = [
+        "role_arn", "source_profile", "credential_source", "web_identity_token_file", "sso_session", "sso_start_url",
+        "sso_account_id", "sso_role_name", "mfa_serial",
+    ]
+
+    func load() throws(VFSError) -> S3CredentialAnswer {
+        let watched = [credentialsPath, configPath].compactMap { $0.map { WatchedFile($0) } }
+        let secrets = try section(profile, of: credentialsPath)
+        let settings = try section(profile == "default" ? "default" : "profile \(profile)", of: configPath)
+        guard secrets != nil || settings != nil else {
+            throw .credentials(
+                "profile '\(profile)' is neither in \(credentialsPath ?? "~/.aws/credentials") nor in "
+                    + "\(configPath ?? "~/.aws/config")")
+        }
+        let values = (settings ?? [:]).merging(secrets ?? [:]) { _, secret in secret }
+        if let key = Self.unsupported.first(where: { values[$0] != nil }) {
+            throw .credentials(
+                "profile '\(profile)' uses '\(key)', which is not supported: use keys or a credential_process")
+        }
+        var answer = S3CredentialAnswer(region: values["region"], files: watched)
+        switch (values["aws_access_key_id"], values["aws_secret_access_key"]) {
+        case (let id?, let secret?):
+            answer.credentials = S3Credentials(
+                accessKeyID: id, secretAccessKey: secret, sessionToken: values["aws_session_token"])
+        case (nil, nil):
+            guard let process = values["credential_process"] else {
+                throw .credentials(
+                    "profile '\(profile)' has neither aws_access_key_id and aws_secret_access_key nor a "
+                        + "credential_process")
+            }
+            answer.credentials = try ProcessCredentials(command: process).load().credentials
+        default:
+            throw .credentials("profile '\(profile)' has one of aws_access_key_id and aws_secret_access_key only")
+        }
+        return answer
+    }
+
+    private func section(_ name: String, of path: String?) throws(VFSError) -> [String: String]? {
+        guard let path, let bytes = try WatchedFile(path).read() else { return nil }
+        return Self.section(name, of: String(decoding: bytes, as: UTF8.self))
+    }
+
+    /// The keys of `[name]`; sections of one name are merged. Indented lines (nested settings) are passed over.
+    static func section(_ name: String, of text: String) -> [String: String]? {
+        var found: [String: String]?
+        var inside = false
+        for line in text.split(whereSeparator: \.isNewline) {
+            let trimmed = trim(line)
+            if trimmed.isEmpty || trimmed.first == "#" || trimmed.first == ";" { continue }
+            if line.first == "[" {
+                let title = trimmed.dropFirst().prefix { $0 != "]" }
+                let words = title.split(whereSeparator: \.isWhitespace).map(unquoted)
+                inside = words == name.split(separator: " ").map(unquoted)
+                if inside, found == nil { found = [:] }
+            } else if inside, line.first?.isWhitespace == false, let equals = trimmed.firstIndex(of: "=") {
+                let key = trim(trimmed[..<equals]).lowercased()
+                let value = trim(trimmed[trimmed.index(after: equals)...])
+                if !value.isEmpty { found?[key] = value }
+            }
+        }
+        return found
+    }
+
+    private static func trim(_ text: Substring) -> String {
+        var text = text
+        while text.first?.isWhitespace ?? false { text.removeFirst() }
+        while text.last?.isWhitespace ?? false { text.removeLast() }
+        return String(text)
+    }
+
+    private static func unquoted(_ word: Substring) -> String {
+        word.count >= 2 && (word.first == "\"" || word.first == "'") && word.last == word.first
+            ? String(word.dropFirst().dropLast()) : String(word)
+    }
+}

@@ -1,0 +1,83 @@
+/// Where one bucket's requests go.
+struct S3Endpoint: Sendable, Equatable {
+    var https: Bool
+    /// Name or literal, IPv6 in brackets, without bucket and port.
+    var host: String
+    /// Nil: the scheme's own.
+    var port: Int?
+    /// Before the bucket in the path, such as `/storage/v1/s3`; usually empty.
+    var basePath = ""
+    var bucket: String
+    var pathStyle: Bool
+
+    /// What the `Host` header says.
+    var authority: String {
+        let name = pathStyle ? host : "\(bucket).\(host)"
+        return port.map { "\(name):\($0)" } ?? name
+    }
+
+    /// The escaped path of the bucket, without a slash at its end; empty for a host of its own.
+    var bucketPath: String { pathStyle ? "\(basePath)/\(bucket)" : basePath }
+
+    var url: String { "\(https ? "https" : "http")://\(authority)" }
+}
+
+extension S3Endpoint {
+    /// Reads `http://host[:port][/path]`.
+    /// - Returns: nil when it is no such thing, or has user, query or fragment.
+    init?(url: String, bucket: String, pathStyle: Bool) {
+        var rest = Substring(url)
+        if rest.hasPrefix("https://") {
+            https = true
+            rest.removeFirst(8)
+        } else if rest.hasPrefix("http://") {
+            https = false
+            rest.removeFirst(7)
+        } else {
+            return nil
+        }
+        guard !rest.utf8.contains(where: { $0 <= 0x20 || $0 >= 0x7F || "@?#%\\".utf8.contains($0) }) else { return nil }
+        let slash = rest.firstIndex(of: "/") ?? rest.endIndex
+        var path = rest[slash...]
+        while path.last == "/" { path.removeLast() }
+        basePath = String(path)
+        var authority = rest[..<slash]
+        if authority.first == "[" {
+            guard let close = authority.firstIndex(of: "]") else { return nil }
+            host = String(authority[...close])
+            authority = authority[authority.index(after: close)...]
+            guard host.utf8.count > 4, authority.isEmpty || authority.first == ":" else { return nil }
+        } else {
+            let colon = authority.firstIndex(of: ":") ?? authority.endIndex
+            host = authority[..<colon].lowercased()
+            authority = authority[colon...]
+            guard !host.isEmpty else { return nil }
+        }
+        if !authority.isEmpty {
+            guard let number = Int(authority.dropFirst()), 1...65_535 ~= number else { return nil }
+            port = number == (https ? 443 : 80) ? nil : number
+        }
+        self.bucket = bucket
+        self.pathStyle = pathStyle
+    }
+
+    /// AWS itself.
+    static func aws(region: String, bucket: String, pathStyle: Bool) -> S3Endpoint {
+        let suffix = region.hasPrefix("cn-") ? "amazonaws.com.cn" : "amazonaws.com"
+        return S3Endpoint(
+            https: true, host: "s3.\(region).\(suffix)", bucket: bucket, pathStyle: pathStyle)
+    }
+
+    var isAddress: Bool {
+        host.hasPrefix("[") || host.utf8.allSatisfy { $0 == 0x2E || 0x30...0x39 ~= $0 } || host == "localhost"
+    }
+
+    /// Whether a bucket can be a label before this host: a DNS name, and without dots under a wildcard certificate.
+    static func isHostLabel(_ bucket: String, https: Bool) -> Bool {
+        let bytes = bucket.utf8
+        guard 3...63 ~= bytes.count, bytes.first != 0x2D, bytes.last != 0x2D else { return false }
+        return bytes.allSatisfy {
+            0x61...0x7A ~= $0 || 0x30...0x39 ~= $0 || $0 == 0x2D || ($0 == 0x2E && !https)
+        }
+    }
+}

@@ -1,0 +1,205 @@
+import CloudMountHTTP
+public import CloudMountVFS
+import CloudMountXML
+
+extension S3Provider {
+    /// ListObjectsV2, or ListObjects where the profile says so.
+    public func list(_ request: ListRequest) async throws(VFSError) -> ListPage {
+        if request.limit == 0 { return ListPage() }
+        let profile = client.profile
+        var wire = S3Request(profile.listVersion == 1 ? "ListObjects" : "ListObjectsV2", .get)
+        if profile.listVersion == 2 { wire.parameter("list-type", "2") }
+        wire.parameter("prefix", request.prefix.string)
+        if request.delimited { wire.parameter("delimiter", "/") }
+        if profile.urlEncodedListing { wire.parameter("encoding-type", "url") }
+        wire.parameter("max-keys", "\(min(max(request.limit ?? 1000, 1), 1000))")
+        if let continuation = request.continuation {
+            wire.parameter(profile.listVersion == 1 ? "marker" : "continuation-token", continuation)
+        }
+        addPayer(&wire)
+
+        let parser = ListParser()
+        let response = try await missingMeansBucket { () async throws(VFSError) in
+            try await client.send(wire, parsedBy: parser)
+        }
+        guard parser.isWanted else { throw client.refusal(wire, response) }
+        guard let page = parser.page(request, version: profile.listVersion) else {
+            throw client.error(.malformedResponse, "a listing without the fields that it must have", wire, response)
+        }
+        if page.continuation != nil, page.continuation == request.continuation {
+            throw client.error(.malformedResponse, "a listing that repeats its continuation", wire, response)
+        }
+        return page
+    }
+
+    /// A 404 without a known code that answers a request for the bucket.
+    func missingMeansBucket<Value>(_ body: () async throws(VFSError) -> Value) async throws(VFSError) -> Value {
+        do throws(VFSError) {
+            return try await body()
+        } catch {
+            guard error.code == .notFound else { throw error }
+            throw VFSError(.bucketNotFound, "there is no such bucket", wire: error.wire)
+        }
+    }
+
+    /// Requester-pays buckets want it on every request.
+    func addPayer(_ request: inout S3Request) {
+        if client.options.requesterPays { request.field("x-amz-request-payer", "requester") }
+    }
+}
+
+/// Reads `ListBucketResult` of either version. Keys stay as they came until it is known whether they are encoded.
+final class ListParser: XMLHandler {
+    private(set) var isWanted = false
+
+    private struct Entry {
+        var key = 0..<0
+        var size: Int?
+        var stored: Timestamp?
+        var etag = ""
+        var storageClass: String?
+    }
+
+    private enum Place { case root, contents, commonPrefixes, other }
+
+    /// All keys and prefixes as they came, one after the other.
+    private var names: [UInt8] = []
+    private var entries: [Entry] = []
+    private var prefixes: [Range<Int>] = []
+    private var entry = Entry()
+    private var place = Place.root
+    private var isEncoded = false
+    private var isTruncated = false
+    private var nextToken: String?
+    private var nextMarker: Range<Int>?
+
+    init() {
+        names.reserveCapacity(64 << 10)
+        entries.reserveCapacity(1000)
+    }
+
+    func start(_ name: XMLText, depth: Int) {
+        switch depth {
+        case 1: isWanted = name == "ListBucketResult"
+        case 2:
+            if name == "Contents" {
+                place = .contents
+                entry = Entry()
+            } else if name == "CommonPrefixes" {
+                place = .commonPrefixes
+            } else {
+                place = .root
+            }
+        default: break
+        }
+    }
+
+    func end(_ name: XMLText, text: XMLText, depth: Int) {
+        guard isWanted else { return }
+        if depth == 3 {
+            switch place {
+            case .contents: contents(name, text)
+            case .commonPrefixes: if name == "Prefix" { prefixes.append(keep(text)) }
+            case .root, .other: break
+            }
+        } else if depth == 2 {
+            switch place {
+            case .contents: entries.append(entry)
+            case .commonPrefixes, .other: break
+            case .root: root(name, text)
+            }
+        }
+    }
+
+    private func contents(_ name: XMLText, _ text: XMLText) {
+        switch name {
+        case "Key": entry.key = keep(text)
+        case "LastModified": entry.stored = S3Dates.iso8601(text.bytes)
+        case "ETag": entry.etag = S3Provider.unquoted(text.bytes)
+        case "Size": entry.size = text.integer
+        case "StorageClass": if text != "STANDARD", !text.bytes.isEmpty { entry.storageClass = text.string }
+        default: break
+        }
+    }
+
+    private func root(_ name: XMLText, _ text: XMLText) {
+        switch name {
+        case "IsTruncated": isTruncated = text == "true"
+        case "EncodingType": isEncoded = text == "url"
+        case "NextContinuationToken": nextToken = text.string
+        case "NextMarker": nextMarker = keep(text)
+        default: break
+        }
+    }
+
+    private func keep(_ text: XMLText) -> Range<Int> {
+        let start = names.count
+        names.append(contentsOf: text.bytes)
+        return start..<names.count
+    }
+
+    /// Nil when a field is missing that a listing must have.
+    func page(_ request: ListRequest, version: Int) -> ListPage? {
+        var page = ListPage()
+        page.objects.reserveCapacity(entries.count)
+        var last: ObjectKey?
+        for entry in entries {
+            guard !entry.key.isEmpty, let size = entry.size, let stored = entry.stored else { return nil }
+            guard let key = key(entry.key) else { continue }
+            last = key
+            // What does not begin with the prefix was not asked for.
+            guard key.hasPrefix(request.prefix) else { continue }
+            page.objects.append(
+                ObjectInfo(
+                    key: key, size: size, etag: ETag(entry.etag), stored: stored, storageClass: entry.storageClass))
+        }
+        for range in prefixes {
+            guard let prefix = key(range) else { continue }
+            if last.map({ $0 < prefix }) ?? true { last = prefix }
+            guard prefix.endsWithSlash, prefix.hasPrefix(request.prefix), prefix != request.prefix else { continue }
+            page.commonPrefixes.append(prefix)
+        }
+        guard isTruncated else { return page }
+        page.continuation = version == 1 ? nextMarker.flatMap(key)?.string ?? last?.string : nextToken
+        return page.continuation == nil ? nil : page
+    }
+
+    /// Nil when it is not UTF-8, which no key is.
+    private func key(_ range: Range<Int>) -> ObjectKey? {
+        names.withUnsafeMutableBufferPointer { names in
+            let bytes = UnsafeMutableBufferPointer(rebasing: names[range])
+            let count = isEncoded ? Self.decodeInPlace(bytes) : bytes.count
+            return ObjectKey(validating: UnsafeBufferPointer(rebasing: bytes[..<count]))
+        }
+    }
+
+    /// `%XX` and `+`; what is neither is left as it is. Twice on the same bytes would be wrong: each range is read once.
+    private static func decodeInPlace(_ bytes: UnsafeMutableBufferPointer<UInt8>) -> Int {
+        var output = 0
+        var input = 0
+        while input < bytes.count {
+            var byte = bytes[input]
+            if byte == UInt8(ascii: "+") {
+                byte = UInt8(ascii: " ")
+            } else if byte == UInt8(ascii: "%"), input + 2 < bytes.count, let high = value(bytes[input + 1]),
+                let low = value(bytes[input + 2])
+            {
+                byte = high << 4 | low
+                input += 2
+            }
+            bytes[output] = byte
+            output += 1
+            input += 1
+        }
+        return output
+    }
+
+    private static func value(_ digit: UInt8) -> UInt8? {
+        switch digit {
+        case 0x30...0x39: digit - 0x30
+        case 0x41...0x46: digit - 0x37
+        case 0x61...0x66: digit - 0x57
+        default: nil
+        }
+    }
+}

@@ -1,0 +1,186 @@
+import CloudMountHTTP
+import CloudMountVFS
+
+/// Object metadata as header fields, and back.
+///
+/// `modified` is `x-amz-meta-mtime`, seconds with up to nine decimals, as rclone and s3fs write it.
+enum S3Metadata {
+    static let prefix = "x-amz-meta-"
+    static let headers = ["cache-control", "content-disposition", "content-encoding", "content-language", "expires"]
+
+    // MARK: To the wire
+
+    /// - Throws: `invalidArgument` for a name or value that no header can hold.
+    static func fields(_ metadata: ObjectMetadata) throws(VFSError) -> [S3Signer.Field] {
+        var fields: [S3Signer.Field] = []
+        if let type = metadata.contentType { fields.append(try standard("content-type", type)) }
+        for name in headers {
+            if let value = metadata.headers[name] { fields.append(try standard(name, value)) }
+        }
+        if let modified = metadata.modified {
+            fields.append(S3Signer.Field(name: "x-amz-meta-mtime", value: seconds(modified)))
+        }
+        for (name, value) in metadata.user {
+            if metadata.modified != nil, name.utf8.elementsEqual("mtime".utf8) { continue }
+            guard isToken(name) else {
+                throw VFSError(.invalidArgument, "metadata name '\(name)' cannot be stored on S3")
+            }
+            fields.append(S3Signer.Field(name: prefix + name, value: encode(value)))
+        }
+        return fields
+    }
+
+    private static func standard(_ name: String, _ value: String) throws(VFSError) -> S3Signer.Field {
+        guard isPlain(value) else {
+            throw VFSError(.invalidArgument, "\(name) of an object holds characters that no header can")
+        }
+        return S3Signer.Field(name: name, value: value)
+    }
+
+    /// Printable US-ASCII.
+    static func isPlain(_ value: String) -> Bool { value.utf8.allSatisfy { 0x20...0x7E ~= $0 } }
+
+    /// What a header name may hold, in lower case.
+    private static func isToken(_ name: String) -> Bool {
+        !name.isEmpty
+            && name.utf8.allSatisfy {
+                0x61...0x7A ~= $0 || 0x30...0x39 ~= $0 || "!#$%&'*+-.^_`|~".utf8.contains($0)
+            }
+    }
+
+    // MARK: From the wire
+
+    static func metadata(_ headers: HTTPHeaders) -> ObjectMetadata {
+        var metadata = ObjectMetadata()
+        for field in headers.fields {
+            let name = field.name.utf8
+            guard let first = name.first else { continue }
+            switch first | 0x20 {
+            case UInt8(ascii: "x"):
+                guard let key = userName(name) else { continue }
+                if key.utf8.elementsEqual("mtime".utf8), let time = timestamp(field.value) {
+                    metadata.modified = time
+                } else {
+                    metadata.user[key] = decode(field.value)
+                }
+            case UInt8(ascii: "c"), UInt8(ascii: "e"):
+                let lower = field.name.lowercased()
+                if lower.utf8.elementsEqual("content-type".utf8) {
+                    metadata.contentType = field.value
+                } else if Self.headers.contains(lower) {
+                    metadata.headers[lower] = field.value
+                }
+            default: continue
+            }
+        }
+        return metadata
+    }
+
+    private static func userName(_ name: String.UTF8View) -> String? {
+        let count = prefix.utf8.count
+        guard name.count > count, zip(name, prefix.utf8).allSatisfy({ ($0 &- 65 < 26 ? $0 | 32 : $0) == $1 }) else {
+            return nil
+        }
+        return String(name.dropFirst(count))?.lowercased()
+    }
+
+    // MARK: Values
+
+    /// A value goes as it is when it is printable US-ASCII without spaces at its ends or in runs; otherwise what is not,
+    /// and every `%`, is percent-encoded. A value that reads like such an encoding is encoded as well, so that every value
+    /// comes back as given, and foreign ones (s3fs keeps URL-encoded JSON) are left alone.
+    static func encode(_ value: String) -> String {
+        let bytes = Array(value.utf8)
+        var needed = false
+        for index in bytes.indices where isSpecial(bytes, index) || isEscapeOfSpecial(bytes, index) {
+            needed = true
+            break
+        }
+        guard needed else { return value }
+        var output: [UInt8] = []
+        output.reserveCapacity(bytes.count * 2)
+        for index in bytes.indices {
+            if isSpecial(bytes, index) || bytes[index] == 0x25 {
+                output.append(0x25)
+                output.append(digit(bytes[index] >> 4))
+                output.append(digit(bytes[index] & 15))
+            } else {
+                output.append(bytes[index])
+            }
+        }
+        return String(decoding: output, as: UTF8.self)
+    }
+
+    static func decode(_ value: String) -> String {
+        guard value.utf8.contains(0x25) else { return value }
+        guard let decoded = PercentEncoding.decode(value, plusIsSpace: false),
+            encode(decoded).utf8.elementsEqual(value.utf8)
+        else { return value }
+        return decoded
+    }
+
+    private static func isSpecial(_ bytes: [UInt8], _ index: Int) -> Bool {
+        switch bytes[index] {
+        case 0x20: index == 0 || index == bytes.count - 1 || bytes[index - 1] == 0x20
+        case 0x21...0x7E: false
+        default: true
+        }
+    }
+
+    /// Whether `%XX` of something that `encode` would escape stands at `index`.
+    private static func isEscapeOfSpecial(_ bytes: [UInt8], _ index: Int) -> Bool {
+        guard bytes[index] == 0x25, index + 2 < bytes.count, let high = value(bytes[index + 1]),
+            let low = value(bytes[index + 2])
+        else { return false }
+        let byte = high << 4 | low
+        return byte <= 0x20 || byte >= 0x7F || byte == 0x25
+    }
+
+    private static func digit(_ nibble: UInt8) -> UInt8 { nibble < 10 ? nibble + 0x30 : nibble + 0x37 }
+
+    private static func value(_ digit: UInt8) -> UInt8? {
+        switch digit {
+        case 0x30...0x39: digit - 0x30
+        case 0x41...0x46: digit - 0x37
+        case 0x61...0x66: digit - 0x57
+        default: nil
+        }
+    }
+
+    // MARK: Times
+
+    /// `1595002920.123456789` without zeros at its end.
+    static func seconds(_ time: Timestamp) -> String {
+        // Nanoseconds count up from the second below, also before 1970.
+        let negative = time.seconds < 0 && time.nanoseconds > 0
+        let whole = negative ? time.seconds + 1 : time.seconds
+        let rest = negative ? 1_000_000_000 - time.nanoseconds : time.nanoseconds
+        guard rest > 0 else { return "\(whole)" }
+        var digits = String(rest)
+        digits = String(repeating: "0", count: 9 - digits.utf8.count) + digits
+        while digits.utf8.last == 0x30 { digits.removeLast() }
+        return "\(negative && whole == 0 ? "-0" : "\(whole)").\(digits)"
+    }
+
+    static func timestamp(_ text: String) -> Timestamp? {
+        var bytes = text.utf8[...]
+        let negative = bytes.first == 0x2D
+        if negative { bytes.removeFirst() }
+        let whole = bytes.prefix { $0 &- 0x30 < 10 }
+        guard !whole.isEmpty, let seconds = Int(Substring(whole)) else { return nil }
+        bytes.removeFirst(whole.count)
+        var nanoseconds = 0
+        if bytes.first == 0x2E {
+            bytes.removeFirst()
+            var unit = 100_000_000
+            for byte in bytes {
+                guard byte &- 0x30 < 10 else { return nil }
+                nanoseconds += Int(byte &- 0x30) * unit
+                unit /= 10
+            }
+        } else if !bytes.isEmpty {
+            return nil
+        }
+        return Timestamp(seconds: negative ? -seconds : seconds, nanoseconds: negative ? -nanoseconds : nanoseconds)
+    }
+}

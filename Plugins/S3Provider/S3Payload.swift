@@ -1,0 +1,77 @@
+import CloudMountPlatform
+import CloudMountVFS
+import Crypto
+
+/// Hashes of what is uploaded.
+enum S3Payload {
+    static let unsigned = "UNSIGNED-PAYLOAD"
+    static let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+    /// Up to here a source is hashed where it stands; above, on threads that may block.
+    static let inlineLimit = 128 << 10
+    private static let piece = 256 << 10
+    /// Hashed between two looks at whether the task was cancelled.
+    private static let stretch = 8 << 20
+
+    /// SHA-256 in hexadecimal digits.
+    /// - Throws: `io` when the source fails or is shorter than it said.
+    static func sha256(_ source: any ByteSource) async throws(VFSError) -> String {
+        let count = source.count
+        if count == 0 { return empty }
+        var hasher = SHA256()
+        if count <= inlineLimit {
+            try update(&hasher, source, Extent(0, count), buffer: count)
+        } else {
+            var offset = 0
+            while offset < count {
+                if Task.isCancelled { throw .cancelled }
+                let extent = Extent(offset, min(count, offset + stretch))
+                let before = hasher
+                hasher = try await BlockingPool.shared.run { () throws(VFSError) -> SHA256 in
+                    var hasher = before
+                    try update(&hasher, source, extent, buffer: piece)
+                    return hasher
+                }
+                offset = extent.upperBound
+            }
+        }
+        return Hex.string(hasher.finalize())
+    }
+
+    private static func update(
+        _ hasher: inout SHA256, _ source: any ByteSource, _ extent: Extent, buffer size: Int
+    ) throws(VFSError) {
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: min(size, extent.count), alignment: 64)
+        defer { buffer.deallocate() }
+        var offset = extent.lowerBound
+        while offset < extent.upperBound {
+            let wanted = min(buffer.count, extent.upperBound - offset)
+            let target = UnsafeMutableRawBufferPointer(rebasing: buffer[..<wanted])
+            let count = try source.read(at: offset, into: target)
+            guard count > 0 else { throw VFSError(.io, "the bytes to upload are fewer than announced") }
+            hasher.update(bufferPointer: UnsafeRawBufferPointer(rebasing: target[..<count]))
+            offset += count
+        }
+    }
+
+    /// Base64, as `Content-MD5` wants it.
+    static func md5(_ bytes: [UInt8]) -> String {
+        var hasher = Insecure.MD5()
+        bytes.withUnsafeBytes { hasher.update(bufferPointer: $0) }
+        return base64(Array(hasher.finalize()))
+    }
+
+    static func base64(_ bytes: [UInt8]) -> String {
+        let digits = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
+        var output: [UInt8] = []
+        for start in stride(from: 0, to: bytes.count, by: 3) {
+            let group = bytes[start..<min(start + 3, bytes.count)]
+            var bits = 0
+            for index in start..<start + 3 { bits = bits << 8 | (index < group.endIndex ? Int(bytes[index]) : 0) }
+            for place in 0..<4 {
+                output.append(place <= group.count ? digits[bits >> (18 - 6 * place) & 63] : UInt8(ascii: "="))
+            }
+        }
+        return String(decoding: output, as: UTF8.self)
+    }
+}

@@ -1,0 +1,300 @@
+import CloudMountHTTP
+import CloudMountVFS
+import Synchronization
+
+/// What the first contact has shown.
+struct S3Contact: Sendable {
+    var server: String?
+    var versioned = false
+}
+
+extension S3Provider {
+    /// HeadBucket says whether the bucket is there, a listing why it cannot be used, both the region; at once.
+    func contact() async throws(VFSError) -> S3Contact {
+        let prefix = ObjectKey(client.options.prefix)
+        async let bucket = result { () async throws(VFSError) in
+            var wire = S3Request("HeadBucket", .head)
+            self.addPayer(&wire)
+            return try await self.client.send(wire).headers
+        }
+        async let listing = result { () async throws(VFSError) in
+            try await self.list(ListRequest(prefix: prefix, delimited: true, limit: 1))
+        }
+        async let versioning = result { () async throws(VFSError) in
+            var wire = S3Request("GetBucketVersioning", .get)
+            wire.parameter("versioning")
+            return try await self.client.send(wire, root: "VersioningConfiguration").0["Status"]
+        }
+        let (head, page, status) = await (bucket, listing, versioning)
+        if case .failure(let error) = head, error.code == .notFound || error.code == .bucketNotFound {
+            throw VFSError(.bucketNotFound, "there is no bucket '\(client.options.bucket)'", wire: error.wire)
+        }
+        _ = try page.get()
+        var contact = S3Contact()
+        contact.server = (try? head.get())?["server"]
+        contact.versioned = (try? status.get()) != nil && (try? status.get()) != .some(nil)
+        return contact
+    }
+}
+
+func result<Value: Sendable>(
+    _ body: @Sendable () async throws(VFSError) -> Value
+) async -> Result<Value, VFSError> {
+    do throws(VFSError) {
+        return .success(try await body())
+    } catch {
+        return .failure(error)
+    }
+}
+
+/// Finds out by harmless requests what an endpoint does: preconditions that are ignored, ranges that are, folder objects
+/// that lose their metadata. Everything is written under names of its own below the mount's prefix and deleted again.
+struct S3Probe: Sendable {
+    private static let stem = ".cloudmount-probe-"
+    private static let content = BytesSource("0123456789abcdef")
+
+    private let provider: S3Provider
+    private let known: S3Features
+    private let key: ObjectKey
+    private let folder: ObjectKey
+    private let neighbour: ObjectKey
+    private let copied: ObjectKey
+    private let leftovers: ObjectKey
+
+    init(_ provider: S3Provider, believing known: S3Features) {
+        self.provider = provider
+        self.known = known
+        let prefix = provider.client.options.prefix
+        let name = prefix + Self.stem + String(UInt64.random(in: .min ... .max), radix: 16)
+        key = ObjectKey(name)
+        // In byte order `…-d-x` comes before `…-d/`; in the order of a tree it does not.
+        folder = ObjectKey(name + "-d/")
+        neighbour = ObjectKey(name + "-d-x")
+        copied = ObjectKey(name + "-c")
+        leftovers = ObjectKey(prefix + Self.stem)
+    }
+
+    /// - Throws: why the bucket cannot be written to, or that the endpoint went away meanwhile.
+    func run() async throws(VFSError) -> S3Features {
+        let outcome = await result { () async throws(VFSError) in try await findOut() }
+        let stale = (try? outcome.get())?.stale ?? []
+        // Outside the task, whose cancellation may be the reason to stop.
+        await Task { await clean(stale) }.value
+        return try outcome.get().features
+    }
+
+    private struct Findings: Sendable {
+        var features: S3Features
+        /// Remains of probes that were cut short.
+        var stale: [ObjectKey] = []
+    }
+
+    private func findOut() async throws(VFSError) -> Findings {
+        let profile = provider.client.profile
+        var features = known
+
+        async let createdObject = result { () async throws(VFSError) in try await create() }
+        async let createdFolder = result { () async throws(VFSError) in
+            try await provider.put(
+                folder, ObjectMetadata(user: ["cloudmount": "probe"]), nil, from: BytesSource([]))
+        }
+        async let createdNeighbour = result { () async throws(VFSError) in
+            try await provider.put(neighbour, ObjectMetadata(), nil, from: Self.content)
+        }
+        async let begunUpload = result { () async throws(VFSError) in
+            try await provider.beginUpload(key, metadata: ObjectMetadata())
+        }
+        let (objectResult, folderResult, neighbourResult, uploadResult) = await (
+            createdObject, createdFolder, createdNeighbour, begunUpload
+        )
+        let upload = try? uploadResult.get()
+        do throws(VFSError) {
+            let object = try objectResult.get()
+            let ordered = (try? folderResult.get()) != nil && (try? neighbourResult.get()) != nil
+
+            async let created = refuses { () async throws(VFSError) in
+                _ = try await provider.put(
+                    key, ObjectMetadata(), S3Signer.Field(name: "if-none-match", value: "*"), from: Self.content)
+            }
+            async let replaced = refuses { () async throws(VFSError) in
+                _ = try await provider.put(
+                    key, ObjectMetadata(), S3Signer.Field(name: "if-match", value: Self.wrongTag), from: Self.content)
+            }
+            async let copiedPinned = copies(object.info)
+            async let ranged = readsRange()
+            async let folderKept = keepsFolder()
+            async let listed = lists()
+            async let parts = uploads(upload, object.info)
+            let answers = try await (
+                created.get(), replaced.get(), copiedPinned.get(), ranged.get(), folderKept.get(), listed.get(),
+                parts.get()
+            )
+
+            let trusted = profile.conditionalWrites
+            features.putAbsent = decide(trusted, object.conditional && answers.0)
+            features.putMatch = decide(trusted, answers.1)
+            features.serverCopy = decide(profile.serverCopy, answers.2 != .fails)
+            features.pinnedCopy = decide(profile.pinnedCopy, answers.2 == .pinned)
+            features.rangedRead = decide(profile.rangedRead, answers.3)
+            features.folderObjects = decide(profile.folderObjects, answers.4)
+            features.sortedListing = decide(profile.sortedListing, ordered && answers.5.sorted)
+            features.multipart = decide(profile.multipart, answers.6.part != nil)
+            features.rangeCopy = decide(profile.rangeCopy, answers.6.copies)
+
+            let completes = try await completes(upload, answers.6.part)
+            features.completeAbsent = decide(trusted, completes.absent)
+            features.completeMatch = decide(trusted, completes.match)
+            await abort(upload)
+            return Findings(features: features, stale: answers.5.stale)
+        } catch {
+            await abort(upload)
+            throw error
+        }
+    }
+
+    private static let wrongTag = "\"00000000000000000000000000000000\""
+
+    private func decide(_ trust: S3Profile.Trust, _ shown: Bool) -> Bool {
+        switch trust {
+        case .proven: true
+        case .probe: shown
+        case .never: false
+        }
+    }
+
+    /// An endpoint that does not answer has shown nothing: `prepare` fails and is tried again.
+    private func unanswered(_ error: VFSError) -> Bool { error.wire?.status == 0 || error.code == .cancelled }
+
+    // MARK: Steps
+
+    /// The object of the probe; whether the endpoint took it with `If-None-Match`.
+    private func create() async throws(VFSError) -> (info: ObjectInfo, conditional: Bool) {
+        do throws(VFSError) {
+            let condition = S3Signer.Field(name: "if-none-match", value: "*")
+            if provider.client.profile.conditionalWrites == .probe {
+                return (try await provider.put(key, ObjectMetadata(), condition, from: Self.content), true)
+            }
+        } catch {
+            // Some refuse the header instead of passing over it.
+            guard [.notSupported, .invalidArgument, .preconditionFailed].contains(error.code) else { throw error }
+        }
+        return (try await provider.put(key, ObjectMetadata(), nil, from: Self.content), false)
+    }
+
+    /// Whether a condition that does not hold is answered by 412.
+    private func refuses(_ body: @Sendable () async throws(VFSError) -> Void) async -> Result<Bool, VFSError> {
+        guard provider.client.profile.conditionalWrites == .probe else { return .success(false) }
+        switch await result(body) {
+        case .success: return .success(false)
+        case .failure(let error):
+            return unanswered(error) ? .failure(error) : .success(error.code == .preconditionFailed)
+        }
+    }
+
+    private enum Copying { case fails, unpinned, pinned }
+
+    private func copies(_ source: ObjectInfo) async -> Result<Copying, VFSError> {
+        var source = source
+        source.etag = ETag("00000000000000000000000000000000")
+        let request = CopyRequest(source: source, destination: copied)
+        switch await result({ () async throws(VFSError) in try await provider.copy(request, nil, pinned: true) }) {
+        case .success: return .success(.unpinned)
+        case .failure(let error):
+            if unanswered(error) { return .failure(error) }
+            return .success(error.code == .stale ? .pinned : .fails)
+        }
+    }
+
+    private func readsRange() async -> Result<Bool, VFSError> {
+        let sink = ProbeSink()
+        let request = ReadRequest(key: key, extent: Extent(4, 8))
+        switch await result({ () async throws(VFSError) in try await provider.read(request, into: sink) }) {
+        case .success: return .success(sink.bytes == Array("4567".utf8))
+        case .failure(let error): return unanswered(error) ? .failure(error) : .success(false)
+        }
+    }
+
+    private func keepsFolder() async -> Result<Bool, VFSError> {
+        switch await result({ () async throws(VFSError) in try await provider.head(folder) }) {
+        case .success(let info): return .success(info.metadata?.user["cloudmount"] == "probe")
+        case .failure(let error): return unanswered(error) ? .failure(error) : .success(false)
+        }
+    }
+
+    /// Whether `…-d-x` is listed before `…-d/`, and what other probes have left behind an hour ago or earlier.
+    private func lists() async -> Result<(sorted: Bool, stale: [ObjectKey]), VFSError> {
+        let request = ListRequest(prefix: leftovers, delimited: false)
+        switch await result({ () async throws(VFSError) in try await provider.list(request) }) {
+        case .success(let page):
+            let keys = page.objects.map(\.key)
+            let now = page.objects.first { $0.key == key }?.stored.seconds
+            let stale = page.objects.filter { object in now.map { object.stored.seconds < $0 - 3600 } ?? false }
+            let places = (keys.firstIndex(of: neighbour), keys.firstIndex(of: folder))
+            guard let first = places.0, let second = places.1 else { return .success((false, stale.map(\.key))) }
+            return .success((first < second, stale.map(\.key)))
+        case .failure(let error): return unanswered(error) ? .failure(error) : .success((false, []))
+        }
+    }
+
+    private func uploads(
+        _ upload: Upload?, _ source: ObjectInfo
+    ) async -> Result<(part: UploadedPart?, copies: Bool), VFSError> {
+        guard let upload else { return .success((nil, false)) }
+        async let sent = result { () async throws(VFSError) in
+            try await provider.uploadPart(upload, number: 1, from: Self.content)
+        }
+        async let copied = result { () async throws(VFSError) in
+            guard provider.client.profile.rangeCopy == .probe else {
+                throw VFSError(.notSupported, "known from the profile")
+            }
+            return try await provider.copyPart(upload, number: 2, source: source, extent: Extent(0, 8), pinned: true)
+        }
+        let (part, copy) = await (sent, copied)
+        for case .failure(let error) in [part, copy] where unanswered(error) { return .failure(error) }
+        return .success((try? part.get(), (try? copy.get()) != nil))
+    }
+
+    private func completes(
+        _ upload: Upload?, _ part: UploadedPart?
+    ) async throws(VFSError) -> (absent: Bool, match: Bool) {
+        guard let upload, let part else { return (false, false) }
+        let absent = try await refuses { () async throws(VFSError) in
+            _ = try await provider.completeUpload(
+                upload, parts: [part], S3Signer.Field(name: "if-none-match", value: "*"))
+        }.get()
+        // When it went through, the upload is no more.
+        guard absent else { return (false, false) }
+        let match = try await refuses { () async throws(VFSError) in
+            _ = try await provider.completeUpload(
+                upload, parts: [part], S3Signer.Field(name: "if-match", value: Self.wrongTag))
+        }.get()
+        return (absent, match)
+    }
+
+    // MARK: Cleaning
+
+    private func abort(_ upload: Upload?) async {
+        guard let upload else { return }
+        await Task { try? await provider.abortUpload(upload) }.value
+    }
+
+    private func clean(_ stale: [ObjectKey]) async {
+        await withTaskGroup { group in
+            for key in [key, folder, neighbour, copied] + stale.prefix(100) where !key.isEmpty {
+                group.addTask { _ = try? await provider.delete([key]) }
+            }
+        }
+    }
+}
+
+/// Collects the few bytes of a probe.
+private final class ProbeSink: ByteSink {
+    private let collected = Mutex<[UInt8]>([])
+
+    var bytes: [UInt8] { collected.withLock { $0 } }
+
+    func receive(_ bytes: UnsafeRawBufferPointer) -> ByteSinkVerdict {
+        collected.withLock { $0.append(contentsOf: bytes) }
+        return .proceed
+    }
+}

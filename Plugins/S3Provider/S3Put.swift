@@ -1,0 +1,83 @@
+import CloudMountHTTP
+public import CloudMountVFS
+
+extension S3Provider {
+    /// PutObject.
+    public func put(_ request: PutRequest, from source: any ByteSource) async throws(VFSError) -> ObjectInfo {
+        try check(request.key)
+        guard source.count <= 5 << 30 else { throw VFSError(.tooLarge, "one PUT to S3 takes at most 5 GiB") }
+        let features = features
+        let condition = try await condition(
+            request.precondition, on: request.key, absent: features.putAbsent, match: features.putMatch)
+        return try await put(request.key, request.metadata, condition, from: source)
+    }
+
+    /// Sends the condition whatever is known of the endpoint.
+    func put(
+        _ key: ObjectKey, _ metadata: ObjectMetadata, _ condition: S3Signer.Field?, from source: any ByteSource
+    ) async throws(VFSError) -> ObjectInfo {
+        var wire = S3Request("PutObject", .put, key)
+        wire.fields = try S3Metadata.fields(metadata)
+        addStorage(&wire)
+        if let condition { wire.fields.append(condition) }
+        wire.body = source
+        let response: HTTPResponse
+        do throws(VFSError) {
+            response = try await client.send(wire)
+        } catch {
+            throw condition == nil ? error : lostCondition(error)
+        }
+        guard let etag = Self.etag(response.headers) else {
+            throw client.error(.malformedResponse, "an upload without an ETag", wire, response)
+        }
+        let stored = response.headers["date"].flatMap(S3Dates.http) ?? Timestamp(seconds: 0)
+        return ObjectInfo(
+            key: key, size: source.count, etag: etag, stored: stored, storageClass: client.options.storageClass)
+    }
+
+    /// The header that makes the store hold to `precondition`. Where the store is not known to honour it, the object is
+    /// looked at now instead: the best there is, not atomic.
+    func condition(
+        _ precondition: Precondition, on key: ObjectKey, absent: Bool, match: Bool
+    ) async throws(VFSError) -> S3Signer.Field? {
+        switch precondition {
+        case .none: return nil
+        case .absent:
+            if absent { return S3Signer.Field(name: "if-none-match", value: "*") }
+            if try await current(key) != nil {
+                throw VFSError(.preconditionFailed, "there is an object with this key already")
+            }
+        case .match(let etag):
+            if match { return S3Signer.Field(name: "if-match", value: "\"\(etag.value)\"") }
+            if try await current(key)?.etag != etag {
+                throw VFSError(.preconditionFailed, "the object has been changed meanwhile")
+            }
+        }
+        return nil
+    }
+
+    /// Nil when the store says that there is none.
+    private func current(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo? {
+        do throws(VFSError) {
+            return try await head(key)
+        } catch {
+            guard error.code == .notFound else { throw error }
+            return nil
+        }
+    }
+
+    /// `If-Match` on an object that is gone is answered by 404.
+    func lostCondition(_ error: VFSError) -> VFSError {
+        guard error.code == .notFound else { return error }
+        return VFSError(.preconditionFailed, "the object has been deleted meanwhile", wire: error.wire)
+    }
+
+    /// What the configuration wants of every new object.
+    func addStorage(_ wire: inout S3Request, storageClass: String? = nil) {
+        let options = client.options
+        if let value = options.storageClass ?? storageClass { wire.field("x-amz-storage-class", value) }
+        if let value = options.encryption { wire.field("x-amz-server-side-encryption", value) }
+        if let value = options.encryptionKey { wire.field("x-amz-server-side-encryption-aws-kms-key-id", value) }
+        addPayer(&wire)
+    }
+}

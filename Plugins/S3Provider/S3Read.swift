@@ -1,0 +1,166 @@
+import CloudMountHTTP
+public import CloudMountVFS
+import Synchronization
+
+extension S3Provider {
+    /// HeadObject.
+    public func head(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo {
+        try check(key)
+        var wire = S3Request("HeadObject", .head, key)
+        addPayer(&wire)
+        let response = try await client.send(wire)
+        guard let size = response.headers["content-length"].flatMap({ Int($0) }), let etag = Self.etag(response.headers)
+        else { throw client.error(.malformedResponse, "an object without length or ETag", wire, response) }
+        return Self.info(key, size: size, etag: etag, response.headers)
+    }
+
+    /// GetObject, of the range and the version asked for, or nothing.
+    public func read(_ request: ReadRequest, into sink: any ByteSink) async throws(VFSError) -> ObjectInfo {
+        try check(request.key)
+        if request.extent?.isEmpty ?? false { return try await readNothing(request, nil) }
+        var wire = S3Request("GetObject", .get, request.key)
+        if let extent = request.extent { wire.field("range", "bytes=\(extent.lowerBound)-\(extent.upperBound - 1)") }
+        if let version = request.version { wire.field("if-match", "\"\(version.value)\"") }
+        addPayer(&wire)
+        wire.maxBodyBytes = 1 << 20
+        let judge = ReadJudge(request)
+        let response: HTTPResponse
+        do throws(VFSError) {
+            response = try await client.send(wire, into: .sink(sink, accepts: { judge.accepts($0) }))
+        } catch {
+            if let refusal = judge.refusal { throw refused(refusal, wire, nil) }
+            switch (error.wire?.status, error.code) {
+            case (416, _): return try await readNothing(request, error)
+            case (412, _): throw VFSError(.stale, "the object has changed since it was opened", wire: error.wire)
+            case (_, .notFound) where request.version != nil:
+                throw VFSError(.stale, "the object has changed since it was opened", wire: error.wire)
+            default: throw error
+            }
+        }
+        switch ReadJudge.verdict(response.head, request) {
+        case .success(let object):
+            return Self.info(request.key, size: object.size, etag: object.etag, response.headers)
+        case .failure(let refusal): throw refused(refusal, wire, response)
+        }
+    }
+
+    private func refused(_ refusal: ReadRefusal, _ wire: S3Request, _ response: HTTPResponse?) -> VFSError {
+        switch refusal {
+        case .stale: client.error(.stale, "the object has changed since it was opened", wire, response)
+        case .ignoresRange:
+            client.error(.notSupported, "the store ignores ranges and sent the whole object", wire, response)
+        case .malformed: client.error(.malformedResponse, "bytes that were not asked for", wire, response)
+        }
+    }
+
+    /// An extent that holds no byte of the object: what there is to say is the object itself.
+    private func readNothing(_ request: ReadRequest, _ refusal: VFSError?) async throws(VFSError) -> ObjectInfo {
+        let info: ObjectInfo
+        do throws(VFSError) {
+            info = try await head(request.key)
+        } catch {
+            guard error.code == .notFound, request.version != nil else { throw error }
+            throw VFSError(.stale, "the object has changed since it was opened", wire: error.wire)
+        }
+        if let version = request.version, version != info.etag {
+            throw VFSError(.stale, "the object has changed since it was opened", wire: refusal?.wire)
+        }
+        if let refusal, info.size > request.extent?.lowerBound ?? 0 {
+            // It has grown between the two requests, or the store is wrong about its range.
+            throw VFSError(
+                .malformedResponse, "a range within the object was refused", retry: .backoff, wire: refusal.wire)
+        }
+        return info
+    }
+
+    func check(_ key: ObjectKey) throws(VFSError) {
+        guard !key.isEmpty else { throw VFSError(.invalidName, "an object must have a key") }
+        guard key.byteCount <= 1024 else { throw VFSError(.nameTooLong, "S3 keys have at most 1,024 bytes") }
+    }
+
+    // MARK: Headers
+
+    static func info(_ key: ObjectKey, size: Int, etag: ETag, _ headers: HTTPHeaders) -> ObjectInfo {
+        let stored = (headers["last-modified"] ?? headers["date"]).flatMap(S3Dates.http) ?? Timestamp(seconds: 0)
+        let storageClass = headers["x-amz-storage-class"].flatMap { $0.isEmpty || $0 == "STANDARD" ? nil : $0 }
+        return ObjectInfo(
+            key: key, size: size, etag: etag, stored: stored, storageClass: storageClass,
+            metadata: S3Metadata.metadata(headers))
+    }
+
+    static func etag(_ headers: HTTPHeaders) -> ETag? {
+        guard var text = headers["etag"] else { return nil }
+        let value = text.withUTF8 { unquoted($0) }
+        return value.isEmpty ? nil : ETag(value)
+    }
+
+    /// An entity tag without its quotes; a weak one (some proxies make them so) without its mark.
+    static func unquoted(_ text: UnsafeBufferPointer<UInt8>) -> String {
+        var text = text[...]
+        if text.count > 3, text.first == UInt8(ascii: "W"), text.dropFirst().first == UInt8(ascii: "/") {
+            text = text.dropFirst(2)
+        }
+        if text.count >= 2, text.first == 0x22, text.last == 0x22 { text = text.dropFirst().dropLast() }
+        return String(decoding: text, as: UTF8.self)
+    }
+}
+
+enum ReadRefusal: Error, Equatable {
+    /// Another version than the one asked for.
+    case stale
+    /// All of the object instead of a part.
+    case ignoresRange
+    /// Other bytes, or bytes of which the answer does not say which they are.
+    case malformed
+}
+
+/// Decides by the head of an answer whether its body is what was asked for.
+final class ReadJudge: Sendable {
+    private let request: ReadRequest
+    private let seen = Mutex<ReadRefusal?>(nil)
+
+    init(_ request: ReadRequest) { self.request = request }
+
+    /// Why a good answer was refused, once one was.
+    var refusal: ReadRefusal? { seen.withLock { $0 } }
+
+    func accepts(_ head: HTTPResponseHead) -> Bool {
+        guard head.status == 200 || head.status == 206 else { return false }
+        switch Self.verdict(head, request) {
+        case .success: return true
+        case .failure(let refusal):
+            seen.withLock { $0 = refusal }
+            return false
+        }
+    }
+
+    static func verdict(
+        _ head: HTTPResponseHead, _ request: ReadRequest
+    ) -> Result<(size: Int, etag: ETag), ReadRefusal> {
+        guard head.status == 200 || head.status == 206, let etag = S3Provider.etag(head.headers),
+            let length = head.headers["content-length"].flatMap({ Int($0) }), length >= 0
+        else { return .failure(.malformed) }
+        if let version = request.version, version != etag { return .failure(.stale) }
+        let extent = request.extent ?? Extent(0, .max)
+        if let range = head.headers["content-range"] {
+            // Poor servers send the right range under status 200; the field counts, not the status.
+            guard let (sent, size) = contentRange(range), sent.lowerBound == extent.lowerBound,
+                sent.upperBound == min(extent.upperBound, size), sent.count == length
+            else { return .failure(.malformed) }
+            return .success((size, etag))
+        }
+        guard head.status == 200 else { return .failure(.malformed) }
+        guard extent.lowerBound == 0, length <= extent.upperBound else { return .failure(.ignoresRange) }
+        return .success((length, etag))
+    }
+
+    /// `bytes 0-9/100`
+    static func contentRange(_ text: String) -> (Extent, size: Int)? {
+        guard text.hasPrefix("bytes ") else { return nil }
+        let parts = text.dropFirst(6).split(whereSeparator: { $0 == "-" || $0 == "/" })
+        guard parts.count == 3, let first = Int(parts[0]), let last = Int(parts[1]), let size = Int(parts[2]),
+            first >= 0, last >= first, size > last
+        else { return nil }
+        return (Extent(first, last + 1), size)
+    }
+}

@@ -1,0 +1,201 @@
+import CloudMountHTTP
+public import CloudMountVFS
+import CloudMountXML
+
+extension S3Provider {
+    /// CreateMultipartUpload.
+    public func beginUpload(_ key: ObjectKey, metadata: ObjectMetadata) async throws(VFSError) -> Upload {
+        try await beginUpload(key, metadata: metadata, storageClass: nil)
+    }
+
+    func beginUpload(
+        _ key: ObjectKey, metadata: ObjectMetadata, storageClass: String?
+    ) async throws(VFSError) -> Upload {
+        try check(key)
+        var wire = S3Request("CreateMultipartUpload", .post, key)
+        wire.parameter("uploads")
+        wire.fields = try S3Metadata.fields(metadata)
+        addStorage(&wire, storageClass: storageClass)
+        let (fields, response) = try await client.send(wire, root: "InitiateMultipartUploadResult")
+        guard let id = fields["UploadId"], !id.isEmpty else {
+            throw client.error(.malformedResponse, "an upload without an id", wire, response)
+        }
+        return Upload(key: key, id: id)
+    }
+
+    /// UploadPart. The tag is the part's ETag as it came.
+    public func uploadPart(
+        _ upload: Upload, number: Int, from source: any ByteSource
+    ) async throws(VFSError) -> UploadedPart {
+        guard source.count <= 5 << 30 else { throw VFSError(.tooLarge, "a part of an S3 upload has at most 5 GiB") }
+        var wire = part("UploadPart", upload, number)
+        wire.body = source
+        let response = try await inUpload { () async throws(VFSError) in try await client.send(wire) }
+        guard let tag = response.headers["etag"], !tag.isEmpty else {
+            throw client.error(.malformedResponse, "a part without an ETag", wire, response)
+        }
+        return UploadedPart(number: number, size: source.count, tag: tag)
+    }
+
+    /// UploadPartCopy.
+    public func copyPart(
+        _ upload: Upload, number: Int, source: ObjectInfo, extent: Extent
+    ) async throws(VFSError) -> UploadedPart {
+        guard features.rangeCopy else { throw VFSError(.notSupported, "this store copies no ranges") }
+        return try await copyPart(upload, number: number, source: source, extent: extent, pinned: features.pinnedCopy)
+    }
+
+    /// Tries it whatever is known of the endpoint.
+    func copyPart(
+        _ upload: Upload, number: Int, source: ObjectInfo, extent: Extent, pinned: Bool
+    ) async throws(VFSError) -> UploadedPart {
+        try check(source.key)
+        guard !extent.isEmpty else { throw VFSError(.invalidArgument, "a part must have bytes") }
+        if !pinned { try await compare(source) }
+        var wire = part("UploadPartCopy", upload, number)
+        addSource(&wire, source, pinned: pinned)
+        wire.field("x-amz-copy-source-range", "bytes=\(extent.lowerBound)-\(extent.upperBound - 1)")
+        let (fields, response): (S3Fields, HTTPResponse)
+        do throws(VFSError) {
+            (fields, response) = try await inUpload { () async throws(VFSError) in
+                try await client.send(wire, root: "CopyPartResult")
+            }
+        } catch {
+            throw lostSource(error)
+        }
+        guard let tag = fields["ETag"], !tag.isEmpty else {
+            throw client.error(.malformedResponse, "a part without an ETag", wire, response)
+        }
+        return UploadedPart(number: number, size: extent.count, tag: tag)
+    }
+
+    /// CompleteMultipartUpload.
+    public func completeUpload(
+        _ upload: Upload, parts: [UploadedPart], precondition: Precondition
+    ) async throws(VFSError) -> ObjectInfo {
+        let features = features
+        let condition = try await condition(
+            precondition, on: upload.key, absent: features.completeAbsent, match: features.completeMatch)
+        return try await completeUpload(upload, parts: parts, condition)
+    }
+
+    /// Sends the condition whatever is known of the endpoint.
+    func completeUpload(
+        _ upload: Upload, parts: [UploadedPart], _ condition: S3Signer.Field?
+    ) async throws(VFSError) -> ObjectInfo {
+        let parts = parts.sorted { $0.number < $1.number }
+        var wire = S3Request("CompleteMultipartUpload", .post, upload.key)
+        wire.parameter("uploadId", upload.id)
+        addPayer(&wire)
+        if let condition { wire.fields.append(condition) }
+        wire.xml(
+            S3Document("CompleteMultipartUpload") { document in
+                for part in parts {
+                    document.element("Part") {
+                        $0.element("PartNumber", text: "\(part.number)")
+                        $0.element("ETag", text: part.tag)
+                    }
+                }
+            }.bytes)
+        let (fields, response): (S3Fields, HTTPResponse)
+        do throws(VFSError) {
+            (fields, response) = try await client.send(wire, root: "CompleteMultipartUploadResult")
+        } catch {
+            guard error.wire?.status == 404, error.code != .bucketNotFound, error.code != .malformedResponse else {
+                // A conflict with another writer: S3 asks for a new upload, the same request cannot succeed.
+                guard error.code == .conflict else { throw error }
+                throw VFSError(.conflict, error.message, wire: error.wire)
+            }
+            if condition != nil, error.wire?.code == "NoSuchKey" { throw lostCondition(error) }
+            throw VFSError(.uploadNotFound, "the upload is not known any more", wire: error.wire)
+        }
+        guard var tag = fields["ETag"] else {
+            throw client.error(.malformedResponse, "an upload without an ETag", wire, response)
+        }
+        let etag = tag.withUTF8 { ETag(Self.unquoted($0)) }
+        let stored = response.headers["date"].flatMap(S3Dates.http) ?? Timestamp(seconds: 0)
+        return ObjectInfo(
+            key: upload.key, size: parts.reduce(0) { $0 + $1.size }, etag: etag, stored: stored,
+            storageClass: client.options.storageClass)
+    }
+
+    /// AbortMultipartUpload.
+    public func abortUpload(_ upload: Upload) async throws(VFSError) {
+        var wire = S3Request("AbortMultipartUpload", .delete, upload.key)
+        wire.parameter("uploadId", upload.id)
+        addPayer(&wire)
+        do throws(VFSError) {
+            _ = try await client.send(wire)
+        } catch {
+            guard error.code == .uploadNotFound || error.code == .notFound else { throw error }
+        }
+    }
+
+    /// ListParts, all pages.
+    public func listParts(_ upload: Upload) async throws(VFSError) -> [UploadedPart] {
+        let parser = PartsParser()
+        var marker = 0
+        while true {
+            var wire = S3Request("ListParts", .get, upload.key)
+            wire.parameter("uploadId", upload.id)
+            if marker > 0 { wire.parameter("part-number-marker", "\(marker)") }
+            addPayer(&wire)
+            let response = try await inUpload { () async throws(VFSError) in
+                try await client.send(wire, parsedBy: parser)
+            }
+            guard parser.isWanted else { throw client.refusal(wire, response) }
+            guard parser.isTruncated else { break }
+            guard let last = parser.parts.last?.number, last > marker else {
+                throw client.error(.malformedResponse, "a listing of parts that does not go on", wire, response)
+            }
+            marker = last
+        }
+        return parser.parts.sorted { $0.number < $1.number }
+    }
+
+    private func part(_ operation: String, _ upload: Upload, _ number: Int) -> S3Request {
+        var wire = S3Request(operation, .put, upload.key)
+        wire.parameter("partNumber", "\(number)")
+        wire.parameter("uploadId", upload.id)
+        addPayer(&wire)
+        return wire
+    }
+
+    /// A 404 without a known code that answers a request within an upload.
+    private func inUpload<Value>(_ body: () async throws(VFSError) -> Value) async throws(VFSError) -> Value {
+        do throws(VFSError) {
+            return try await body()
+        } catch {
+            guard error.code == .notFound, error.wire?.code != "NoSuchKey" else { throw error }
+            throw VFSError(.uploadNotFound, "the upload is not known any more", wire: error.wire)
+        }
+    }
+}
+
+/// Reads `ListPartsResult`.
+private final class PartsParser: XMLHandler {
+    private(set) var isWanted = false
+    private(set) var isTruncated = false
+    private(set) var parts: [UploadedPart] = []
+    private var part = UploadedPart(number: 0, size: 0, tag: "")
+
+    func start(_ name: XMLText, depth: Int) {
+        if depth == 1 {
+            isWanted = name == "ListPartsResult"
+            isTruncated = false
+        }
+        if depth == 2 { part = UploadedPart(number: 0, size: 0, tag: "") }
+    }
+
+    func end(_ name: XMLText, text: XMLText, depth: Int) {
+        guard isWanted else { return }
+        switch (depth, name) {
+        case (3, "PartNumber"): part.number = text.integer ?? 0
+        case (3, "Size"): part.size = text.integer ?? 0
+        case (3, "ETag"): part.tag = text.string
+        case (2, "Part"): if part.number > 0 { parts.append(part) }
+        case (2, "IsTruncated"): isTruncated = text == "true"
+        default: break
+        }
+    }
+}

@@ -1,0 +1,99 @@
+import CloudMountHTTP
+public import CloudMountVFS
+import CloudMountXML
+
+extension S3Provider {
+    /// ListObjectVersions of one key.
+    public func versions(of key: ObjectKey) async throws(VFSError) -> [ObjectVersion] {
+        try check(key)
+        guard features.versions else { throw VFSError(.notSupported, "this bucket keeps no versions") }
+        var versions: [ObjectVersion] = []
+        var marker: (key: String, version: String?)?
+        while true {
+            var wire = S3Request("ListObjectVersions", .get)
+            wire.parameter("versions")
+            wire.parameter("prefix", key.string)
+            wire.parameter("encoding-type", "url")
+            if let marker {
+                wire.parameter("key-marker", marker.key)
+                if let version = marker.version { wire.parameter("version-id-marker", version) }
+            }
+            addPayer(&wire)
+            let parser = VersionsParser(key)
+            let response = try await missingMeansBucket { () async throws(VFSError) in
+                try await client.send(wire, parsedBy: parser)
+            }
+            guard parser.isWanted else { throw client.refusal(wire, response) }
+            versions += parser.versions
+            // Other keys that begin like it come after it.
+            guard parser.isTruncated, !parser.isPast else { return versions }
+            guard let next = parser.nextKey, next != marker?.key || parser.nextVersion != marker?.version else {
+                throw client.error(.malformedResponse, "a listing of versions that does not go on", wire, response)
+            }
+            marker = (next, parser.nextVersion)
+        }
+    }
+}
+
+/// Reads the versions of one key out of `ListVersionsResult`.
+private final class VersionsParser: XMLHandler {
+    private(set) var isWanted = false
+    private(set) var isTruncated = false
+    /// Another key has come.
+    private(set) var isPast = false
+    private(set) var versions: [ObjectVersion] = []
+    private var nextKeyText: String?
+    private(set) var nextVersion: String?
+    private var isEncoded = true
+    private let key: ObjectKey
+    private var name = ""
+    private var current: ObjectVersion
+
+    init(_ key: ObjectKey) {
+        self.key = key
+        current = Self.empty(key)
+    }
+
+    var nextKey: String? { nextKeyText.map(decoded) }
+
+    private static func empty(_ key: ObjectKey) -> ObjectVersion {
+        ObjectVersion(
+            info: ObjectInfo(key: key, size: 0, etag: ETag(""), stored: Timestamp(seconds: 0)), isLatest: false,
+            isDeleteMarker: false)
+    }
+
+    private func decoded(_ text: String) -> String {
+        isEncoded ? PercentEncoding.decode(text, plusIsSpace: true) ?? text : text
+    }
+
+    func start(_ name: XMLText, depth: Int) {
+        if depth == 1 { isWanted = name == "ListVersionsResult" }
+        if depth == 2 { current = Self.empty(key) }
+    }
+
+    func end(_ name: XMLText, text: XMLText, depth: Int) {
+        switch (depth, name) {
+        case (2, "IsTruncated"): isTruncated = text == "true"
+        case (2, "NextKeyMarker"): nextKeyText = text.string
+        case (2, "NextVersionIdMarker"): nextVersion = text.string
+        case (2, "Version"): finish(isMarker: false)
+        case (2, "DeleteMarker"): finish(isMarker: true)
+        case (3, "Key"): self.name = text.string
+        case (3, "IsLatest"): current.isLatest = text == "true"
+        case (3, "LastModified"): current.info.stored = S3Dates.iso8601(text.bytes) ?? Timestamp(seconds: 0)
+        case (3, "ETag"): current.info.etag = ETag(S3Provider.unquoted(text.bytes))
+        case (3, "Size"): current.info.size = text.integer ?? 0
+        case (3, "StorageClass"): if text != "STANDARD" { current.info.storageClass = text.string }
+        default: break
+        }
+    }
+
+    private func finish(isMarker: Bool) {
+        guard ObjectKey(name) == key || ObjectKey(decoded(name)) == key else {
+            isPast = true
+            return
+        }
+        current.isDeleteMarker = isMarker
+        versions.append(current)
+    }
+}

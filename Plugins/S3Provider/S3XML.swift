@@ -1,0 +1,106 @@
+import CloudMountHTTP
+import CloudMountVFS
+import CloudMountXML
+
+/// The simple fields of a small answer: the children of the root that have text and no children of their own.
+final class S3Fields: XMLHandler {
+    private let wanted: StaticString
+    private(set) var isWanted = false
+    private(set) var values: [String: String] = [:]
+
+    init(root: StaticString) { wanted = root }
+
+    subscript(name: String) -> String? { values[name] }
+
+    func start(_ name: XMLText, depth: Int) {
+        if depth == 1 { isWanted = name == wanted }
+    }
+
+    func end(_ name: XMLText, text: XMLText, depth: Int) {
+        if depth == 2, isWanted { values[name.string] = text.string }
+    }
+}
+
+extension S3Client {
+    /// Sends a request whose answer is a document.
+    ///
+    /// S3 may say 200 before it knows the outcome of a long operation and write an `<Error>` afterwards, or be cut off:
+    /// success is the right root element and a document that is well-formed to its end.
+    func send(_ request: S3Request, root: StaticString) async throws(VFSError) -> (S3Fields, HTTPResponse) {
+        let fields = S3Fields(root: root)
+        let response = try await send(request, parsedBy: fields)
+        guard fields.isWanted else { throw refusal(request, response) }
+        return (fields, response)
+    }
+
+    /// Sends a request whose answer is read by `handler`.
+    /// - Throws: `corrupted` when the document is cut short or broken.
+    func send(_ request: S3Request, parsedBy handler: any XMLHandler) async throws(VFSError) -> HTTPResponse {
+        let response = try await send(request)
+        do throws(XMLError) {
+            try XMLReader().read(Self.trimmed(response.body), into: handler)
+        } catch {
+            throw self.error(
+                .corrupted, "the answer to \(request.operation) is no whole XML document", request, response)
+        }
+        return response
+    }
+
+    /// The error inside an answer of status 200 that has not the expected root.
+    func refusal(_ request: S3Request, _ response: HTTPResponse) -> VFSError {
+        guard let body = S3ErrorBody(Self.trimmed(response.body)) else {
+            return error(.malformedResponse, "the answer to \(request.operation) is of another kind", request, response)
+        }
+        return S3Errors.error(
+            status: response.status, headers: response.headers, body: body, bodyIsEmpty: false,
+            wire: VFSError.Wire(
+                operation: request.operation, key: request.key?.string, endpoint: route.authority))
+    }
+
+    /// Some gateways keep the connection alive with white space before the XML declaration.
+    private static func trimmed(_ body: [UInt8]) -> [UInt8] {
+        guard let first = body.first, first <= 0x20 else { return body }
+        return Array(body.drop { $0 == 0x20 || 0x09...0x0D ~= $0 })
+    }
+}
+
+/// Writes small request documents.
+struct S3Document {
+    private(set) var bytes: [UInt8] = []
+
+    init(_ root: String, _ content: (inout S3Document) -> Void) {
+        bytes += "<\(root) xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">".utf8
+        content(&self)
+        bytes += "</\(root)>".utf8
+    }
+
+    mutating func element(_ name: String, _ content: (inout S3Document) -> Void) {
+        bytes += "<\(name)>".utf8
+        content(&self)
+        bytes += "</\(name)>".utf8
+    }
+
+    mutating func element(_ name: String, text: String) { element(name) { $0.text(text) } }
+
+    private mutating func text(_ text: String) {
+        for byte in text.utf8 {
+            switch byte {
+            case UInt8(ascii: "&"): bytes += "&amp;".utf8
+            case UInt8(ascii: "<"): bytes += "&lt;".utf8
+            case UInt8(ascii: ">"): bytes += "&gt;".utf8
+            case UInt8(ascii: "\""): bytes += "&quot;".utf8
+            case 0x09: bytes += "&#x9;".utf8
+            case 0x0A: bytes += "&#xA;".utf8
+            case 0x0D: bytes += "&#xD;".utf8
+            default: bytes.append(byte)
+            }
+        }
+    }
+
+    /// Whether XML 1.0 can hold the text at all: control characters and U+FFFE, U+FFFF it cannot.
+    static func canHold(_ text: String) -> Bool {
+        text.unicodeScalars.allSatisfy {
+            $0.value >= 0x20 && $0.value & 0xFFFE != 0xFFFE || $0.value == 0x09 || $0.value == 0x0A || $0.value == 0x0D
+        }
+    }
+}

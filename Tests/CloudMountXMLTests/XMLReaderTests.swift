@@ -1,0 +1,155 @@
+import CloudMountXML
+import Testing
+
+/// Writes down what it was given, one line an event.
+private final class Recorder: XMLHandler {
+    var lines: [String] = []
+
+    func start(_ name: XMLText, depth: Int) { lines.append("<\(depth) \(name.string)") }
+    func end(_ name: XMLText, text: XMLText, depth: Int) { lines.append(">\(depth) \(name.string)=\(text.string)") }
+}
+
+private func events(_ document: String, _ reader: XMLReader = XMLReader()) throws -> [String] {
+    let recorder = Recorder()
+    try reader.read(Array(document.utf8), into: recorder)
+    return recorder.lines
+}
+
+@Suite("XML reader")
+struct XMLReaderTests {
+    @Test("Elements come in order with their depth and text")
+    func elements() throws {
+        let document = """
+            <?xml version="1.0" encoding="UTF-8"?>
+            <Result xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Key a="1">x &amp; y</Key><Empty/></Result>
+            """
+        #expect(
+            try events(document) == [
+                "<1 Result", "<2 Key", ">2 Key=x & y", "<2 Empty", ">2 Empty=", ">1 Result=",
+            ])
+    }
+
+    @Test("Built-in entities, character references and CDATA are resolved")
+    func references() throws {
+        #expect(
+            try events("<a>&lt;&gt;&amp;&quot;&apos;&#10;&#xE9;<![CDATA[<&>]]></a>").last
+                == ">1 a=<>&\"'\n\u{E9}<&>")
+    }
+
+    @Test("Text is the bytes that were sent, composed or decomposed")
+    func normalisation() throws {
+        let recorder = Recorder()
+        try XMLReader().read(Array("<a>e\u{301}</a>".utf8), into: recorder)
+        #expect(Array((recorder.lines.last ?? "").utf8) == Array(">1 a=e\u{301}".utf8))
+    }
+
+    @Test("Leading white space before the declaration is an error, after it is not")
+    func whitespace() throws {
+        #expect(try events("\n\n  <a/>\n") == ["<1 a", ">1 a="])
+        #expect(throws: XMLError.self) { try events(" <?xml version=\"1.0\"?><a/>") }
+    }
+
+    @Test(
+        "What is not well-formed to its end is an error",
+        arguments: [
+            "", " ", "<", "<a>", "<a><b></a>", "<a></a", "<a/><b/>", "plain text", "<a>&nope;</a>", "<a>\u{1}</a>",
+            "<a>&#1;</a>", "<a b=1/>", "<html><br></html>", "<a>x</a>trailing",
+        ])
+    func malformed(document: String) {
+        #expect(throws: XMLError.self) { try events(document) }
+    }
+
+    @Test("Every proper prefix of a document is an error")
+    func truncated() throws {
+        let document = Array("<Result><Key>a&amp;b</Key><Size>1</Size></Result>".utf8)
+        for count in 0..<document.count {
+            let recorder = Recorder()
+            #expect(throws: XMLError.self, "cut after \(count) bytes") {
+                try XMLReader().read(Array(document[..<count]), into: recorder)
+            }
+        }
+    }
+
+    @Test("Bytes that are not UTF-8 are an error")
+    func invalidUTF8() {
+        let recorder = Recorder()
+        #expect(throws: XMLError.self) {
+            try XMLReader().read([0x3C, 0x61, 0x3E, 0xFF, 0xFE, 0x80, 0x3C, 0x2F, 0x61, 0x3E], into: recorder)
+        }
+    }
+
+    @Test("A document type is refused before anything in it is read")
+    func doctype() {
+        let bomb = """
+            <!DOCTYPE lolz [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">]><lolz>&b;</lolz>
+            """
+        let outside = "<!DOCTYPE a [<!ENTITY x SYSTEM \"file:///etc/passwd\">]><a>&x;</a>"
+        let remote = "<!DOCTYPE a SYSTEM \"http://127.0.0.1:1/never.dtd\"><a/>"
+        for document in [bomb, outside, remote] {
+            #expect(throws: XMLError.doctype) { try events(document) }
+        }
+    }
+
+    @Test("Depth is limited")
+    func depth() throws {
+        func nested(_ count: Int) -> String {
+            String(repeating: "<a>", count: count) + String(repeating: "</a>", count: count)
+        }
+        var reader = XMLReader()
+        reader.maxDepth = 4
+        #expect(try events(nested(4), reader).count == 8)
+        #expect(throws: XMLError.tooDeep) { try events(nested(5), reader) }
+        #expect(throws: XMLError.tooDeep) { try events(nested(100_000)) }
+    }
+
+    @Test("Size is limited")
+    func size() {
+        var reader = XMLReader()
+        reader.maxBytes = 10
+        #expect(throws: XMLError.tooLarge) { try events("<a>0123456789</a>", reader) }
+    }
+
+    @Test("Names compare with literals byte by byte")
+    func names() {
+        let bytes = Array("Key".utf8)
+        bytes.withUnsafeBufferPointer { buffer in
+            let text = XMLText(buffer)
+            #expect(text == "Key")
+            #expect(text != "Keys")
+            #expect(text != "key")
+            #expect(XMLText(UnsafeBufferPointer(start: nil, count: 0)) == "")
+        }
+    }
+
+    @Test(
+        "Numbers are decimal, whole and in range",
+        arguments: [
+            ("0", 0), ("42", 42), ("9223372036854775807", Int.max), ("9223372036854775808", nil), ("", nil),
+            ("-1", nil), (" 1", nil), ("1 ", nil), ("1.0", nil), ("0x1", nil),
+        ] as [(String, Int?)])
+    func numbers(text: String, value: Int?) {
+        let bytes = Array(text.utf8)
+        bytes.withUnsafeBufferPointer { #expect(XMLText($0).integer == value) }
+    }
+
+    @Test("Random damage never gets past as something else than an error or a document")
+    func damage() {
+        let seed = UInt64.random(in: .min ... .max)
+        print("seed \(seed)")
+        var state = seed
+        func next() -> Int {
+            state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+            return Int(state >> 33)
+        }
+        let document = Array("<?xml version=\"1.0\"?><R><C><Key>a&amp;b</Key></C><C/><!-- c --></R>".utf8)
+        for _ in 0..<2000 {
+            var bytes = document
+            for _ in 0...(next() % 3) { bytes[next() % bytes.count] = UInt8(truncatingIfNeeded: next()) }
+            let recorder = Recorder()
+            do {
+                try XMLReader().read(bytes, into: recorder)
+                #expect(recorder.lines.filter { $0.hasPrefix("<") }.count * 2 == recorder.lines.count)
+            } catch {}
+        }
+    }
+}
