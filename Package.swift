@@ -37,6 +37,7 @@ let package = Package(
         .library(
             name: "CloudMountKit",
             targets: ["CloudMountVFS", "CloudMountHTTP", "CloudMountXML", "CloudMountLayers", "CloudMountDaemon"]),
+        .library(name: "ProviderConformance", targets: ["ProviderConformance"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -99,6 +100,15 @@ let package = Package(
             name: "TestServers", dependencies: ["CloudMountPlatform"], path: "Tests/TestServers",
             swiftSettings: houseRules),
         tests("TestServersTests", ["TestServers"]),
+
+        // The cases that every provider must pass. Imports Testing, so it is built for tests only.
+        .target(
+            name: "ProviderConformance", dependencies: ["CloudMountVFS"], path: "Tests/ProviderConformance",
+            swiftSettings: houseRules),
+        tests("MemoryProviderTests", ["MemoryProvider", "ProviderConformance", "CloudMountVFS"]),
+        tests(
+            "DirectoryProviderTests",
+            ["DirectoryProvider", "ProviderConformance", "CloudMountVFS", "CloudMountPlatform"]),
         tests("ArchitectureTests", []),
         tests("CloudMountPlatformTests", ["CloudMountPlatform"]),
         tests("CloudMountCacheTests", ["CloudMountCache", "CloudMountVFS"]),

@@ -1,0 +1,112 @@
+import CloudMountVFS
+import Testing
+
+extension Conformance {
+    private static let metadata = ObjectMetadata(
+        contentType: "text/x-case", modified: Timestamp(seconds: 1_600_000_000, nanoseconds: 7),
+        user: ["mode": "33188"],
+        headers: ["cache-control": "max-age=60"])
+
+    static let copyCases: [ConformanceCase] = [
+        ConformanceCase("copy keeps bytes and metadata", if: \.serverCopy) { bench in
+            let source = try await bench.put("from", pattern(70_000), metadata)
+            let copy = try await bench.provider.copy(CopyRequest(source: source, destination: bench.key("to")))
+            #expect(copy.key == bench.key("to"))
+            #expect(same(try await bench.read("to").bytes, pattern(70_000)))
+            let found = try await bench.head("to")
+            #expect(found.etag == copy.etag)
+            #expect(found.size == 70_000)
+            #expect(found.metadata?.user == metadata.user)
+            #expect(found.metadata?.modified == metadata.modified)
+            #expect(found.metadata?.contentType == metadata.contentType)
+            #expect(found.metadata?.headers == metadata.headers)
+            #expect(same(try await bench.read("from").bytes, pattern(70_000)))
+        },
+        ConformanceCase("copy replaces all metadata when some is given", if: \.serverCopy) { bench in
+            let source = try await bench.put("from", [1, 2], metadata)
+            let other = ObjectMetadata(contentType: "image/png", user: ["b": "naïve"])
+            _ = try await bench.provider.copy(
+                CopyRequest(source: source, destination: bench.key("to"), metadata: other))
+            let found = try await bench.head("to").metadata
+            #expect(found?.user == other.user)
+            #expect(found?.contentType == "image/png")
+            #expect(found?.modified == nil)
+            #expect(found?.headers == [:])
+            #expect(try await bench.read("to").bytes == [1, 2])
+        },
+        ConformanceCase("copy onto itself changes metadata alone", if: \.serverCopy) { bench in
+            let source = try await bench.put("o", pattern(1000), metadata)
+            let other = ObjectMetadata(contentType: "text/x-case", user: ["mode": "33261"])
+            _ = try await bench.provider.copy(CopyRequest(source: source, destination: bench.key("o"), metadata: other))
+            #expect(try await bench.head("o").metadata?.user == other.user)
+            #expect(same(try await bench.read("o").bytes, pattern(1000)))
+        },
+        ConformanceCase("copy between odd keys", if: \.serverCopy) { bench in
+            for name in ["a b+c%41&d?e#f", "caf\u{E9}/cafe\u{301}", "“quoted” 'key' \"🚀\""] {
+                let source = try await bench.put(name, pattern(50))
+                _ = try await bench.provider.copy(
+                    CopyRequest(source: source, destination: bench.key("copy of \(name)")))
+                #expect(same(try await bench.read("copy of \(name)").bytes, pattern(50)))
+            }
+        },
+        ConformanceCase("copy of an empty object", if: \.serverCopy) { bench in
+            let source = try await bench.put("from")
+            _ = try await bench.provider.copy(CopyRequest(source: source, destination: bench.key("to")))
+            #expect(try await bench.head("to").size == 0)
+        },
+        ConformanceCase("copy of a folder object", if: { $0.serverCopy && $0.folderObjects }) { bench in
+            let source = try await bench.put("from/", [], ObjectMetadata(user: ["mode": "16877"]))
+            _ = try await bench.provider.copy(CopyRequest(source: source, destination: bench.key("to/")))
+            #expect(try await bench.head("to/").metadata?.user == ["mode": "16877"])
+        },
+        ConformanceCase("copy over an existing object", if: \.serverCopy) { bench in
+            try await bench.put("to", pattern(10))
+            let source = try await bench.put("from", pattern(500))
+            _ = try await bench.provider.copy(CopyRequest(source: source, destination: bench.key("to")))
+            #expect(same(try await bench.read("to").bytes, pattern(500)))
+        },
+        ConformanceCase("copy of a version that was replaced is stale", if: \.serverCopy) { bench in
+            let old = try await bench.put("from", [1])
+            try await bench.put("from", [2, 2])
+            await bench.refuses(.stale) {
+                _ = try await bench.provider.copy(CopyRequest(source: old, destination: bench.key("to")))
+            }
+            await bench.refuses(.notFound) { _ = try await bench.head("to") }
+        },
+        ConformanceCase("copy of an object that is gone", if: \.serverCopy) { bench in
+            let old = try await bench.put("from", [1])
+            try await bench.delete(["from"])
+            await bench.refuses(.notFound) {
+                _ = try await bench.provider.copy(CopyRequest(source: old, destination: bench.key("to")))
+            }
+        },
+        ConformanceCase("an upload made of ranges of an object and of new bytes", if: \.rangeCopy) { bench in
+            let unit = max(bench.capabilities.minPartSize, 1000)
+            let bytes = pattern(3 * unit)
+            let source = try await bench.put("from", bytes)
+            let upload = try await bench.provider.beginUpload(bench.key("to"), metadata: ObjectMetadata())
+            let fresh = pattern(unit, seed: 9)
+            let parts = [
+                try await bench.provider.copyPart(upload, number: 1, source: source, extent: Extent(0, unit)),
+                try await bench.provider.uploadPart(upload, number: 2, from: BytesSource(fresh)),
+                try await bench.provider.copyPart(
+                    upload, number: 3, source: source, extent: Extent(2 * unit, 3 * unit)),
+            ]
+            #expect(parts.map(\.size) == [unit, unit, unit])
+            let stored = try await bench.provider.completeUpload(upload, parts: parts, precondition: .none)
+            #expect(stored.size == 3 * unit)
+            let expected = Array(bytes[..<unit]) + fresh + Array(bytes[(2 * unit)...])
+            #expect(same(try await bench.read("to").bytes, expected))
+        },
+        ConformanceCase("a range of a version that was replaced is stale", if: \.rangeCopy) { bench in
+            let unit = max(bench.capabilities.minPartSize, 1000)
+            let old = try await bench.put("from", pattern(unit))
+            try await bench.put("from", pattern(unit, seed: 2))
+            let upload = try await bench.provider.beginUpload(bench.key("to"), metadata: ObjectMetadata())
+            await bench.refuses(.stale) {
+                _ = try await bench.provider.copyPart(upload, number: 1, source: old, extent: Extent(0, unit))
+            }
+            try await bench.provider.abortUpload(upload)
+        },
+    ]
+}

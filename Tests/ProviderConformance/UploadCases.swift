@@ -1,0 +1,128 @@
+import CloudMountVFS
+import Testing
+
+extension Conformance {
+    /// Uploads `sizes` as parts in the order of `order` (indices), a few at a time when `width` is above one.
+    private static func upload(
+        _ bench: Bench, _ name: String, sizes: [Int], order: [Int]? = nil, width: Int = 1
+    ) async throws -> [UInt8] {
+        let bodies = sizes.enumerated().map { pattern($1, seed: UInt64($0 + 1)) }
+        let upload = try await bench.provider.beginUpload(bench.key(name), metadata: ObjectMetadata())
+        var parts: [UploadedPart] = []
+        let order = order ?? Array(sizes.indices)
+        try await withThrowingTaskGroup(of: UploadedPart.self) { group in
+            for (count, index) in order.enumerated() {
+                if count >= width, let part = try await group.next() { parts.append(part) }
+                group.addTask {
+                    try await bench.provider.uploadPart(upload, number: index + 1, from: BytesSource(bodies[index]))
+                }
+            }
+            for try await part in group { parts.append(part) }
+        }
+        parts.sort { $0.number < $1.number }
+        #expect(parts.map(\.size) == sizes)
+        await bench.refuses(.notFound) { _ = try await bench.head(name) }
+        let stored = try await bench.provider.completeUpload(upload, parts: parts, precondition: .none)
+        #expect(stored.size == sizes.reduce(0, +))
+        #expect(try await bench.head(name).etag == stored.etag)
+        return bodies.flatMap { $0 }
+    }
+
+    static let uploadCases: [ConformanceCase] = [
+        ConformanceCase("an upload in parts of the smallest size, with a short last one", if: \.multipart) { bench in
+            let unit = max(bench.capabilities.minPartSize, 1)
+            let bytes = try await upload(bench, "o", sizes: [unit, unit, 17])
+            #expect(same(try await bench.read("o").bytes, bytes))
+            let across = Extent(max(0, unit - 5), unit + 5)
+            #expect(
+                same(
+                    try await bench.read("o", across).bytes,
+                    Array(bytes[across.lowerBound..<min(across.upperBound, bytes.count)])))
+        },
+        ConformanceCase("an upload of one short part", if: \.multipart) { bench in
+            let bytes = try await upload(bench, "o", sizes: [3])
+            #expect(try await bench.read("o").bytes == bytes)
+        },
+        ConformanceCase("parts of exact sizes around a mebibyte", if: { $0.multipart && !$0.equalParts }) { bench in
+            let unit = max(bench.capabilities.minPartSize, 1 << 20)
+            let bytes = try await upload(bench, "o", sizes: [unit + 1, unit, unit + 4097, 1])
+            #expect(same(try await bench.read("o").bytes, bytes))
+        },
+        ConformanceCase("parts uploaded out of order", if: \.multipart) { bench in
+            let unit = max(bench.capabilities.minPartSize, 1000)
+            let bytes = try await upload(bench, "o", sizes: [unit, unit, unit, 5], order: [3, 1, 0, 2])
+            #expect(same(try await bench.read("o").bytes, bytes))
+        },
+        ConformanceCase("parts uploaded at the same time", if: \.multipart) { bench in
+            let unit = max(bench.capabilities.minPartSize, 1000)
+            let bytes = try await upload(bench, "o", sizes: Array(repeating: unit, count: 6) + [9], width: 4)
+            #expect(same(try await bench.read("o").bytes, bytes))
+        },
+        ConformanceCase("part numbers with gaps", if: \.multipart) { bench in
+            let unit = max(bench.capabilities.minPartSize, 1000)
+            let upload = try await bench.provider.beginUpload(bench.key("o"), metadata: ObjectMetadata())
+            let first = try await bench.provider.uploadPart(upload, number: 2, from: BytesSource(pattern(unit)))
+            let last = try await bench.provider.uploadPart(upload, number: 7, from: BytesSource(pattern(5, seed: 2)))
+            _ = try await bench.provider.completeUpload(upload, parts: [first, last], precondition: .none)
+            #expect(same(try await bench.read("o").bytes, pattern(unit) + pattern(5, seed: 2)))
+        },
+        ConformanceCase("a part sent again replaces the one before", if: \.multipart) { bench in
+            let upload = try await bench.provider.beginUpload(bench.key("o"), metadata: ObjectMetadata())
+            _ = try await bench.provider.uploadPart(upload, number: 1, from: BytesSource(pattern(500)))
+            let second = try await bench.provider.uploadPart(
+                upload, number: 1, from: BytesSource(pattern(300, seed: 2)))
+            _ = try await bench.provider.completeUpload(upload, parts: [second], precondition: .none)
+            #expect(same(try await bench.read("o").bytes, pattern(300, seed: 2)))
+        },
+        ConformanceCase("the parts that the store holds are listed", if: \.multipart) { bench in
+            let unit = max(bench.capabilities.minPartSize, 1000)
+            let upload = try await bench.provider.beginUpload(bench.key("o"), metadata: ObjectMetadata())
+            #expect(try await bench.provider.listParts(upload).isEmpty)
+            let second = try await bench.provider.uploadPart(upload, number: 2, from: BytesSource(pattern(unit)))
+            let first = try await bench.provider.uploadPart(
+                upload, number: 1, from: BytesSource(pattern(unit, seed: 2)))
+            #expect(try await bench.provider.listParts(upload) == [first, second])
+            try await bench.provider.abortUpload(upload)
+        },
+        ConformanceCase("an aborted upload is gone and leaves nothing", if: \.multipart) { bench in
+            let upload = try await bench.provider.beginUpload(bench.key("o"), metadata: ObjectMetadata())
+            let part = try await bench.provider.uploadPart(upload, number: 1, from: BytesSource(pattern(100)))
+            try await bench.provider.abortUpload(upload)
+            try await bench.provider.abortUpload(upload)
+            await bench.refuses(.uploadNotFound) {
+                _ = try await bench.provider.uploadPart(upload, number: 2, from: BytesSource(pattern(100)))
+            }
+            await bench.refuses(.uploadNotFound) {
+                _ = try await bench.provider.completeUpload(upload, parts: [part], precondition: .none)
+            }
+            await bench.refuses(.uploadNotFound) { _ = try await bench.provider.listParts(upload) }
+            #expect(try await bench.list().objects.isEmpty)
+        },
+        ConformanceCase("an upload replaces an object only when it is complete", if: \.multipart) { bench in
+            try await bench.put("o", [1])
+            let upload = try await bench.provider.beginUpload(bench.key("o"), metadata: ObjectMetadata())
+            let part = try await bench.provider.uploadPart(upload, number: 1, from: BytesSource(pattern(100)))
+            #expect(try await bench.read("o").bytes == [1])
+            #expect(try await bench.names() == ["o"])
+            _ = try await bench.provider.completeUpload(upload, parts: [part], precondition: .none)
+            #expect(same(try await bench.read("o").bytes, pattern(100)))
+        },
+        ConformanceCase("two uploads of one key do not meet", if: \.multipart) { bench in
+            let one = try await bench.provider.beginUpload(bench.key("o"), metadata: ObjectMetadata())
+            let two = try await bench.provider.beginUpload(bench.key("o"), metadata: ObjectMetadata())
+            #expect(one.id != two.id)
+            let first = try await bench.provider.uploadPart(one, number: 1, from: BytesSource(pattern(100)))
+            let second = try await bench.provider.uploadPart(two, number: 1, from: BytesSource(pattern(200)))
+            _ = try await bench.provider.completeUpload(two, parts: [second], precondition: .none)
+            #expect(try await bench.head("o").size == 200)
+            _ = try await bench.provider.completeUpload(one, parts: [first], precondition: .none)
+            #expect(try await bench.head("o").size == 100)
+        },
+        ConformanceCase("an upload under an odd key", if: \.multipart) { bench in
+            for name in ["a b+c%41&d?e#f", "cafe\u{301}🚀"] {
+                let bytes = try await upload(bench, name, sizes: [100])
+                #expect(same(try await bench.read(name).bytes, bytes))
+            }
+        },
+    ]
+}
