@@ -39,6 +39,7 @@ public final class StagingArea: Sendable {
     public let keepFree: Int
     private let descriptorLimit: Int
     private let lock: Descriptor
+    private let earlierPaths: Set<String>
     private let state: Mutex<State>
 
     /// - Parameters:
@@ -59,6 +60,7 @@ public final class StagingArea: Sendable {
         var initial = State()
         initial.leftovers = try listLeftovers(directory + "/staged")
         initial.used = initial.leftovers.reduce(0) { $0 + $1.size }
+        earlierPaths = Set(initial.leftovers.map(\.path))
         state = Mutex(initial)
     }
 
@@ -91,7 +93,7 @@ public final class StagingArea: Sendable {
                 state.counter += 1
                 let path = "\(directory)/staged/\(String(plain))-\(state.counter)-\(pid)"
                 // A container's processes have the same few ids at each start.
-                if !state.leftovers.contains(where: { $0.path == path }) { return path }
+                if !earlierPaths.contains(path) { return path }
             }
         }
         return StagedFile(area: self, path: path)

@@ -64,6 +64,8 @@ extension AttributeCodec {
             guard range.upperBound <= bytes.count else { return nil }
             return digits(String(decoding: bytes[range], as: UTF8.self))
         }
+        let marks: [(Int, Unicode.Scalar)] = [(4, "-"), (7, "-"), (10, "T"), (13, ":"), (16, ":")]
+        guard bytes.count > 19, marks.allSatisfy({ bytes[$0] == UInt8(ascii: $1) }) else { return nil }
         guard let year = number(0..<4), let month = number(5..<7), let day = number(8..<10), let hour = number(11..<13),
             let minute = number(14..<16), let second = number(17..<19), (1...12).contains(month),
             (1...31).contains(day),
