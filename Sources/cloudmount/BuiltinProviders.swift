@@ -1,8 +1,9 @@
 import CloudMountVFS
 import DirectoryProvider
 import MemoryProvider
+import S3Provider
 
 /// THE LIST: what may stand after `provider:` in `mounts.yaml`.
 let builtinProviders: [ProviderDescriptor] = [
-    DirectoryProvider.descriptor, MemoryProvider.descriptor,
+    S3Provider.descriptor, DirectoryProvider.descriptor, MemoryProvider.descriptor,
 ]
