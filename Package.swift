@@ -108,7 +108,9 @@ let package = Package(
         tests("MemoryProviderTests", ["MemoryProvider", "ProviderConformance", "CloudMountVFS"]),
         tests(
             "DirectoryProviderTests",
-            ["DirectoryProvider", "ProviderConformance", "CloudMountVFS", "CloudMountPlatform"]),
+            ["DirectoryProvider", "ProviderConformance", "CloudMountVFS", "CloudMountPlatform", "TestServers"]),
+        tests("S3ConformanceTests", ["S3Provider", "ProviderConformance", "CloudMountVFS", "TestServers"]),
+        tests("CloudMountLayersTests", ["CloudMountLayers", "MemoryProvider", "CloudMountVFS", log]),
         tests("ArchitectureTests", []),
         tests("CloudMountPlatformTests", ["CloudMountPlatform"]),
         tests("CloudMountCacheTests", ["CloudMountCache", "CloudMountVFS"]),

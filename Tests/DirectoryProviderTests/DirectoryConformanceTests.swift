@@ -1,11 +1,12 @@
 import DirectoryProvider
 import ProviderConformance
+import TestServers
 import Testing
 
 @Suite("The directory provider") struct DirectoryConformanceTests {
-    static let folder = TemporaryFolder()
-    static let subject = Subject(missingBucket: { DirectoryProvider(path: folder.path + "/absent") }) {
-        DirectoryProvider(path: folder.path, isDurable: false)
+    static let folder = Result { try TemporaryFolder("directory") }
+    static let subject = Subject(missingBucket: { try DirectoryProvider(path: folder.get().path + "/absent") }) {
+        try DirectoryProvider(path: folder.get().path)
     }
 
     @Test("keeps the provider contract", arguments: try await subject.cases())
