@@ -112,6 +112,7 @@ let package = Package(
         tests("S3ConformanceTests", ["S3Provider", "ProviderConformance", "CloudMountVFS", "TestServers"]),
         tests("CloudMountLayersTests", ["CloudMountLayers", "MemoryProvider", "CloudMountVFS", log]),
         tests("ArchitectureTests", []),
+        tests("MountTests", ["TestServers"]),
         tests("CloudMountPlatformTests", ["CloudMountPlatform"]),
         tests("CloudMountCacheTests", ["CloudMountCache", "CloudMountVFS"]),
         tests("UploadPlanTests", ["CloudMountFilesystem", "CloudMountCache", "CloudMountVFS"]),

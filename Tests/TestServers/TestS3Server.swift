@@ -76,6 +76,17 @@ extension TestS3Server {
         return TestResponse(status: status, body: text + (status == 0 ? result.errors : ""))
     }
 
+    /// The environment in which the `rclone` command knows this server as `NAME:`.
+    public func rcloneRemote(named name: String) -> [String: String] {
+        let settings = [
+            "TYPE": "s3", "PROVIDER": "Other", "ACCESS_KEY_ID": accessKey, "SECRET_ACCESS_KEY": secretKey,
+            "ENDPOINT": endpoint, "REGION": region, "FORCE_PATH_STYLE": "true",
+        ]
+        var result = ["RCLONE_CONFIG": "/dev/null"]
+        for (key, value) in settings { result["RCLONE_CONFIG_\(name.uppercased())_\(key)"] = value }
+        return result
+    }
+
     /// Waits until a PUT succeeds: some servers answer long before they can store anything.
     func waitUntilReady(bucket: String, seconds: Double = 60) async throws {
         let deadline = ContinuousClock.now + .seconds(seconds)
