@@ -117,5 +117,6 @@ let package = Package(
         tests("CloudMountCacheTests", ["CloudMountCache", "CloudMountVFS"]),
         tests("UploadPlanTests", ["CloudMountFilesystem", "CloudMountCache", "CloudMountVFS"]),
         tests("AttributeCodecTests", ["CloudMountFilesystem", "CloudMountVFS"]),
+        tests("CloudMountHTTPTests", ["CloudMountHTTP", "CloudMountVFS", "CloudMountPlatform"]),
     ]
 )

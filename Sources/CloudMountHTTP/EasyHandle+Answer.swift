@@ -35,6 +35,7 @@ extension EasyHandle {
         if case .sink = body {
             return refuse(HTTPError(.malformed, "a second answer followed the first one's body"))
         }
+        if status == 417 { isSpent = true }
         var index = 5
         while index < line.count, line[index] != 0x20 { index += 1 }
         while index < line.count, line[index] == 0x20 { index += 1 }

@@ -102,8 +102,9 @@ extension EasyHandle {
             // libcurl would call it a form.
             headers.append("Content-Type:")
         }
-        if shape == .streamed {
-            headers.append(sourceCount > request.options.expectContinueAbove ? "Expect: 100-continue" : "Expect:")
+        if shape == .streamed, sourceCount <= request.options.expectContinueAbove {
+            // libcurl would send `Expect: 100-continue` with more than 1 MiB.
+            headers.append("Expect:")
         }
         cm_easy_set_headers(raw, headers.list)
     }

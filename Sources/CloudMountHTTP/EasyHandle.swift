@@ -32,6 +32,8 @@ final class EasyHandle {
     let systemAuthorities: String?
     var inlineBody = UnsafeMutableRawBufferPointer(start: nil, count: 0)
     let errorText: UnsafeMutablePointer<CChar>
+    /// Not to be used again: after a 417 libcurl never again sends an `Expect` with this handle.
+    var isSpent = false
 
     // Of the transfer.
     var transfer: Transfer?

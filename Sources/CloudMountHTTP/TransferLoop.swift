@@ -197,7 +197,7 @@ final class TransferLoop {
 
     private func shelve(_ easy: EasyHandle) {
         easy.clear()
-        if idle.count < Self.idleLimit { idle.append(easy) }
+        if !easy.isSpent, idle.count < Self.idleLimit { idle.append(easy) }
     }
 
     // MARK: Standing still

@@ -1,0 +1,201 @@
+import CloudMountHTTP
+import CloudMountVFS
+import Synchronization
+import Testing
+
+@Suite("Connections")
+struct ConnectionTests {
+    @Test("One connection serves request after request")
+    func reuse() async throws {
+        try await withServer { connection, _ in
+            while let request = connection.request() { connection.answer(Array(request.target.utf8)) }
+        } _: { server in
+            for turn in 0..<20 {
+                let response = try await HTTPEngine.shared.perform(get(server.url + "/\(turn)"))
+                #expect(same(response.body, Array("/\(turn)".utf8)))
+                #expect(response.timings.reusedConnection == (turn > 0))
+            }
+            #expect(server.connectionCount == 1)
+        }
+    }
+
+    @Test("64 requests at once each get their own answer, on no more connections than that")
+    func concurrent() async throws {
+        try await withServer { connection, _ in
+            while let request = connection.request() {
+                connection.answer(Array((request.target + " ").utf8) + request.body)
+            }
+        } _: { server in
+            let url = server.url
+            for _ in 0..<3 {
+                try await withThrowingTaskGroup(of: Void.self) { group in
+                    for index in 0..<64 {
+                        group.addTask {
+                            let body = pattern(index * 3000, seed: UInt64(index + 1))
+                            let response = try await HTTPEngine.shared.perform(
+                                HTTPRequest(.put, url + "/\(index)", body: BytesSource(body)))
+                            #expect(same(response.body, Array("/\(index) ".utf8) + body))
+                        }
+                    }
+                    try await group.waitForAll()
+                }
+            }
+            #expect(server.connectionCount <= 64)
+        }
+    }
+
+    @Test(
+        "A kept-alive connection that dies before an answer is replaced, unnoticed but for the count of attempts",
+        arguments: [
+            (HTTPMethod.get, nil), (.head, nil), (.delete, nil), (.put, nil), (.put, 10), (.put, 400_000), (.post, 10),
+            (.post, 400_000),
+        ] as [(HTTPMethod, Int?)], [true, false])
+    func deadConnection(request: (method: HTTPMethod, count: Int?), byReset: Bool) async throws {
+        let recorder = Recorder()
+        try await withServer { connection, order in
+            if order > 0 { return recorder.serve(connection) }
+            _ = connection.request()
+            connection.answer()
+            // The next request arrives, so the connection looked alive when it was sent.
+            _ = connection.request()
+            if byReset { connection.reset() }
+        } _: { server in
+            _ = try await HTTPEngine.shared.perform(get(server.url + "/first"))
+            let body = request.count.map { BytesSource(pattern($0)) }
+            let response = try await HTTPEngine.shared.perform(
+                HTTPRequest(request.method, server.url + "/second", body: body))
+            #expect(response.status == 200)
+            #expect(response.timings.attempts == 2)
+            let received = try #require(recorder.requests.last)
+            #expect(received.target == "/second")
+            #expect(same(received.body, (body?.bytes ?? [])))
+            #expect(server.connectionCount == 2)
+        }
+    }
+
+    @Test("A connection that the server closed while idle is not used")
+    func closedWhileIdle() async throws {
+        try await withServer { connection, _ in
+            _ = connection.request()
+            connection.answer()
+        } _: { server in
+            for turn in 0..<5 {
+                let response = try await HTTPEngine.shared.perform(get(server.url))
+                #expect(response.status == 200)
+                #expect(!response.timings.reusedConnection)
+                #expect(server.connectionCount == turn + 1)
+            }
+        }
+    }
+
+    @Test("A fresh connection that dies before an answer is an error, after one attempt")
+    func deadAtOnce() async {
+        await withServer { connection, _ in
+            _ = connection.request()
+        } _: { server in
+            #expect(await failure(get(server.url))?.kind == .reset)
+            #expect(server.connectionCount == 1)
+        }
+    }
+
+    @Test("A reset in the middle of a body is an error, and the sink keeps what came")
+    func resetMidBody() async {
+        await withServer { connection, _ in
+            _ = connection.request()
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+            connection.send(pattern(100_000))
+            connection.pause(milliseconds: 100)
+            connection.reset()
+        } _: { server in
+            let sink = RecordingSink()
+            let error = await failure(get(server.url), body: .sink(sink) { _ in true })
+            #expect(error?.kind == .reset)
+            #expect(same(sink.bytes, Array(pattern(1_000_000).prefix(sink.bytes.count))))
+        }
+    }
+
+    @Test(
+        "A body shorter than announced is truncated, whole chunks without the last one as well",
+        arguments: [true, false])
+    func truncated(isChunked: Bool) async {
+        await withServer { connection, _ in
+            _ = connection.request()
+            if isChunked {
+                connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+            } else {
+                connection.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
+            }
+        } _: { server in
+            #expect(await failure(get(server.url))?.kind == .truncated)
+        }
+    }
+
+    @Test("A refused connection and an unknown host are told apart")
+    func unreachable() async {
+        let server = ScriptedServer { _, _ in }
+        server.stop()
+        #expect(await failure(get(server.url))?.kind == .connect)
+        #expect(await failure(get("http://no-such-host.invalid/"))?.kind == .resolve)
+    }
+
+    @Test("A server that never answers ends as stalled")
+    func neverAnswers() async {
+        await withServer { connection, _ in
+            _ = connection.request()
+            connection.waitForEnd()
+        } _: { server in
+            #expect(await failure(get(server.url, patience: .milliseconds(400)))?.kind == .stalled)
+        }
+    }
+
+    @Test("A body that stops coming ends as stalled, an upload that is not taken too")
+    func standsStill() async {
+        await withServer { connection, order in
+            _ = connection.request(body: false)
+            if order == 0 { connection.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc") }
+            while !connection.isEnded { connection.pause(milliseconds: 20) }
+        } _: { server in
+            #expect(await failure(get(server.url, patience: .milliseconds(400)))?.kind == .stalled)
+            var upload = HTTPRequest(.put, server.url, body: BytesSource(pattern(60_000_000)))
+            upload.options.stallTimeout = .milliseconds(400)
+            #expect(await failure(upload)?.kind == .stalled)
+        }
+    }
+
+    @Test("A slow body that keeps coming is no stall, one below the wanted speed is")
+    func trickle() async throws {
+        try await withServer { connection, _ in
+            _ = connection.request()
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n")
+            for _ in 0..<20 {
+                connection.pause(milliseconds: 100)
+                if !connection.send("x") { return }
+            }
+        } _: { server in
+            var request = get(server.url, patience: .seconds(2))
+            try await expect(request) { $0.body.count == 20 }
+            request.options.stallTimeout = .milliseconds(500)
+            request.options.stallBytesPerSecond = 10_000
+            #expect(await failure(request)?.kind == .stalled)
+        }
+    }
+
+    @Test("The counters tell of requests, connections and bytes")
+    func counters() async throws {
+        try await withServer { connection, _ in
+            while connection.request() != nil { connection.answer(pattern(1000)) }
+        } _: { server in
+            let before = HTTPEngine.shared.counters
+            for _ in 0..<3 {
+                _ = try await HTTPEngine.shared.perform(
+                    HTTPRequest(.put, server.url, body: BytesSource(pattern(500))))
+            }
+            let after = HTTPEngine.shared.counters
+            #expect(after.requests >= before.requests + 3)
+            #expect(after.connectionsOpened >= before.connectionsOpened + 1)
+            #expect(after.connectionsReused >= before.connectionsReused + 2)
+            #expect(after.bytesReceived >= before.bytesReceived + 3000)
+            #expect(after.bytesSent >= before.bytesSent + 1500)
+        }
+    }
+}
