@@ -112,3 +112,12 @@ func expect(
 
 /// Whether both hold the same bytes; a failed expectation does not print them.
 func same(_ left: [UInt8], _ right: [UInt8]) -> Bool { left == right }
+
+/// Waits for what another thread is about to bring about; a minute at most.
+func until(at location: SourceLocation = #_sourceLocation, _ condition: () -> Bool) async throws {
+    for _ in 0..<12_000 {
+        if condition() { return }
+        try await Task.sleep(for: .milliseconds(5))
+    }
+    try #require(condition(), sourceLocation: location)
+}

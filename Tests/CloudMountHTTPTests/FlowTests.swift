@@ -83,10 +83,10 @@ struct SinkTests {
         } _: { server in
             let sink = RecordingSink { call, _ in call == 2 ? .pause : .proceed }
             async let response = HTTPEngine.shared.perform(
-                get(server.url, patience: .milliseconds(300)), body: .sink(sink) { _ in true })
-            while sink.calls < 3 { try await Task.sleep(for: .milliseconds(5)) }
+                get(server.url, patience: .seconds(4)), body: .sink(sink) { _ in true })
+            try await until { sink.calls >= 3 }
             try await expect(get(server.url)) { $0.body.count == Self.length }
-            try await Task.sleep(for: .milliseconds(1500))
+            try await Task.sleep(for: .milliseconds(5500))
             #expect(sink.calls == 3)
             sink.resume()
             _ = try await response
@@ -150,9 +150,9 @@ struct CancellationTests {
     }
 
     @Test("Cancelling ends a request that waits for its answer, and closes the connection")
-    func waiting() async {
+    func waiting() async throws {
         let arrivals = Arrivals()
-        await withServer { connection, _ in
+        try await withServer { connection, _ in
             _ = connection.request()
             arrivals.add(1)
             connection.waitForEnd()
@@ -160,10 +160,10 @@ struct CancellationTests {
         } _: { server in
             let url = server.url
             let task = Task { await failure(get(url)) }
-            while arrivals.total < 1 { await Task.yield() }
+            try await until { arrivals.total >= 1 }
             task.cancel()
             #expect(await task.value?.kind == .cancelled)
-            while arrivals.total < 2 { await Task.yield() }
+            try await until { arrivals.total >= 2 }
         }
     }
 
@@ -177,7 +177,7 @@ struct CancellationTests {
             let sink = RecordingSink()
             let url = server.url
             let task = Task { await failure(get(url), body: .sink(sink) { _ in true }) }
-            while sink.calls < 3 { await Task.yield() }
+            try await until { sink.calls >= 3 }
             task.cancel()
             #expect(await task.value?.kind == .cancelled)
             let calls = sink.calls
@@ -187,8 +187,8 @@ struct CancellationTests {
     }
 
     @Test("Cancelling while paused ends the request")
-    func paused() async {
-        await withServer { connection, _ in
+    func paused() async throws {
+        try await withServer { connection, _ in
             _ = connection.request()
             connection.answer(pattern(1_000_000))
             connection.waitForEnd()
@@ -196,7 +196,7 @@ struct CancellationTests {
             let sink = RecordingSink { _, _ in .pause }
             let url = server.url
             let task = Task { await failure(get(url), body: .sink(sink) { _ in true }) }
-            while sink.calls < 1 { await Task.yield() }
+            try await until { sink.calls >= 1 }
             task.cancel()
             #expect(await task.value?.kind == .cancelled)
         }
