@@ -1,9 +1,11 @@
 extension AttributeCodec {
-    /// The MIME type that browsers and other tools expect of a new file with this name; nil where nobody would miss
-    /// one.
+    /// The MIME type that browsers and other tools expect of a new file with this name or key; nil where nobody would
+    /// miss one.
     public static func contentType(forName name: String) -> String? {
-        guard let dot = name.utf8.lastIndex(of: UInt8(ascii: ".")), dot > name.utf8.startIndex else { return nil }
-        return contentTypes[lowercased(name[name.utf8.index(after: dot)...])]
+        let name =
+            name.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).last ?? name.utf8[...]
+        guard let dot = name.lastIndex(of: UInt8(ascii: ".")), dot > name.startIndex else { return nil }
+        return contentTypes[lowercased(Substring(name[name.index(after: dot)...]))]
     }
 
     private static let contentTypes: [String: String] = [

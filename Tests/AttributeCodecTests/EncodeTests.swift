@@ -145,6 +145,7 @@ struct EncodeTests {
         arguments: [
             ("index.html", "text/html"), ("A.JSON", "application/json"), ("a.b.PNG", "image/png"), ("x.unknown", nil),
             ("png", nil), (".png", nil), ("", nil), ("a.", nil), ("ü.txt", "text/plain"),
+            ("d.png/e", nil), ("d/.png", nil), ("d.x/e.css", "text/css"),
         ] as [(String, String?)])
     func contentTypes(name: String, type: String?) {
         #expect(AttributeCodec.contentType(forName: name) == type)
