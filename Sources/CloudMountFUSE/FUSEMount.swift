@@ -79,11 +79,19 @@ public final class FUSEMount: Sendable {
     ///
     /// Asks whoever serves the mount, so it may block; call it from a thread that may.
     public static func clearDeadMount(at path: String) throws(VFSError) -> Bool {
-        let path = try MountTable.resolve(path)
-        guard let mounted = MountTable.top(at: path), mounted.type == Mounting.type, Mounting.isDead(path) else {
-            return false
+        let resolved: String
+        do throws(VFSError) {
+            resolved = try MountTable.resolve(path)
+        } catch {
+            if error.code == .notFound { return false }
+            throw error
         }
-        try Mounting.unmount(path, lazy: true)
-        return true
+        var cleared = false
+        // One over another, when several daemons died here.
+        while MountTable.top(at: resolved)?.type == Mounting.type, Mounting.isDead(resolved) {
+            try Mounting.unmount(resolved, lazy: true)
+            cleared = true
+        }
+        return cleared
     }
 }

@@ -13,6 +13,9 @@ final class Request: @unchecked Sendable {
     let inode: InodeID
     private var watched = false
 
+    /// What writev(2) takes, less some for the head. More of them would leave the request without an answer.
+    private static let mostVectors = 1000
+
     /// The request whose callback runs on this serving thread.
     init?(_ raw: fuse_req_t?) {
         guard let raw, let userdata = fuse_req_userdata(raw), let header = ServingThread.header else { return nil }
@@ -122,6 +125,12 @@ extension Request {
             if slices.count == 1 {
                 return fuse_reply_buf(
                     request.raw, slices[0].baseAddress?.assumingMemoryBound(to: CChar.self), slices[0].count)
+            }
+            if slices.count > Self.mostVectors {
+                let joined = slices.flatMap { Array($0) }
+                return joined.withUnsafeBytes {
+                    fuse_reply_buf(request.raw, $0.baseAddress?.assumingMemoryBound(to: CChar.self), $0.count)
+                }
             }
             let vectors = slices.map {
                 iovec(iov_base: UnsafeMutableRawPointer(mutating: $0.baseAddress), iov_len: $0.count)

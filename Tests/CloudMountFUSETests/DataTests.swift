@@ -83,6 +83,20 @@ struct DataTests {
         }
     }
 
+    @Test("A read answered in thousands of slices is whole")
+    func slices() async throws {
+        let files = FakeFileSystem(bytesPerSlice: 7)
+        try files.make("file", bytes: (0..<100_000).map { UInt8(truncatingIfNeeded: ($0 * 31) >> 3) })
+        try await TestMount.use(files) { mount in
+            let outcome = try await Child.python(
+                """
+                data = open('\(mount.path)/file', 'rb').read()
+                print(data == bytes((i * 31 >> 3) & 255 for i in range(100000)))
+                """)
+            #expect(outcome.output == "True\n")
+        }
+    }
+
     @Test("fallocate and copy_file_range reach the file system")
     func ranges() async throws {
         let files = FakeFileSystem()

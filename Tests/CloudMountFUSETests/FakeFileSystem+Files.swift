@@ -46,13 +46,10 @@ extension FakeFileSystem {
             let bytes = node.bytes[min(offset, node.bytes.count)..<min(offset + count, node.bytes.count)]
             let box = ReplyBox(reply)
             bytes.withUnsafeBytes { bytes in
-                // In two slices, as when a read spans two chunks.
-                let middle = bytes.count / 2
-                box.send(
-                    ReadSlices([
-                        UnsafeRawBufferPointer(rebasing: bytes[..<middle]),
-                        UnsafeRawBufferPointer(rebasing: bytes[middle...]),
-                    ]))
+                // In several slices, as when a read spans chunks.
+                let starts = stride(from: 0, to: bytes.count, by: bytesPerSlice)
+                let slices = starts.map { bytes[$0..<min($0 + bytesPerSlice, bytes.count)] }
+                box.send(ReadSlices(slices.map { UnsafeRawBufferPointer(rebasing: $0) }))
             }
         }
     }

@@ -28,10 +28,12 @@ final class FakeFileSystem: Sendable {
     /// Replies that the test itself will answer.
     let held = Mutex<[ReplyBox<ReadSlices>]>([])
     let validFor: Duration
+    let bytesPerSlice: Int
 
     static let born = Timestamp(seconds: 1_000_000_000, nanoseconds: 123_456_789)
 
-    init(validFor: Duration = .seconds(3600)) {
+    init(validFor: Duration = .seconds(3600), bytesPerSlice: Int = 50000) {
+        self.bytesPerSlice = bytesPerSlice
         self.validFor = validFor
         var root = Node(attributes: Self.attributes(1, .directory, 0o755))
         root.attributes.linkCount = 2

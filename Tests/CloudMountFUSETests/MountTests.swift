@@ -122,6 +122,8 @@ struct MountTests {
         let path = try TestMount.directory()
         defer { rmdir(path) }
         #expect(try await Child.pool.run { () throws(VFSError) in try FUSEMount.clearDeadMount(at: path) } == false)
+        let absent = "/absent-directory/\(getpid())/x"
+        #expect(try await Child.pool.run { () throws(VFSError) in try FUSEMount.clearDeadMount(at: absent) } == false)
         let daemon = try Child.start(["python3", "-c", Self.daemon, path])
         let started = await Child.pool.run { () -> Int in
             var byte: UInt8 = 0
