@@ -18,6 +18,18 @@ extension AttributeCodec {
             rest = rest.dropFirst()
             return true
         }
+        func codeUnit() -> UInt32? {
+            defer { rest = rest.dropFirst(4) }
+            return UInt32(String(decoding: rest.prefix(4), as: UTF8.self), radix: 16)
+        }
+        func escapedScalar() -> Unicode.Scalar? {
+            guard let first = codeUnit() else { return nil }
+            guard 0xD800..<0xDC00 ~= first else { return Unicode.Scalar(first) }
+            guard rest.starts(with: "\\u".utf8) else { return nil }
+            rest = rest.dropFirst(2)
+            guard let second = codeUnit(), 0xDC00..<0xE000 ~= second else { return nil }
+            return Unicode.Scalar(0x10000 + (first - 0xD800) << 10 + second - 0xDC00)
+        }
         func string() -> String? {
             guard accept("\"") else { return nil }
             var bytes: [UInt8] = []
@@ -29,11 +41,8 @@ extension AttributeCodec {
                 }
                 guard let escaped = rest.popFirst() else { return nil }
                 if escaped == UInt8(ascii: "u") {
-                    guard let value = UInt32(String(decoding: rest.prefix(4), as: UTF8.self), radix: 16),
-                        let scalar = Unicode.Scalar(value)
-                    else { return nil }
+                    guard let scalar = escapedScalar() else { return nil }
                     bytes += Array(String(scalar).utf8)
-                    rest = rest.dropFirst(4)
                 } else {
                     bytes.append(escaped)
                 }
@@ -53,16 +62,18 @@ extension AttributeCodec {
         return rest.isEmpty ? xattrs : nil
     }
 
-    /// Quotes, backslashes and control characters escaped.
+    /// Quotes and backslashes escaped, and what is not printable ASCII: no provider then has to encode it once more.
     private static func jsonEscaped(_ text: String) -> String {
         var escaped = ""
         for scalar in text.unicodeScalars {
-            if scalar.value < 0x20 {
-                escaped += scalar.value < 0x10 ? "\\u000" : "\\u00"
-                escaped += String(scalar.value, radix: 16)
-            } else {
+            if (0x20...0x7E).contains(scalar.value) {
                 if scalar == "\"" || scalar == "\\" { escaped += "\\" }
                 escaped.unicodeScalars.append(scalar)
+            } else {
+                for unit in String(scalar).utf16 {
+                    let digits = String(unit, radix: 16)
+                    escaped += "\\u" + String(repeating: "0", count: 4 - digits.utf8.count) + digits
+                }
             }
         }
         return escaped

@@ -233,7 +233,10 @@ struct DecodeTests {
 
     @Test(
         "Extended attributes that cannot be read are kept as they are",
-        arguments: ["", "{", "%7B%22a%22%7D", "%zz", "%7B%7Dx", "%7B%22a%22%3A%22%21%22%7D", "%7B%22%5Cu00", "%FF"])
+        arguments: [
+            "", "{", "%7B%22a%22%7D", "%zz", "%7B%7Dx", "%7B%22a%22%3A%22%21%22%7D", "%7B%22%5Cu00", "%FF",
+            "{\"\\ud83d\":\"\"}", "{\"\\ud83d\\u0041\":\"\"}",
+        ])
     func brokenXattrs(text: String) throws {
         let stored = AttributeCodec.decode(ObjectMetadata(user: ["xattr": text]), key: "file")
         #expect(stored.xattrs.isEmpty)

@@ -40,6 +40,14 @@ struct EncodeTests {
             ])
     }
 
+    @Test("Names of extended attributes beyond ASCII stay within it, and come back")
+    func xattrNames() throws {
+        let metadata = try encode { $0.xattrs = ["user.ü😀\"\\\n": [1]] }
+        let text = "%7B%22user.%5Cu00fc%5Cud83d%5Cude00%5C%22%5C%5C%5Cu000a%22%3A%22AQ%3D%3D%22%7D"
+        #expect(metadata.user == ["xattr": text])
+        #expect(AttributeCodec.decode(metadata, key: "k").xattrs == ["user.ü😀\"\\\n": [1]])
+    }
+
     @Test("Times less than a second from the modification's are not worth their bytes")
     func closeTimes() throws {
         let metadata = try encode {
