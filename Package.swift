@@ -92,6 +92,13 @@ let package = Package(
                 "MemoryProvider",
                 log, .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], path: "Sources/cloudmount", swiftSettings: houseRules),
+        tests("CloudMountConfigTests", ["CloudMountConfig", "CloudMountVFS"]),
+        tests(
+            "CloudMountDaemonTests",
+            [
+                "CloudMountDaemon", "CloudMountConfig", "CloudMountVFS", "CloudMountFilesystem", "CloudMountLayers",
+                "CloudMountPlatform", log,
+            ]),
 
         tests(
             "CloudMountFUSETests", ["CloudMountFUSE", "CloudMountFilesystem", "CloudMountPlatform", "CloudMountVFS"]),

@@ -12,19 +12,23 @@ extension Assembly {
                     problems.error(mark, "the path \(path) is taken by the mount '\(other.name)' on line \(other.line)")
                 } else if Self.contains(other.path, path) {
                     problems.error(
-                        mark, "the path \(path) lies inside the mount '\(other.name)' (\(other.path), line \(other.line))")
+                        mark,
+                        "the path \(path) lies inside the mount '\(other.name)' (\(other.path), line \(other.line))")
                 } else if Self.contains(path, other.path) {
                     problems.error(
-                        mark, "the path \(path) would hide the mount '\(other.name)' (\(other.path), line \(other.line))")
+                        mark,
+                        "the path \(path) would hide the mount '\(other.name)' (\(other.path), line \(other.line))")
                 }
             }
             for (what, inner) in [
-                ("the cache directory", configuration.cache.directory), ("the control socket", configuration.controlSocket),
+                ("the cache directory", configuration.cache.directory),
+                ("the control socket", configuration.controlSocket),
             ] where path != "/" && (path == inner || Self.contains(path, inner)) {
                 problems.error(mark, "the path \(path) would hide \(what) \(inner)")
             }
             if Self.contains(configuration.cache.directory, path) {
-                problems.error(mark, "the path \(path) lies inside the cache directory \(configuration.cache.directory)")
+                problems.error(
+                    mark, "the path \(path) lies inside the cache directory \(configuration.cache.directory)")
             }
             taken.append((path, name, mark.line))
         }

@@ -174,7 +174,8 @@ struct Assembly {
             let name = mount.text("credentials") ?? ""
             guard let entry = table.first(where: { $0.name.utf8.elementsEqual(name.utf8) }) else {
                 // A long word may be a secret that stands in the wrong place.
-                let shown = name.utf8.count <= 16 ? "there are no credentials '\(name)'" : "there are no such credentials"
+                let shown =
+                    name.utf8.count <= 16 ? "there are no credentials '\(name)'" : "there are no such credentials"
                 problems.error(field.mark, shown + NearestWord.hint(name, among: table.map(\.name)))
                 return nil
             }

@@ -73,7 +73,8 @@ extension Configuration {
     /// Plain where YAML reads it back as the same text, else in double quotes.
     private static func scalar(_ text: String) -> String {
         let plain = text.unicodeScalars.allSatisfy {
-            $0.isASCII && ($0.properties.isAlphabetic || ("0"..."9").contains($0) || "/._-:".unicodeScalars.contains($0))
+            $0.isASCII
+                && ($0.properties.isAlphabetic || ("0"..."9").contains($0) || "/._-:".unicodeScalars.contains($0))
         }
         let startsWell = text.unicodeScalars.first.map { $0.properties.isAlphabetic || $0 == "/" } ?? false
         let words = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"]

@@ -56,5 +56,7 @@ struct Fields {
     func table(_ name: String) -> [Entry] {
         if case .table(let entries)? = fields[name]?.value { entries } else { [] }
     }
-    func choice<Choice: RawRepresentable<String>>(_ name: String) -> Choice? { text(name).flatMap { Choice(rawValue: $0) } }
+    func choice<Choice: RawRepresentable<String>>(_ name: String) -> Choice? {
+        text(name).flatMap { Choice(rawValue: $0) }
+    }
 }

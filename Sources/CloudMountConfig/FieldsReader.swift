@@ -13,7 +13,10 @@ struct FieldsReader {
         if case .mapping(let given) = node.content {
             pairs = given
         } else {
-            if !node.isNull { problems.error(node.mark, "\(section.title) must be a mapping, found \(node.kindName)") }
+            guard node.isNull else {
+                problems.error(node.mark, "\(section.title) must be a mapping, found \(node.kindName)")
+                return fields
+            }
             pairs = []
         }
         var settings = section.settings
@@ -70,7 +73,9 @@ struct FieldsReader {
 
     private mutating func field(_ pair: Node.Pair, _ setting: Setting, in parent: Fields) -> Fields.Field? {
         let node = pair.value
-        func made(_ value: Fields.Value) -> Fields.Field { Fields.Field(setting: setting, mark: node.mark, value: value) }
+        func made(_ value: Fields.Value) -> Fields.Field {
+            Fields.Field(setting: setting, mark: node.mark, value: value)
+        }
         switch setting.kind {
         case .later:
             problems.error(pair.keyMark, "'\(setting.name)' is not supported yet")

@@ -65,8 +65,12 @@ struct Grammar: Sendable {
             Setting(
                 "data", .value(.choice(CachePolicy.Data.allCases.map(\.rawValue)), later: ["disk"]),
                 "Where file content may be kept.", default: "memory"),
-            Setting("metadata_ttl", .value(.duration), "How long names, attributes and listings are believed.", default: "1m"),
-            Setting("negative_ttl", .value(.duration), "How long a name that was not there is believed absent.", default: "10s"),
+            Setting(
+                "metadata_ttl", .value(.duration), "How long names, attributes and listings are believed.",
+                default: "1m"),
+            Setting(
+                "negative_ttl", .value(.duration), "How long a name that was not there is believed absent.",
+                default: "10s"),
             Setting(
                 "freshness", .value(.choice(CachePolicy.Freshness.allCases.map(\.rawValue))),
                 "When the store is asked again: after metadata_ttl, also at every open, or always.", default: "ttl"),
@@ -106,7 +110,8 @@ struct Grammar: Sendable {
                     "path", .value(.path), "Where it appears; made when missing, and removed again then.",
                     required: true),
                 providerSetting("The kind of store.", required: true),
-                Setting("bucket", .value(.string), "The bucket; for some providers another word for it.", required: true),
+                Setting(
+                    "bucket", .value(.string), "The bucket; for some providers another word for it.", required: true),
                 Setting("prefix", .value(.string), "The part of the bucket that is mounted, such as `runs/2024/`."),
                 Setting(
                     "credentials", .nameOr(credentials(inPlace: true)),

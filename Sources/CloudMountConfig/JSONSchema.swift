@@ -32,7 +32,9 @@ public enum JSONSchema {
         let settings = section.settings.filter { !$0.isLater }
         var members: [JSONValue.Member] = [
             // A section whose keys are all commented out is null.
-            .init("type", settings.contains(where: \.required) ? .string("object") : .array([.string("object"), .string("null")])),
+            .init(
+                "type",
+                settings.contains(where: \.required) ? .string("object") : .array([.string("object"), .string("null")])),
             .init("properties", properties(settings, grammar)),
         ]
         let required = settings.filter(\.required).map { JSONValue.string($0.name) }

@@ -69,7 +69,8 @@ public enum Units {
         let known = units.joined(separator: ", ")
         let word = String(unit.drop(while: { $0 == " " }))
         guard !word.isEmpty else { return "has no unit (\(known)); did you mean '\(number)\(fallback)'?" }
-        let near = units.first { $0.lowercased() == word.lowercased() }
+        let near =
+            units.first { $0.lowercased() == word.lowercased() }
             ?? units.first { $0.count == 3 && $0.lowercased().first == word.lowercased().first && word.count == 1 }
             ?? NearestWord.to(word, among: units)
         let hint = near.map { "; did you mean '\(number)\($0)'?" } ?? ", such as \(example)"

@@ -107,7 +107,8 @@ struct ValueReader {
     /// What is wrong with the name, or nil.
     static func nameFault(_ text: String) -> String? {
         let legal = text.unicodeScalars.allSatisfy {
-            $0.isASCII && ($0.properties.isAlphabetic || $0.properties.numericType != nil || "._-".unicodeScalars.contains($0))
+            $0.isASCII
+                && ($0.properties.isAlphabetic || $0.properties.numericType != nil || "._-".unicodeScalars.contains($0))
         }
         guard legal, let first = text.first, first.isLetter || first.isNumber else {
             return "is not a name: letters, digits, '.', '_' and '-' make one"

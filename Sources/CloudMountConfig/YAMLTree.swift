@@ -27,6 +27,8 @@ struct YAMLTree: ~Copyable {
 
     /// The root of the only document, or nil when the text holds nothing or is not YAML (which is then in `problems`).
     static func parse(_ bytes: [UInt8], problems: inout Problems) -> Node? {
+        let mark: [UInt8] = [0xEF, 0xBB, 0xBF]
+        let bytes = bytes.starts(with: mark) ? Array(bytes.dropFirst(mark.count)) : bytes
         let lines = SourceLines(bytes)
         if let offset = lines.firstInvalidUTF8 {
             problems.error(lines.mark(offset: offset), "not UTF-8: the byte 0x\(String(bytes[offset], radix: 16))")

@@ -82,7 +82,8 @@ public struct Daemon: Sendable {
             status = .failure
             let files = max(ending.dirtyFiles, ending.stagedPaths.count)
             logger.error(
-                "mount '\(mount.name)' left \(files) files with \(ending.dirtyBytes) bytes that the store does not have")
+                "mount '\(mount.name)' left \(files) files with \(ending.dirtyBytes) bytes that the store does not have"
+            )
             for path in ending.stagedPaths { logger.error("  kept in \(path)") }
         }
         if status == .failure { logger.error("bytes that were not stored are kept in \(staging.directory)/staged") }

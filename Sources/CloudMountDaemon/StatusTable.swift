@@ -66,7 +66,9 @@ public enum StatusTable {
     private static func printable(_ text: String) -> String {
         var result = ""
         for scalar in text.unicodeScalars {
-            if scalar.value < 32 || (127...159).contains(scalar.value) { result += "?" } else {
+            if scalar.value < 32 || (127...159).contains(scalar.value) {
+                result += "?"
+            } else {
                 result.unicodeScalars.append(scalar)
             }
         }

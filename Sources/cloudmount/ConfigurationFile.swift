@@ -16,7 +16,9 @@ struct ConfigurationFile: ParsableArguments {
         var pointer = environ
         while let entry = pointer.pointee {
             let text = String(cString: entry)
-            if let cut = text.firstIndex(of: "=") { result[String(text[..<cut])] = String(text[text.index(after: cut)...]) }
+            if let cut = text.firstIndex(of: "=") {
+                result[String(text[..<cut])] = String(text[text.index(after: cut)...])
+            }
             pointer += 1
         }
         return result

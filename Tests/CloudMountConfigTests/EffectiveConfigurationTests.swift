@@ -1,0 +1,99 @@
+import CloudMountVFS
+import Testing
+
+@testable import CloudMountConfig
+
+@Suite("The effective configuration")
+struct EffectiveConfigurationTests {
+    static let text = """
+        version: 1
+        cache:
+          directory: /x/cm
+          size: 20GiB
+          keep_free: 1GiB
+        memory: 512MiB
+        control:
+          socket: /x/s
+        log:
+          level: warning
+          format: text
+        mounts:
+          - name: bench
+            path: /tmp/mnt
+            provider: s3
+            bucket: "12 drums"
+            prefix: a/b/
+            endpoint: http://127.0.0.1:9310
+            path_style: true
+            part_size: 16MiB
+            session: 90s
+            customer_key: <hidden>
+            credentials:
+              provider: s3
+              access_key_id: k
+              secret_access_key: <hidden>
+            cache:
+              data: memory
+              metadata_ttl: 10m
+              negative_ttl: 1500ms
+              freshness: ttl
+              write: through
+              prefetch: 128MiB
+              deadline: 30s
+            read_only: false
+            allow_other: false
+            uid: 1000
+            gid: 100
+            umask: "007"
+          - name: inbox
+            path: /tmp/inbox
+            provider: directory
+            bucket: /srv/inbox
+            cache: # strict
+              data: memory
+              metadata_ttl: 0s
+              negative_ttl: 0s
+              freshness: always
+              write: through
+              prefetch: 64MiB
+              deadline: 30s
+            read_only: true
+            allow_other: false
+            uid: 1000
+            gid: 100
+            umask: "022"
+
+        """
+
+    @Test("it has every setting, and no secret")
+    func golden() throws {
+        let configuration = try Fixtures.load(
+            """
+            version: 1
+            cache: { directory: /x/cm, size: 20GiB }
+            control: { socket: /x/s }
+            mounts:
+              - name: bench
+                path: /tmp/mnt
+                provider: s3
+                bucket: 12 drums
+                prefix: a/b
+                endpoint: http://127.0.0.1:9310
+                path_style: true
+                part_size: 16MiB
+                session: 1m30s
+                customer_key: hunter2
+                credentials: { access_key_id: k, secret_access_key: hunter2 }
+                cache: { extends: media, negative_ttl: 1.5s }
+                umask: "007"
+              - {name: inbox, path: /tmp/inbox, provider: directory, bucket: /srv/inbox, cache: strict, read_only: true}
+            """)
+        #expect(configuration.effectiveText == Self.text)
+    }
+
+    @Test("read again, it means the same")
+    func roundTrip() throws {
+        let first = try Fixtures.load(Self.text)
+        #expect(first.effectiveText == Self.text.replacing("cache: # strict", with: "cache:"))
+    }
+}

@@ -1,0 +1,66 @@
+import Testing
+
+@testable import CloudMountConfig
+
+@Suite("Hostile text")
+struct HostileTextTests {
+    private func errors(_ bytes: [UInt8]) -> [String] {
+        do throws(ConfigurationError) {
+            _ = try Configuration.parse(
+                bytes, file: "m.yaml", providers: Fixtures.providers, places: Fixtures.places)
+            return []
+        } catch {
+            return error.problems.map(\.description)
+        }
+    }
+
+    @Test("bytes that are not UTF-8 are told by their place")
+    func notUTF8() {
+        #expect(errors(Array("version: 1\n# é".utf8) + [0xFF]) == ["m.yaml:2:4: not UTF-8: the byte 0xff"])
+        #expect(errors([0xC3]) == ["m.yaml:1:1: not UTF-8: the byte 0xc3"])
+        // UTF-16 with its mark.
+        #expect(errors([0xFF, 0xFE, 0x61, 0]) == ["m.yaml:1:1: not UTF-8: the byte 0xff"])
+    }
+
+    @Test("a UTF-8 mark at the beginning does no harm")
+    func byteOrderMark() { #expect(errors([0xEF, 0xBB, 0xBF] + Array(Fixtures.good.utf8)) == []) }
+
+    @Test("deep nesting ends early")
+    func deep() {
+        #expect(errors(Array(String(repeating: "[", count: 100_000).utf8)) == ["m.yaml:1:33: nested more than 32 deep"])
+        let mappings = (0..<100).map { String(repeating: " ", count: $0) + "a:" }.joined(separator: "\n")
+        #expect(errors(Array(mappings.utf8)) == ["m.yaml:32:32: nested more than 32 deep"])
+    }
+
+    @Test("aliases that multiply are refused before anybody walks them")
+    func aliasBomb() {
+        var text = "version: 1\nx-a: &a0 [1, 2, 3, 4, 5, 6, 7, 8, 9]\n"
+        for level in 1...20 {
+            let aliases = Array(repeating: "*a\(level - 1)", count: 9).joined(separator: ", ")
+            text += "x-\(level): &a\(level) [\(aliases)]\n"
+        }
+        #expect(errors(Array(text.utf8)) == ["m.yaml:1:1: its aliases expand to more than 100000 nodes"])
+    }
+
+    @Test("every truncation and random damage of a good file is told or accepted, never fatal")
+    func damage() {
+        let seed = UInt64.random(in: 0 ... .max)
+        print("seed \(seed)")
+        var random = SeededGenerator(seed: seed)
+        let good = Array(EffectiveConfigurationTests.text.utf8)
+        for end in stride(from: 0, to: good.count, by: 3) { _ = errors(Array(good[..<end])) }
+        let marks = Array("{}[]:-&*!|>'\"%@`#,? \n\t\r~<$".utf8) + [0, 0x80, 0xC3, 0xFF]
+        for _ in 0..<2000 {
+            var bytes = good
+            for _ in 0...Int.random(in: 0..<4, using: &random) {
+                let place = Int.random(in: 0..<bytes.count, using: &random)
+                switch Int.random(in: 0..<3, using: &random) {
+                case 0: bytes[place] = marks.randomElement(using: &random) ?? 0
+                case 1: bytes.insert(marks.randomElement(using: &random) ?? 0, at: place)
+                default: bytes.removeSubrange(place..<min(bytes.count, place + 5))
+                }
+            }
+            _ = errors(bytes)
+        }
+    }
+}
