@@ -43,7 +43,7 @@ final class KernelMounts: MountEngine {
             let folder = try MountFolder(mount.path)
             do throws(VFSError) {
                 let fuse = try FUSEMount(
-                    path: mount.path, options: FUSEMountOptions(mount), operations: bucket.operations)
+                    path: mount.path, options: FUSEMountOptions(mount), operations: bucket)
                 bucket.attach(fuse.notifier)
                 return KernelMount(fuse: fuse, bucket: bucket, layered: layered, folder: folder, pool: pool)
             } catch {
@@ -104,18 +104,5 @@ extension FUSEMountOptions {
         self.init(source: "cloudmount:\(mount.name)")
         allowOther = mount.allowOther
         readOnly = mount.readOnly
-    }
-}
-
-/// Until the file system answers the kernel's operations there is nothing to mount.
-extension MountedBucket {
-    fileprivate var operations: any FileOperations {
-        get throws(VFSError) {
-            let object: Any = self
-            guard let operations = object as? any FileOperations else {
-                throw VFSError(.notSupported, "this build has no file system")
-            }
-            return operations
-        }
     }
 }
