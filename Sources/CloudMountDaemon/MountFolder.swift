@@ -10,7 +10,11 @@ struct MountFolder: Sendable {
     /// Blocks.
     /// - Throws: `notDirectory`, `permissionDenied`, `io`.
     init(_ path: String) throws(VFSError) {
-        _ = try FUSEMount.clearDeadMount(at: path)
+        do throws(VFSError) {
+            _ = try FUSEMount.clearDeadMount(at: path)
+        } catch {
+            guard error.code == .notFound else { throw error }
+        }
         made = try Self.make(path)
     }
 
