@@ -1,12 +1,14 @@
 import CloudMountPlatform
 import CloudMountVFS
 import Glibc
+import Synchronization
 
 /// Answers the other commands over a Unix socket that the user alone may open. One request a connection.
 final class ControlServer: Sendable {
     private let path: String
     private let socket: Descriptor
     private let stopping = EventDescriptor()
+    private let connections = Mutex(0)
     private let answer: @Sendable (ControlRequest) async -> ControlAnswer
     private let pool = BlockingPool(name: "cm-control", width: 4)
 
@@ -21,10 +23,11 @@ final class ControlServer: Sendable {
         NamedThread("cm-accept") { [self] in accept() }.detach()
     }
 
-    /// Listens no more and removes the socket.
-    func close() {
+    /// Listens no more, removes the socket, and gives answers that are under way two seconds.
+    func close() async {
         unlink(path)
         stopping.signal()
+        for _ in 0..<200 where connections.withLock({ $0 }) > 0 { try? await Task.sleep(for: .milliseconds(10)) }
     }
 
     private func accept() {
@@ -36,7 +39,11 @@ final class ControlServer: Sendable {
             guard poll(&polled, 2, -1) >= 0 || errno == EINTR else { return }
             if polled[1].revents != 0 { return }
             guard polled[0].revents != 0, let connection = UnixSocket.accept(socket) else { continue }
-            Task { await self.serve(connection) }
+            connections.withLock { $0 += 1 }
+            Task {
+                await self.serve(connection)
+                self.connections.withLock { $0 -= 1 }
+            }
         }
     }
 

@@ -21,18 +21,19 @@ public struct Daemon: Sendable {
     }
 
     /// Serves until every mount has ended: unmounted from outside, or by SIGTERM or SIGINT, which drain. A second signal
-    /// gives up the drain. `SignalStream.block()` must have been called before the process had a second thread.
-    public func run() async -> ExitStatus {
+    /// gives up the drain.
+    /// - Parameter signals: of `ForegroundProcess`.
+    public func run(signals: AsyncStream<Int32>) async -> ExitStatus {
         ProcessLimits.apply()
         do throws(VFSError) {
-            return try await serve()
+            return try await serve(signals)
         } catch {
             logger.critical("\(error.message)")
             return .failure
         }
     }
 
-    private func serve() async throws(VFSError) -> ExitStatus {
+    private func serve(_ signals: AsyncStream<Int32>) async throws(VFSError) -> ExitStatus {
         let cache = configuration.cache
         let staging = try StagingArea(directory: cache.directory, limit: cache.size, keepFree: cache.keepFree)
         for leftover in staging.leftovers {
@@ -45,10 +46,10 @@ public struct Daemon: Sendable {
         let control = ControlDesk(
             supervisor: supervisor, configuration: configuration, staging: staging, memory: memory)
         let server = try ControlServer(path: configuration.controlSocket) { await control.answer($0) }
-        let signals = Task { await self.obey(SignalStream.signals(), supervisor) }
+        let obedience = Task { await self.obey(signals, supervisor) }
         let endings = await supervisor.run()
-        signals.cancel()
-        server.close()
+        obedience.cancel()
+        await server.close()
         return report(endings, staging)
     }
 

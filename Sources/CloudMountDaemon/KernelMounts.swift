@@ -16,6 +16,7 @@ final class KernelMounts: MountEngine {
     private let logger: Logger
     /// Mounts of one store draw on one endpoint's limits.
     private let endpoints = Mutex<[String: EndpointLoad]>([:])
+    private let folders = MountFolders()
     private let pool = BlockingPool(name: "cm-mount", width: 8)
 
     init(staging: StagingArea, memory: BufferPool, logger: Logger) {
@@ -39,15 +40,15 @@ final class KernelMounts: MountEngine {
         let layered = Layers.stack(provider, settings: settings)
         let bucket = MountedBucket(
             settings: MountSettings(mount), provider: layered.provider, staging: staging, memory: memory)
-        return try await pool.run { [pool] () throws(VFSError) in
-            let folder = try MountFolder(mount.path)
+        return try await pool.run { [pool, folders] () throws(VFSError) in
+            try folders.prepare(mount.path)
             do throws(VFSError) {
                 let fuse = try FUSEMount(
                     path: mount.path, options: FUSEMountOptions(mount), operations: bucket)
                 bucket.attach(fuse.notifier)
-                return KernelMount(fuse: fuse, bucket: bucket, layered: layered, folder: folder, pool: pool)
+                return KernelMount(fuse: fuse, bucket: bucket, layered: layered, folders: folders, pool: pool)
             } catch {
-                folder.remove()
+                folders.remove(mount.path)
                 throw error
             }
         }
@@ -69,7 +70,7 @@ private struct KernelMount: RunningMount {
     let fuse: FUSEMount
     let bucket: MountedBucket
     let layered: LayeredProvider
-    let folder: MountFolder
+    let folders: MountFolders
     let pool: BlockingPool
 
     func drain() async { await bucket.drain() }
@@ -79,7 +80,7 @@ private struct KernelMount: RunningMount {
     }
 
     func waitUntilClosed() async { await fuse.waitUntilClosed() }
-    func cleanUp() async { await pool.run { [folder] in folder.remove() } }
+    func cleanUp() async { await pool.run { [folders, fuse] in folders.remove(fuse.path) } }
     func statistics() -> MountStatistics { bucket.statistics() }
     func requests() -> [Verb: VerbMeasurement] { layered.measurements.snapshot() }
 

@@ -32,6 +32,9 @@ actor Supervisor {
         /// The attempt or the pause that a stop interrupts.
         var interrupt: (@Sendable () -> Void)?
         var isUnwanted = false
+        /// Lazily unmounted: nobody can reach it any more, but open files keep it alive.
+        var isDetached = false
+        var waiters: [CheckedContinuation<Void, Never>] = []
     }
 
     private var entries: [Entry]
@@ -130,6 +133,8 @@ actor Supervisor {
         if case .ended = entries[index].phase { return }
         if case .draining = entries[index].phase { announce("\(entries[index].mount.name): unmounted") }
         entries[index].phase = .ended(ending)
+        for waiter in entries[index].waiters { waiter.resume() }
+        entries[index].waiters = []
         guard isOver else { return }
         for waiter in waiters { waiter.resume() }
         waiters = []
@@ -147,7 +152,10 @@ actor Supervisor {
     private func discard(_ index: Int) {
         entries[index].isUnwanted = true
         entries[index].interrupt?()
-        if case .mounted(let running) = entries[index].phase { Task { await self.takeDown(index, running) } }
+        switch entries[index].phase {
+        case .mounted(let running), .draining(let running): Task { await self.takeDown(index, running) }
+        case .starting, .failed, .ended: break
+        }
     }
 
     /// The daemon is ending: whatever holds the mount, it goes.
@@ -155,21 +163,23 @@ actor Supervisor {
         let name = entries[index].mount.name
         entries[index].phase = .draining(running)
         await running.drain()
-        for attempt in 1...10 {
+        // About 2.5 s for programs to let go.
+        for attempt in 0..<9 {
+            if case .ended = entries[index].phase { return }
             do throws(VFSError) {
-                try await running.unmount(lazy: false)
-                return
+                if !entries[index].isDetached { try await running.unmount(lazy: false) }
+                entries[index].isDetached = true
             } catch {
                 guard error.code == .busy else {
                     logger.error("mount '\(name)' cannot be unmounted: \(error.description)")
                     break
                 }
-                if attempt < 10 { await pause(.milliseconds(200)) }
             }
+            await pause(.milliseconds(5 << attempt))
         }
         if case .ended = entries[index].phase { return }
-        logger.warning("mount '\(name)' is in use: it is detached, and programs with files open there will see errors")
-        try? await running.unmount(lazy: true)
+        logger.warning("mount '\(name)' is in use; programs with files open there will see errors")
+        if !entries[index].isDetached { try? await running.unmount(lazy: true) }
         await running.drain()
         await running.cleanUp()
         end(index, Self.ending(running))
@@ -214,7 +224,9 @@ actor Supervisor {
             await running.drain()
             do throws(VFSError) {
                 try await running.unmount(lazy: lazy)
+                entries[index].isDetached = true
                 if case .mounted = entries[index].phase { entries[index].phase = .draining(running) }
+                if !lazy { await waitForEnd(index) }
             } catch {
                 refusals.append(
                     error.code == .busy
@@ -223,6 +235,11 @@ actor Supervisor {
             }
         }
         guard refusals.isEmpty else { throw VFSError(.busy, refusals.joined(separator: "; ")) }
+    }
+
+    private func waitForEnd(_ index: Int) async {
+        if case .ended = entries[index].phase { return }
+        await withCheckedContinuation { entries[index].waiters.append($0) }
     }
 
     // MARK: Looking

@@ -3,7 +3,7 @@ import CloudMountDaemon
 import Glibc
 
 @main
-struct CloudMount: AsyncParsableCommand {
+struct CloudMount: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "cloudmount",
         abstract: "Mounts the buckets of one mounts.yaml.",
@@ -19,17 +19,11 @@ struct CloudMount: AsyncParsableCommand {
             ProvidersCommand.self, VersionCommand.self,
         ])
 
-    /// Own entry: `mount` blocks signals while the process has one thread, and wrong usage exits with 2.
-    @MainActor
-    static func main() async {
+    /// As the package's own, but wrong usage exits with 2.
+    static func main() {
         do {
             var command = try parseAsRoot()
-            if command is MountCommand { SignalStream.block() }
-            if var asynchronous = command as? any AsyncParsableCommand {
-                try await asynchronous.run()
-            } else {
-                try command.run()
-            }
+            try command.run()
         } catch {
             if Self.exitCode(for: error) == .validationFailure {
                 TerminalLog.write(fullMessage(for: error) + "\n")

@@ -4,7 +4,7 @@ public import CloudMountDaemon
 import Glibc
 public import Logging
 
-struct MountCommand: AsyncParsableCommand {
+struct MountCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "mount", abstract: "Mounts, and serves until everything is unmounted (in the foreground).",
         discussion: """
@@ -20,7 +20,7 @@ struct MountCommand: AsyncParsableCommand {
     @Argument(help: "Only these mounts. (default: all)")
     var names: [String] = []
 
-    func run() async throws {
+    func run() throws {
         var configuration = try source.load()
         for name in names where !configuration.mounts.contains(where: { $0.name == name }) {
             let known = configuration.mounts.map(\.name).joined(separator: ", ")
@@ -32,10 +32,10 @@ struct MountCommand: AsyncParsableCommand {
         LoggingSystem.bootstrap { TerminalLog(label: $0, level: level, format: format) }
         let onTerminal = isatty(STDERR_FILENO) == 1
         let logger = Logger(label: "cloudmount")
-        let status = await Daemon(configuration: configuration, logger: logger) { line in
+        let daemon = Daemon(configuration: configuration, logger: logger) { line in
             if onTerminal { TerminalLog.write(line + "\n") } else { logger.notice("\(line)") }
-        }.run()
-        if status != .success { throw status.error() }
+        }
+        ForegroundProcess.run { signals in await daemon.run(signals: signals) }
     }
 }
 
