@@ -16,7 +16,12 @@ extension FakeFileSystem {
     func open(_ inode: InodeID, flags: Int32, caller: Caller, reply: consuming Reply<OpenReply>) {
         note("open", caller.clearSetID ? "clear set-id" : "")
         if flags & O_TRUNC != 0 { change(inode) { $0.bytes = [] } }
-        reply.send(opened(inode))
+        if node(inode)?.special == "held open" {
+            let box = ReplyBox(reply)
+            held.withLock { $0.append { box.send(self.opened(inode)) } }
+        } else {
+            reply.send(opened(inode))
+        }
     }
 
     func create(
@@ -35,9 +40,9 @@ extension FakeFileSystem {
         guard let node = node(inode) else { return reply.fail(.stale) }
         switch node.special {
         case "dropped": return
-        case "held":
+        case "held read":
             let box = ReplyBox(reply)
-            held.withLock { $0.append(box) }
+            held.withLock { $0.append { box.fail(.cancelled) } }
         case "pending":
             let waiting = Waiting()
             reply.onInterrupt { waiting.cancel() }

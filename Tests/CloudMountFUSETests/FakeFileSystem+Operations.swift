@@ -10,12 +10,20 @@ extension FakeFileSystem: FileOperations {
 
     func lookup(parent: InodeID, name: FileName, reply: consuming Reply<Entry>) {
         note("lookup", name.string)
+        if name.string == "held lookup" {
+            let box = ReplyBox(reply)
+            return held.withLock { $0.append { self.lookup(parent: parent, name: name, box: box) } }
+        }
+        lookup(parent: parent, name: name, box: ReplyBox(reply))
+    }
+
+    private func lookup(parent: InodeID, name: FileName, box: ReplyBox<Entry>) {
         let found = state.withLock { state -> FileAttributes? in
             guard let inode = state.nodes[parent]?.children[name] else { return nil }
             state.nodes[inode]?.lookups += 1
             return state.nodes[inode]?.attributes
         }
-        reply.send(entry(found))
+        box.send(entry(found))
     }
 
     func forget(_ inode: InodeID, count: UInt64) {

@@ -25,8 +25,16 @@ final class FakeFileSystem: Sendable {
     }
 
     let state: Mutex<State>
-    /// Replies that the test itself will answer.
-    let held = Mutex<[ReplyBox<ReadSlices>]>([])
+    /// Answers that the test itself will give.
+    let held = Mutex<[@Sendable () -> Void]>([])
+
+    func answerHeld() {
+        let answers = held.withLock { held in
+            defer { held = [] }
+            return held
+        }
+        for answer in answers { answer() }
+    }
     let validFor: Duration
     let bytesPerSlice: Int
 
@@ -58,7 +66,9 @@ final class FakeFileSystem: Sendable {
             let inode = state.add(name, in: parent, kind: kind, permissions: permissions)
             state.nodes[inode]?.bytes = bytes
             state.nodes[inode]?.attributes.size = bytes.count
-            if ["pending", "dropped", "held"].contains(name.string) { state.nodes[inode]?.special = name.string }
+            if ["pending", "dropped", "held read", "held open"].contains(name.string) {
+                state.nodes[inode]?.special = name.string
+            }
             return inode
         }
     }
