@@ -1,0 +1,156 @@
+import CloudMountFilesystem
+import CloudMountPlatform
+import CloudMountVFS
+import Glibc
+import Synchronization
+import Testing
+
+@testable import CloudMountConfig
+@testable import CloudMountDaemon
+
+@Suite("The control socket", .timeLimit(.minutes(1)))
+struct ControlTests {
+    /// A folder for one test, removed with its socket.
+    private func withSocket(_ body: (String) async throws -> Void) async throws {
+        var template = Array("/tmp/cloudmount-test-XXXXXX".utf8CString)
+        guard mkdtemp(&template) != nil else { throw VFSError(.io, "no temporary folder") }
+        let folder = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        defer {
+            unlink(folder + "/run/s")
+            rmdir(folder + "/run")
+            rmdir(folder)
+        }
+        try await body(folder + "/run/s")
+    }
+
+    private func ask(_ path: String, _ request: ControlRequest) async throws -> ControlAnswer {
+        try await BlockingPool.shared.run { () throws(VFSError) in try ControlClient(socket: path).ask(request) }
+    }
+
+    @Test("a request is answered, also many at once")
+    func roundTrip() async throws {
+        try await withSocket { path in
+            let server = try ControlServer(path: path) { request in
+                ControlAnswer(ok: request.lazy ?? false, error: request.target)
+            }
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for number in 0..<20 {
+                    group.addTask {
+                        let answer = try await self.ask(
+                            path, ControlRequest(.unmount, target: "m\(number)", lazy: number % 2 == 0))
+                        #expect(answer == ControlAnswer(ok: number % 2 == 0, error: "m\(number)"))
+                    }
+                }
+                try await group.waitForAll()
+            }
+            await server.close()
+            #expect(access(path, F_OK) != 0)
+        }
+    }
+
+    @Test("only the user may open the socket")
+    func permissions() async throws {
+        try await withSocket { path in
+            let server = try ControlServer(path: path) { _ in ControlAnswer() }
+            var status = stat()
+            #expect(stat(path, &status) == 0)
+            #expect(status.st_mode & 0o777 == 0o600)
+            await server.close()
+        }
+    }
+
+    @Test("a second daemon is refused, the socket of a dead one is replaced")
+    func taken() async throws {
+        try await withSocket { path in
+            // Closed without being removed, as by kill -9.
+            _ = try UnixSocket.listen(at: path)
+            #expect(access(path, F_OK) == 0)
+            let server = try ControlServer(path: path) { _ in ControlAnswer() }
+            #expect(throws: VFSError(.busy, "another cloudmount is listening at \(path)")) {
+                try ControlServer(path: path) { _ in ControlAnswer() }
+            }
+            await server.close()
+        }
+    }
+
+    @Test("nobody listening is told as that")
+    func nobody() async throws {
+        try await withSocket { path in
+            await #expect(throws: VFSError(.notFound, "no cloudmount daemon is listening at \(path)")) {
+                try await ask(path, ControlRequest(.status))
+            }
+        }
+    }
+
+    @Test(
+        "what is no request is refused, and the server goes on",
+        arguments: ["{}", "", "nonsense", "{\"command\":\"explode\"}"])
+    func nonsense(_ text: String) async throws {
+        try await withSocket { path in
+            let server = try ControlServer(path: path) { _ in ControlAnswer() }
+            let line = try await BlockingPool.shared.run { () throws(VFSError) -> [UInt8]? in
+                let socket = try UnixSocket.connect(to: path)
+                _ = UnixSocket.write(Array(text.utf8) + [UInt8(ascii: "\n")], to: socket)
+                return UnixSocket.readLine(socket)
+            }
+            #expect(String(decoding: line ?? [], as: UTF8.self) == "{\"error\":\"not a request\",\"ok\":false}")
+            #expect(try await ask(path, ControlRequest(.status)).ok)
+            await server.close()
+        }
+    }
+}
+
+@Suite("The status")
+struct StatusTests {
+    private func report() throws -> StatusReport {
+        let configuration = try Fixtures.configuration(["a", "b"])
+        let running = FakeMount()
+        running.state.withLock {
+            $0.statistics.openFiles = 1
+            $0.statistics.dirtyFiles = 2
+            $0.statistics.dirtyBytes = 3 << 20
+            $0.statistics.hiddenKeys = 1
+            $0.statistics.hiddenKeyExamples = ["x//\u{1B}[2J"]
+            $0.statistics.failedCommits = [
+                .init(
+                    path: "d/f", stagedPath: "/c/staged/a-1-9", bytes: 2048, error: "refused", since: .init(seconds: 5))
+            ]
+        }
+        return StatusReport(
+            pid: 9, configuration: "/etc/m.yaml", startedAt: 7, isStopping: true,
+            memory: .init(limit: 512 << 20, used: 0),
+            staging: .init(
+                directory: "/c", limit: 1 << 30, used: 4096, leftovers: [.init(path: "/c/staged/z", bytes: 4096)]),
+            mounts: [
+                .init(configuration.mounts[0], .mounted(running)),
+                .init(configuration.mounts[1], .failed(VFSError(.bucketNotFound, "no bucket"), retryAt: .now)),
+            ])
+    }
+
+    @Test("the table shows every mount and all that is wrong, and no control characters")
+    func table() throws {
+        #expect(
+            StatusTable.text(try report()) == """
+                MOUNT  STATE    PATH    STORE          OPEN  NOT STORED   REQUESTS  ERRORS  MEAN
+                a      mounted  /mnt/a  fake bucket-a  1     2 (3.0 MiB)  2         1       1.5 ms
+                b      failed   /mnt/b  fake bucket-b  0     -            0         0       -
+                ! a: d/f (2.0 KiB) is not stored: refused; its bytes are in /c/staged/a-1-9
+                ! a: 1 keys cannot be shown as paths, such as 'x//?[2J'
+                ! b: no bucket (bucketNotFound); next attempt in 0 s
+                ! an earlier run could not store 4.0 KiB, kept in /c/staged/z
+                the daemon is stopping
+
+                """)
+    }
+
+    @Test("the document is as it is described, and is read back as the same")
+    func json() throws {
+        let report = try report()
+        let line = String(decoding: try ControlJSON.line(report), as: UTF8.self)
+        #expect(
+            line
+                == #"{"configuration":"/etc/m.yaml","is_stopping":true,"memory":{"limit":536870912,"used":0},"mounts":[{"bucket":"bucket-a","dirty_bytes":3145728,"dirty_files":2,"endpoint":{"in_flight":1,"limit":96,"name":"fake","waiting":0},"failed_commits":[{"bytes":2048,"error":"refused","path":"d/f","since":5,"staged_path":"/c/staged/a-1-9"}],"hidden_key_examples":["x//\u001b[2J"],"hidden_keys":1,"name":"a","open_files":1,"path":"/mnt/a","prefix":"","provider":"fake","read_only":false,"requests":[{"bytes_down":4096,"bytes_up":0,"calls":2,"errors":1,"in_flight":0,"max_milliseconds":2,"mean_milliseconds":1.5,"verb":"read"}],"state":"mounted"},{"bucket":"bucket-b","dirty_bytes":0,"dirty_files":0,"failed_commits":[],"hidden_key_examples":[],"hidden_keys":0,"name":"b","next_try_seconds":0,"open_files":0,"path":"/mnt/b","prefix":"","provider":"fake","read_only":false,"reason":"no bucket (bucketNotFound)","requests":[],"state":"failed"}],"pid":9,"staging":{"directory":"/c","leftovers":[{"bytes":4096,"path":"/c/staged/z"}],"limit":1073741824,"used":4096},"started_at":7,"version":1}"#
+                + "\n")
+        #expect(try ControlJSON.decode(StatusReport.self, from: Array(line.utf8)) == report)
+    }
+}

@@ -1,0 +1,151 @@
+import CloudMountFilesystem
+import CloudMountPlatform
+import CloudMountVFS
+import Synchronization
+
+@testable import CloudMountConfig
+@testable import CloudMountDaemon
+@testable import CloudMountLayers
+
+/// Mounts without a kernel: what is done to them is written down, and tests say how they behave.
+final class FakeEngine: MountEngine {
+    private struct State {
+        var failures: [String: [VFSError]] = [:]
+        var started: [String: Int] = [:]
+        var mounts: [String: FakeMount] = [:]
+        var hanging: Set<String> = []
+        var changed: [CheckedContinuation<Void, Never>] = []
+    }
+
+    private let state = Mutex(State())
+
+    /// The next attempts for `name` fail so.
+    func fail(_ name: String, with errors: [VFSError]) { state.withLock { $0.failures[name] = errors } }
+    /// Attempts for `name` last until they are cancelled.
+    func hang(_ name: String) { state.withLock { _ = $0.hanging.insert(name) } }
+    func attempts(_ name: String) -> Int { state.withLock { $0.started[name] ?? 0 } }
+
+    func begin(_ mount: Configuration.Mount) async throws(VFSError) -> any RunningMount {
+        let (failure, hangs) = state.withLock { state -> (VFSError?, Bool) in
+            state.started[mount.name, default: 0] += 1
+            let hangs = state.hanging.contains(mount.name)
+            guard var errors = state.failures[mount.name], !errors.isEmpty else { return (nil, hangs) }
+            let error = errors.removeFirst()
+            state.failures[mount.name] = errors
+            return (error, hangs)
+        }
+        if hangs {
+            wake()
+            while !Task.isCancelled { try? await Task.sleep(for: .milliseconds(1)) }
+            throw .cancelled
+        }
+        if let failure { throw failure }
+        let made = FakeMount()
+        state.withLock { $0.mounts[mount.name] = made }
+        wake()
+        return made
+    }
+
+    private func wake() {
+        let waiting = state.withLock { state in
+            defer { state.changed = [] }
+            return state.changed
+        }
+        for continuation in waiting { continuation.resume() }
+    }
+
+    /// The mount, as soon as it has been made.
+    func mount(_ name: String) async -> FakeMount {
+        while true {
+            if let mount = state.withLock({ $0.mounts[name] }) { return mount }
+            await withCheckedContinuation { continuation in
+                let isThere = state.withLock { state in
+                    if state.mounts[name] != nil { return true }
+                    state.changed.append(continuation)
+                    return false
+                }
+                if isThere { continuation.resume() }
+            }
+        }
+    }
+}
+
+final class FakeMount: RunningMount {
+    struct State {
+        var steps: [String] = []
+        var busy = false
+        /// What is open keeps a lazily unmounted mount alive.
+        var staysOpen = false
+        var isClosed = false
+        var statistics = MountStatistics()
+        var closing: [CheckedContinuation<Void, Never>] = []
+    }
+
+    let state = Mutex(State())
+
+    var steps: [String] { state.withLock { $0.steps } }
+
+    private func note(_ step: String) { state.withLock { $0.steps.append(step) } }
+
+    func drain() async { note("drain") }
+
+    func unmount(lazy: Bool) async throws(VFSError) {
+        note(lazy ? "unmount lazily" : "unmount")
+        let (busy, stays) = state.withLock { ($0.busy, $0.staysOpen) }
+        if busy, !lazy { throw VFSError(.busy, "busy") }
+        if !stays { close() }
+    }
+
+    /// As `fusermount3 -u` from outside.
+    func close() {
+        let waiting = state.withLock { state in
+            state.isClosed = true
+            defer { state.closing = [] }
+            return state.closing
+        }
+        for continuation in waiting { continuation.resume() }
+    }
+
+    func waitUntilClosed() async {
+        await withCheckedContinuation { continuation in
+            let isClosed = state.withLock { state in
+                if !state.isClosed { state.closing.append(continuation) }
+                return state.isClosed
+            }
+            if isClosed { continuation.resume() }
+        }
+    }
+
+    func cleanUp() async { note("clean up") }
+    func statistics() -> MountStatistics { state.withLock { $0.statistics } }
+    func requests() -> [Verb: VerbMeasurement] {
+        var reads = VerbMeasurement()
+        reads.calls = 2
+        reads.errors = 1
+        reads.bytesDown = 4096
+        reads.latencySum = .milliseconds(3)
+        reads.latencyMax = .milliseconds(2)
+        return [.read: reads]
+    }
+    func endpoint() -> (name: String, limit: Int, inFlight: Int, waiting: Int) { ("fake", 96, 1, 0) }
+}
+
+enum Fixtures {
+    static let provider = ProviderDescriptor(
+        name: "fake", summary: "nothing", bucketMeaning: "any",
+        make: { _ throws(VFSError) in throw VFSError(.notSupported, "a fixture") })
+
+    static func configuration(_ names: [String]) throws -> Configuration {
+        let mounts = names.map { "  - {name: \($0), path: /mnt/\($0), provider: fake, bucket: bucket-\($0)}\n" }
+        return try Configuration.parse(
+            Array("version: 1\nmounts:\n\(mounts.joined())".utf8), file: "m.yaml", providers: [provider],
+            places: UserPlaces(environment: [:], uid: 0, gid: 0))
+    }
+}
+
+/// Collects lines.
+final class Lines: Sendable {
+    private let lines = Mutex<[String]>([])
+    func add(_ line: String) { lines.withLock { $0.append(line) } }
+    var all: [String] { lines.withLock { $0 } }
+}

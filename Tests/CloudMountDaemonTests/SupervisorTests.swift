@@ -1,0 +1,163 @@
+import CloudMountFilesystem
+import CloudMountVFS
+import Logging
+import Synchronization
+import Testing
+
+@testable import CloudMountConfig
+@testable import CloudMountDaemon
+
+@Suite("The supervisor", .timeLimit(.minutes(1)))
+struct SupervisorTests {
+    let engine = FakeEngine()
+    let lines = Lines()
+    let pauses = Lines()
+
+    private func supervisor(_ names: String..., pausing: Bool = false) throws -> Supervisor {
+        let mounts = try Fixtures.configuration(names).mounts
+        var logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+        logger.logLevel = .critical
+        return Supervisor(
+            mounts: mounts, engine: engine, logger: logger, announce: lines.add,
+            pause: { [pauses] duration in
+                pauses.add(Units.text(duration))
+                if pausing { while !Task.isCancelled { try? await Task.sleep(for: .milliseconds(1)) } }
+            })
+    }
+
+    private func untilMounted(_ supervisor: Supervisor) async {
+        while true {
+            let isMounted = await supervisor.phases.allSatisfy { if case .mounted = $0.phase { true } else { false } }
+            if isMounted { return }
+            await Task.yield()
+        }
+    }
+
+    @Test("a mount that fails is tried again with growing pauses while the other serves")
+    func retry() async throws {
+        let error = VFSError(.unavailable, "no")
+        engine.fail("a", with: [error, error, error])
+        let supervisor = try supervisor("a", "b")
+        async let endings = supervisor.run()
+        _ = await engine.mount("b")
+        _ = await engine.mount("a")
+        #expect(engine.attempts("a") == 4)
+        #expect(engine.attempts("b") == 1)
+        #expect(pauses.all == ["1s", "2s", "4s"])
+        await supervisor.stop()
+        #expect(await endings.values.allSatisfy { $0.isClean })
+    }
+
+    @Test("what is unmounted from outside ends; with the last one everything ends")
+    func outside() async throws {
+        let supervisor = try supervisor("a", "b")
+        async let endings = supervisor.run()
+        let a = await engine.mount("a")
+        let b = await engine.mount("b")
+        a.close()
+        b.state.withLock {
+            $0.statistics.failedCommits = [
+                .init(path: "f", stagedPath: "/c/f", bytes: 1, error: "e", since: .init(seconds: 0))
+            ]
+        }
+        b.close()
+        let found = await endings
+        #expect(found["a"]?.isClean == true)
+        #expect(found["b"]?.stagedPaths == ["/c/f"])
+        #expect(a.steps == ["drain", "clean up"])
+        #expect(lines.all.contains("a: fake bucket-a is mounted at /mnt/a"))
+        #expect(lines.all.contains("a: unmounted"))
+    }
+
+    @Test("a stop drains before it unmounts, and ends")
+    func stop() async throws {
+        let supervisor = try supervisor("a")
+        async let endings = supervisor.run()
+        let mount = await engine.mount("a")
+        await supervisor.stop()
+        await supervisor.stop()
+        #expect(await endings.count == 1)
+        #expect(mount.steps.prefix(2) == ["drain", "unmount"])
+        #expect(mount.steps.filter { $0 == "clean up" }.count == 1)
+    }
+
+    @Test("a stop interrupts a pause and an attempt")
+    func stopEarly() async throws {
+        engine.fail("a", with: [VFSError(.unavailable, "no")])
+        engine.hang("b")
+        let supervisor = try supervisor("a", "b", pausing: true)
+        async let endings = supervisor.run()
+        while pauses.all.isEmpty || engine.attempts("b") == 0 { await Task.yield() }
+        await supervisor.stop()
+        #expect(await endings.count == 2)
+        #expect(engine.attempts("a") == 1)
+    }
+
+    @Test("a mount in use is refused on request and goes on; lazily it goes")
+    func busy() async throws {
+        let supervisor = try supervisor("a")
+        async let endings = supervisor.run()
+        let mount = await engine.mount("a")
+        await untilMounted(supervisor)
+        mount.state.withLock { $0.busy = true }
+        await #expect(throws: VFSError.self) { try await supervisor.unmount("a", lazy: false) }
+        #expect(mount.steps == ["drain", "unmount"])
+        guard case .mounted? = await supervisor.phases.first?.phase else {
+            Issue.record("the mount does not go on")
+            return
+        }
+        try await supervisor.unmount("/mnt/a", lazy: true)
+        #expect(await endings.count == 1)
+    }
+
+    @Test("a stop does not wait for ever for what is in use")
+    func busyStop() async throws {
+        let supervisor = try supervisor("a", "b")
+        async let endings = supervisor.run()
+        for name in ["a", "b"] { await engine.mount(name).state.withLock { ($0.busy, $0.staysOpen) = (true, true) } }
+        await untilMounted(supervisor)
+        // One is detached already and kept alive by what is open.
+        try await supervisor.unmount("b", lazy: true)
+        await supervisor.stop()
+        #expect(await endings.count == 2)
+        #expect(await engine.mount("a").steps.contains("unmount lazily"))
+    }
+
+    @Test("giving up ends at once and tells what is left")
+    func abandon() async throws {
+        let supervisor = try supervisor("a")
+        async let endings = supervisor.run()
+        let mount = await engine.mount("a")
+        mount.state.withLock {
+            ($0.busy, $0.staysOpen) = (true, true)
+            $0.statistics.dirtyFiles = 2
+            $0.statistics.dirtyBytes = 10
+        }
+        // Wait until it serves: giving up earlier finds nothing.
+        while await supervisor.dirty.files == 0 { await Task.yield() }
+        await supervisor.abandon()
+        let found = await endings
+        #expect(found["a"]?.dirtyFiles == 2 && found["a"]?.dirtyBytes == 10)
+        #expect(mount.steps.last == "unmount lazily")
+    }
+
+    @Test("an unmount of something unknown tells what there is")
+    func unknown() async throws {
+        let supervisor = try supervisor("a", "b")
+        async let endings = supervisor.run()
+        await #expect(throws: VFSError(.notFound, "there is no mount 'c'; there are a, b")) {
+            try await supervisor.unmount("c", lazy: false)
+        }
+        _ = await engine.mount("a")
+        _ = await engine.mount("b")
+        try await supervisor.unmount(nil, lazy: false)
+        #expect(await endings.count == 2)
+    }
+
+    @Test("pauses double from one second to a minute")
+    func backOff() {
+        var backOff = BackOff()
+        let seconds = (0..<8).map { _ in backOff.pause().components.seconds }
+        #expect(seconds == [1, 2, 4, 8, 16, 32, 60, 60])
+    }
+}
