@@ -125,5 +125,11 @@ let package = Package(
         tests("UploadPlanTests", ["CloudMountFilesystem", "CloudMountCache", "CloudMountVFS"]),
         tests("AttributeCodecTests", ["CloudMountFilesystem", "CloudMountVFS"]),
         tests("CloudMountHTTPTests", ["CloudMountHTTP", "CloudMountVFS", "CloudMountPlatform"]),
+        tests(
+            "CloudMountFilesystemTests",
+            [
+                "CloudMountFilesystem", "CloudMountCache", "CloudMountLayers", "CloudMountPlatform", "CloudMountVFS",
+                "MemoryProvider",
+            ]),
     ]
 )

@@ -9,7 +9,7 @@ extension FileContent {
         /// The bytes are in memory.
         case ready([Slice])
         /// The bytes are in the staged file or are zeros.
-        case staged([FileImage.Piece])
+        case staged([FileImage.Piece], Extent, StagedFile?)
         /// The read waits for these fetches, which have to be started, and perhaps for others under way.
         case waiting(start: [Fetch], stop: [Fetch])
         /// Staged and stored bytes, or no memory to read ahead into.
@@ -24,7 +24,7 @@ extension FileContent {
     /// Answers with the bytes of `extent`, as far as the file has them.
     func read(_ extent: Extent, handle: OpenFile, reply: consuming Reply<ReadSlices>) {
         let (size, hasBase) = state.withLock { ($0.size, $0.base != nil) }
-        let extent = Extent(min(extent.lowerBound, size), min(extent.upperBound, size))
+        let extent = extent.clipped(to: size)
         if extent.isEmpty { return reply.send(ReadSlices([])) }
         let plan = hasBase ? handle.plan(extent, size: size) : Prefetcher.Plan(needed: extent)
         let box = ReplyBox(reply)
@@ -40,7 +40,7 @@ extension FileContent {
         case .ready(let slices):
             deliver(slices, to: box)
             if !plan.ahead.isEmpty || plan.collapsed { readAhead(plan, handle) }
-        case .staged(let pieces): readStaged(pieces, extent, box)
+        case .staged(let pieces, let extent, let staged): readStaged(pieces, extent, staged, box)
         case .waiting(let start, let stop):
             for fetch in stop { fetch.stop() }
             for fetch in start { run(fetch) }
@@ -62,19 +62,22 @@ extension FileContent {
     // MARK: Under the lock
 
     /// How to answer without the store, or with it at once; nil when bytes have to be fetched.
-    private static func present(_ extent: Extent, _ state: State) -> Step? {
+    private static func present(_ wanted: Extent, _ state: State) -> Step? {
+        let extent = wanted.clipped(to: state.size)
+        if extent.isEmpty { return .ready([]) }
         if let image = state.image {
             let pieces = image.pieces(in: extent)
             let stored = pieces.count { if case .base = $0 { true } else { false } }
-            if stored == 0 { return .staged(pieces) }
+            if stored == 0 { return .staged(pieces, extent, state.staged) }
             if stored < pieces.count { return .assemble }
         }
         return slices(of: extent, in: state.fetches).map { .ready($0) }
     }
 
     private func enqueue(
-        _ state: inout State, _ extent: Extent, _ plan: Prefetcher.Plan, _ handle: OpenFile, _ box: ReplyBox<ReadSlices>
+        _ state: inout State, _ wanted: Extent, _ plan: Prefetcher.Plan, _ handle: OpenFile, _ box: ReplyBox<ReadSlices>
     ) -> Step {
+        let extent = wanted.clipped(to: state.size)
         let stop = plan.collapsed ? dropUnwanted(&state, of: handle) : []
         dropPassed(&state, before: extent.lowerBound, of: handle)
         guard let base = state.base else { return .assemble }
@@ -210,21 +213,17 @@ extension FileContent {
     }
 
     private func failed(_ fetch: Fetch, _ base: ObjectInfo, _ error: VFSError) {
-        let (again, failed): (Bool, [ReadWaiter]) = state.withLock { state in
-            let received = fetch.received
-            let missing = Extent(fetch.extent.lowerBound + received, fetch.extent.upperBound)
+        let (isElsewhere, failed): (Bool, [ReadWaiter]) = state.withLock { state in
+            let missing = Extent(fetch.extent.lowerBound + fetch.received, fetch.extent.upperBound)
             guard let index = state.fetches.firstIndex(where: { $0 === fetch }) else { return (false, []) }
-            if received == 0, let now = state.base, now.key != base.key || now.etag != base.etag,
-                error.code == .stale || error.code == .notFound
-            {
-                return (true, [])  // Renamed meanwhile: the same bytes, elsewhere.
-            }
             state.fetches.remove(at: index)
             let failed = state.waiters.filter { $0.extent.overlaps(missing) }
             state.waiters.removeAll { $0.extent.overlaps(missing) }
-            return (false, failed)
+            // Renamed or committed here meanwhile: the same bytes are under another key or in another version.
+            let isGone = error.code == .stale || error.code == .notFound
+            return (isGone && state.base.map { !$0.isSameVersion(as: base) } ?? true, failed)
         }
-        if again { return run(fetch) }
+        if isElsewhere { return redirect(Reads(waiters: failed)) }
         let error = error.code == .notFound ? VFSError(.stale, error.message, wire: error.wire) : error
         for waiter in failed { waiter.reply.fail(error) }
     }
@@ -254,40 +253,45 @@ extension FileContent {
         for fetch in unwanted { fetch.stop() }
     }
 
-    /// The store has a new version of the file, made of what is here.
-    /// - Returns: what is to be called once the image has followed: reads that waited for bytes of the old version are
-    ///   then answered from the new one.
-    func rebase(onto base: ObjectInfo, attributesOnly: Bool) -> () -> Void {
-        let (fetches, waiters): ([Fetch], [ReadWaiter]) = state.withLock { state in
-            state.base = base
-            if attributesOnly { return ([], []) }
-            defer {
-                state.fetches = []
-                state.waiters = []
-            }
-            return (state.fetches, state.waiters)
+    /// Reads of a base that is not the file's any more.
+    struct Reads: Sendable {
+        var fetches: [Fetch] = []
+        var waiters: [ReadWaiter] = []
+    }
+
+    /// Under the lock: what is under way from the base that goes.
+    static func takeReads(_ state: inout State) -> Reads {
+        defer {
+            state.fetches = []
+            state.waiters = []
         }
-        return {
-            for fetch in fetches { fetch.stop() }
-            for waiter in waiters { self.assembleLater(waiter.extent, waiter.reply) }
-        }
+        return Reads(fetches: state.fetches, waiters: state.waiters)
+    }
+
+    /// Outside the lock: answers from what the file is now.
+    func redirect(_ reads: Reads) {
+        for fetch in reads.fetches { fetch.stop() }
+        for waiter in reads.waiters { assembleLater(waiter.extent, waiter.reply) }
     }
 
     // MARK: Local bytes
 
-    private func readStaged(_ pieces: [FileImage.Piece], _ extent: Extent, _ box: ReplyBox<ReadSlices>) {
+    private func readStaged(
+        _ pieces: [FileImage.Piece], _ extent: Extent, _ staged: StagedFile?, _ box: ReplyBox<ReadSlices>
+    ) {
         guard let buffer = pool.take(extent.count) else { return assembleLater(extent, box) }
         do throws(VFSError) {
-            try fill(buffer, extent, pieces)
+            try fill(buffer, extent, pieces, staged)
             box.send(ReadSlices([UnsafeRawBufferPointer(buffer.bytes)]))
         } catch {
-            box.fail(error)
+            assembleLater(extent, box)  // Cut short in this moment, perhaps.
         }
     }
 
     /// Puts the staged bytes and the zeros of `pieces` where they belong in `buffer`, which begins at `extent`.
-    private func fill(_ buffer: PooledBuffer, _ extent: Extent, _ pieces: [FileImage.Piece]) throws(VFSError) {
-        let staged = state.withLock { $0.staged }
+    private func fill(
+        _ buffer: PooledBuffer, _ extent: Extent, _ pieces: [FileImage.Piece], _ staged: StagedFile?
+    ) throws(VFSError) {
         for piece in pieces {
             let low = piece.extent.lowerBound - extent.lowerBound
             let target = UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[low..<low + piece.extent.count])
@@ -301,39 +305,45 @@ extension FileContent {
         }
     }
 
-    private func assembleLater(_ extent: Extent, _ box: ReplyBox<ReadSlices>) {
+    private func assembleLater(_ wanted: Extent, _ box: ReplyBox<ReadSlices>) {
         Task {
             while true {
-                let (pieces, base) = self.state.withLock { state in
-                    (FileContent.beginChange(&state).pieces(in: extent), state.base)
+                let (extent, pieces, base, staged, generation) = self.state.withLock { state in
+                    let extent = wanted.clipped(to: state.size)
+                    let pieces = FileContent.beginChange(&state).pieces(in: extent)
+                    return (extent, pieces, state.base, state.staged, state.generation)
                 }
+                if extent.isEmpty { return box.send(ReadSlices([])) }
                 do throws(VFSError) {
-                    let buffer = try await self.assemble(pieces, extent, base: base)
+                    let buffer = try await self.assemble(pieces, extent, base: base, staged: staged)
                     return box.send(ReadSlices([UnsafeRawBufferPointer(buffer.bytes)]))
                 } catch {
-                    // A commit of our own has replaced the version meanwhile: the same bytes are in the new one.
-                    let now = self.state.withLock { $0.base }
-                    if error.code == .stale, now?.etag != base?.etag || now?.key != base?.key { continue }
+                    // Committed, renamed or cut meanwhile: what the file is now has the bytes elsewhere.
+                    let hasChanged = self.state.withLock { state in
+                        state.generation != generation || state.staged !== staged || state.base?.etag != base?.etag
+                            || state.base?.key != base?.key
+                    }
+                    if hasChanged, error.code == .stale || error.code == .io { continue }
                     return box.fail(error)
                 }
             }
         }
     }
 
-    /// The bytes of `extent` in one buffer: stored, staged and zeros.
-    /// - Parameter base: the version that base pieces come from; nil: the current one.
+    /// The bytes of `extent`, of which `pieces` cover all, in one buffer: stored, staged and zeros.
     func assemble(
-        _ pieces: [FileImage.Piece], _ extent: Extent, base fixed: ObjectInfo? = nil
+        _ pieces: [FileImage.Piece], _ extent: Extent, base: ObjectInfo?, staged: StagedFile?
     ) async throws(VFSError) -> PooledBuffer {
         var taken = pool.take(extent.count)
         while taken == nil {
+            if BufferPool.cost(extent.count) > pool.limit {
+                throw VFSError(.noSpace, "the memory budget is too small")
+            }
             await pool.waitForRoom(extent.count)
             if Task.isCancelled { throw .cancelled }
             taken = pool.take(extent.count)
-            if taken == nil && extent.count > pool.limit { throw VFSError(.noSpace, "the memory budget is too small") }
         }
         guard let buffer = taken else { throw .cancelled }
-        let base = fixed ?? state.withLock { $0.base }
         for piece in pieces {
             guard case .base(let part) = piece else { continue }
             guard let base else { throw VFSError(.io, "a file has lost the version it is based on") }
@@ -345,7 +355,11 @@ extension FileContent {
             }
             guard sink.received == part.count else { throw VFSError(.stale, "\(base.key) has become shorter") }
         }
-        try fill(buffer, extent, pieces)
+        try fill(buffer, extent, pieces, staged)
         return buffer
     }
+}
+
+extension Extent {
+    func clipped(to size: Int) -> Extent { Extent(min(lowerBound, size), min(upperBound, size)) }
 }

@@ -94,18 +94,26 @@ final class FileContent: Sendable {
 
     /// Cuts or extends.
     func truncate(to size: Int) throws(VFSError) {
-        let (staged, stream) = state.withLock { state in
+        let (staged, stream, reads) = state.withLock { state in
             var image = FileContent.beginChange(&state)
             state.image = nil
-            if size == 0 { image = FileImage(size: 0, baseSize: 0) } else { image.truncate(to: size) }
+            var reads = Reads()
+            if size == 0 {
+                image = FileImage(size: 0, baseSize: 0)
+                state.base = nil
+                reads = FileContent.takeReads(&state)
+            } else {
+                image.truncate(to: size)
+            }
             state.image = image
             state.size = size
             state.generation += 1
             let stream = state.stream
             state.stream = nil
-            return (state.staged, stream)
+            return (state.staged, stream, reads)
         }
         stream?.abandon()
+        redirect(reads)
         try staged?.truncate(to: size)
     }
 
@@ -145,20 +153,25 @@ final class FileContent: Sendable {
     /// Takes the first `count` bytes of another stored object as this file's bytes, without moving them.
     /// - Returns: false when what is here already is in the way.
     func adopt(_ source: ObjectInfo, offset: Int, count: Int) -> Bool {
-        state.withLock { state in
-            guard state.size == offset, state.stream == nil else { return false }
+        let reads: Reads? = state.withLock { state in
+            guard state.size == offset, state.stream == nil else { return nil }
             if offset > 0 {
-                guard let base = state.base, base.key == source.key, base.etag == source.etag, let image = state.image,
+                guard let base = state.base, base.isSameVersion(as: source), let image = state.image,
                     image.dirty.isEmpty, image.zeros.isEmpty, image.baseLimit == offset
-                else { return false }
+                else { return nil }
             }
             state.base = source
             state.staged = nil
             state.size = offset + count
-            state.image = FileImage(size: state.size, baseSize: source.size)
+            var image = FileImage(size: source.size, baseSize: source.size)
+            image.truncate(to: state.size)
+            state.image = image
             state.generation += 1
-            return true
+            return FileContent.takeReads(&state)
         }
+        guard let reads else { return false }
+        redirect(reads)
+        return true
     }
 
     func touchAttributes() { state.withLock { $0.generation += 1 } }
@@ -194,16 +207,44 @@ final class FileContent: Sendable {
 extension FileContent {
     var runningCommit: Task<Result<Void, VFSError>, Never>? { state.withLock { $0.commit } }
 
-    /// All bytes are local from now on.
-    func replaceAll(with staged: StagedFile, size: Int) {
+    /// The store has `stored`, made of what this file was at `generation` over `base`.
+    /// - Returns: whether nothing has changed since; and what is to be redirected.
+    func committed(
+        _ generation: UInt64, over base: ObjectInfo?, as stored: ObjectInfo, attributesOnly: Bool
+    ) -> (unchanged: Bool, Reads) {
         state.withLock { state in
-            // Written meanwhile: those bytes are newer, and their file keeps them.
-            guard state.size == size, state.staged == nil else { return }
+            state.committed = generation
+            // The file has another base by now, to which what was stored means nothing.
+            guard state.base?.etag == base?.etag, state.base?.key == base?.key else { return (false, Reads()) }
+            let unchanged = state.generation == generation
+            if unchanged {
+                state.image = nil
+                state.staged = nil
+            } else if let image = state.image {
+                state.image = image.rebased(onto: stored.size)
+            }
+            state.base = stored
+            return (unchanged, attributesOnly ? Reads() : FileContent.takeReads(&state))
+        }
+    }
+
+    /// All bytes are in `staged` from now on. False when the file is another than at `generation`.
+    func replaceAll(with staged: StagedFile, size: Int, generation: UInt64) -> Bool {
+        let reads: Reads? = state.withLock { state in
+            guard state.generation == generation else { return nil }
             var image = FileImage(size: size, baseSize: 0)
             image.write(Extent(0, size))
             state.image = image
             state.staged = staged
             state.base = nil
+            return FileContent.takeReads(&state)
         }
+        guard let reads else { return false }
+        redirect(reads)
+        return true
     }
+}
+
+extension ObjectInfo {
+    func isSameVersion(as other: ObjectInfo) -> Bool { key == other.key && etag == other.etag }
 }

@@ -20,21 +20,29 @@ extension MountedBucket {
         var base: ObjectInfo?
         var staged: StagedFile?
         var stream: StreamingUpload?
+
+        /// The bytes are those of the base.
+        var isBase: Bool { base != nil && image?.isWholeBase ?? true }
     }
 
     /// Returns when the store has all that was changed before the call.
     /// - Throws: why it has not. The bytes stay staged, and the next call tries again.
     func commit(_ inode: InodeID, _ content: FileContent) async throws(VFSError) {
+        let wanted = content.state.withLock { $0.generation }
         while true {
-            let task: Task<Result<Void, VFSError>, Never>? = content.state.withLock { state in
-                if state.isDetached || state.generation == state.committed { return nil }
-                if let running = state.commit { return running }
+            let (task, generation): (Task<Result<Void, VFSError>, Never>?, UInt64) = content.state.withLock { state in
+                if state.isDetached || state.committed >= wanted { return (nil, state.generation) }
+                if let running = state.commit { return (running, state.generation) }
                 let task = Task { await self.runCommit(inode, content) }
                 state.commit = task
-                return task
+                return (task, state.generation)
             }
             guard let task else { return }
-            try await task.value.get()
+            if case .failure(let error) = await task.value {
+                // Changed under the transfer, which may be all that was wrong with it.
+                let hasChanged = content.state.withLock { $0.generation != generation }
+                guard hasChanged, error.code == .io || error.code == .uploadNotFound else { throw error }
+            }
         }
     }
 
@@ -131,7 +139,7 @@ extension MountedBucket {
 
     private func metadata(_ snapshot: Snapshot) throws(VFSError) -> ObjectMetadata {
         var attributes = snapshot.attributes
-        if let image = snapshot.image, !image.isWholeBase { attributes.contentWillChange() }
+        if !snapshot.isBase { attributes.contentWillChange() }
         var metadata = try AttributeCodec.encode(attributes, limit: capabilities.maxMetadataBytes)
         if metadata.contentType == nil {
             metadata.contentType = AttributeCodec.contentType(forName: snapshot.key.string)
@@ -143,7 +151,7 @@ extension MountedBucket {
         _ snapshot: Snapshot, _ content: FileContent, _ condition: Precondition
     ) async throws(VFSError) -> ObjectInfo {
         let metadata = try metadata(snapshot)
-        if let base = snapshot.base, snapshot.image?.isWholeBase ?? true {
+        if let base = snapshot.base, snapshot.isBase, capabilities.serverCopy, base.size <= capabilities.maxCopySize {
             return try await provider.copy(
                 CopyRequest(
                     source: base, destination: snapshot.key, metadata: metadata,
@@ -152,7 +160,7 @@ extension MountedBucket {
         if let stream = snapshot.stream, stream.target == snapshot.key {
             return try await finish(stream, snapshot, content, metadata, condition)
         }
-        let image = snapshot.image ?? FileImage(size: snapshot.size, baseSize: 0)
+        let image = snapshot.image ?? FileImage(size: snapshot.size, baseSize: snapshot.base?.size ?? 0)
         let plan = try UploadPlan(image: image, base: snapshot.base, capabilities: capabilities)
         switch plan.method {
         case .put:
@@ -168,7 +176,8 @@ extension MountedBucket {
         _ extent: Extent, _ image: FileImage, _ snapshot: Snapshot, _ content: FileContent
     ) async throws(VFSError) -> any ByteSource {
         if let source = ImageSource(image, extent, staged: snapshot.staged) { return source }
-        let buffer = try await content.assemble(image.pieces(in: extent), extent, base: snapshot.base)
+        let buffer = try await content.assemble(
+            image.pieces(in: extent), extent, base: snapshot.base, staged: snapshot.staged)
         return BufferSource(buffer: buffer, count: extent.count)
     }
 
@@ -235,21 +244,10 @@ extension MountedBucket {
         let now = SystemClock.monotonic()
         var stored = info
         stored.key = snapshot.key
-        let outdated = content.rebase(onto: stored, attributesOnly: snapshot.image?.isWholeBase ?? true)
-        defer { outdated() }
-        namespace.withLock { names in
-            let unchanged = content.state.withLock { state in
-                state.committed = snapshot.generation
-                guard let image = state.image else { return state.generation == snapshot.generation }
-                if state.generation == snapshot.generation {
-                    state.image = nil
-                    state.staged = nil
-                    return true
-                }
-                state.image = image.rebased(onto: stored.size)
-                return false
-            }
-            guard let node = names[inode] else { return }
+        let reads: FileContent.Reads = namespace.withLock { names in
+            let (unchanged, reads) = content.committed(
+                snapshot.generation, over: snapshot.base, as: stored, attributesOnly: snapshot.isBase)
+            guard let node = names[inode] else { return reads }
             if node.cachedVersion == node.version { node.cachedVersion = info.etag }
             node.version = info.etag
             node.stored = info.stored
@@ -260,7 +258,9 @@ extension MountedBucket {
                 node.changed = max(node.changed, modified)
             }
             if let parent = names[node.parent]?.directory { node.seenIn = parent.generation }
+            return reads
         }
+        content.redirect(reads)
     }
 
     /// A file sent while it was written has the time at which the store took it in; it could not be told another.

@@ -51,25 +51,29 @@ extension MountedBucket {
 
     /// Fetches what an open file still has only in the store, before the object goes.
     func preserve(_ content: FileContent) async throws(VFSError) {
-        let (image, base, size) = content.state.withLock { ($0.image, $0.base, $0.size) }
-        guard let base, size > 0, size <= Self.preserveLimit else { return }
-        let whole = image ?? FileImage(size: size, baseSize: base.size)
-        guard whole.needsBase else { return }
-        let staged = try staging.makeFile(label: settings.name)
-        let step = 4 << 20
-        let extents = stride(from: 0, to: size, by: step).map { Extent($0, min(size, $0 + step)) }
-        do throws(VFSError) {
-            _ = try await inParallel(extents, width: 8) { extent async throws(VFSError) in
-                let buffer = try await content.assemble(whole.pieces(in: extent), extent, base: base)
-                try await BlockingPool.shared.run { () throws(VFSError) in
-                    try staged.write(UnsafeRawBufferPointer(buffer.bytes), at: extent.lowerBound)
+        // Again when it was written to meanwhile; a file that never rests loses what is only in the store.
+        for _ in 0..<4 {
+            let before = content.state.withLock { $0 }
+            guard let base = before.base, before.size > 0, before.size <= Self.preserveLimit else { return }
+            let whole = before.image ?? FileImage(size: before.size, baseSize: base.size)
+            guard whole.needsBase else { return }
+            let staged = try staging.makeFile(label: settings.name)
+            let step = 4 << 20
+            let extents = stride(from: 0, to: before.size, by: step).map { Extent($0, min(before.size, $0 + step)) }
+            do throws(VFSError) {
+                _ = try await inParallel(extents, width: 8) { extent async throws(VFSError) in
+                    let buffer = try await content.assemble(
+                        whole.pieces(in: extent), extent, base: base, staged: before.staged)
+                    try await BlockingPool.shared.run { () throws(VFSError) in
+                        try staged.write(UnsafeRawBufferPointer(buffer.bytes), at: extent.lowerBound)
+                    }
                 }
+            } catch {
+                if error.code == .stale { return }  // Somebody else was quicker: the bytes are gone already.
+                throw error
             }
-        } catch {
-            if error.code == .stale { return }  // Somebody else was quicker: the bytes are gone already.
-            throw error
+            if content.replaceAll(with: staged, size: before.size, generation: before.generation) { return }
         }
-        content.replaceAll(with: staged, size: size)
     }
 
     /// A directory that was there without a marker ends with its last object; one that is emptied here stays.

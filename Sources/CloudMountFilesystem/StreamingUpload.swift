@@ -18,7 +18,7 @@ final class StreamingUpload: Sendable {
         var isAbandoned = false
         var isFinishing = false
         var failure: VFSError?
-        var idle: CheckedContinuation<Void, Never>?
+        var idle: [CheckedContinuation<Void, Never>] = []
     }
 
     static let parallel = 8
@@ -98,11 +98,11 @@ final class StreamingUpload: Sendable {
             case .failure(let error): state.failure = error
             }
             state.inFlight -= 1
-            guard state.inFlight == 0 else { return nil as CheckedContinuation<Void, Never>? }
-            defer { state.idle = nil }
+            guard state.inFlight == 0 else { return [CheckedContinuation<Void, Never>]() }
+            defer { state.idle = [] }
             return state.idle
         }
-        idle?.resume()
+        for waiter in idle { waiter.resume() }
     }
 
     private func begun() async throws(VFSError) -> Upload {
@@ -159,7 +159,7 @@ final class StreamingUpload: Sendable {
         await withCheckedContinuation { continuation in
             let now = state.withLock { state in
                 if state.inFlight == 0 { return true }
-                state.idle = continuation
+                state.idle.append(continuation)
                 return false
             }
             if now { continuation.resume() }

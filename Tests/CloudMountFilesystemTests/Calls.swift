@@ -1,0 +1,250 @@
+import CloudMountFilesystem
+import CloudMountVFS
+
+/// What a `readdir` answer brought.
+struct ListedEntry: Sendable {
+    var name: String
+    var inode: InodeID
+    var kind: FileKind?
+    var next: Int
+    var attributes: FileAttributes?
+}
+
+/// Every operation as a call that waits for its reply.
+extension MountedBucket {
+    /// - Parameter start: makes the call with the reply that it is given.
+    func ask<Value, Result: Sendable>(
+        _ convert: @escaping @Sendable (Value) -> Result, _ start: (consuming Reply<Value>) -> Void
+    ) async throws(VFSError) -> Result {
+        let result: Swift.Result<Result, VFSError> = await withCheckedContinuation { continuation in
+            start(Reply { continuation.resume(returning: $0.map(convert)) })
+        }
+        return try result.get()
+    }
+
+    func ask<Value: Sendable>(_ start: (consuming Reply<Value>) -> Void) async throws(VFSError) -> Value {
+        try await ask({ $0 }, start)
+    }
+
+    /// Nil: the name is known to be absent.
+    func lookup(_ parent: InodeID, _ name: String) async throws(VFSError) -> FileAttributes? {
+        try await entry(parent, name).attributes
+    }
+
+    func entry(_ parent: InodeID, _ name: String) async throws(VFSError) -> Entry {
+        let name = try FileName(validating: name.utf8)
+        return try await ask { lookup(parent: parent, name: name, reply: $0) }
+    }
+
+    func getattr(_ inode: InodeID) async throws(VFSError) -> FileAttributes {
+        let reply: AttributeReply = try await ask { getattr(inode, handle: nil, reply: $0) }
+        return reply.attributes
+    }
+
+    @discardableResult
+    func setattr(_ inode: InodeID, _ change: (inout AttributeChanges) -> Void) async throws(VFSError) -> FileAttributes
+    {
+        var changes = AttributeChanges()
+        change(&changes)
+        let reply: AttributeReply = try await ask {
+            setattr(inode, handle: nil, changes: changes, caller: TestMount.caller, reply: $0)
+        }
+        return reply.attributes
+    }
+
+    @discardableResult
+    func create(
+        _ parent: InodeID, _ name: String, mode: UInt32 = 0o644, flags: Int32 = 2
+    ) async throws(VFSError) -> (inode: InodeID, handle: HandleID) {
+        let name = try FileName(validating: name.utf8)
+        let reply: CreateReply = try await ask {
+            create(parent: parent, name: name, mode: mode, flags: flags, caller: TestMount.caller, reply: $0)
+        }
+        return (reply.entry.attributes?.inode ?? 0, reply.open.handle)
+    }
+
+    func open(_ inode: InodeID, flags: Int32 = 0) async throws(VFSError) -> HandleID {
+        let reply: OpenReply = try await ask { open(inode, flags: flags, caller: TestMount.caller, reply: $0) }
+        return reply.handle
+    }
+
+    func read(_ inode: InodeID, _ handle: HandleID, _ offset: Int, _ count: Int) async throws(VFSError) -> [UInt8] {
+        try await ask({ (slices: ReadSlices) in slices.slices.flatMap { Array($0) } }) {
+            read(inode, handle: handle, offset: offset, count: count, reply: $0)
+        }
+    }
+
+    @discardableResult
+    func write(_ inode: InodeID, _ handle: HandleID, _ offset: Int, _ bytes: [UInt8]) async throws(VFSError) -> Int {
+        try await ask { (reply: consuming Reply<Int>) in
+            let box = ReplyBox(reply)
+            bytes.withUnsafeBytes { buffer in
+                guard let reply = box.take() else { return }
+                write(inode, handle: handle, offset: offset, bytes: buffer, clearSetID: false, reply: reply)
+            }
+        }
+    }
+
+    func flush(_ inode: InodeID, _ handle: HandleID) async throws(VFSError) {
+        try await ask { flush(inode, handle: handle, reply: $0) }
+    }
+
+    func fsync(_ inode: InodeID, _ handle: HandleID) async throws(VFSError) {
+        try await ask { fsync(inode, handle: handle, dataOnly: false, reply: $0) }
+    }
+
+    func release(_ inode: InodeID, _ handle: HandleID) async throws(VFSError) {
+        try await ask { release(inode, handle: handle, reply: $0) }
+    }
+
+    /// As close(2) does: FLUSH, whose error is the caller's, then RELEASE.
+    func close(_ inode: InodeID, _ handle: HandleID) async throws(VFSError) {
+        let flushed: Result<Void, VFSError> = await outcome { () async throws(VFSError) in
+            try await flush(inode, handle)
+        }
+        try await release(inode, handle)
+        try flushed.get()
+    }
+
+    func fallocate(
+        _ inode: InodeID, _ handle: HandleID, mode: Int32, _ offset: Int, _ count: Int
+    ) async throws(VFSError) {
+        try await ask { fallocate(inode, handle: handle, mode: mode, offset: offset, count: count, reply: $0) }
+    }
+
+    func lseek(_ inode: InodeID, _ handle: HandleID, _ offset: Int, whence: Int32) async throws(VFSError) -> Int {
+        try await ask { lseek(inode, handle: handle, offset: offset, whence: whence, reply: $0) }
+    }
+
+    func copyFileRange(
+        _ from: (inode: InodeID, handle: HandleID), _ fromOffset: Int, _ to: (inode: InodeID, handle: HandleID),
+        _ toOffset: Int, _ count: Int
+    ) async throws(VFSError) -> Int {
+        try await ask {
+            copyFileRange(
+                from: from.inode, fromHandle: from.handle, fromOffset: fromOffset, to: to.inode, toHandle: to.handle,
+                toOffset: toOffset, count: count, reply: $0)
+        }
+    }
+
+    @discardableResult
+    func mkdir(_ parent: InodeID, _ name: String, mode: UInt32 = 0o755) async throws(VFSError) -> InodeID {
+        let name = try FileName(validating: name.utf8)
+        let entry: Entry = try await ask {
+            mkdir(parent: parent, name: name, mode: mode, caller: TestMount.caller, reply: $0)
+        }
+        return entry.attributes?.inode ?? 0
+    }
+
+    @discardableResult
+    func symlink(_ target: String, _ parent: InodeID, _ name: String) async throws(VFSError) -> InodeID {
+        let name = try FileName(validating: name.utf8)
+        let entry: Entry = try await ask {
+            symlink(target: target, parent: parent, name: name, caller: TestMount.caller, reply: $0)
+        }
+        return entry.attributes?.inode ?? 0
+    }
+
+    @discardableResult
+    func mknod(_ parent: InodeID, _ name: String, mode: UInt32) async throws(VFSError) -> InodeID {
+        let name = try FileName(validating: name.utf8)
+        let entry: Entry = try await ask {
+            mknod(parent: parent, name: name, mode: mode, device: 0, caller: TestMount.caller, reply: $0)
+        }
+        return entry.attributes?.inode ?? 0
+    }
+
+    func readlink(_ inode: InodeID) async throws(VFSError) -> String {
+        try await ask { readlink(inode, reply: $0) }
+    }
+
+    func unlink(_ parent: InodeID, _ name: String) async throws(VFSError) {
+        let name = try FileName(validating: name.utf8)
+        try await ask { unlink(parent: parent, name: name, reply: $0) }
+    }
+
+    func rmdir(_ parent: InodeID, _ name: String) async throws(VFSError) {
+        let name = try FileName(validating: name.utf8)
+        try await ask { rmdir(parent: parent, name: name, reply: $0) }
+    }
+
+    func rename(
+        _ parent: InodeID, _ name: String, _ newParent: InodeID, _ newName: String, flags: RenameFlags = []
+    ) async throws(VFSError) {
+        let name = try FileName(validating: name.utf8)
+        let newName = try FileName(validating: newName.utf8)
+        try await ask {
+            rename(parent: parent, name: name, newParent: newParent, newName: newName, flags: flags, reply: $0)
+        }
+    }
+
+    func setxattr(_ inode: InodeID, _ name: String, _ value: [UInt8], flags: Int32 = 0) async throws(VFSError) {
+        try await ask { setxattr(inode, name: name, value: value, flags: flags, reply: $0) }
+    }
+
+    func getxattr(_ inode: InodeID, _ name: String) async throws(VFSError) -> [UInt8] {
+        try await ask { getxattr(inode, name: name, reply: $0) }
+    }
+
+    func listxattr(_ inode: InodeID) async throws(VFSError) -> [String] {
+        try await ask { listxattr(inode, reply: $0) }
+    }
+
+    func removexattr(_ inode: InodeID, _ name: String) async throws(VFSError) {
+        try await ask { removexattr(inode, name: name, reply: $0) }
+    }
+
+    func opendir(_ inode: InodeID) async throws(VFSError) -> HandleID {
+        let reply: OpenReply = try await ask { opendir(inode, reply: $0) }
+        return reply.handle
+    }
+
+    func releasedir(_ inode: InodeID, _ handle: HandleID) async throws(VFSError) {
+        try await ask { releasedir(inode, handle: handle, reply: $0) }
+    }
+
+    /// One answer of at most `capacity` entries.
+    func readdir(
+        _ inode: InodeID, _ handle: HandleID, from offset: Int, capacity: Int = 100, plus: Bool = true
+    ) async throws(VFSError) -> [ListedEntry] {
+        let packer = Collector(capacity: capacity)
+        try await ask { readdir(inode, handle: handle, offset: offset, plus: plus, packer: packer, reply: $0) }
+        return packer.entries
+    }
+
+    /// All entries but `.` and `..`, as `ls` reads them; what readdirplus counted is forgotten again.
+    func list(_ inode: InodeID, plus: Bool = true, capacity: Int = 100) async throws(VFSError) -> [ListedEntry] {
+        let handle = try await opendir(inode)
+        var entries: [ListedEntry] = []
+        var offset = 0
+        do throws(VFSError) {
+            while true {
+                let some = try await readdir(inode, handle, from: offset, capacity: capacity, plus: plus)
+                guard let last = some.last else { break }
+                offset = last.next
+                entries += some
+            }
+        } catch {
+            try await releasedir(inode, handle)
+            throw error
+        }
+        try await releasedir(inode, handle)
+        for entry in entries where entry.attributes != nil { forget(entry.inode, count: 1) }
+        return entries.filter { $0.name != "." && $0.name != ".." }
+    }
+}
+
+/// A call whose error is a value.
+func outcome<Value>(_ work: () async throws(VFSError) -> Value) async -> Result<Value, VFSError> {
+    do throws(VFSError) { return .success(try await work()) } catch { return .failure(error) }
+}
+
+/// The code that `work` fails with; nil when it does not.
+func failure<Value>(_ work: () async throws(VFSError) -> Value) async -> VFSError.Code? {
+    do throws(VFSError) {
+        _ = try await work()
+        return nil
+    } catch {
+        return error.code
+    }
+}

@@ -1,0 +1,32 @@
+import CloudMountCache
+import CloudMountFilesystem
+import CloudMountPlatform
+import CloudMountVFS
+import Testing
+
+@Suite("Files")
+struct FileTests {
+    @Test("A file that was written, closed and remounted has its bytes")
+    func roundTrip() async throws {
+        let mount = try TestMount()
+        let bytes = pattern(300_000)
+        try await mount.write("a", bytes)
+        #expect(try await mount.object("a") == bytes)
+        mount.remount()
+        #expect(try await mount.read("a") == bytes)
+        #expect(mount.memory.used == 0)
+        #expect(mount.staging.used == 0)
+    }
+
+    @Test("A file opened with O_TRUNC and closed is empty")
+    func truncateOnOpen() async throws {
+        let mount = try TestMount()
+        try await mount.write("a", pattern(10))
+        let inode = try await mount.inode("a")
+        let handle = try await mount.fs.open(inode, flags: 0o1001)
+        try await mount.fs.close(inode, handle)
+        #expect(try await mount.object("a") == [])
+        mount.remount()
+        #expect(try await mount.read("a") == [])
+    }
+}

@@ -1,0 +1,239 @@
+import CloudMountCache
+import CloudMountFilesystem
+import CloudMountLayers
+import CloudMountPlatform
+import CloudMountVFS
+import Glibc
+import MemoryProvider
+import Synchronization
+
+/// A file system over a bucket in memory, asked as the kernel asks it, without a kernel.
+final class TestMount: Sendable {
+    static let caller = Caller(uid: 1000, gid: 1000, pid: 1, umask: 0o022)
+    static let root: InodeID = 1
+
+    let store: MemoryProvider
+    let faults = Faults()
+    let memory: BufferPool
+    let staging: StagingArea
+    let settings: MountSettings
+    let traffic = Traffic()
+    private let current: Mutex<MountedBucket>
+
+    init(
+        capabilities: Capabilities = MemoryProvider.fullCapabilities, memory: Int = 64 << 20,
+        _ adjust: (inout MountSettings) -> Void = { _ in }
+    ) throws {
+        var settings = MountSettings(name: "test", uid: 1000, gid: 1000)
+        adjust(&settings)
+        self.settings = settings
+        self.memory = BufferPool(limit: memory)
+        store = MemoryProvider(capabilities: capabilities)
+        var template = Array("/tmp/cloudmount-test-XXXXXX".utf8CString)
+        guard let path = mkdtemp(&template) else { throw VFSError(.io, "no directory for the test") }
+        staging = try StagingArea(directory: String(cString: path), limit: 4 << 30, keepFree: 0)
+        let layers = FaultLayer(TrafficLayer(inner: store, traffic: traffic), faults)
+        current = Mutex(
+            MountedBucket(settings: settings, provider: layers, staging: staging, memory: self.memory))
+    }
+
+    deinit { removeTree(staging.directory) }
+
+    var fs: MountedBucket { current.withLock { $0 } }
+
+    /// A new file system on the same bucket: nothing is remembered but what the store has.
+    func remount() {
+        let layers = FaultLayer(TrafficLayer(inner: store, traffic: traffic), faults)
+        let fresh = MountedBucket(settings: settings, provider: layers, staging: staging, memory: memory)
+        current.withLock { $0 = fresh }
+    }
+
+    // MARK: The store's side
+
+    func put(_ key: String, _ bytes: [UInt8], _ metadata: ObjectMetadata = ObjectMetadata()) async throws {
+        _ = try await store.put(PutRequest(key: ObjectKey(key), metadata: metadata), from: BytesSource(bytes))
+    }
+
+    func object(_ key: String) async throws -> [UInt8]? {
+        let sink = CollectingSink()
+        do throws(VFSError) {
+            _ = try await store.read(ReadRequest(key: ObjectKey(key)), into: sink)
+        } catch {
+            if error.code == .notFound { return nil }
+            throw error
+        }
+        return sink.bytes
+    }
+
+    func keys(_ prefix: String = "") async throws -> [String] {
+        var keys: [String] = []
+        var continuation: String?
+        repeat {
+            let page = try await store.list(
+                ListRequest(prefix: ObjectKey(prefix), delimited: false, continuation: continuation))
+            keys += page.objects.map(\.key.string)
+            continuation = page.continuation
+        } while continuation != nil
+        return keys
+    }
+
+    // MARK: In a few words
+
+    /// The inode at `path`, counted once as looked up.
+    func inode(_ path: String) async throws -> InodeID {
+        guard let attributes = try await attributes(path) else { throw VFSError(.notFound, "\(path) is not there") }
+        return attributes.inode
+    }
+
+    func attributes(_ path: String) async throws -> FileAttributes? {
+        var found = try await fs.getattr(TestMount.root)
+        for name in path.split(separator: "/") {
+            guard let next = try await fs.lookup(found.inode, String(name)) else { return nil }
+            found = next
+        }
+        return found
+    }
+
+    func read(_ path: String) async throws -> [UInt8] {
+        let inode = try await inode(path)
+        let handle = try await fs.open(inode)
+        var bytes: [UInt8] = []
+        while true {
+            let some = try await fs.read(inode, handle, bytes.count, 128 << 10)
+            if some.isEmpty { break }
+            bytes += some
+        }
+        try await fs.close(inode, handle)
+        return bytes
+    }
+
+    /// Creates or replaces the file `name` of the top directory.
+    func write(_ name: String, _ bytes: [UInt8], in parent: InodeID = TestMount.root) async throws {
+        let (inode, handle) = try await fs.create(parent, name, flags: 0o1001)
+        for offset in stride(from: 0, to: bytes.count, by: 1 << 20) {
+            try await fs.write(inode, handle, offset, Array(bytes[offset..<min(bytes.count, offset + (1 << 20))]))
+        }
+        try await fs.close(inode, handle)
+    }
+}
+
+/// What travelled to the store and back.
+final class Traffic: Sendable {
+    struct Counts: Sendable {
+        var calls: [Verb: Int] = [:]
+        var bytesUp = 0
+        var keys: [Verb: [String]] = [:]
+    }
+    private let counts = Mutex(Counts())
+
+    func count(_ call: ProviderCall) {
+        counts.withLock { counts in
+            counts.calls[call.verb, default: 0] += 1
+            counts.bytesUp += call.bytesUp
+            if let key = call.key { counts.keys[call.verb, default: []].append(key.string) }
+        }
+    }
+
+    func reset() { counts.withLock { $0 = Counts() } }
+    subscript(verb: Verb) -> Int { counts.withLock { $0.calls[verb] ?? 0 } }
+    var bytesUp: Int { counts.withLock { $0.bytesUp } }
+    var total: Int { counts.withLock { $0.calls.values.reduce(0, +) } }
+    func keys(_ verb: Verb) -> [String] { counts.withLock { $0.keys[verb] ?? [] } }
+}
+
+struct TrafficLayer: ProviderLayer {
+    let inner: any ObjectProvider
+    let traffic: Traffic
+
+    func perform<Value: Sendable>(
+        _ call: ProviderCall, _ body: @escaping CallBody<Value>
+    ) async throws(VFSError) -> Value {
+        traffic.count(call)
+        return try await body(inner)
+    }
+}
+
+/// Makes every call wait a random while, so that answers overtake each other.
+struct JitterLayer: ProviderLayer {
+    let inner: any ObjectProvider
+    /// Microseconds.
+    let most: UInt64
+
+    func perform<Value: Sendable>(
+        _ call: ProviderCall, _ body: @escaping CallBody<Value>
+    ) async throws(VFSError) -> Value {
+        try? await Task.sleep(for: .microseconds(UInt64.random(in: 0...most)))
+        let value = try await body(inner)
+        try? await Task.sleep(for: .microseconds(UInt64.random(in: 0...most)))
+        return value
+    }
+}
+
+/// Takes up to `capacity` entries.
+final class Collector: DirectoryPacker {
+    private let capacity: Int
+    private let taken = Mutex<[ListedEntry]>([])
+
+    init(capacity: Int) { self.capacity = capacity }
+
+    var entries: [ListedEntry] { taken.withLock { $0 } }
+
+    func add(_ entry: DirectoryEntry) -> Bool {
+        taken.withLock { taken in
+            guard taken.count < capacity else { return false }
+            taken.append(
+                ListedEntry(
+                    name: entry.name, inode: entry.inode, kind: entry.kind, next: entry.nextOffset,
+                    attributes: entry.entry?.attributes))
+            return true
+        }
+    }
+}
+
+final class CollectingSink: ByteSink {
+    private let collected = Mutex<[UInt8]>([])
+    var bytes: [UInt8] { collected.withLock { $0 } }
+
+    func receive(_ bytes: UnsafeRawBufferPointer) -> ByteSinkVerdict {
+        collected.withLock { $0 += bytes }
+        return .proceed
+    }
+}
+
+/// Bytes that differ from place to place and from seed to seed.
+func pattern(_ count: Int, seed: UInt64 = 1) -> [UInt8] {
+    var state = seed &* 0x9E37_79B9_7F4A_7C15 | 1
+    return (0..<count).map { _ in
+        state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+        return UInt8(truncatingIfNeeded: state >> 40)
+    }
+}
+
+/// Splitmix64: a seed printed in a failing test brings the same run again.
+struct SeededGenerator: RandomNumberGenerator {
+    private var state: UInt64
+
+    init(seed: UInt64) { state = seed }
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var z = state
+        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+        return z ^ (z >> 31)
+    }
+}
+
+private func removeTree(_ path: String) {
+    guard let stream = opendir(path) else { return }
+    var names: [String] = []
+    while let entry = readdir(stream) {
+        names.append(
+            withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) })
+    }
+    closedir(stream)
+    for name in names where name != "." && name != ".." {
+        if Glibc.unlink(path + "/" + name) != 0 { removeTree(path + "/" + name) }
+    }
+    Glibc.rmdir(path)
+}
