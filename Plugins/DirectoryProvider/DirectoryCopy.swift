@@ -3,7 +3,7 @@ import CloudMountVFS
 
 extension Folder {
     func copy(_ request: CopyRequest) throws(VFSError) -> ObjectInfo {
-        let source = try current(request.source)
+        let source = try current(request.source, pinned: request.pinned)
         let metadata = request.metadata ?? source.metadata
         try check(request.destination, metadata)
         if source.size == 0, request.destination.endsWithSlash {
@@ -22,10 +22,10 @@ extension Folder {
         try append(extent, of: entry, to: staged)
     }
 
-    /// The object that `info` describes, if it is still the current one.
-    private func current(_ info: ObjectInfo) throws(VFSError) -> DirectoryEntry {
+    /// The object that `info` describes; with `pinned` only if it is still the current one.
+    private func current(_ info: ObjectInfo, pinned: Bool = true) throws(VFSError) -> DirectoryEntry {
         let entry = try existing(info.key)
-        guard entry.etag == info.etag else { throw DirectoryErrors.stale(info.key) }
+        guard !pinned || entry.etag == info.etag else { throw DirectoryErrors.stale(info.key) }
         return entry
     }
 

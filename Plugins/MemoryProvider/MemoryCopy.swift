@@ -5,7 +5,7 @@ import Synchronization
 extension MemoryProvider {
     public func copy(_ request: CopyRequest) async throws(VFSError) -> ObjectInfo {
         guard capabilities.serverCopy else { throw VFSError(.notSupported, "this store has no server-side copy") }
-        let source = try version(request.source)
+        let source = try version(request.source, pinned: request.pinned)
         let metadata = request.metadata ?? source.info.metadata ?? ObjectMetadata()
         try check(request.destination, metadata)
         guard source.info.size <= capabilities.maxCopySize else {
@@ -15,10 +15,10 @@ extension MemoryProvider {
             source.bytes, key: request.destination, metadata: metadata, precondition: request.precondition)
     }
 
-    /// The object that `info` describes, if it is still the current one.
-    func version(_ info: ObjectInfo) throws(VFSError) -> StoredObject {
+    /// The object that `info` describes; with `pinned` only if it is still the current one.
+    func version(_ info: ObjectInfo, pinned: Bool = true) throws(VFSError) -> StoredObject {
         guard let object = bucket.withLock({ $0.current(info.key) }) else { throw MemoryErrors.notFound(info.key) }
-        guard object.info.etag == info.etag else { throw MemoryErrors.stale(info.key) }
+        guard !pinned || object.info.etag == info.etag else { throw MemoryErrors.stale(info.key) }
         return object
     }
 

@@ -12,8 +12,8 @@ extension S3Provider {
         let condition = try await condition(
             request.precondition, on: request.destination, absent: features.copyConditional,
             match: features.copyConditional)
-        if !features.pinnedCopy { try await compare(request.source) }
-        return try await copy(request, condition, pinned: features.pinnedCopy)
+        if request.pinned, !features.pinnedCopy { try await compare(request.source) }
+        return try await copy(request, condition, pinned: request.pinned && features.pinnedCopy)
     }
 
     /// Sends the conditions whatever is known of the endpoint.

@@ -149,7 +149,7 @@ enum S3Metadata {
 
     // MARK: Times
 
-    /// `1595002920.123456789` without zeros at its end.
+    /// `1595002920.123456789`: whole seconds, or all nine digits, since s3fs takes the fraction for a count of nanoseconds.
     static func seconds(_ time: Timestamp) -> String {
         // Nanoseconds count up from the second below, also before 1970.
         let negative = time.seconds < 0 && time.nanoseconds > 0
@@ -158,7 +158,6 @@ enum S3Metadata {
         guard rest > 0 else { return "\(whole)" }
         var digits = String(rest)
         digits = String(repeating: "0", count: 9 - digits.utf8.count) + digits
-        while digits.utf8.last == 0x30 { digits.removeLast() }
         return "\(negative && whole == 0 ? "-0" : "\(whole)").\(digits)"
     }
 

@@ -138,16 +138,20 @@ final class FileContent: Sendable {
 
     /// Lets the file grow with zeros up to `size`.
     func extend(to size: Int) -> Int {
-        state.withLock { state in
-            guard size > state.size else { return state.size }
+        let (size, stream): (Int, StreamingUpload?) = state.withLock { state in
+            guard size > state.size else { return (state.size, nil) }
             var image = FileContent.beginChange(&state)
             state.image = nil
             image.extend(to: size)
             state.image = image
             state.size = size
             state.generation += 1
-            return size
+            let stream = state.stream
+            state.stream = nil
+            return (size, stream)
         }
+        stream?.abandon()
+        return size
     }
 
     /// Takes the first `count` bytes of another stored object as this file's bytes, without moving them.

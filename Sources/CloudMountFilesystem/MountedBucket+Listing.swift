@@ -48,9 +48,8 @@ extension MountedBucket {
     ) -> [FileName] {
         var gone: [FileName] = []
         var local: [FileName] = []
-        for (name, child) in directory.children where child.seenIn != directory.generation {
-            if child.isLocal {
-                child.seenIn = directory.generation
+        for (name, child) in directory.children where child.listedIn != directory.generation {
+            if child.isLocal || child.seenIn == directory.generation {
                 local.append(name)
             } else {
                 gone.append(name)
@@ -129,7 +128,7 @@ extension MountedBucket {
                     names.hide(info.key)
                     continue
                 }
-                show(info, name: name, in: node, &names, now)
+                show(info, name: name, in: node, &names, now).seenIn = generation
             }
             for key in page.commonPrefixes {
                 guard let name = name(of: key, prefix, isDirectory: true) else {
@@ -142,7 +141,7 @@ extension MountedBucket {
                 {
                     names.hide(ObjectKey(prefix.string + name.string))
                 }
-                _ = showDirectory(name, in: node, &names, now)
+                showDirectory(name, in: node, &names, now).seenIn = generation
             }
             let wantsMarker = directory.marker == .present && !node.isKnown
             return (wantsMarker, isFirst ? chooseSamples(page, prefix, directory, &names) : Sampling())
@@ -157,9 +156,9 @@ extension MountedBucket {
             fresh.reserveCapacity(page.objects.count + page.commonPrefixes.count)
             func add(_ key: ObjectKey, _ isDirectory: Bool) {
                 guard let name = name(of: key, prefix, isDirectory: isDirectory), let child = directory.children[name],
-                    child.seenIn != generation
+                    child.listedIn != generation
                 else { return }
-                child.seenIn = generation
+                child.listedIn = generation
                 fresh.append(name)
             }
             for info in page.objects { add(info.key, false) }

@@ -90,7 +90,7 @@ extension MountedBucket {
     /// A copy within the bucket; through this machine where the store cannot.
     private func copyObject(_ source: ObjectInfo, to key: ObjectKey) async throws(VFSError) -> ObjectInfo {
         if capabilities.serverCopy {
-            return try await provider.copy(CopyRequest(source: source, destination: key))
+            return try await provider.copy(CopyRequest(source: source, destination: key, pinned: false))
         }
         throw VFSError(.crossDevice, "the store cannot copy")
     }
@@ -98,8 +98,9 @@ extension MountedBucket {
     /// The node is the object `info` from now on; same bytes, another key.
     private func settle(_ node: Node, _ info: ObjectInfo) {
         if node.cachedVersion == node.version { node.cachedVersion = info.etag }
+        // Another version than was known has been moved, or one that the store names anew: to be looked at again.
+        node.validUntil = node.version == info.etag ? expiry(SystemClock.monotonic()) : 0
         node.version = info.etag
-        node.validUntil = expiry(SystemClock.monotonic())
         node.content?.state.withLock { state in
             if state.base != nil { state.base = info }
         }
@@ -158,7 +159,7 @@ extension MountedBucket {
         do throws(VFSError) {
             copied = try await inParallel(objects, width: Self.renameWidth) { object async throws(VFSError) in
                 let key = ObjectKey(to.string + object.key.dropping(from.byteCount).string)
-                return try await self.provider.copy(CopyRequest(source: object, destination: key))
+                return try await self.provider.copy(CopyRequest(source: object, destination: key, pinned: false))
             }
         } catch {
             // Nothing has been deleted: the old tree is whole; what was copied goes again.

@@ -32,6 +32,8 @@ final class Node {
     var hasExplicitTime = false
     /// The listing of its directory that has last shown it, or under which it was made here.
     var seenIn: UInt32 = 0
+    /// The listing whose readers have been given its name.
+    var listedIn: UInt32 = 0
     /// The version whose pages the kernel may hold.
     var cachedVersion: ETag?
     var directory: Directory?
@@ -64,7 +66,8 @@ final class Node {
             inode: id, kind: kind, permissions: permissions, uid: uid, gid: gid, size: size,
             accessed: details?.accessed ?? modified, modified: modified, changed: changed, born: details?.born ?? stored
         )
-        attributes.linkCount = isOrphan ? 0 : kind == .directory ? 2 : 1
+        // Of a directory too: its subdirectories are not counted, and 1 says so to find(1).
+        attributes.linkCount = isOrphan ? 0 : 1
         attributes.device = details?.device ?? 0
         return attributes
     }

@@ -67,17 +67,22 @@ public struct PutRequest: Sendable {
 }
 
 public struct CopyRequest: Sendable {
-    /// The version to copy: its key, size and ETag. The copy fails with `stale` when it is not current any more.
+    /// The version to copy: its key, size and ETag.
     public var source: ObjectInfo
+    /// The copy fails with `stale` when `source` is not current any more. Else whatever is current is copied, which spares
+    /// stores that cannot compare a request.
+    public var pinned: Bool
     public var destination: ObjectKey
     /// Nil: the source's, all of it. Else replaced whole.
     public var metadata: ObjectMetadata?
     public var precondition: Precondition
 
     public init(
-        source: ObjectInfo, destination: ObjectKey, metadata: ObjectMetadata? = nil, precondition: Precondition = .none
+        source: ObjectInfo, destination: ObjectKey, metadata: ObjectMetadata? = nil, precondition: Precondition = .none,
+        pinned: Bool = true
     ) {
         self.source = source
+        self.pinned = pinned
         self.destination = destination
         self.metadata = metadata
         self.precondition = precondition
