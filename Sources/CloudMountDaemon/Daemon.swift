@@ -85,9 +85,30 @@ public struct Daemon: Sendable {
             logger.error(
                 "mount '\(mount.name)' left \(files) files with \(ending.dirtyBytes) bytes that the store does not have"
             )
-            for path in ending.stagedPaths { logger.error("  kept in \(path)") }
         }
-        if status == .failure { logger.error("bytes that were not stored are kept in \(staging.directory)/staged") }
+        if status == .failure {
+            let earlier = Set(staging.leftovers.map(\.path))
+            for path in Self.files(in: staging.directory + "/staged") where !earlier.contains(path) {
+                logger.error("bytes that were not stored are kept in \(path)")
+            }
+        }
         return status
+    }
+
+    /// The files of a folder that hold anything.
+    private static func files(in folder: String) -> [String] {
+        guard let stream = opendir(folder) else { return [] }
+        defer { closedir(stream) }
+        var paths: [String] = []
+        while let entry = readdir(stream) {
+            let name = withUnsafeBytes(of: &entry.pointee.d_name) {
+                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            var status = stat()
+            let path = "\(folder)/\(name)"
+            guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_size > 0 else { continue }
+            paths.append(path)
+        }
+        return paths.sorted()
     }
 }

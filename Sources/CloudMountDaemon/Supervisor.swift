@@ -79,6 +79,7 @@ actor Supervisor {
     private func serve(_ index: Int) async {
         let mount = entries[index].mount
         var backOff = BackOff()
+        var told: VFSError.Code?
         while !entries[index].isUnwanted {
             entries[index].phase = .starting
             let attempt = Task { [engine] in await Self.attempt(engine, mount) }
@@ -91,8 +92,11 @@ actor Supervisor {
                 if entries[index].isUnwanted { break }
                 let delay = backOff.pause()
                 entries[index].phase = .failed(error, retryAt: .now + delay)
-                logger.error(
+                // Once per kind of failure: it may last for days.
+                logger.log(
+                    level: told == error.code ? .info : .error,
                     "mount '\(mount.name)' failed: \(error.description); trying again in \(Units.text(delay))")
+                told = error.code
                 let sleep = Task { [pause] in await pause(delay) }
                 entries[index].interrupt = { sleep.cancel() }
                 await sleep.value

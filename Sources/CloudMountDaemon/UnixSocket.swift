@@ -7,10 +7,17 @@ enum UnixSocket {
     static let maxLine = 16 << 20
 
     /// Listens at `path`, readable and writable for the user alone. A socket that nobody listens at is replaced.
-    /// - Throws: `busy` when somebody listens there.
+    /// - Throws: `busy` when somebody listens there; `permissionDenied` in a folder that is another user's.
     static func listen(at path: String) throws(VFSError) -> Descriptor {
         if let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")), slash > path.startIndex {
-            try makeFolders(String(path[..<slash]))
+            let folder = String(path[..<slash])
+            try makeFolders(folder)
+            var status = stat()
+            guard stat(folder, &status) == 0 else { throw fault(path, "has no folder") }
+            // Whoever owns the folder could put another socket in its place.
+            guard status.st_uid == geteuid() || status.st_uid == 0 else {
+                throw VFSError(.permissionDenied, "the folder \(folder) of the control socket belongs to somebody else")
+            }
         }
         let socket = try make()
         // The mode of the descriptor becomes that of the socket's file, so that it is never open to others.
