@@ -105,7 +105,7 @@ final class S3Client: Sendable {
         guard let body, body.count > 0 else { return S3Payload.empty }
         switch options.payloadSigning {
         case .never: return S3Payload.unsigned
-        case .auto where route.endpoint.https: return S3Payload.unsigned
+        case .auto where route.endpoint.https || route.endpoint.isLoopback: return S3Payload.unsigned
         case .auto, .always: return try await S3Payload.sha256(body)
         }
     }

@@ -19,6 +19,12 @@ struct S3Endpoint: Sendable, Equatable {
     /// The escaped path of the bucket, without a slash at its end; empty for a host of its own.
     var bucketPath: String { pathStyle ? "\(basePath)/\(bucket)" : basePath }
 
+    /// What is sent there never leaves this machine.
+    var isLoopback: Bool {
+        host == "localhost" || host == "[::1]"
+            || host.hasPrefix("127.") && host.utf8.allSatisfy { $0 == 0x2E || 0x30...0x39 ~= $0 }
+    }
+
     var url: String { "\(https ? "https" : "http")://\(authority)" }
 }
 

@@ -43,7 +43,7 @@ struct S3Options: Sendable {
         OptionDescriptor("ca_file", .path, "PEM file of authorities that replaces the system's"),
         OptionDescriptor(
             "sign_payload", .choice(PayloadSigning.allCases.map(\.rawValue)),
-            "hash every upload into its signature; auto: over http only", default: "auto"),
+            "hash every upload into its signature; auto: over http to other machines only", default: "auto"),
     ]
 
     init(_ context: ProviderContext) {

@@ -18,7 +18,7 @@ struct Grammar: Sendable {
                 Setting("cache", .section(Self.cache), "The local disk that all mounts share."),
                 Setting(
                     "memory", .value(.size), "Most memory for bytes read ahead, all mounts together.",
-                    default: "512MiB"),
+                    default: "160MiB"),
                 Setting("control", .section(Self.control), "How the other commands reach the daemon."),
                 Setting("log", .section(Self.log), "What is logged to standard error."),
                 Setting("credentials", .table(credentials(inPlace: false)), "Secrets, by names that mounts refer to."),
@@ -78,7 +78,7 @@ struct Grammar: Sendable {
                 "write", .value(.choice(["through"]), later: ["back"]),
                 "When close and fsync return: through, after the store has the bytes.", default: "through"),
             Setting(
-                "prefetch", .value(.size), "Most bytes in flight ahead of one sequential reader.", default: "64MiB"),
+                "prefetch", .value(.size), "Most bytes in flight ahead of one sequential reader.", default: "80MiB"),
             Setting(
                 "deadline", .value(.duration), "No operation waits longer than this for the store without progress.",
                 default: "30s"),

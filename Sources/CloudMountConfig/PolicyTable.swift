@@ -88,7 +88,7 @@ struct PolicyTable {
 
 extension CachePolicy {
     fileprivate init(
-        metadata: Duration, negative: Duration, freshness: Freshness = .ttl, prefetch: Int = 64 << 20,
+        metadata: Duration, negative: Duration, freshness: Freshness = .ttl, prefetch: Int = CachePolicy().prefetch,
         deadline: Duration = .seconds(30)
     ) {
         self.init()

@@ -183,12 +183,16 @@ extension MountedBucket {
     /// How many pages a directory may have to be listed for the sake of lookups alone.
     static let lookupListPages = 10
 
+    /// Fewer questions than this are cheaper than a listing and the samples that come with it.
+    static let missesBeforeListing = 4
+
     /// Several names of one directory were asked for: listing it is cheaper than asking for each.
     /// - Returns: the generation of the listing to start.
     private func countMiss(_ node: Node, _ now: UInt64) -> UInt32? {
         guard let directory = node.directory else { return nil }
         directory.misses += 1
-        guard directory.misses >= 2, metadataTTL > 0, directory.completeUntil <= now, directory.listing == nil,
+        guard directory.misses >= Self.missesBeforeListing, metadataTTL > 0, directory.completeUntil <= now,
+            directory.listing == nil,
             !directory.tooLongToList
         else { return nil }
         return beginListing(directory)

@@ -2,7 +2,7 @@ import CloudMountVFS
 
 /// Decides how much to read around what one handle was asked for. A value: no clock, no I/O.
 ///
-/// The window starts at the first request, rounded to 128 KiB, and doubles with every sequential read up to `maximum`;
+/// The window starts at the first request, rounded to 128 KiB, and grows fourfold with every sequential read up to `maximum`;
 /// a read elsewhere collapses it, and from then on exactly what is asked for is fetched until reads follow each other
 /// again.
 struct Prefetcher {
@@ -49,7 +49,7 @@ struct Prefetcher {
             frontier = min(size, Self.roundUp(extent.upperBound, Self.page))
             return Plan(needed: Extent(low, frontier), collapsed: collapsed)
         }
-        window = min(maximum, max(window * 2, Self.unit, extent.count))
+        window = min(maximum, max(window * 4, Self.unit, extent.count))
         var plan = Plan(needed: extent)
         frontier = max(frontier, extent.upperBound)
         let target = min(size, extent.upperBound + window)

@@ -26,7 +26,7 @@ public struct CachePolicy: Sendable, Equatable {
     public var freshness: Freshness = .ttl
     public var data: Data = .memory
     /// Most bytes in flight ahead of one sequential reader.
-    public var prefetch: Int = 64 << 20
+    public var prefetch: Int = 80 << 20
     /// No operation waits longer than this for the store without progress.
     public var deadline: Duration = .seconds(30)
 

@@ -11,7 +11,7 @@ struct EffectiveConfigurationTests {
           directory: /x/cm
           size: 20GiB
           keep_free: 1GiB
-        memory: 512MiB
+        memory: 160MiB
         control:
           socket: /x/s
         log:
@@ -55,7 +55,7 @@ struct EffectiveConfigurationTests {
               negative_ttl: 0s
               freshness: always
               write: through
-              prefetch: 64MiB
+              prefetch: 80MiB
               deadline: 30s
             read_only: true
             allow_other: false
