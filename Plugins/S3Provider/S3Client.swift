@@ -43,6 +43,11 @@ final class S3Client: Sendable {
                 regionIsKnown: region != nil || options.profile.region != nil))
     }
 
+    /// The store's time now, by its answer or else by our clock.
+    func time(_ headers: HTTPHeaders) -> Timestamp {
+        headers["date"].flatMap(S3Dates.http) ?? Timestamp(seconds: now().seconds + route.clockOffset)
+    }
+
     var route: S3Route { state.withLock { $0.route } }
     var profile: S3Profile { state.withLock { $0.profile } }
 

@@ -1,5 +1,7 @@
 import CloudMountHTTP
+import CloudMountPlatform
 public import CloudMountVFS
+import Synchronization
 
 extension S3Provider {
     /// CopyObject; above 5 GiB a multipart upload of copied ranges.
@@ -34,19 +36,18 @@ extension S3Provider {
         } catch {
             if condition != nil, error.code == .preconditionFailed {
                 // Either side may have changed; the source tells which.
-                try await compare(request.source)
+                if request.pinned { try await compare(request.source) }
                 throw error
             }
             throw lostSource(error)
         }
-        guard var tag = fields["ETag"] else {
+        guard var text = fields["ETag"] else {
             throw client.error(.malformedResponse, "a copy without an ETag", wire, response)
         }
-        let stored =
-            fields["LastModified"].flatMap(S3Dates.iso8601) ?? response.headers["date"].flatMap(S3Dates.http)
-            ?? Timestamp(seconds: 0)
+        let etag = text.withUTF8 { ETag(Self.unquoted($0)) }
+        let stored = fields["LastModified"].flatMap(S3Dates.iso8601) ?? client.time(response.headers)
         return ObjectInfo(
-            key: request.destination, size: request.source.size, etag: tag.withUTF8 { ETag(Self.unquoted($0)) },
+            key: request.destination, size: request.source.size, etag: etag,
             stored: stored, storageClass: client.options.storageClass ?? request.source.storageClass)
     }
 
@@ -57,11 +58,18 @@ extension S3Provider {
         if pinned { wire.field("x-amz-copy-source-if-match", "\"\(source.etag.value)\"") }
     }
 
-    /// Looks whether `source` is still current, where the store cannot be asked to.
-    func compare(_ source: ObjectInfo) async throws(VFSError) {
+    /// Looks whether `source` is current, where the store cannot be held to it.
+    /// - Parameter lately: having looked within the last second will do, for the ranges of one object come in swarms.
+    func compare(_ source: ObjectInfo, lately: Bool = false) async throws(VFSError) {
+        let now = SystemClock.monotonic()
+        let isKnown = compared.withLock { last in
+            last.map { $0.key == source.key && $0.etag == source.etag && now < $0.until } ?? false
+        }
+        if lately, isKnown { return }
         guard try await head(source.key).etag == source.etag else {
             throw VFSError(.stale, "the source of the copy has been changed meanwhile")
         }
+        compared.withLock { $0 = (source.key, source.etag, now + 1_000_000_000) }
     }
 
     /// A copy whose only condition was on its source.

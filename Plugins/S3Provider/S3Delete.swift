@@ -70,7 +70,7 @@ private final class DeleteParser: XMLHandler {
     private var body = S3ErrorBody()
 
     func start(_ name: XMLText, depth: Int) {
-        if depth == 1 { isWanted = name == "DeleteResult" }
+        if depth == 1 { isWanted = S3Root(stringLiteral: "DeleteResult").matches(name) }
         if depth == 2 {
             key = ObjectKey("")
             body = S3ErrorBody()

@@ -80,7 +80,7 @@ final class ListParser: XMLHandler {
 
     func start(_ name: XMLText, depth: Int) {
         switch depth {
-        case 1: isWanted = name == "ListBucketResult"
+        case 1: isWanted = S3Root(stringLiteral: "ListBucketResult").matches(name)
         case 2:
             if name == "Contents" {
                 place = .contents

@@ -101,16 +101,22 @@ struct S3Probe: Sendable {
         async let createdNeighbour = result { () async throws(VFSError) in
             try await provider.put(neighbour, ObjectMetadata(), nil, from: Self.content)
         }
-        async let begunUpload = result { () async throws(VFSError) in
+        async let begunFirst = result { () async throws(VFSError) in
             try await provider.beginUpload(key, metadata: ObjectMetadata())
         }
-        let (objectResult, folderResult, neighbourResult, uploadResult) = await (
-            createdObject, createdFolder, createdNeighbour, begunUpload
+        // One for each precondition: some servers forget an upload whose completion they have refused.
+        async let begunSecond = result { () async throws(VFSError) in
+            try await provider.beginUpload(key, metadata: ObjectMetadata())
+        }
+        let (objectResult, folderResult, neighbourResult, firstResult, secondResult) = await (
+            createdObject, createdFolder, createdNeighbour, begunFirst, begunSecond
         )
-        let upload = try? uploadResult.get()
+        let (first, second) = (try? firstResult.get(), try? secondResult.get())
         do throws(VFSError) {
             let object = try objectResult.get()
-            let ordered = (try? folderResult.get()) != nil && (try? neighbourResult.get()) != nil
+            // What is read and copied is another object than the one that is written meanwhile.
+            let source = try neighbourResult.get()
+            let ordered = (try? folderResult.get()) != nil
 
             async let created = refuses { () async throws(VFSError) in
                 _ = try await provider.put(
@@ -120,14 +126,16 @@ struct S3Probe: Sendable {
                 _ = try await provider.put(
                     key, ObjectMetadata(), S3Signer.Field(name: "if-match", value: Self.wrongTag), from: Self.content)
             }
-            async let copiedPinned = copies(object.info)
+            async let copiedPinned = copies(source)
             async let ranged = readsRange()
             async let folderKept = keepsFolder()
             async let listed = lists()
-            async let parts = uploads(upload, object.info)
+            async let firstPart = uploads(first)
+            async let secondPart = uploads(second)
+            async let rangeCopied = copiesRange(first, source)
             let answers = try await (
                 created.get(), replaced.get(), copiedPinned.get(), ranged.get(), folderKept.get(), listed.get(),
-                parts.get()
+                firstPart.get(), secondPart.get(), rangeCopied.get()
             )
 
             let trusted = profile.conditionalWrites
@@ -136,18 +144,21 @@ struct S3Probe: Sendable {
             features.serverCopy = decide(profile.serverCopy, answers.2 != .fails)
             features.pinnedCopy = decide(profile.pinnedCopy, answers.2 == .pinned)
             features.rangedRead = decide(profile.rangedRead, answers.3)
-            features.folderObjects = decide(profile.folderObjects, answers.4)
+            features.folderObjects = decide(profile.folderObjects, answers.4 && answers.5.folder)
             features.sortedListing = decide(profile.sortedListing, ordered && answers.5.sorted)
-            features.multipart = decide(profile.multipart, answers.6.part != nil)
-            features.rangeCopy = decide(profile.rangeCopy, answers.6.copies)
+            features.multipart = decide(profile.multipart, answers.6 != nil)
+            features.rangeCopy = decide(profile.rangeCopy, answers.8)
 
-            let completes = try await completes(upload, answers.6.part)
-            features.completeAbsent = decide(trusted, completes.absent)
-            features.completeMatch = decide(trusted, completes.match)
-            await abort(upload)
+            async let absent = completes(first, answers.6, S3Signer.Field(name: "if-none-match", value: "*"))
+            async let match = completes(
+                second, answers.7, S3Signer.Field(name: "if-match", value: Self.wrongTag))
+            let refused = try await (absent.get(), match.get())
+            features.completeAbsent = decide(trusted, refused.0)
+            features.completeMatch = decide(trusted, refused.1)
+            await abort([first, second])
             return Findings(features: features, stale: answers.5.stale)
         } catch {
-            await abort(upload)
+            await abort([first, second])
             throw error
         }
     }
@@ -207,7 +218,7 @@ struct S3Probe: Sendable {
 
     private func readsRange() async -> Result<Bool, VFSError> {
         let sink = ProbeSink()
-        let request = ReadRequest(key: key, extent: Extent(4, 8))
+        let request = ReadRequest(key: neighbour, extent: Extent(4, 8))
         switch await result({ () async throws(VFSError) in try await provider.read(request, into: sink) }) {
         case .success: return .success(sink.bytes == Array("4567".utf8))
         case .failure(let error): return unanswered(error) ? .failure(error) : .success(false)
@@ -222,60 +233,59 @@ struct S3Probe: Sendable {
     }
 
     /// Whether `…-d-x` is listed before `…-d/`, and what other probes have left behind an hour ago or earlier.
-    private func lists() async -> Result<(sorted: Bool, stale: [ObjectKey]), VFSError> {
+    private func lists() async -> Result<(sorted: Bool, folder: Bool, stale: [ObjectKey]), VFSError> {
         let request = ListRequest(prefix: leftovers, delimited: false)
         switch await result({ () async throws(VFSError) in try await provider.list(request) }) {
         case .success(let page):
             let keys = page.objects.map(\.key)
-            let now = page.objects.first { $0.key == key }?.stored.seconds
+            let now = page.objects.first { $0.key == neighbour }?.stored.seconds
             let stale = page.objects.filter { object in now.map { object.stored.seconds < $0 - 3600 } ?? false }
             let places = (keys.firstIndex(of: neighbour), keys.firstIndex(of: folder))
-            guard let first = places.0, let second = places.1 else { return .success((false, stale.map(\.key))) }
-            return .success((first < second, stale.map(\.key)))
-        case .failure(let error): return unanswered(error) ? .failure(error) : .success((false, []))
+            guard let first = places.0, let second = places.1 else {
+                return .success((false, places.1 != nil, stale.map(\.key)))
+            }
+            return .success((first < second, true, stale.map(\.key)))
+        case .failure(let error): return unanswered(error) ? .failure(error) : .success((false, false, []))
         }
     }
 
-    private func uploads(
-        _ upload: Upload?, _ source: ObjectInfo
-    ) async -> Result<(part: UploadedPart?, copies: Bool), VFSError> {
-        guard let upload else { return .success((nil, false)) }
-        async let sent = result { () async throws(VFSError) in
+    private func uploads(_ upload: Upload?) async -> Result<UploadedPart?, VFSError> {
+        guard let upload else { return .success(nil) }
+        switch await result({ () async throws(VFSError) in
             try await provider.uploadPart(upload, number: 1, from: Self.content)
+        }) {
+        case .success(let part): return .success(part)
+        case .failure(let error): return unanswered(error) ? .failure(error) : .success(nil)
         }
-        async let copied = result { () async throws(VFSError) in
-            guard provider.client.profile.rangeCopy == .probe else {
-                throw VFSError(.notSupported, "known from the profile")
-            }
-            return try await provider.copyPart(upload, number: 2, source: source, extent: Extent(0, 8), pinned: true)
+    }
+
+    private func copiesRange(_ upload: Upload?, _ source: ObjectInfo) async -> Result<Bool, VFSError> {
+        guard let upload, provider.client.profile.rangeCopy == .probe else { return .success(false) }
+        switch await result({ () async throws(VFSError) in
+            try await provider.copyPart(upload, number: 2, source: source, extent: Extent(0, 8), pinned: true)
+        }) {
+        case .success: return .success(true)
+        case .failure(let error): return unanswered(error) ? .failure(error) : .success(false)
         }
-        let (part, copy) = await (sent, copied)
-        for case .failure(let error) in [part, copy] where unanswered(error) { return .failure(error) }
-        return .success((try? part.get(), (try? copy.get()) != nil))
     }
 
     private func completes(
-        _ upload: Upload?, _ part: UploadedPart?
-    ) async throws(VFSError) -> (absent: Bool, match: Bool) {
-        guard let upload, let part else { return (false, false) }
-        let absent = try await refuses { () async throws(VFSError) in
-            _ = try await provider.completeUpload(
-                upload, parts: [part], S3Signer.Field(name: "if-none-match", value: "*"))
-        }.get()
-        // When it went through, the upload is no more.
-        guard absent else { return (false, false) }
-        let match = try await refuses { () async throws(VFSError) in
-            _ = try await provider.completeUpload(
-                upload, parts: [part], S3Signer.Field(name: "if-match", value: Self.wrongTag))
-        }.get()
-        return (absent, match)
+        _ upload: Upload?, _ part: UploadedPart?, _ condition: S3Signer.Field
+    ) async -> Result<Bool, VFSError> {
+        guard let upload, let part else { return .success(false) }
+        return await refuses { () async throws(VFSError) in
+            _ = try await provider.completeUpload(upload, parts: [part], condition)
+        }
     }
 
     // MARK: Cleaning
 
-    private func abort(_ upload: Upload?) async {
-        guard let upload else { return }
-        await Task { try? await provider.abortUpload(upload) }.value
+    private func abort(_ uploads: [Upload?]) async {
+        await Task {
+            await withTaskGroup { group in
+                for case let upload? in uploads { group.addTask { try? await provider.abortUpload(upload) } }
+            }
+        }.value
     }
 
     private func clean(_ stale: [ObjectKey]) async {

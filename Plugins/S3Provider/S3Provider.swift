@@ -11,6 +11,8 @@ public final class S3Provider: ObjectProvider {
     /// Least size of a part of such a copy.
     let copyPartSize: Int
     private let learnt: Mutex<S3Features>
+    /// The version that was last found to be current, and until when that is believed.
+    let compared = Mutex<(key: ObjectKey, etag: ETag, until: UInt64)?>(nil)
 
     public static let descriptor = ProviderDescriptor(
         name: "s3", summary: "Amazon S3 and compatible stores", bucketMeaning: "bucket name",

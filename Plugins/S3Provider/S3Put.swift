@@ -30,7 +30,7 @@ extension S3Provider {
         guard let etag = Self.etag(response.headers) else {
             throw client.error(.malformedResponse, "an upload without an ETag", wire, response)
         }
-        let stored = response.headers["date"].flatMap(S3Dates.http) ?? Timestamp(seconds: 0)
+        let stored = client.time(response.headers)
         return ObjectInfo(
             key: key, size: source.count, etag: etag, stored: stored, storageClass: client.options.storageClass)
     }

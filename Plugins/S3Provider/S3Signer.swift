@@ -25,7 +25,7 @@ struct S3Signer: Sendable {
         }
         self.key = key
         scope = "\(day)/\(region)/\(service)/aws4_request"
-        start = "AWS4-HMAC-SHA256 Credential=\(credentials.accessKeyID)/\(scope),SignedHeaders="
+        start = "AWS4-HMAC-SHA256 Credential=\(credentials.accessKeyID)/\(scope), SignedHeaders="
     }
 
     struct Field {
@@ -79,7 +79,7 @@ struct S3Signer: Sendable {
         bytes.removeAll(keepingCapacity: true)
         bytes += start.utf8
         bytes += names.utf8
-        bytes += ",Signature=".utf8
+        bytes += ", Signature=".utf8
         Hex.append(signature, to: &bytes)
         return String(decoding: bytes, as: UTF8.self)
     }

@@ -67,7 +67,7 @@ private final class VersionsParser: XMLHandler {
     }
 
     func start(_ name: XMLText, depth: Int) {
-        if depth == 1 { isWanted = name == "ListVersionsResult" }
+        if depth == 1 { isWanted = S3Root(stringLiteral: "ListVersionsResult").matches(name) }
         if depth == 2 { current = Self.empty(key) }
     }
 

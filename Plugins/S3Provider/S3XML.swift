@@ -2,18 +2,32 @@ import CloudMountHTTP
 import CloudMountVFS
 import CloudMountXML
 
+/// The name of the element that a good answer is. Some servers say `…Response` or nothing where S3 says `…Result`.
+struct S3Root: ExpressibleByStringLiteral {
+    private let stem: String
+
+    /// - Parameter name: S3's, ending in `Result`.
+    init(stringLiteral name: String) { stem = name.hasSuffix("Result") ? String(name.dropLast(6)) : name }
+
+    func matches(_ text: XMLText) -> Bool {
+        guard text.bytes.starts(with: stem.utf8) else { return false }
+        let ending = XMLText(UnsafeBufferPointer(rebasing: text.bytes[stem.utf8.count...]))
+        return ending == "Result" || ending == "Response" || ending == ""
+    }
+}
+
 /// The simple fields of a small answer: the children of the root that have text and no children of their own.
 final class S3Fields: XMLHandler {
-    private let wanted: StaticString
+    private let wanted: S3Root
     private(set) var isWanted = false
     private(set) var values: [String: String] = [:]
 
-    init(root: StaticString) { wanted = root }
+    init(root: S3Root) { wanted = root }
 
     subscript(name: String) -> String? { values[name] }
 
     func start(_ name: XMLText, depth: Int) {
-        if depth == 1 { isWanted = name == wanted }
+        if depth == 1 { isWanted = wanted.matches(name) }
     }
 
     func end(_ name: XMLText, text: XMLText, depth: Int) {
@@ -26,7 +40,7 @@ extension S3Client {
     ///
     /// S3 may say 200 before it knows the outcome of a long operation and write an `<Error>` afterwards, or be cut off:
     /// success is the right root element and a document that is well-formed to its end.
-    func send(_ request: S3Request, root: StaticString) async throws(VFSError) -> (S3Fields, HTTPResponse) {
+    func send(_ request: S3Request, root: S3Root) async throws(VFSError) -> (S3Fields, HTTPResponse) {
         let fields = S3Fields(root: root)
         let response = try await send(request, parsedBy: fields)
         guard fields.isWanted else { throw refusal(request, response) }
