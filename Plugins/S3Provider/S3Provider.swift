@@ -1,3 +1,4 @@
+import CloudMountHTTP
 public import CloudMountVFS
 import Synchronization
 
@@ -31,6 +32,7 @@ public final class S3Provider: ObjectProvider {
     }
 
     public var capabilities: Capabilities { features.capabilities(client.profile) }
+    public var executor: (any TaskExecutor)? { HTTPEngine.shared }
 
     /// What the endpoint does, by its profile or by proof.
     var features: S3Features {

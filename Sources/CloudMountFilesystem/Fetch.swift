@@ -44,8 +44,8 @@ final class Fetch: ByteSink {
         return UnsafeRawBufferPointer(rebasing: buffer.bytes[low..<low + part.count])
     }
 
-    func run(_ body: @escaping @Sendable () async -> Void) {
-        let task = Task { await body() }
+    func run(on executor: (any TaskExecutor)?, _ body: @escaping @Sendable () async -> Void) {
+        let task = Task(executorPreference: executor) { await body() }
         let stopped = state.withLock { state in
             state.task = task
             return state.isStopped

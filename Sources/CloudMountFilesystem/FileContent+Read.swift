@@ -181,7 +181,7 @@ extension FileContent {
     // MARK: The transfer
 
     private func run(_ fetch: Fetch) {
-        fetch.run { [weak self] in
+        fetch.run(on: provider.executor) { [weak self] in
             guard let self, let base = self.state.withLock({ $0.base }) else { return }
             do throws(VFSError) {
                 _ = try await self.provider.read(
@@ -306,7 +306,7 @@ extension FileContent {
     }
 
     private func assembleLater(_ wanted: Extent, _ box: ReplyBox<ReadSlices>) {
-        Task {
+        Task(executorPreference: provider.executor) {
             while true {
                 let (extent, pieces, base, staged, generation) = self.state.withLock { state in
                     let extent = wanted.clipped(to: state.size)

@@ -33,7 +33,7 @@ extension MountedBucket {
             let (task, generation): (Task<Result<Void, VFSError>, Never>?, UInt64) = content.state.withLock { state in
                 if state.isDetached || state.committed >= wanted { return (nil, state.generation) }
                 if let running = state.commit { return (running, state.generation) }
-                let task = Task { await self.runCommit(inode, content) }
+                let task = Task(executorPreference: self.provider.executor) { await self.runCommit(inode, content) }
                 state.commit = task
                 return (task, state.generation)
             }
@@ -200,7 +200,7 @@ extension MountedBucket {
             return try await provider.completeUpload(upload, parts: sent, precondition: condition)
         } catch {
             let provider = provider
-            Task { try? await provider.abortUpload(upload) }
+            Task(executorPreference: provider.executor) { try? await provider.abortUpload(upload) }
             throw error
         }
     }

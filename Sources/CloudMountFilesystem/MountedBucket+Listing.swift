@@ -15,7 +15,7 @@ extension MountedBucket {
     /// Lists a directory in the background, page after page, as fast as the store answers.
     /// - Parameter pages: gives up after so many, for a listing that only speeds lookups up.
     func startLoading(_ id: InodeID, generation: UInt32, pages: Int? = nil) {
-        Task {
+        Task(executorPreference: provider.executor) {
             let result = await attempt { () async throws(VFSError) in try await self.load(id, generation, pages) }
             let now = SystemClock.monotonic()
             let (listing, gone): (Listing?, [FileName]) = self.namespace.withLock { names in
@@ -82,7 +82,7 @@ extension MountedBucket {
                 if sampling.awaited {
                     await sample(sampling.ids, of: id)
                 } else {
-                    Task { await self.sampleLater(sampling.ids, of: id) }
+                    Task(executorPreference: provider.executor) { await self.sampleLater(sampling.ids, of: id) }
                 }
             }
             publish(page, prefix, id, generation)

@@ -101,7 +101,7 @@ extension MountedBucket {
             return reply.send()
         }
         reply.send()
-        Task {
+        Task(executorPreference: provider.executor) {
             _ = await attempt { () async throws(VFSError) in try await self.commit(inode, file.content) }
             self.closed(file)
         }

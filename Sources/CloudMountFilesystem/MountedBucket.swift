@@ -33,8 +33,8 @@ public final class MountedBucket: FileOperations {
     let namespace: Mutex<Namespace>
     let handles = Mutex(Handles())
     let notifier = Mutex<(any KernelNotifier)?>(nil)
-    let lookups = SingleFlight<LookupKey, InodeID?>()
-    let heads = SingleFlight<InodeID, Void>()
+    let lookups: SingleFlight<LookupKey, InodeID?>
+    let heads: SingleFlight<InodeID, Void>
     /// Nanoseconds.
     let metadataTTL: UInt64
     let negativeTTL: UInt64
@@ -47,6 +47,8 @@ public final class MountedBucket: FileOperations {
         self.settings = settings
         self.provider = provider
         capabilities = provider.capabilities
+        lookups = SingleFlight(executor: provider.executor)
+        heads = SingleFlight(executor: provider.executor)
         self.staging = staging
         self.memory = memory
         var log = Logger(label: "cloudmount.filesystem")
@@ -84,7 +86,7 @@ public final class MountedBucket: FileOperations {
             box.fail(.cancelled)
         }
         canceller.set(
-            Task {
+            Task(executorPreference: provider.executor) {
                 do throws(VFSError) { box.send(try await work()) } catch { box.fail(error) }
             })
     }

@@ -7,12 +7,16 @@ import Synchronization
 final class SingleFlight<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     private let running = Mutex<[Key: Task<Result<Value, VFSError>, Never>]>([:])
 
+    private let executor: (any TaskExecutor)?
+
+    init(executor: (any TaskExecutor)?) { self.executor = executor }
+
     func run(
         _ key: Key, _ work: @escaping @Sendable () async throws(VFSError) -> Value
     ) async throws(VFSError) -> Value {
         let task = running.withLock { running in
             if let task = running[key] { return task }
-            let task = Task { () async -> Result<Value, VFSError> in
+            let task = Task(executorPreference: self.executor) { () async -> Result<Value, VFSError> in
                 let result: Result<Value, VFSError>
                 do throws(VFSError) { result = .success(try await work()) } catch { result = .failure(error) }
                 self.running.withLock { $0[key] = nil }

@@ -74,9 +74,9 @@ final class StreamingUpload: Sendable {
                 return (state.next - 1, Extent(state.bounds[state.next - 1], state.bounds[state.next]))
             }
             guard let (index, extent) = part else { return }
-            Task {
-                await send(index, extent)
-                pump()
+            Task(executorPreference: provider.executor) {
+                await self.send(index, extent)
+                self.pump()
             }
         }
     }
@@ -109,7 +109,7 @@ final class StreamingUpload: Sendable {
         let task = state.withLock { state in
             if let task = state.upload { return task }
             let (provider, key, metadata) = (provider, key, metadata)
-            let task = Task { () async -> Result<Upload, VFSError> in
+            let task = Task(executorPreference: provider.executor) { () async -> Result<Upload, VFSError> in
                 do throws(VFSError) {
                     return .success(try await provider.beginUpload(key, metadata: metadata))
                 } catch {
@@ -174,8 +174,8 @@ final class StreamingUpload: Sendable {
         }
         guard let upload else { return }
         let provider = provider
-        Task {
-            await quiet()
+        Task(executorPreference: provider.executor) {
+            await self.quiet()
             if case .success(let upload) = await upload.value { try? await provider.abortUpload(upload) }
         }
     }

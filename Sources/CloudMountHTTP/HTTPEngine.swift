@@ -1,7 +1,9 @@
 import CloudMountPlatform
 
 /// The transport of the process: one thread drives one libcurl multi handle for all providers and mounts.
-public final class HTTPEngine: Sendable {
+///
+/// Also an executor: a task that waits for answers and does little with them runs best on the thread that brings them.
+public final class HTTPEngine: TaskExecutor {
     public static let shared = HTTPEngine()
 
     private let queue: TransferQueue
@@ -12,8 +14,12 @@ public final class HTTPEngine: Sendable {
         let tally = TransferTally()
         self.queue = queue
         self.tally = tally
-        NamedThread("cm-transfer") { TransferLoop(queue, tally).run() }.detach()
+        let executor = asUnownedTaskExecutor()
+        NamedThread("cm-transfer") { TransferLoop(executor, queue, tally).run() }.detach()
     }
+
+    /// Runs a step of a task on the transfer thread.
+    public func enqueue(_ job: consuming ExecutorJob) { queue.push(.run(UnownedJob(job))) }
 
     /// Sends `request` and waits for the whole answer, of any status.
     ///

@@ -9,6 +9,10 @@ final class TransferLoop {
     /// How often transfers are looked at for standing still.
     private static let sweepPeriod: UInt64 = 250_000_000
 
+    /// Commands of commands that are obeyed before the sockets are looked at again.
+    private static let rounds = 4
+
+    private let executor: UnownedTaskExecutor
     private let queue: TransferQueue
     private let tally: TransferTally
     private let multi: UnsafeMutableRawPointer
@@ -26,7 +30,8 @@ final class TransferLoop {
     private var timer: UInt64?
     private var nextSweep: UInt64 = 0
 
-    init(_ queue: TransferQueue, _ tally: TransferTally) {
+    init(_ executor: UnownedTaskExecutor, _ queue: TransferQueue, _ tally: TransferTally) {
+        self.executor = executor
         self.queue = queue
         self.tally = tally
         curl_global_init(Int(CURL_GLOBAL_DEFAULT))
@@ -98,7 +103,13 @@ final class TransferLoop {
     // MARK: Commands
 
     private func obey() {
+        // Steps of tasks bring new commands; sockets and timers have their turn before long all the same.
+        for _ in 0..<Self.rounds where obeyOnce() == 0 { return }
+    }
+
+    private func obeyOnce() -> Int {
         queue.take(&commands)
+        let count = commands.count
         for command in commands {
             switch command {
             case .start(let transfer): start(transfer)
@@ -108,9 +119,11 @@ final class TransferLoop {
                 }
             case .resume(let transfer):
                 if let easy = transfer.easy { resume(easy) }
+            case .run(let job): job.runSynchronously(on: executor)
             }
         }
         commands.removeAll(keepingCapacity: true)
+        return count
     }
 
     private func start(_ transfer: Transfer) {

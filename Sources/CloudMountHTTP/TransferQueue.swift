@@ -8,6 +8,8 @@ final class TransferQueue: Sendable {
         case cancel(Transfer)
         /// The sink has room again.
         case resume(Transfer)
+        /// A step of a task that prefers the transfer thread.
+        case run(UnownedJob)
     }
 
     private struct State {

@@ -36,6 +36,7 @@ public protocol ProviderLayer: ObjectProvider {
 
 extension ProviderLayer {
     public var capabilities: Capabilities { inner.capabilities }
+    public var executor: (any TaskExecutor)? { inner.executor }
 
     public func prepare(writable: Bool) async throws(VFSError) {
         try await perform(ProviderCall(.prepare, nil)) { inner throws(VFSError) in

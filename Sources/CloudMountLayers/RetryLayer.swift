@@ -52,7 +52,9 @@ public struct RetryLayer: ProviderLayer {
     private func bounded<Value: Sendable>(
         _ call: ProviderCall, _ body: @escaping CallBody<Value>
     ) async throws(VFSError) -> Value {
-        let (outcome, expired) = await watchdog.run(for: policy.deadline) { await attempts(call, body) }
+        let (outcome, expired) = await watchdog.run(for: policy.deadline, on: inner.executor) {
+            await attempts(call, body)
+        }
         do throws(VFSError) {
             return try outcome.get()
         } catch {

@@ -19,9 +19,9 @@ final class Watchdog: Sendable {
     /// Runs `work` in a task that is cancelled at its deadline, and with the calling task.
     /// - Returns: what `work` returned, and whether the deadline ended it.
     func run<Value: Sendable>(
-        for limit: Duration, _ work: @escaping @Sendable () async -> Value
+        for limit: Duration, on executor: (any TaskExecutor)?, _ work: @escaping @Sendable () async -> Value
     ) async -> (value: Value, expired: Bool) {
-        let task = Task { await work() }
+        let task = Task(executorPreference: executor) { await work() }
         let id = insert(
             Entry(deadline: ContinuousClock.now + limit) { task.cancel() }, tick: min(.seconds(1), limit / 8))
         let value = await withTaskCancellationHandler {

@@ -18,6 +18,10 @@ public protocol ObjectProvider: Sendable {
     /// What the store can do. Final after `prepare` has returned.
     var capabilities: Capabilities { get }
 
+    /// Where tasks that call the provider run best: the thread that its answers come in on, which spares each call the
+    /// wake-up of another. Such tasks must not block. Nil: anywhere.
+    var executor: (any TaskExecutor)? { get }
+
     /// Makes contact: checks that bucket and credentials work, finds region and capabilities (by harmless probes where the
     /// store is not known to keep its promises and `writable`). Called before any other verb, and again after a failure.
     /// - Throws: `bucketNotFound`, `credentialsInvalid`, `permissionDenied`, or a transport error.
@@ -84,6 +88,8 @@ public protocol ObjectProvider: Sendable {
 }
 
 extension ObjectProvider {
+    public var executor: (any TaskExecutor)? { nil }
+
     private func unsupported(_ verb: String) -> VFSError { VFSError(.notSupported, "this store has no \(verb)") }
 
     public func copy(_ request: CopyRequest) async throws(VFSError) -> ObjectInfo {
