@@ -21,7 +21,7 @@ final class StreamingUpload: Sendable {
         var idle: [CheckedContinuation<Void, Never>] = []
     }
 
-    static let parallel = 8
+    static let parallel = 16
     /// A file shorter than this goes up in one piece at the end.
     static let threshold = 16 << 20
 
