@@ -108,11 +108,7 @@ final class S3Client: Sendable {
 
     private func payloadHash(_ body: (any ByteSource)?) async throws(VFSError) -> String {
         guard let body, body.count > 0 else { return S3Payload.empty }
-        switch options.payloadSigning {
-        case .never: return S3Payload.unsigned
-        case .auto where route.endpoint.https || route.endpoint.isLoopback: return S3Payload.unsigned
-        case .auto, .always: return try await S3Payload.sha256(body)
-        }
+        return options.signsPayload(to: route.endpoint) ? try await S3Payload.sha256(body) : S3Payload.unsigned
     }
 
     /// The signed request, and the route that it takes.

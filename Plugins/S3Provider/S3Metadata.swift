@@ -8,6 +8,11 @@ enum S3Metadata {
     static let prefix = "x-amz-meta-"
     static let headers = ["cache-control", "content-disposition", "content-encoding", "content-language", "expires"]
 
+    /// Names and values of `ObjectMetadata.user` together: of S3's 2 KB, `mtime` takes its share.
+    static let limit = 2000
+    /// The same as sent, where what is not US-ASCII is longer.
+    private static let wireLimit = 2016
+
     // MARK: To the wire
 
     /// - Throws: `invalidArgument` for a name or value that no header can hold.
@@ -20,12 +25,19 @@ enum S3Metadata {
         if let modified = metadata.modified {
             fields.append(S3Signer.Field(name: "x-amz-meta-mtime", value: seconds(modified)))
         }
+        var (given, sent) = (0, 0)
         for (name, value) in metadata.user {
             if metadata.modified != nil, name.utf8.elementsEqual("mtime".utf8) { continue }
             guard isToken(name) else {
                 throw VFSError(.invalidArgument, "metadata name '\(name)' cannot be stored on S3")
             }
-            fields.append(S3Signer.Field(name: prefix + name, value: encode(value)))
+            let text = encode(value)
+            given += name.utf8.count + value.utf8.count
+            sent += name.utf8.count + text.utf8.count
+            fields.append(S3Signer.Field(name: prefix + name, value: text))
+        }
+        guard given <= limit, sent <= wireLimit else {
+            throw VFSError(.tooLarge, "S3 keeps at most 2 KB of metadata with an object")
         }
         return fields
     }

@@ -74,6 +74,15 @@ struct S3Options: Sendable {
         if let version = options.string("list_version").flatMap({ Int($0) }) { profile.listVersion = version }
     }
 
+    /// Whether uploads are hashed into their signature, so that what changes them on the way is found out.
+    func signsPayload(to endpoint: S3Endpoint) -> Bool {
+        switch payloadSigning {
+        case .never: false
+        case .auto: !endpoint.https && !endpoint.isLoopback
+        case .always: true
+        }
+    }
+
     /// The endpoint for a region.
     func endpoint(region: String) -> S3Endpoint? {
         var endpoint: S3Endpoint

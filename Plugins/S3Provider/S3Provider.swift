@@ -90,8 +90,7 @@ struct S3Features: Sendable, Equatable {
     func capabilities(_ profile: S3Profile) -> Capabilities {
         var capabilities = Capabilities()
         capabilities.maxKeyBytes = 1024
-        // Of S3's 2 KB, `mtime` takes its share.
-        capabilities.maxMetadataBytes = 2000
+        capabilities.maxMetadataBytes = S3Metadata.limit
         capabilities.maxPutSize = 5 << 30
         capabilities.minPartSize = profile.minPartSize
         capabilities.maxPartSize = 5 << 30
