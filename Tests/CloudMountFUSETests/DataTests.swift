@@ -37,10 +37,9 @@ struct DataTests {
         }
     }
 
-    @Test(
-        "A sequential reader's requests grow to 1 MiB with the read-ahead that was asked for",
-        .enabled(if: geteuid() == 0))
+    @Test("A sequential reader's requests grow to 1 MiB with the read-ahead that was asked for")
     func readAhead() async throws {
+        try requireRoot()
         let files = FakeFileSystem()
         try files.make("large", bytes: [UInt8](repeating: 5, count: 16 << 20))
         try await TestMount.use(files, options: { $0.readAhead = 2 << 20 }) { mount in
@@ -54,6 +53,7 @@ struct DataTests {
 
     @Test("A write does not ask for security.capability each time, and set-id bits are dropped when the kernel says so")
     func setID() async throws {
+        try requireRoot()
         let files = FakeFileSystem()
         try files.make("program", permissions: 0o6777, bytes: [1])
         try files.make("other", permissions: 0o6777, bytes: [1])

@@ -76,6 +76,11 @@ struct TestMount {
     }()
 }
 
+/// Fails the test, with the reason, for users who may not mount, change owners or become someone else.
+func requireRoot(location: SourceLocation = #_sourceLocation) throws {
+    try #require(geteuid() == 0, "this test needs root", sourceLocation: location)
+}
+
 /// Waits, for some seconds at most, for what other processes or threads bring about.
 func eventually(
     _ condition: () async throws -> Bool, location: SourceLocation = #_sourceLocation
