@@ -60,8 +60,8 @@ struct SharedFileCredentials: S3CredentialSource {
 
     func load() throws(VFSError) -> S3CredentialAnswer {
         let watched = [credentialsPath, configPath].compactMap { $0.map { WatchedFile($0) } }
-        let secrets = try section(profile, of: credentialsPath)
-        let settings = try section(profile == "default" ? "default" : "profile \(profile)", of: configPath)
+        let secrets = try section([profile], of: credentialsPath)
+        let settings = try section(profile == "default" ? [profile] : ["profile", profile], of: configPath)
         guard secrets != nil || settings != nil else {
             throw .credentials(
                 "profile '\(profile)' is neither in \(credentialsPath ?? "~/.aws/credentials") nor in "
@@ -90,22 +90,22 @@ struct SharedFileCredentials: S3CredentialSource {
         return answer
     }
 
-    private func section(_ name: String, of path: String?) throws(VFSError) -> [String: String]? {
+    private func section(_ title: [String], of path: String?) throws(VFSError) -> [String: String]? {
         guard let path, let bytes = try WatchedFile(path).read() else { return nil }
-        return Self.section(name, of: String(decoding: bytes, as: UTF8.self))
+        return Self.section(title, of: String(decoding: bytes, as: UTF8.self))
     }
 
-    /// The keys of `[name]`; sections of one name are merged. Indented lines (nested settings) are passed over.
-    static func section(_ name: String, of text: String) -> [String: String]? {
+    /// The keys of the section whose title has these words; sections of one title are merged. Indented lines (nested
+    /// settings) are passed over.
+    static func section(_ title: [String], of text: String) -> [String: String]? {
         var found: [String: String]?
         var inside = false
         for line in text.split(whereSeparator: \.isNewline) {
             let trimmed = trim(line)
             if trimmed.isEmpty || trimmed.first == "#" || trimmed.first == ";" { continue }
             if line.first == "[" {
-                let title = trimmed.dropFirst().prefix { $0 != "]" }
-                let words = title.split(whereSeparator: \.isWhitespace).map(unquoted)
-                inside = words == name.split(separator: " ").map(unquoted)
+                let text = trim(trimmed.dropFirst().prefix { $0 != "]" })
+                inside = ProcessCredentials.words(text) == title || text == title.joined(separator: " ")
                 if inside, found == nil { found = [:] }
             } else if inside, line.first?.isWhitespace == false, let equals = trimmed.firstIndex(of: "=") {
                 let key = trim(trimmed[..<equals]).lowercased()
@@ -121,10 +121,5 @@ struct SharedFileCredentials: S3CredentialSource {
         while text.first?.isWhitespace ?? false { text.removeFirst() }
         while text.last?.isWhitespace ?? false { text.removeLast() }
         return String(text)
-    }
-
-    private static func unquoted(_ word: Substring) -> String {
-        word.count >= 2 && (word.first == "\"" || word.first == "'") && word.last == word.first
-            ? String(word.dropFirst().dropLast()) : String(word)
     }
 }

@@ -1,0 +1,293 @@
+import CloudMountVFS
+import Glibc
+import Synchronization
+import Testing
+
+@testable import S3Provider
+
+/// A folder that is removed again.
+private final class Folder: Sendable {
+    let path: String
+
+    init() throws {
+        var template = Array("/tmp/cloudmount-s3-XXXXXX".utf8CString)
+        guard let made = mkdtemp(&template) else { throw VFSError(.io, "no folder") }
+        path = String(cString: made)
+    }
+
+    deinit {
+        if let folder = opendir(path) {
+            while let entry = readdir(folder) {
+                let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                    $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+                }
+                unlink("\(path)/\(name)")
+            }
+            closedir(folder)
+        }
+        rmdir(path)
+    }
+
+    @discardableResult func write(_ name: String, _ text: String, mode: mode_t = 0o600) -> String {
+        let file = "\(path)/\(name)"
+        let descriptor = open(file, O_WRONLY | O_CREAT | O_TRUNC, mode)
+        let bytes = Array(text.utf8)
+        _ = Glibc.write(descriptor, bytes, bytes.count)
+        close(descriptor)
+        return file
+    }
+}
+
+@Suite("Credentials")
+struct CredentialTests {
+    private func environment(_ variables: [String: String]) -> S3Environment {
+        S3Environment(variable: { variables[$0] })
+    }
+
+    private func load(_ values: [String: OptionValue], _ variables: [String: String] = [:]) throws -> S3CredentialAnswer
+    {
+        try S3CredentialChain.source(OptionValues(values), environment: environment(variables)).load()
+    }
+
+    private func message(_ body: () throws -> Void) -> String {
+        let error = #expect(throws: VFSError.self) { try body() }
+        #expect(error?.code == .credentialsInvalid)
+        return error?.message ?? ""
+    }
+
+    @Test("Explicit keys win over everything")
+    func explicit() throws {
+        let answer = try load(
+            [
+                "access_key_id": .string("A"), "secret_access_key": .string("S"), "session_token": .string("T"),
+            ], ["AWS_ACCESS_KEY_ID": "E", "AWS_SECRET_ACCESS_KEY": "E"])
+        #expect(answer.credentials == S3Credentials(accessKeyID: "A", secretAccessKey: "S", sessionToken: "T"))
+        #expect(try load(["anonymous": .boolean(true)], ["AWS_ACCESS_KEY_ID": "E"]).credentials == nil)
+    }
+
+    @Test("The environment's keys, token and region")
+    func fromEnvironment() throws {
+        let answer = try load(
+            [:],
+            [
+                "AWS_ACCESS_KEY_ID": "A", "AWS_SECRET_ACCESS_KEY": "S", "AWS_SESSION_TOKEN": "T",
+                "AWS_REGION": "eu-west-1", "AWS_PROFILE": "ignored",
+            ])
+        #expect(answer.credentials == S3Credentials(accessKeyID: "A", secretAccessKey: "S", sessionToken: "T"))
+        #expect(answer.region == "eu-west-1")
+        #expect(message { _ = try load([:], ["AWS_ACCESS_KEY_ID": "A"]) }.contains("AWS_SECRET_ACCESS_KEY"))
+        #expect(message { _ = try load([:], ["AWS_SECRET_ACCESS_KEY": "A"]) }.contains("AWS_ACCESS_KEY_ID"))
+        #expect(message { _ = try load([:], ["HOME": "/nonexistent"]) }.contains("no S3 credentials"))
+    }
+
+    private static let credentialsFile = """
+        # comment
+        [default]
+        aws_access_key_id = DA
+        aws_secret_access_key=DS
+        [work]
+        aws_access_key_id = WA
+        aws_secret_access_key = WS=/+
+          nested = passed over
+        aws_session_token = WT
+        """
+    private static let configFile = """
+        [default]
+        region = us-west-2
+        [profile work]
+        region = eu-central-1
+        s3 =
+            max_concurrent_requests = 20
+            role_arn = not.mine
+        ; comment
+        [profile role]
+        role_arn = arn:aws:iam::1:role/x
+        source_profile = default
+        [profile "spaced name"]
+        aws_access_key_id = SA
+        aws_secret_access_key = SS
+        [profile half]
+        aws_access_key_id = HA
+        [profile none]
+        region = x
+        [profile sso]
+        sso_session = my
+        """
+
+    @Test("Shared files: profiles of both, merged")
+    func sharedFiles() throws {
+        let folder = try Folder()
+        let variables = [
+            "AWS_SHARED_CREDENTIALS_FILE": folder.write("credentials", Self.credentialsFile),
+            "AWS_CONFIG_FILE": folder.write("config", Self.configFile),
+        ]
+        func profile(_ name: String) throws -> S3CredentialAnswer { try load(["profile": .string(name)], variables) }
+
+        let byDefault = try load([:], variables)
+        #expect(byDefault.credentials == S3Credentials(accessKeyID: "DA", secretAccessKey: "DS"))
+        #expect(byDefault.region == "us-west-2")
+        #expect(byDefault.files.count == 2)
+        let work = try profile("work")
+        #expect(work.credentials == S3Credentials(accessKeyID: "WA", secretAccessKey: "WS=/+", sessionToken: "WT"))
+        #expect(work.region == "eu-central-1")
+        #expect(try load([:], variables.merging(["AWS_PROFILE": "work"]) { $1 }).credentials == work.credentials)
+        #expect(try profile("spaced name").credentials?.accessKeyID == "SA")
+        #expect(message { _ = try profile("role") }.contains("'role_arn', which is not supported"))
+        #expect(message { _ = try profile("sso") }.contains("'sso_session'"))
+        #expect(message { _ = try profile("half") }.contains("only"))
+        #expect(message { _ = try profile("none") }.contains("neither"))
+        #expect(message { _ = try profile("absent") }.contains("'absent'"))
+    }
+
+    private func process(_ folder: Folder, _ script: String) -> ProcessCredentials {
+        folder.write("process", "#!/bin/sh\n\(script)\n", mode: 0o700)
+        return ProcessCredentials(command: "\(folder.path)/process 'two words'", timeout: .seconds(30))
+    }
+
+    @Test("A credential_process prints JSON")
+    func processes() throws {
+        let folder = try Folder()
+        let json =
+            #"{"Version":1,"AccessKeyId":"PA","SecretAccessKey":"'"$1"'","SessionToken":"PT","Expiration":"2026-11-23T10:00:00Z"}"#
+        let answer = try process(folder, "echo noise >&2; read x; echo '\(json)'").load()
+        #expect(
+            answer.credentials
+                == S3Credentials(
+                    accessKeyID: "PA", secretAccessKey: "two words", sessionToken: "PT",
+                    expiration: Timestamp(seconds: 1_795_428_000)))
+    }
+
+    @Test("A credential_process that fails says how, and never what it printed")
+    func processFailures() throws {
+        let folder = try Folder()
+        let cases = [
+            ("echo hush; exit 3", "exit code 3"), ("echo hush", "JSON"), ("kill -9 $$", "signal 9"),
+            (#"echo '{"Version":2,"AccessKeyId":"hush","SecretAccessKey":"hush"}'"#, "version 2"),
+            (#"echo '{"Version":1,"AccessKeyId":"hush"}'"#, "JSON"),
+            (#"echo '{"Version":1,"AccessKeyId":"hush","SecretAccessKey":"hush","Expiration":"hush"}'"#, "Expiration"),
+        ]
+        for (script, expected) in cases {
+            let text = message { _ = try process(folder, script).load() }
+            #expect(text.contains(expected))
+            #expect(!text.contains("hush"))
+        }
+        #expect(message { _ = try ProcessCredentials(command: "/nonexistent/x").load() }.contains("cannot be started"))
+    }
+
+    @Test("A credential_process that hangs or floods is ended")
+    func endlessProcesses() throws {
+        let folder = try Folder()
+        for script in ["exec sleep 1000", "sleep 1000 & echo x; wait", "exec yes"] {
+            var process = process(folder, script)
+            process.timeout = .seconds(1)
+            let error = #expect(throws: VFSError.self) { try process.load() }
+            #expect(error?.code == .timedOut)
+        }
+    }
+
+    @Test(
+        "Commands are split at spaces outside quotes",
+        arguments: [
+            ("a b  c", ["a", "b", "c"]), (#""a b" c"#, ["a b", "c"]), ("a' 'b", ["a b"]), (#"a\ b"#, ["a b"]),
+            (#"'a\b'"#, [#"a\b"#]), (#""" x"#, ["", "x"]), ("", []), ("'open", nil), (#"end\"#, nil),
+        ] as [(String, [String]?)])
+    func words(command: String, expected: [String]?) { #expect(ProcessCredentials.words(command) == expected) }
+
+    @Test("A file that was changed is read again, by and by, without a restart")
+    func watched() async throws {
+        let folder = try Folder()
+        let file = folder.write("credentials", Self.credentialsFile)
+        let environment = environment(["AWS_SHARED_CREDENTIALS_FILE": file, "AWS_CONFIG_FILE": "/nonexistent"])
+        let clock = TestClock()
+        let store = S3CredentialStore(SharedFileCredentials(profile: "work", environment: environment), now: clock.now)
+        #expect(try await store.current().credentials?.accessKeyID == "WA")
+        folder.write("credentials", "[work]\naws_access_key_id = NEW\naws_secret_access_key = NS\n")
+        #expect(try await store.current().credentials?.accessKeyID == "WA")
+        clock.advance(S3CredentialStore.interval + 1)
+        // The old ones serve while the new ones are read in the background.
+        while try await store.current().credentials?.accessKeyID != "NEW" { await Task.yield() }
+    }
+
+    @Test("A refusal makes a changed file count at once")
+    func refused() async throws {
+        let folder = try Folder()
+        let file = folder.write("credentials", Self.credentialsFile)
+        let environment = environment(["AWS_SHARED_CREDENTIALS_FILE": file, "AWS_CONFIG_FILE": "/nonexistent"])
+        let store = S3CredentialStore(
+            SharedFileCredentials(profile: "work", environment: environment), now: TestClock().now)
+        let old = try await store.current().credentials
+        #expect(await store.replace(old, force: false) == false)
+        folder.write("credentials", "[work]\naws_access_key_id = NEW\naws_secret_access_key = NS\n")
+        #expect(await store.replace(old, force: false))
+        #expect(try await store.current().credentials?.accessKeyID == "NEW")
+    }
+
+    /// Gives credentials that last for a quarter of an hour, or fails.
+    private final class Expiring: S3CredentialSource {
+        let clock: TestClock
+        private let state = Mutex((loads: 0, fails: false))
+
+        init(_ clock: TestClock) { self.clock = clock }
+
+        var loads: Int { state.withLock { $0.loads } }
+        func fail(_ fails: Bool) { state.withLock { $0.fails = fails } }
+
+        func load() throws(VFSError) -> S3CredentialAnswer {
+            let (number, fails) = state.withLock { state in
+                state.loads += 1
+                return (state.loads, state.fails)
+            }
+            if fails { throw .credentials("no luck") }
+            return S3CredentialAnswer(
+                credentials: S3Credentials(
+                    accessKeyID: "A\(number)", secretAccessKey: "S",
+                    expiration: Timestamp(seconds: clock.now().seconds + 900)))
+        }
+    }
+
+    @Test("Credentials are renewed ahead of their end, while the old ones serve")
+    func renewed() async throws {
+        let clock = TestClock()
+        let source = Expiring(clock)
+        let store = S3CredentialStore(source, now: clock.now)
+        #expect(try await store.current().credentials?.accessKeyID == "A1")
+        clock.advance(590)
+        #expect(try await store.current().credentials?.accessKeyID == "A1")
+        #expect(source.loads == 1)
+        clock.advance(20)
+        #expect(try await store.current().credentials?.accessKeyID == "A1")
+        while try await store.current().credentials?.accessKeyID != "A2" { await Task.yield() }
+        #expect(source.loads == 2)
+    }
+
+    @Test("A renewal that fails leaves the old ones until their end, then says why")
+    func failing() async throws {
+        let clock = TestClock()
+        let source = Expiring(clock)
+        let store = S3CredentialStore(source, now: clock.now)
+        _ = try await store.current()
+        source.fail(true)
+        clock.advance(700)
+        while source.loads < 2 {
+            #expect(try await store.current().credentials?.accessKeyID == "A1")
+            await Task.yield()
+        }
+        clock.advance(300)
+        let error = await #expect(throws: VFSError.self) { try await store.current() }
+        #expect(error?.message == "no luck")
+        source.fail(false)
+        #expect(try await store.current().credentials?.expiration?.seconds == clock.now().seconds + 900)
+    }
+
+    @Test("Many callers share one reading")
+    func singleFlight() async throws {
+        let clock = TestClock()
+        let source = Expiring(clock)
+        let store = S3CredentialStore(source, now: clock.now)
+        try await withThrowingTaskGroup(of: String?.self) { group in
+            for _ in 0..<64 { group.addTask { try await store.current().credentials?.accessKeyID } }
+            for try await id in group { #expect(id == "A1") }
+        }
+        #expect(source.loads == 1)
+    }
+}

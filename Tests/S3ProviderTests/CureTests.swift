@@ -1,0 +1,148 @@
+import CloudMountVFS
+import Synchronization
+import Testing
+
+@testable import S3Provider
+
+/// What the client puts right by itself: once each, and no more.
+@Suite("Cures")
+struct CureTests {
+    private static let there = ScriptedAnswer(headers: [("ETag", "\"e1\"")])
+
+    private func ask(_ provider: S3Provider) async throws {
+        let info = try await provider.put(PutRequest(key: "k"), from: BytesSource("x"))
+        #expect(info.etag == ETag("e1"))
+    }
+
+    /// The region that a request was signed for.
+    private static func region(_ request: SeenRequest) -> String {
+        let parts = (request.headers["authorization"] ?? "").split(separator: "/")
+        return parts.count > 2 ? String(parts[2]) : ""
+    }
+
+    @Test(
+        "A bucket in another region is asked again with a signature for that region",
+        arguments: [
+            ScriptedAnswer(status: 301, headers: [("x-amz-bucket-region", "eu-west-1")]),
+            ScriptedAnswer(status: 400, headers: [("x-amz-bucket-region", "eu-west-1")]),
+            ScriptedAnswer(status: 403, headers: [("x-amz-bucket-region", "eu-west-1")]),
+            .error(400, "AuthorizationHeaderMalformed", "<Region>eu-west-1</Region>"),
+            .error(307, "TemporaryRedirect", "", headers: [("x-amz-bucket-region", "eu-west-1")]),
+        ])
+    func region(answer: ScriptedAnswer) async throws {
+        let server = try ScriptedServer { request, _ in
+            Self.region(request) == "eu-west-1" ? Self.there : answer
+        }
+        let provider = try provider(server, known)
+        try await ask(provider)
+        #expect(server.seen.map(Self.region) == ["us-east-1", "eu-west-1"])
+        try await ask(provider)
+        #expect(server.seen.map(Self.region) == ["us-east-1", "eu-west-1", "eu-west-1"])
+    }
+
+    @Test("Two servers that send each to the other end in an error")
+    func pingPong() async throws {
+        let server = try ScriptedServer { request, _ in
+            let other = Self.region(request) == "us-east-1" ? "eu-west-1" : "us-east-1"
+            return ScriptedAnswer(status: 301, headers: [("x-amz-bucket-region", other)])
+        }
+        let error = await #expect(throws: VFSError.self) { try await ask(provider(server, known)) }
+        #expect(error?.code == .invalidArgument)
+        #expect(server.seen.count == 2)
+    }
+
+    @Test("Regions that no region is called are not believed")
+    func oddRegion() async throws {
+        let server = try ScriptedServer { _, _ in
+            ScriptedAnswer(status: 301, headers: [("x-amz-bucket-region", "evil.example.com/x")])
+        }
+        await #expect(throws: VFSError.self) { try await ask(provider(server, known)) }
+        #expect(server.seen.count == 1)
+    }
+
+    @Test("A temporary redirect is followed and signed anew for its host")
+    func redirect() async throws {
+        let target = try ScriptedServer { _, _ in Self.there }
+        let server = try ScriptedServer { _, _ in
+            ScriptedAnswer(status: 307, headers: [("Location", "http://127.0.0.1:\(target.port)/bucket/k?x=1")])
+        }
+        try await ask(provider(server, known))
+        #expect(target.seen.map(\.target) == ["/bucket/k"])
+        #expect(target.seen.first?.headers["host"] == "127.0.0.1:\(target.port)")
+        #expect(target.seen.first?.headers["authorization"] != server.seen.first?.headers["authorization"])
+    }
+
+    @Test("A wrong clock is put right by the store's")
+    func clock() async throws {
+        // 2015-10-21 07:28:00 at the store, hours later here.
+        let server = try ScriptedServer { request, _ in
+            request.headers["x-amz-date"] == "20151021T072800Z"
+                ? Self.there
+                : .error(403, "RequestTimeTooSkewed", "", headers: [("Date", "Wed, 21 Oct 2015 07:28:00 GMT")])
+        }
+        let provider = try provider(server, known, clock: TestClock(1_445_412_480 + 20_000))
+        try await ask(provider)
+        try await ask(provider)
+        #expect(server.seen.count == 3)
+    }
+
+    @Test("A clock that is right is not blamed")
+    func rightClock() async throws {
+        let server = try ScriptedServer { _, _ in
+            .error(403, "AccessDenied", "", headers: [("Date", "Wed, 21 Oct 2015 07:28:00 GMT")])
+        }
+        let error = await #expect(throws: VFSError.self) {
+            try await ask(provider(server, known, clock: TestClock(1_445_412_480 + 100)))
+        }
+        #expect(error?.code == .permissionDenied)
+        #expect(server.seen.count == 1)
+    }
+
+    /// Gives other keys at each asking.
+    private final class Rotating: S3CredentialSource {
+        private let count = Mutex(0)
+        var loads: Int { count.withLock { $0 } }
+
+        func load() throws(VFSError) -> S3CredentialAnswer {
+            let number = count.withLock { count in
+                count += 1
+                return count
+            }
+            return S3CredentialAnswer(
+                credentials: S3Credentials(
+                    accessKeyID: "AK\(number)", secretAccessKey: "S", sessionToken: "T\(number)"))
+        }
+    }
+
+    @Test(
+        "Expired credentials are replaced and the request sent again; an answer without a body may mean the same",
+        arguments: [
+            ScriptedAnswer.error(400, "ExpiredToken"), .error(403, "InvalidToken"), ScriptedAnswer(status: 400),
+        ])
+    func expired(answer: ScriptedAnswer) async throws {
+        let server = try ScriptedServer { request, _ in
+            request.headers["x-amz-security-token"] == "T2" ? Self.there : answer
+        }
+        let source = Rotating()
+        try await ask(provider(server, known, source: source))
+        #expect(source.loads == 2)
+    }
+
+    @Test("Credentials that cannot be replaced end in credentialsExpired")
+    func stuck() async throws {
+        let server = try ScriptedServer { _, _ in .error(400, "ExpiredToken") }
+        let error = await #expect(throws: VFSError.self) {
+            try await ask(provider(server, known))
+        }
+        #expect(error?.code == .credentialsExpired)
+        #expect(server.seen.count == 1)
+    }
+
+    @Test("AWS hosts follow the region")
+    func awsHosts() throws {
+        let context = ProviderContext(mountName: "m", bucket: "my-bucket")
+        let options = S3Options(context)
+        #expect(options.endpoint(region: "eu-west-1")?.url == "https://my-bucket.s3.eu-west-1.amazonaws.com")
+        #expect(options.endpoint(region: "cn-north-1")?.url == "https://my-bucket.s3.cn-north-1.amazonaws.com.cn")
+    }
+}

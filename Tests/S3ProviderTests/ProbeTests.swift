@@ -1,0 +1,158 @@
+import CloudMountVFS
+import Synchronization
+import Testing
+
+@testable import S3Provider
+
+/// The probe against stores that do little, more, or nothing of what they say. Real servers are in the conformance tests.
+@Suite("Probe")
+struct ProbeTests {
+    /// A store in memory that keeps objects and passes over every condition, range and copy.
+    private final class PoorStore: Sendable {
+        private let objects = Mutex<[String: [UInt8]]>([:])
+        /// What fails on purpose.
+        let fault: @Sendable (SeenRequest) -> ScriptedAnswer?
+
+        init(_ fault: @escaping @Sendable (SeenRequest) -> ScriptedAnswer? = { _ in nil }) { self.fault = fault }
+
+        var paths: [String] { objects.withLock { $0.keys.sorted() } }
+        func add(_ path: String) { objects.withLock { $0[path] = [] } }
+
+        func answer(_ request: SeenRequest) -> ScriptedAnswer {
+            if let answer = fault(request) { return answer }
+            let etag = ("ETag", "\"e\"")
+            switch request.method {
+            case "PUT":
+                objects.withLock { $0[request.path] = request.body }
+                return ScriptedAnswer(headers: [etag])
+            case "DELETE":
+                objects.withLock { $0[request.path] = nil }
+                return ScriptedAnswer(status: 204)
+            case "GET" where request.path == "/bucket" && request.query.contains("list-type"):
+                let entries = objects.withLock { objects in
+                    objects.keys.sorted().map { path in
+                        let old = path.contains("old")
+                        return "<Contents><Key>\(path.dropFirst(8))</Key><Size>1</Size><ETag>e</ETag>"
+                            + "<LastModified>2026-11-0\(old ? 1 : 5)T10:10:10Z</LastModified></Contents>"
+                    }
+                }
+                return .xml(
+                    "<ListBucketResult><IsTruncated>false</IsTruncated>\(entries.joined())</ListBucketResult>")
+            case "GET", "HEAD":
+                if request.path == "/bucket" {
+                    return request.method == "HEAD" ? ScriptedAnswer() : .error(501, "NotImplemented")
+                }
+                guard let body = objects.withLock({ $0[request.path] }) else { return .error(404, "NoSuchKey") }
+                let length = request.method == "HEAD" ? [("Content-Length", "\(body.count)")] : []
+                return ScriptedAnswer(headers: [etag] + length, body: body)
+            default: return .error(501, "NotImplemented")
+            }
+        }
+    }
+
+    private func run(
+        _ store: PoorStore, prefix: String = "", writable: Bool = true
+    ) async throws -> (S3Provider, [SeenRequest]) {
+        let server = try ScriptedServer { request, _ in store.answer(request) }
+        let provider = try provider(server, prefix: prefix)
+        try await provider.prepare(writable: writable)
+        return (provider, server.seen)
+    }
+
+    @Test("A store that passes over everything is believed nothing, and nothing is left in it")
+    func poor() async throws {
+        let store = PoorStore()
+        let (provider, seen) = try await run(store, prefix: "runs/7/")
+        let capabilities = provider.capabilities
+        #expect(!capabilities.conditionalCreate && !capabilities.conditionalReplace)
+        #expect(!capabilities.serverCopy && !capabilities.rangeCopy && !capabilities.multipart)
+        #expect(!capabilities.rangedRead && !capabilities.folderObjects && !capabilities.versions)
+        #expect(capabilities.sortedListing)
+        #expect(store.paths.isEmpty)
+        for request in seen where request.method == "PUT" || request.method == "DELETE" || request.method == "POST" {
+            #expect(request.path.hasPrefix("/bucket/runs/7/.cloudmount-probe-"))
+        }
+    }
+
+    @Test("A read-only mount writes nothing")
+    func readOnly() async throws {
+        let (provider, seen) = try await run(PoorStore(), writable: false)
+        #expect(Set(seen.map(\.method)) == ["GET", "HEAD"])
+        #expect(seen.count == 3)
+        #expect(provider.capabilities.rangedRead)
+    }
+
+    @Test("Remains of earlier probes are cleared away, other objects are not touched")
+    func remains() async throws {
+        let store = PoorStore()
+        store.add("/bucket/.cloudmount-probe-old")
+        store.add("/bucket/other")
+        _ = try await run(store)
+        #expect(store.paths == ["/bucket/other"])
+    }
+
+    @Test("A bucket that must not be written to says so, and nothing is left in it")
+    func forbidden() async throws {
+        let store = PoorStore { request in
+            request.method == "PUT" && !request.path.contains("-d") ? .error(403, "AccessDenied") : nil
+        }
+        let error = await #expect(throws: VFSError.self) { try await run(store) }
+        #expect(error?.code == .permissionDenied)
+        #expect(store.paths.isEmpty)
+    }
+
+    @Test("A store that refuses the header instead of passing over it is written to without")
+    func refusesHeader() async throws {
+        let store = PoorStore { request in
+            request.headers["if-none-match"] != nil || request.headers["if-match"] != nil
+                ? .error(501, "NotImplemented") : nil
+        }
+        let (provider, _) = try await run(store)
+        #expect(!provider.capabilities.conditionalCreate)
+        #expect(store.paths.isEmpty)
+    }
+
+    @Test("A store that goes away in the middle has shown nothing: prepare fails")
+    func goesAway() async throws {
+        let store = PoorStore { request in
+            request.method == "GET" && request.headers["range"] != nil
+                ? ScriptedAnswer(headers: [("ETag", "\"e\"")], body: [1], isCut: true) : nil
+        }
+        let cut = await #expect(throws: VFSError.self) {
+            // A cut body is not an answer either: a range that was sent in part shows nothing.
+            let server = try ScriptedServer { request, _ in
+                request.headers["range"] == nil
+                    ? store.answer(request)
+                    : ScriptedAnswer(
+                        status: 206, headers: [("ETag", "\"e\""), ("Content-Range", "bytes 4-7/16")], body: [],
+                        isCut: true)
+            }
+            try await provider(server).prepare(writable: true)
+        }
+        #expect(cut != nil)
+        #expect(store.paths.isEmpty)
+    }
+
+    @Test(
+        "A missing bucket and wrong credentials are told apart",
+        arguments: [
+            (404, "NoSuchBucket", VFSError.Code.bucketNotFound), (403, "InvalidAccessKeyId", .credentialsInvalid),
+            (403, "SignatureDoesNotMatch", .credentialsInvalid), (403, "AccessDenied", .permissionDenied),
+            (503, "SlowDown", .throttled),
+        ])
+    func contact(status: Int, code: String, expected: VFSError.Code) async throws {
+        let server = try ScriptedServer { _, _ in .error(status, code) }
+        let error = await #expect(throws: VFSError.self) { try await provider(server).prepare(writable: true) }
+        #expect(error?.code == expected)
+    }
+
+    @Test("A known vendor is not probed")
+    func vendor() async throws {
+        let store = PoorStore()
+        let server = try ScriptedServer { request, _ in store.answer(request) }
+        let provider = try provider(server, known)
+        try await provider.prepare(writable: true)
+        #expect(server.seen.count == 3)
+        #expect(provider.capabilities.conditionalCreate && provider.capabilities.rangeCopy)
+    }
+}
