@@ -178,12 +178,12 @@ extension MountedBucket {
 
     // MARK: Evidence of attributes
 
-    /// S3 listings show neither mode nor mtime. Whether the objects of a directory have any is learnt from a few of them:
+    /// S3 listings show neither mode nor mtime, and none shows those of a directory below. Whether the objects of a directory have any is learnt from a few of them:
     /// where a tool that keeps attributes has been at work, all of its objects have them.
     private func chooseSamples(
         _ page: ListPage, _ prefix: ObjectKey, _ directory: Directory, _ names: inout Namespace
     ) -> Sampling {
-        guard !capabilities.listingCarriesMetadata, capabilities.metadata else {
+        guard capabilities.metadata else {
             directory.evidence = .absent
             return Sampling()
         }

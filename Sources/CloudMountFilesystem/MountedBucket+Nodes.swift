@@ -88,7 +88,7 @@ extension MountedBucket {
 
     /// Counts what the metadata of one object says about the others of its directory.
     private func weigh(_ attributes: StoredAttributes, of node: Node, _ names: inout Namespace) {
-        guard !capabilities.listingCarriesMetadata, let directory = names[node.parent]?.directory else { return }
+        guard let directory = names[node.parent]?.directory else { return }
         if attributes.saysMoreThanListing {
             directory.evidence = .present
             names.evidenceSeen = true
