@@ -200,7 +200,7 @@ extension MountedBucket {
         _ key: ObjectKey, _ attributes: StoredAttributes, of inode: InodeID?, precondition: Precondition = .none
     ) async throws(VFSError) {
         var metadata = try AttributeCodec.encode(attributes, limit: capabilities.maxMetadataBytes)
-        metadata.contentType = "application/x-directory"
+        metadata.contentType = AttributeCodec.directoryType
         let info = try await provider.put(
             PutRequest(key: key, metadata: metadata, precondition: precondition), from: BytesSource([]))
         guard let inode else { return }

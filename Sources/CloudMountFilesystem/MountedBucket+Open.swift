@@ -7,23 +7,29 @@ extension MountedBucket {
     private static let truncates: Int32 = 0o1000  // O_TRUNC
 
     public func open(_ inode: InodeID, flags: Int32, caller: Caller, reply: consuming Reply<OpenReply>) {
-        switch attemptNow({ () throws(VFSError) in try openNow(inode, flags) }) {
+        switch attemptNow({ () throws(VFSError) in try openNow(inode, flags, clearSetID: caller.clearSetID) }) {
         case .success(let open?): reply.send(open)
         case .failure(let error): reply.fail(error)
         case .success(nil):
-            slow(reply) { () async throws(VFSError) in try await self.openExisting(inode, flags) }
+            slow(reply) { () async throws(VFSError) in
+                try await self.openExisting(inode, flags, clearSetID: caller.clearSetID)
+            }
         }
     }
 
     /// Opens after asking the store whether the version is still current.
-    func openExisting(_ inode: InodeID, _ flags: Int32) async throws(VFSError) -> OpenReply {
+    func openExisting(_ inode: InodeID, _ flags: Int32, clearSetID: Bool = false) async throws(VFSError) -> OpenReply {
         try await learn(inode)
-        guard let open = try openNow(inode, flags, isCurrent: true) else { throw VFSError(.stale, "the file is gone") }
+        guard let open = try openNow(inode, flags, isCurrent: true, clearSetID: clearSetID) else {
+            throw VFSError(.stale, "the file is gone")
+        }
         return open
     }
 
     /// Nil when the store has to be asked first.
-    private func openNow(_ inode: InodeID, _ flags: Int32, isCurrent: Bool = false) throws(VFSError) -> OpenReply? {
+    private func openNow(_ inode: InodeID, _ flags: Int32, isCurrent: Bool = false, clearSetID: Bool) throws(VFSError)
+        -> OpenReply?
+    {
         let canWrite = flags & Self.accessMode != 0
         if canWrite { try requireWritable() }
         let now = SystemClock.monotonic()
@@ -44,14 +50,14 @@ extension MountedBucket {
             return (content, keep)
         }
         guard let (content, keep) = opened else { return nil }
-        if truncates { try truncateOpened(inode, content) }
+        if truncates { try truncateOpened(inode, content, clearSetID: clearSetID) }
         var reply = OpenReply(handle: register(inode, content, canWrite: canWrite))
         reply.keepCache = keep && !truncates
         reply.noFlush = !canWrite
         return reply
     }
 
-    private func truncateOpened(_ inode: InodeID, _ content: FileContent) throws(VFSError) {
+    private func truncateOpened(_ inode: InodeID, _ content: FileContent, clearSetID: Bool) throws(VFSError) {
         try content.truncate(to: 0)
         let time = SystemClock.now()
         namespace.withLock { names in
@@ -60,6 +66,7 @@ extension MountedBucket {
             node.modified = time
             node.changed = time
             node.hasExplicitTime = false
+            if clearSetID { self.clearSetID(node) }
         }
     }
 

@@ -159,7 +159,7 @@ extension MountedBucket {
         do throws(VFSError) {
             copied = try await inParallel(objects, width: Self.renameWidth) { object async throws(VFSError) in
                 let key = ObjectKey(to.string + object.key.dropping(from.byteCount).string)
-                return try await self.provider.copy(CopyRequest(source: object, destination: key, pinned: false))
+                return try await self.copyBelow(object, to: key)
             }
         } catch {
             // Nothing has been deleted: the old tree is whole; what was copied goes again.
@@ -167,7 +167,10 @@ extension MountedBucket {
             _ = try? await deleteAll(made)
             throw error
         }
-        try await deleteAll(objects.map(\.key))
+        // Folder objects last, the deepest first: a store that is a tree inside keeps one that is not empty.
+        let keys = objects.map(\.key)
+        try await deleteAll(keys.filter { !$0.endsWithSlash })
+        try await deleteAll(keys.filter(\.endsWithSlash).sorted { $0.byteCount > $1.byteCount })
         var versions: [ObjectKey: ETag] = [:]
         for (old, new) in zip(objects, copied) { versions[old.key.dropping(from.byteCount)] = new.etag }
         let results = versions
@@ -175,6 +178,18 @@ extension MountedBucket {
         namespace.withLock { names in
             guard let node = names[inode] else { return }
             self.settleBelow(node, path: "", base: to, results, &names)
+        }
+    }
+
+    private func copyBelow(_ object: ObjectInfo, to key: ObjectKey) async throws(VFSError) -> ObjectInfo {
+        do throws(VFSError) {
+            return try await provider.copy(CopyRequest(source: object, destination: key, pinned: false))
+        } catch {
+            // Some stores list a folder object and copy none (SeaweedFS): a new one does as well.
+            guard error.code == .notFound, object.key.endsWithSlash, object.size == 0 else { throw error }
+            var metadata = try await headIfThere(object.key)?.metadata ?? ObjectMetadata()
+            metadata.contentType = AttributeCodec.directoryType
+            return try await provider.put(PutRequest(key: key, metadata: metadata), from: BytesSource([]))
         }
     }
 
