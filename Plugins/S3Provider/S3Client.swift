@@ -202,7 +202,8 @@ final class S3Client: Sendable {
         }
     }
 
-    /// The endpoint of a redirect, of the same scheme: with the bucket as the first label when the path does not have it.
+    /// The endpoint of a redirect, of the same scheme: with the bucket as the first label when the path does not have
+    /// it.
     private func redirected(_ location: String, _ route: S3Route) -> S3Endpoint? {
         let base = location.prefix { $0 != "?" }
         guard var target = S3Endpoint(url: String(base), bucket: route.endpoint.bucket, pathStyle: true),

@@ -3,10 +3,11 @@ import CloudMountVFS
 import FoundationEssentials
 import Glibc
 
-/// A command that prints credentials as JSON, as the AWS tools define it ("Sourcing credentials with an external process").
+/// A command that prints credentials as JSON, as the AWS tools define it ("Sourcing credentials with an external
+/// process").
 ///
-/// It is started without a shell, with an empty standard input; what it says on standard error is dropped, for it may hold
-/// secrets.
+/// It is started without a shell, with an empty standard input; what it says on standard error is dropped, for it may
+/// hold secrets.
 struct ProcessCredentials: S3CredentialSource {
     var command: String
     var timeout: Duration = .seconds(60)

@@ -27,7 +27,8 @@ final class S3CredentialStore: Sendable {
         self.now = now
     }
 
-    /// What to sign with now; no credentials in it: send unsigned. At once unless none are at hand or they have expired.
+    /// What to sign with now; no credentials in it: send unsigned. At once unless none are at hand or they have
+    /// expired.
     func current() async throws(VFSError) -> S3CredentialAnswer {
         let now = now()
         let ready = state.withLock { state -> S3CredentialAnswer? in

@@ -173,7 +173,8 @@ final class ListParser: XMLHandler {
         }
     }
 
-    /// `%XX` and `+`; what is neither is left as it is. Twice on the same bytes would be wrong: each range is read once.
+    /// `%XX` and `+`; what is neither is left as it is. Twice on the same bytes would be wrong: each range is read
+    /// once.
     private static func decodeInPlace(_ bytes: UnsafeMutableBufferPointer<UInt8>) -> Int {
         var output = 0
         var input = 0

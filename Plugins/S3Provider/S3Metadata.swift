@@ -98,9 +98,9 @@ enum S3Metadata {
 
     // MARK: Values
 
-    /// A value goes as it is when it is printable US-ASCII without spaces at its ends or in runs; otherwise what is not,
-    /// and every `%`, is percent-encoded. A value that reads like such an encoding is encoded as well, so that every value
-    /// comes back as given, and foreign ones (s3fs keeps URL-encoded JSON) are left alone.
+    /// A value goes as it is when it is printable US-ASCII without spaces at its ends or in runs; otherwise what is
+    /// not, and every `%`, is percent-encoded. A value that reads like such an encoding is encoded as well, so that
+    /// every value comes back as given, and foreign ones (s3fs keeps URL-encoded JSON) are left alone.
     static func encode(_ value: String) -> String {
         let bytes = Array(value.utf8)
         var needed = false
@@ -161,7 +161,8 @@ enum S3Metadata {
 
     // MARK: Times
 
-    /// `1595002920.123456789`: whole seconds, or all nine digits, since s3fs takes the fraction for a count of nanoseconds.
+    /// `1595002920.123456789`: whole seconds, or all nine digits, since s3fs takes the fraction for a count of
+    /// nanoseconds.
     static func seconds(_ time: Timestamp) -> String {
         // Nanoseconds count up from the second below, also before 1970.
         let negative = time.seconds < 0 && time.nanoseconds > 0

@@ -47,8 +47,9 @@ func result<Value: Sendable>(
     }
 }
 
-/// Finds out by harmless requests what an endpoint does: preconditions that are ignored, ranges that are, folder objects
-/// that lose their metadata. Everything is written under names of its own below the mount's prefix and deleted again.
+/// Finds out by harmless requests what an endpoint does: preconditions that are ignored, ranges that are, folder
+/// objects that lose their metadata. Everything is written under names of its own below the mount's prefix and deleted
+/// again.
 struct S3Probe: Sendable {
     private static let stem = ".cloudmount-probe-"
     private static let content = BytesSource("0123456789abcdef")

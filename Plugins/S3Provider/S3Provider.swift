@@ -40,8 +40,8 @@ public final class S3Provider: ObjectProvider {
         set { learnt.withLock { $0 = newValue } }
     }
 
-    /// Bucket, credentials and region in one round trip (more where the region was wrong); then, for a writable mount of an
-    /// endpoint that is not known to keep its promises, the probe.
+    /// Bucket, credentials and region in one round trip (more where the region was wrong); then, for a writable mount
+    /// of an endpoint that is not known to keep its promises, the probe.
     public func prepare(writable: Bool) async throws(VFSError) {
         try await client.prepareRegion()
         let contact = try await contact()

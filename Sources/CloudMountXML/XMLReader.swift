@@ -7,8 +7,8 @@ public protocol XMLHandler: AnyObject {
     /// - Parameter depth: 1 for the root element.
     func start(_ name: XMLText, depth: Int)
 
-    /// - Parameter text: the characters directly before this end tag since the last tag: for an element without children,
-    ///   its whole text, with character references resolved.
+    /// - Parameter text: the characters directly before this end tag since the last tag: for an element without
+    ///   children, its whole text, with character references resolved.
     func end(_ name: XMLText, text: XMLText, depth: Int)
 }
 
@@ -28,15 +28,16 @@ public enum XMLError: Error, Sendable, Equatable {
     case tooLarge
 }
 
-/// Reads documents of untrusted origin with libxml2: no tree, no document types, no entities but the five built in, nothing
-/// fetched from anywhere.
+/// Reads documents of untrusted origin with libxml2: no tree, no document types, no entities but the five built in,
+/// nothing fetched from anywhere.
 public struct XMLReader: Sendable {
     public var maxBytes = 64 << 20
     public var maxDepth = 32
 
     public init() {}
 
-    /// Feeds `document` to `handler`. When it throws, the handler has seen a part of the elements, which must not be used.
+    /// Feeds `document` to `handler`. When it throws, the handler has seen a part of the elements, which must not be
+    /// used.
     public func read(_ document: [UInt8], into handler: any XMLHandler) throws(XMLError) {
         guard document.count <= min(maxBytes, Int(Int32.max)) else { throw .tooLarge }
         Self.initialized

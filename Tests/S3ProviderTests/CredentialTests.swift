@@ -148,7 +148,8 @@ struct CredentialTests {
     func processes() throws {
         let folder = try Folder()
         let json =
-            #"{"Version":1,"AccessKeyId":"PA","SecretAccessKey":"'"$1"'","SessionToken":"PT","Expiration":"2026-11-23T10:00:00Z"}"#
+            #"{"Version":1,"AccessKeyId":"PA","SecretAccessKey":"'"$1"'","#
+            + #""SessionToken":"PT","Expiration":"2026-11-23T10:00:00Z"}"#
         let answer = try process(folder, "echo noise >&2; read x; echo '\(json)'").load()
         #expect(
             answer.credentials

@@ -83,7 +83,8 @@ struct ListTests {
     func versionOne() async throws {
         let options = ["list_version": OptionValue.string("1")]
         let (given, seen) = try await list(
-            "<ListBucketResult><IsTruncated>true</IsTruncated><NextMarker>m</NextMarker>\(entry("a"))</ListBucketResult>",
+            "<ListBucketResult><IsTruncated>true</IsTruncated><NextMarker>m</NextMarker>\(entry("a"))"
+                + "</ListBucketResult>",
             ListRequest(prefix: "", delimited: true, continuation: "before"), options)
         #expect(given.continuation == "m")
         #expect(seen?.query == "delimiter=%2F&encoding-type=url&marker=before&max-keys=1000&prefix=")
@@ -142,7 +143,8 @@ struct ListTests {
             <DeleteMarker><Key>a+b</Key><VersionId>v2</VersionId><IsLatest>true</IsLatest>
             <LastModified>2026-11-05T10:10:11Z</LastModified></DeleteMarker>
             <Version><Key>a+b</Key><VersionId>v1</VersionId><IsLatest>false</IsLatest>
-            <LastModified>2026-11-05T10:10:10Z</LastModified><ETag>"e1"</ETag><Size>3</Size></Version></ListVersionsResult>
+            <LastModified>2026-11-05T10:10:10Z</LastModified><ETag>"e1"</ETag><Size>3</Size></Version>
+            </ListVersionsResult>
             """,
             """
             <ListVersionsResult><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>

@@ -4,7 +4,8 @@ import Testing
 
 @testable import S3Provider
 
-/// The probe against stores that do little, more, or nothing of what they say. Real servers are in the conformance tests.
+/// The probe against stores that do little, more, or nothing of what they say. Real servers are in the conformance
+/// tests.
 @Suite("Probe")
 struct ProbeTests {
     /// A store in memory that keeps objects and passes over every condition, range and copy.

@@ -3,8 +3,8 @@ import Testing
 
 @testable import S3Provider
 
-/// The published examples of the Amazon S3 documentation ("Authenticating Requests: Using the Authorization Header") and of
-/// the Signature Version 4 test suite.
+/// The published examples of the Amazon S3 documentation ("Authenticating Requests: Using the Authorization Header")
+/// and of the Signature Version 4 test suite.
 @Suite("Signature Version 4")
 struct SignerTests {
     private static let s3 = S3Signer(

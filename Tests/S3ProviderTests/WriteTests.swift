@@ -98,7 +98,8 @@ struct WriteTests {
     func copy() async throws {
         let server = try ScriptedServer { _, _ in
             .xml(
-                "<CopyObjectResult><LastModified>2026-11-05T10:10:10Z</LastModified><ETag>\"e9\"</ETag></CopyObjectResult>"
+                "<CopyObjectResult><LastModified>2026-11-05T10:10:10Z</LastModified><ETag>\"e9\"</ETag>"
+                    + "</CopyObjectResult>"
             )
         }
         let provider = try provider(server, known)
@@ -138,7 +139,8 @@ struct WriteTests {
                     "<CompleteMultipartUploadResult><ETag>\"c-3\"</ETag></CompleteMultipartUploadResult>")
             case ("PUT", _):
                 return .xml(
-                    "<CopyPartResult><ETag>\"\(request.headers["x-amz-copy-source-range"] ?? "")\"</ETag></CopyPartResult>"
+                    "<CopyPartResult><ETag>\"\(request.headers["x-amz-copy-source-range"] ?? "")\"</ETag>"
+                        + "</CopyPartResult>"
                 )
             default: return ScriptedAnswer(status: 204)
             }
@@ -197,7 +199,8 @@ struct WriteTests {
             return .xml(
                 "<ListPartsResult><IsTruncated>\(!second)</IsTruncated>"
                     + numbers.map {
-                        "<Part><PartNumber>\($0)</PartNumber><Size>\($0 * 10)</Size><ETag>&quot;p\($0)&quot;</ETag></Part>"
+                        "<Part><PartNumber>\($0)</PartNumber><Size>\($0 * 10)</Size>"
+                            + "<ETag>&quot;p\($0)&quot;</ETag></Part>"
                     }.joined() + "</ListPartsResult>")
         }
         let parts = try await provider(server, known).listParts(Upload(key: "k", id: "U"))
