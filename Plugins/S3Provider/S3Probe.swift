@@ -103,11 +103,11 @@ struct S3Probe: Sendable {
             try await provider.put(neighbour, ObjectMetadata(), nil, from: Self.content)
         }
         async let begunFirst = result { () async throws(VFSError) in
-            try await provider.beginUpload(key, metadata: ObjectMetadata())
+            try await provider.beginUpload(key, metadata: ObjectMetadata(), storageClass: nil)
         }
         // One for each precondition: some servers forget an upload whose completion they have refused.
         async let begunSecond = result { () async throws(VFSError) in
-            try await provider.beginUpload(key, metadata: ObjectMetadata())
+            try await provider.beginUpload(key, metadata: ObjectMetadata(), storageClass: nil)
         }
         let (objectResult, folderResult, neighbourResult, firstResult, secondResult) = await (
             createdObject, createdFolder, createdNeighbour, begunFirst, begunSecond

@@ -5,8 +5,11 @@ import CloudMountXML
 extension S3Provider {
     /// CreateMultipartUpload.
     public func beginUpload(_ key: ObjectKey, metadata: ObjectMetadata) async throws(VFSError) -> Upload {
-        try await beginUpload(key, metadata: metadata, storageClass: nil)
+        guard features.multipart else { throw VFSError(.notSupported, "this store has no multipart upload") }
+        return try await beginUpload(key, metadata: metadata, storageClass: nil)
     }
+
+    /// Tries it whatever is known of the endpoint.
 
     func beginUpload(
         _ key: ObjectKey, metadata: ObjectMetadata, storageClass: String?
