@@ -86,6 +86,7 @@ final class S3Client: Sendable {
             do throws(HTTPError) {
                 response = try await engine.perform(http, body: target)
             } catch {
+                leave(route, error)
                 throw S3Errors.error(error, wire: wire)
             }
             if 200..<300 ~= response.status { return response }
@@ -194,11 +195,25 @@ final class S3Client: Sendable {
     private func move(toRegion region: String) {
         guard let endpoint = options.endpoint(region: region) else { return }
         state.withLock { state in
-            let custom = options.endpointURL != nil
-            state.route = S3Route(
-                endpoint: custom ? state.route.endpoint : endpoint, region: region, clockOffset: state.route.clockOffset
-            )
+            let current = state.route
+            // AWS has a host for each region, also when the configuration names one of them.
+            let endpoint =
+                options.endpointURL == nil ? endpoint : current.endpoint.inRegion(region, from: current.region)
+            state.route = S3Route(endpoint: endpoint, region: region, clockOffset: current.clockOffset)
             state.regionIsKnown = true
+        }
+    }
+
+    /// Ends a temporary redirect whose target cannot be reached.
+    private func leave(_ route: S3Route, _ error: HTTPError) {
+        guard error.kind == .resolve || error.kind == .connect, let home = options.endpoint(region: route.region),
+            home != route.endpoint
+        else { return }
+        state.withLock { state in
+            guard state.route.endpoint == route.endpoint else { return }
+            state.route = S3Route(
+                endpoint: home.inRegion(state.route.region, from: options.regionOfHost ?? state.route.region),
+                region: state.route.region, clockOffset: state.route.clockOffset)
         }
     }
 

@@ -47,7 +47,7 @@ extension S3Provider {
         let stored = fields["LastModified"].flatMap(S3Dates.iso8601) ?? client.time(response.headers)
         return ObjectInfo(
             key: request.destination, size: request.source.size, etag: etag,
-            stored: stored, storageClass: client.options.storageClass ?? request.source.storageClass)
+            stored: stored, storageClass: Self.told(client.options.storageClass ?? request.source.storageClass))
     }
 
     func addSource(_ wire: inout S3Request, _ source: ObjectInfo, pinned: Bool) {
@@ -103,7 +103,7 @@ extension S3Provider {
         do throws(VFSError) {
             let parts = try await copyParts(upload, source, partSize: size)
             var info = try await completeUpload(upload, parts: parts, precondition: request.precondition)
-            info.storageClass = client.options.storageClass ?? source.storageClass
+            info.storageClass = Self.told(client.options.storageClass ?? source.storageClass)
             return info
         } catch {
             // Outside the task, whose cancellation may be the reason.

@@ -74,6 +74,13 @@ extension S3Endpoint {
             https: true, host: "s3.\(region).\(suffix)", bucket: bucket, pathStyle: pathStyle)
     }
 
+    /// The same bucket at AWS's host for `region`, when this is its host for another one; else this.
+    func inRegion(_ region: String, from other: String) -> S3Endpoint {
+        let known = [other, "us-east-1"].flatMap { ["s3.\($0).amazonaws.com", "s3.\($0).amazonaws.com.cn"] }
+        guard https, known.contains(host) || host == "s3.amazonaws.com" else { return self }
+        return .aws(region: region, bucket: bucket, pathStyle: pathStyle)
+    }
+
     var isAddress: Bool {
         host.hasPrefix("[") || host.utf8.allSatisfy { $0 == 0x2E || 0x30...0x39 ~= $0 } || host == "localhost"
     }

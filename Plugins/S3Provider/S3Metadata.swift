@@ -79,13 +79,21 @@ enum S3Metadata {
                 let lower = field.name.lowercased()
                 if lower.utf8.elementsEqual("content-type".utf8) {
                     metadata.contentType = field.value
-                } else if Self.headers.contains(lower) {
-                    metadata.headers[lower] = field.value
+                } else if Self.headers.contains(lower), let value = stored(lower, field.value) {
+                    metadata.headers[lower] = value
                 }
             default: continue
             }
         }
         return metadata
+    }
+
+    /// Some stores keep `aws-chunked`, the framing of the upload, among the encodings of the content. Nil: nothing is left.
+    private static func stored(_ name: String, _ value: String) -> String? {
+        guard name.utf8.elementsEqual("content-encoding".utf8), value.contains("aws-chunked") else { return value }
+        let encodings = value.split(separator: ",").map { String($0.filter { $0 != " " }) }
+        let own = encodings.filter { !$0.utf8.elementsEqual("aws-chunked".utf8) && !$0.isEmpty }
+        return own.isEmpty ? nil : own.joined(separator: ", ")
     }
 
     private static func userName(_ name: String.UTF8View) -> String? {

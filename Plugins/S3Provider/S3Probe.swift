@@ -32,7 +32,7 @@ extension S3Provider {
         _ = try page.get()
         var contact = S3Contact()
         contact.server = (try? head.get())?["server"]
-        contact.versioned = (try? status.get()) != nil && (try? status.get()) != .some(nil)
+        contact.versioned = (try? status.get()) != nil
         return contact
     }
 }

@@ -32,7 +32,8 @@ extension S3Provider {
         }
         let stored = client.time(response.headers)
         return ObjectInfo(
-            key: key, size: source.count, etag: etag, stored: stored, storageClass: client.options.storageClass)
+            key: key, size: source.count, etag: etag, stored: stored,
+            storageClass: Self.told(client.options.storageClass))
     }
 
     /// The header that makes the store hold to `precondition`. Where the store is not known to honour it, the object is

@@ -82,10 +82,15 @@ extension S3Provider {
 
     static func info(_ key: ObjectKey, size: Int, etag: ETag, _ headers: HTTPHeaders) -> ObjectInfo {
         let stored = (headers["last-modified"] ?? headers["date"]).flatMap(S3Dates.http) ?? Timestamp(seconds: 0)
-        let storageClass = headers["x-amz-storage-class"].flatMap { $0.isEmpty || $0 == "STANDARD" ? nil : $0 }
+        let storageClass = told(headers["x-amz-storage-class"])
         return ObjectInfo(
             key: key, size: size, etag: etag, stored: stored, storageClass: storageClass,
             metadata: S3Metadata.metadata(headers))
+    }
+
+    /// The ordinary storage class is told as none, as HeadObject does.
+    static func told(_ storageClass: String?) -> String? {
+        storageClass.flatMap { $0.isEmpty || $0.utf8.elementsEqual("STANDARD".utf8) ? nil : $0 }
     }
 
     static func etag(_ headers: HTTPHeaders) -> ETag? {

@@ -10,7 +10,6 @@ extension S3Provider {
     }
 
     /// Tries it whatever is known of the endpoint.
-
     func beginUpload(
         _ key: ObjectKey, metadata: ObjectMetadata, storageClass: String?
     ) async throws(VFSError) -> Upload {
@@ -123,7 +122,7 @@ extension S3Provider {
         let stored = client.time(response.headers)
         return ObjectInfo(
             key: upload.key, size: parts.reduce(0) { $0 + $1.size }, etag: etag, stored: stored,
-            storageClass: client.options.storageClass)
+            storageClass: Self.told(client.options.storageClass))
     }
 
     /// AbortMultipartUpload.

@@ -138,8 +138,25 @@ struct CureTests {
         #expect(server.seen.count == 1)
     }
 
-    @Test("AWS hosts follow the region")
+    @Test("A redirect to a host that is gone is forgotten")
+    func redirectGone() async throws {
+        let server = try ScriptedServer { _, index in
+            // Nothing listens on port 1.
+            index == 0 ? ScriptedAnswer(status: 307, headers: [("Location", "http://127.0.0.1:1/")]) : Self.there
+        }
+        let provider = try provider(server, known)
+        let error = await #expect(throws: VFSError.self) { try await ask(provider) }
+        #expect(error?.code == .connectionFailed)
+        try await ask(provider)
+    }
+
+    @Test("AWS hosts follow the region, also when the configuration names one")
     func awsHosts() throws {
+        let named = S3Endpoint(url: "https://s3.eu-west-1.amazonaws.com", bucket: "b", pathStyle: true)
+        #expect(named?.inRegion("us-west-2", from: "eu-west-1").url == "https://s3.us-west-2.amazonaws.com")
+        let other = S3Endpoint(url: "https://nas.example.com", bucket: "b", pathStyle: true)
+        #expect(other?.inRegion("us-west-2", from: "eu-west-1") == other)
+
         let context = ProviderContext(mountName: "m", bucket: "my-bucket")
         let options = S3Options(context)
         #expect(options.endpoint(region: "eu-west-1")?.url == "https://my-bucket.s3.eu-west-1.amazonaws.com")

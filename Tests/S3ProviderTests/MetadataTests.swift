@@ -87,6 +87,18 @@ struct MetadataTests {
         #expect(S3Metadata.metadata(headers) == expected)
     }
 
+    @Test(
+        "The framing of an upload is no encoding of the content",
+        arguments: [
+            ("aws-chunked", nil), ("gzip, aws-chunked", "gzip"), ("aws-chunked,br,gzip", "br, gzip"), ("gzip", "gzip"),
+        ]
+            as [(String, String?)])
+    func chunked(value: String, expected: String?) {
+        var headers = HTTPHeaders()
+        headers.append("Content-Encoding", value)
+        #expect(S3Metadata.metadata(headers).headers["content-encoding"] == expected)
+    }
+
     @Test("A time that cannot be read stays what it is")
     func unreadableTime() {
         var headers = HTTPHeaders()
