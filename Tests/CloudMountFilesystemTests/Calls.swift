@@ -248,3 +248,8 @@ func failure<Value>(_ work: () async throws(VFSError) -> Value) async -> VFSErro
         return error.code
     }
 }
+
+/// Waits for something that follows by itself, such as the end of a transfer that was given up.
+func settled(_ condition: () -> Bool) async {
+    for _ in 0..<2000 where !condition() { try? await Task.sleep(for: .milliseconds(5)) }
+}
