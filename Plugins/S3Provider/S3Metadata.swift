@@ -88,7 +88,8 @@ enum S3Metadata {
         return metadata
     }
 
-    /// Some stores keep `aws-chunked`, the framing of the upload, among the encodings of the content. Nil: nothing is left.
+    /// Some stores keep `aws-chunked`, the framing of the upload, among the encodings of the content. Nil: nothing is
+    /// left.
     private static func stored(_ name: String, _ value: String) -> String? {
         guard name.utf8.elementsEqual("content-encoding".utf8), value.contains("aws-chunked") else { return value }
         let encodings = value.split(separator: ",").map { String($0.filter { $0 != " " }) }

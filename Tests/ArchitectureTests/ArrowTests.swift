@@ -23,6 +23,8 @@ private let arrows: [String: Set<String>] = [
 /// A provider sees the vocabulary, the transport and the cryptography, and nothing else of ours.
 private let providerMayImport: Set<String> = [
     "CloudMountVFS", "CloudMountHTTP", "CloudMountXML", "CloudMountPlatform", "Crypto", "Logging",
+    // For JSON.
+    "FoundationEssentials",
 ]
 
 /// What every module may import.
