@@ -20,8 +20,7 @@ extension EasyHandle {
             connectTimeout = options.connectTimeout
         }
         if options.caFile != caFile {
-            cm_easy_set_string(raw, CURLOPT_CAINFO, options.caFile ?? systemAuthorities)
-            cm_easy_set_string(raw, CURLOPT_CAPATH, nil)
+            (options.caFile.map { Authorities(file: $0) } ?? system).apply(to: raw)
             caFile = options.caFile
         }
         let accepted = request.url.withCString { cm_easy_set_string(raw, CURLOPT_URL, $0) }

@@ -29,7 +29,7 @@ final class EasyHandle {
     var verb: HTTPMethod?
     var connectTimeout: Duration?
     var caFile: String?
-    let systemAuthorities: String?
+    let system: Authorities
     var inlineBody = UnsafeMutableRawBufferPointer(start: nil, count: 0)
     let errorText: UnsafeMutablePointer<CChar>
     /// Not to be used again: after a 417 libcurl never again sends an `Expect` with this handle.
@@ -61,7 +61,7 @@ final class EasyHandle {
         self.raw = raw
         self.queue = queue
         self.tally = tally
-        systemAuthorities = cm_easy_string(raw, CURLINFO_CAINFO).map { String(cString: $0) }
+        system = Authorities(ofNewHandle: raw)
         errorText = .allocate(capacity: Int(CURL_ERROR_SIZE))
         errorText.pointee = 0
         configure(share: share, sockets: sockets)
@@ -93,8 +93,7 @@ final class EasyHandle {
         cm_easy_set_long(raw, CURLOPT_BUFFERSIZE, 256 << 10)
         cm_easy_set_long(raw, CURLOPT_UPLOAD_BUFFERSIZE, 512 << 10)
         cm_easy_set_long(raw, CURLOPT_EXPECT_100_TIMEOUT_MS, 1000)
-        // With a directory of authorities libcurl cannot keep the parsed ones from one connection to the next.
-        if systemAuthorities != nil { cm_easy_set_string(raw, CURLOPT_CAPATH, nil) }
+        system.apply(to: raw)
 
         cm_easy_on_header(raw, { EasyHandle.at($3).takeHeaderLine($0, $1 * $2) }, this)
         cm_easy_on_write(raw, { EasyHandle.at($3).takeBody($0, $1 * $2) }, this)

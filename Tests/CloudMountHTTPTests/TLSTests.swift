@@ -114,4 +114,15 @@ struct TLSTests {
             #expect(await failure(get("https://127.0.0.1:\(server.port)/"))?.kind == .tls)
         }
     }
+
+    @Test("A server that accepts and never shakes hands ends by the connect timeout")
+    func silentServer() async {
+        await withServer { connection, _ in
+            connection.waitForEnd()
+        } _: { server in
+            var request = get("https://127.0.0.1:\(server.port)/")
+            request.options.connectTimeout = .milliseconds(300)
+            #expect(await failure(request)?.kind == .timedOut)
+        }
+    }
 }
