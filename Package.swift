@@ -116,7 +116,9 @@ let package = Package(
         tests(
             "DirectoryProviderTests",
             ["DirectoryProvider", "ProviderConformance", "CloudMountVFS", "CloudMountPlatform", "TestServers"]),
-        tests("S3ConformanceTests", ["S3Provider", "ProviderConformance", "CloudMountVFS", "TestServers"]),
+        tests(
+            "S3ConformanceTests",
+            ["S3Provider", "CloudMountLayers", "ProviderConformance", "CloudMountVFS", "TestServers"]),
         tests("CloudMountLayersTests", ["CloudMountLayers", "MemoryProvider", "CloudMountVFS", log]),
         tests("ArchitectureTests", []),
         tests("MountTests", ["TestServers"]),

@@ -1,3 +1,4 @@
+import CloudMountLayers
 import CloudMountVFS
 import ProviderConformance
 import S3Provider
@@ -24,7 +25,10 @@ extension Subject {
                     "access_key_id": .string(server.accessKey),
                     "secret_access_key": .string(secret ?? server.secretKey),
                 ]))
-            return try S3Provider.descriptor.make(context)
+            // moto and rclone answer 500 now and then when much is asked at once: retried, as on a mount.
+            var policy = RetryPolicy()
+            policy.maxAttempts = 4
+            return RetryLayer(try S3Provider.descriptor.make(context), policy: policy)
         }
         var wrongCredentials: (@Sendable () async throws -> any ObjectProvider)?
         if checksSignatures {
