@@ -25,10 +25,13 @@ public struct ConformanceCase: Sendable, CustomTestStringConvertible {
 public struct KnownDeviation: Sendable {
     public let name: String
     public let reason: String
+    /// A race in the store, which it sometimes wins: then passing is no failure.
+    public let isIntermittent: Bool
 
-    public init(_ name: String, _ reason: String) {
+    public init(_ name: String, _ reason: String, isIntermittent: Bool = false) {
         self.name = name
         self.reason = reason
+        self.isIntermittent = isIntermittent
     }
 }
 
@@ -79,7 +82,9 @@ public final class Subject: Sendable {
         guard let deviation = deviations.first(where: { $0.name == test.name }) else {
             return try await test.body(bench)
         }
-        await withKnownIssue(Comment(rawValue: deviation.reason)) { try await test.body(bench) }
+        await withKnownIssue(Comment(rawValue: deviation.reason), isIntermittent: deviation.isIntermittent) {
+            try await test.body(bench)
+        }
     }
 }
 

@@ -2,67 +2,45 @@ import ProviderConformance
 import TestServers
 import Testing
 
-@Suite("The S3 provider on RcloneServe") struct RcloneServeConformanceTests {
+private let folderObjects = "the key is stored as a file of the same name, which no key can be below"
+private let expires = "the header Expires is lost"
+private let race = "PutObject: 500 when several writers make the same folder at once"
+
+/// The stand-in for poorer stores: what it lacks, the probe finds; what is left is here.
+@Suite("The S3 provider on rclone serve s3") struct RcloneServeConformanceTests {
     static let subject = Subject(
         s3: { try await RcloneServe.shared() }, checksSignatures: true,
         deviations: [
+            // A file tree underneath.
+            KnownDeviation("key with two slashes", "PutObject: 400 InvalidArgument"),
+            KnownDeviation("key with a leading slash", "PutObject: 400 InvalidArgument"),
+            KnownDeviation("key with a dot segment", "PutObject: 400 InvalidArgument"),
+            KnownDeviation("key with a dot-dot segment", "PutObject: 400 InvalidArgument"),
+            KnownDeviation("key with a trailing dot segment", "PutObject: 400 InvalidArgument"),
+            KnownDeviation("key with a segment of 300 bytes", "PutObject: 500 InternalError"),
+            KnownDeviation("key beside keys below it", "PutObject: 500 InternalError"),
+            KnownDeviation("key below an existing key, put in the other order", "PutObject: 500 InternalError"),
+            KnownDeviation("key with a slash at the end", folderObjects),
+            KnownDeviation("key with a slash at the end, and a body", folderObjects),
+            KnownDeviation("key with a slash at the end, empty", folderObjects),
+            KnownDeviation("delete takes one key and leaves its neighbours", folderObjects),
+            KnownDeviation("delete of an absent key counts as done", "DeleteObjects of 'folder/': InternalError"),
+            // Metadata.
+            KnownDeviation("standard headers come back as given", expires),
+            KnownDeviation("an upload in parts keeps its metadata", expires),
+            KnownDeviation("almost as much metadata as is allowed", "PutObject: 400 MetadataTooLarge below 2 KB"),
+            KnownDeviation("copy replaces all metadata when some is given", "old and new metadata are merged"),
+            // Uploads are streamed on as they come.
+            KnownDeviation("part numbers with gaps", "CompleteMultipartUpload: 400 InvalidPart"),
+            KnownDeviation("a part sent again replaces the one before", "UploadPart: 501 NotImplemented"),
+            // Races.
+            KnownDeviation("small pages give every key and prefix once", race, isIntermittent: true),
+            KnownDeviation("paging over 2,500 keys", race, isIntermittent: true),
+            KnownDeviation("delete of many keys at once", race, isIntermittent: true),
+            KnownDeviation("64 operations at once", race, isIntermittent: true),
             KnownDeviation(
-                "a part sent again replaces the one before",
-                "parts are streamed to the file as they come"),
-            KnownDeviation(
-                "almost as much metadata as is allowed",
-                "less than 2 KB of metadata is refused"),
-            KnownDeviation(
-                "an upload in parts keeps its metadata",
-                "the Expires header is not kept"),
-            KnownDeviation(
-                "standard headers come back as given",
-                "the Expires header is not kept"),
-            KnownDeviation(
-                "copy replaces all metadata when some is given",
-                "the old metadata is merged with the new"),
-            KnownDeviation(
-                "delete of an absent key counts as done",
-                "an absent folder is an internal error"),
-            KnownDeviation(
-                "delete takes one key and leaves its neighbours",
-                "it is a tree of files inside: 'a' and 'a/b' cannot both be"),
-            KnownDeviation(
-                "key below an existing key, put in the other order",
-                "it is a tree of files inside: 'x' and 'x/y' cannot both be"),
-            KnownDeviation(
-                "key beside keys below it",
-                "it is a tree of files inside: 'x' and 'x/y' cannot both be"),
-            KnownDeviation(
-                "key with a dot segment",
-                "refused as an invalid name"),
-            KnownDeviation(
-                "key with a dot-dot segment",
-                "refused as an invalid name"),
-            KnownDeviation(
-                "key with a trailing dot segment",
-                "refused as an invalid name"),
-            KnownDeviation(
-                "key with a leading slash",
-                "refused as an invalid name"),
-            KnownDeviation(
-                "key with two slashes",
-                "refused as an invalid name"),
-            KnownDeviation(
-                "key with a segment of 300 bytes",
-                "the local file system has 255 bytes at most"),
-            KnownDeviation(
-                "key with a slash at the end",
-                "folder objects are not kept"),
-            KnownDeviation(
-                "key with a slash at the end, and a body",
-                "folder objects are not kept"),
-            KnownDeviation(
-                "key with a slash at the end, empty",
-                "folder objects are not listed"),
-            KnownDeviation(
-                "part numbers with gaps",
-                "the upload is refused as InvalidPart"),
+                "bytes are never mixed while an object is overwritten", "a GET under way is cut short",
+                isIntermittent: true),
         ])
 
     @Test("keeps the provider contract", arguments: try await subject.cases())
