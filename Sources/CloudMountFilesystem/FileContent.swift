@@ -48,6 +48,8 @@ final class FileContent: Sendable {
 
     var isDirty: Bool { state.withLock { $0.generation != $0.committed && !$0.isDetached } }
 
+    var isUnlinked: Bool { state.withLock { $0.isDetached } }
+
     /// Local changes begin on an image of the base.
     static func beginChange(_ state: inout State) -> FileImage {
         state.image ?? FileImage(size: state.size, baseSize: state.base?.size ?? 0)

@@ -43,7 +43,7 @@ extension MountedBucket {
     func describeFully(_ inode: InodeID) async throws(VFSError) {
         let isKnown = try namespace.withLock { names throws(VFSError) in
             let node = try names.node(inode)
-            return node.isKnown || node.version == nil && node.kind != .directory || node.isOrphan || node.isLocal
+            return node.isKnown || node.version == nil && node.kind != .directory || node.isOrphan
         }
         if !isKnown { try await learn(inode) }
     }
@@ -107,19 +107,27 @@ extension MountedBucket {
     func commitAttributes(_ inode: InodeID) async throws(VFSError) {
         enum Target: Sendable {
             case none
-            case marker(ObjectKey, StoredAttributes)
+            case marker
             case file(FileContent)
         }
         let target: Target = try namespace.withLock { names throws(VFSError) in
             let node = try names.node(inode)
             guard !node.isOrphan, let key = names.key(of: node), !key.isEmpty else { return .none }
-            if node.kind == .directory { return .marker(key, node.storedAttributes) }
-            guard capabilities.metadata, capabilities.serverCopy || node.isLocal else { return .none }
+            if node.kind == .directory { return .marker }
+            guard capabilities.metadata else { return .none }
             return .file(self.content(of: node, &names, changed: true))
         }
         switch target {
         case .none: break
-        case .marker(let key, let attributes): try await putMarker(key, attributes, of: inode)
+        case .marker:
+            _ = try await holding([inode]) { () async throws(VFSError) in
+                // Under the name that it has by now.
+                let now: (ObjectKey, StoredAttributes)? = self.namespace.withLock { names in
+                    guard let node = names[inode] else { return nil }
+                    return names.key(of: node).map { ($0, node.storedAttributes) }
+                }
+                if let (key, attributes) = now { try await self.putMarker(key, attributes, of: inode) }
+            }
         case .file(let content):
             try await commit(inode, content)
             letGo(inode)

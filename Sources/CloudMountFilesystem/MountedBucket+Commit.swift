@@ -47,7 +47,11 @@ extension MountedBucket {
     }
 
     private func runCommit(_ inode: InodeID, _ content: FileContent) async -> Result<Void, VFSError> {
-        let result = await attempt { () async throws(VFSError) in try await self.commitOnce(inode, content) }
+        let result = await attempt { () async throws(VFSError) in
+            _ = try await self.holding([inode]) { () async throws(VFSError) in
+                try await self.commitOnce(inode, content)
+            }
+        }
         let path = content.state.withLock { state in
             state.commit = nil
             switch result {
@@ -72,8 +76,8 @@ extension MountedBucket {
         }
         if needsLearning { try await learnForCommit(inode) }
         guard let snapshot = try snapshot(inode, content) else {
-            content.detach()
-            return
+            if content.state.withLock({ $0.isDetached }) { return }
+            throw VFSError(.stale, "somebody else has replaced or removed the file")
         }
         let precondition = snapshot.version.map { Precondition.match($0) } ?? .absent
         do throws(VFSError) {
@@ -251,6 +255,7 @@ extension MountedBucket {
             if node.cachedVersion == node.version { node.cachedVersion = info.etag }
             node.version = info.etag
             node.stored = info.stored
+            node.touched = now
             node.isKnown = true
             node.validUntil = self.expiry(now)
             if unchanged, let modified = self.timeOf(info, snapshot) {

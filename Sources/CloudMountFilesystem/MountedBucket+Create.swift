@@ -15,7 +15,10 @@ extension MountedBucket {
         case .failure(let error): reply.fail(error)
         case .success(nil):
             slow(reply) { () async throws(VFSError) -> CreateReply in
-                if let existing = try await self.resolve(name, in: parent) {
+                try await self.persistently { () async throws(VFSError) -> CreateReply? in
+                    guard let existing = try await self.resolve(name, in: parent) else {
+                        return try self.createNow(parent, name, mode, flags, caller, isAbsent: true)
+                    }
                     if flags & Self.exclusive != 0 { throw VFSError(.alreadyExists, "\(name) exists") }
                     let open = try await self.openExisting(existing, flags)
                     return try self.namespace.withLock { names throws(VFSError) in
@@ -23,10 +26,6 @@ extension MountedBucket {
                         return CreateReply(entry: entry, open: open)
                     }
                 }
-                guard let made = try self.createNow(parent, name, mode, flags, caller, isAbsent: true) else {
-                    throw VFSError(.busy, "\(name) is being changed by somebody else")
-                }
-                return made
             }
         }
     }
@@ -42,11 +41,11 @@ extension MountedBucket {
             let directory = try names.directory(parent)
             switch known(name, in: directory, now) {
             case .node: return nil
-            case .unknown: if !isAbsent { return nil }
+            case .unknown: if !isAbsent || directory.directory?.children[name] != nil { return nil }
             case .absent: break
             }
             try checkKey(name, in: directory, names)
-            let node = make(name, in: directory, kind: .regular, mode: mode, caller, &names)
+            let node = try make(name, in: directory, kind: .regular, mode: mode, caller, &names)
             let content = FileContent(base: nil, size: 0, provider: provider, pool: memory)
             content.touchAttributes()
             node.content = content
@@ -72,7 +71,8 @@ extension MountedBucket {
     /// A new node with what the caller and the parent give it.
     private func make(
         _ name: FileName, in parent: Node, kind: FileKind, mode: UInt32, _ caller: Caller, _ names: inout Namespace
-    ) -> Node {
+    ) throws(VFSError) -> Node {
+        guard parent.directory?.children[name] == nil else { throw VFSError(.alreadyExists, "\(name) exists") }
         let time = SystemClock.now()
         var permissions = mode & 0o7777 & ~caller.umask
         let inheritsGroup = parent.permissions & 0o2000 != 0
@@ -81,7 +81,8 @@ extension MountedBucket {
             name: name, in: parent, kind: kind, permissions: permissions, uid: caller.uid,
             gid: inheritsGroup ? parent.gid : caller.gid, time: time)
         node.isKnown = true
-        node.validUntil = expiry(SystemClock.monotonic())
+        node.touched = SystemClock.monotonic()
+        node.validUntil = expiry(node.touched)
         node.details = StoredAttributes()
         node.details?.born = time
         parent.modified = time
@@ -114,43 +115,52 @@ extension MountedBucket {
     ) {
         if settings.readOnly { return reply.fail(.readOnly) }
         slow(reply) { () async throws(VFSError) -> Entry in
-            if try await self.resolve(name, in: parent) != nil { throw VFSError(.alreadyExists, "\(name) exists") }
-            let (key, node) = try self.namespace.withLock { names throws(VFSError) -> (ObjectKey, InodeID) in
-                let directory = try names.directory(parent)
-                try self.checkKey(name, in: directory, names)
-                let node = self.make(name, in: directory, kind: kind, mode: mode, caller, &names)
-                var details = node.details ?? StoredAttributes()
-                describe(&details)
-                node.details = details
-                node.size = body.utf8.count
-                // Not to be taken for gone while it is on its way.
-                let content = FileContent(base: nil, size: 0, provider: self.provider, pool: self.memory)
-                content.touchAttributes()
-                node.content = content
-                guard let key = names.key(of: node) else { throw VFSError(.notFound, "the directory is gone") }
-                return (key, node.id)
+            if try await self.find(name, in: parent) != nil { throw VFSError(.alreadyExists, "\(name) exists") }
+            let made = try await self.holding([parent]) { () async throws(VFSError) in
+                try await self.makeStored(parent, name, kind, mode, caller, body: body, describe)
             }
-            do throws(VFSError) {
-                let attributes = try self.namespace.withLock { names throws(VFSError) in
-                    try names.node(node).storedAttributes
-                }
-                let metadata = try AttributeCodec.encode(attributes, limit: self.capabilities.maxMetadataBytes)
-                let info = try await self.provider.put(
-                    PutRequest(
-                        key: key, metadata: metadata,
-                        precondition: self.capabilities.conditionalCreate ? .absent : .none),
-                    from: BytesSource(body))
-                return try self.namespace.withLock { names throws(VFSError) in
-                    let made = try names.node(node)
-                    made.version = info.etag
-                    made.content = nil
-                    return self.entry(for: made, SystemClock.monotonic())
-                }
-            } catch {
-                self.undo(node)
-                if error.code == .preconditionFailed { throw VFSError(.alreadyExists, "\(key) exists") }
-                throw error
+            guard let made else { throw VFSError(.notFound, "the directory is gone") }
+            return made
+        }
+    }
+
+    private func makeStored(
+        _ parent: InodeID, _ name: FileName, _ kind: FileKind, _ mode: UInt32, _ caller: Caller, body: String,
+        _ describe: @Sendable (inout StoredAttributes) -> Void
+    ) async throws(VFSError) -> Entry {
+        let (key, node, attributes) = try namespace.withLock {
+            names throws(VFSError) -> (ObjectKey, InodeID, StoredAttributes) in
+            let directory = try names.directory(parent)
+            try checkKey(name, in: directory, names)
+            let node = try make(name, in: directory, kind: kind, mode: mode, caller, &names)
+            var details = node.details ?? StoredAttributes()
+            describe(&details)
+            node.details = details
+            node.size = body.utf8.count
+            // Not to be taken for gone while it is on its way.
+            node.writers += 1
+            guard let key = names.key(of: node) else { throw VFSError(.notFound, "the directory is gone") }
+            return (key, node.id, node.storedAttributes)
+        }
+        do throws(VFSError) {
+            let metadata = try AttributeCodec.encode(attributes, limit: capabilities.maxMetadataBytes)
+            let info = try await provider.put(
+                PutRequest(
+                    key: key, metadata: metadata,
+                    precondition: capabilities.conditionalCreate ? .absent : .none),
+                from: BytesSource(body))
+            return try namespace.withLock { names throws(VFSError) in
+                let made = try names.node(node)
+                made.version = info.etag
+                made.stored = info.stored
+                made.writers -= 1
+                made.touched = SystemClock.monotonic()
+                return entry(for: made, made.touched)
             }
+        } catch {
+            undo(node)
+            if error.code == .preconditionFailed { throw VFSError(.alreadyExists, "\(key) exists") }
+            throw error
         }
     }
 
@@ -158,7 +168,7 @@ extension MountedBucket {
     private func undo(_ inode: InodeID) {
         namespace.withLock { names in
             guard let node = names[inode] else { return }
-            node.content = nil
+            node.writers = 0
             names.orphan(node)
         }
     }
@@ -170,28 +180,42 @@ extension MountedBucket {
     ) {
         if settings.readOnly { return reply.fail(.readOnly) }
         slow(reply) { () async throws(VFSError) -> Entry in
-            if try await self.resolve(name, in: parent) != nil { throw VFSError(.alreadyExists, "\(name) exists") }
-            let (key, inode, attributes) = try self.namespace.withLock {
-                names throws(VFSError) -> (ObjectKey, InodeID, StoredAttributes) in
-                let directory = try names.directory(parent)
-                try self.checkKey(name, in: directory, names)
-                let node = self.make(name, in: directory, kind: .directory, mode: mode, caller, &names)
-                node.directory?.completeUntil = self.expiry(SystemClock.monotonic())
-                node.directory?.marker = .present
-                guard let key = names.key(of: node) else { throw VFSError(.notFound, "the directory is gone") }
-                return (key, node.id, node.storedAttributes)
+            if try await self.find(name, in: parent) != nil { throw VFSError(.alreadyExists, "\(name) exists") }
+            let made = try await self.holding([parent]) { () async throws(VFSError) in
+                try await self.makeDirectory(parent, name, mode, caller)
             }
-            do throws(VFSError) {
-                try await self.putMarker(
-                    key, attributes, of: inode, precondition: self.capabilities.conditionalCreate ? .absent : .none)
-                return try self.namespace.withLock { names throws(VFSError) in
-                    self.entry(for: try names.node(inode), SystemClock.monotonic())
-                }
-            } catch {
-                self.undo(inode)
-                if error.code == .preconditionFailed { throw VFSError(.alreadyExists, "\(key) exists") }
-                throw error
+            guard let made else { throw VFSError(.notFound, "the directory is gone") }
+            return made
+        }
+    }
+
+    private func makeDirectory(
+        _ parent: InodeID, _ name: FileName, _ mode: UInt32, _ caller: Caller
+    ) async throws(VFSError) -> Entry {
+        let (key, inode, attributes) = try namespace.withLock {
+            names throws(VFSError) -> (ObjectKey, InodeID, StoredAttributes) in
+            let directory = try names.directory(parent)
+            try checkKey(name, in: directory, names)
+            let node = try make(name, in: directory, kind: .directory, mode: mode, caller, &names)
+            node.directory?.completeUntil = expiry(node.touched)
+            node.directory?.marker = .present
+            node.writers += 1
+            guard let key = names.key(of: node) else { throw VFSError(.notFound, "the directory is gone") }
+            return (key, node.id, node.storedAttributes)
+        }
+        do throws(VFSError) {
+            try await putMarker(
+                key, attributes, of: inode, precondition: capabilities.conditionalCreate ? .absent : .none)
+            return try namespace.withLock { names throws(VFSError) in
+                let made = try names.node(inode)
+                made.writers -= 1
+                made.touched = SystemClock.monotonic()
+                return entry(for: made, made.touched)
             }
+        } catch {
+            undo(inode)
+            if error.code == .preconditionFailed { throw VFSError(.alreadyExists, "\(key) exists") }
+            throw error
         }
     }
 

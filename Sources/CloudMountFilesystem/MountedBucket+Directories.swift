@@ -50,21 +50,25 @@ extension MountedBucket {
     ) {
         guard let open = handles.withLock({ $0.directories[handle] }) else { return reply.fail(.badHandle) }
         if offset == 0 { open.listing.withLock { $0 = nil } }
-        let step = attemptNow { () throws(VFSError) in try pack(open, offset, plus, packer) }
+        let step = attemptNow { () throws(VFSError) in try pack(open, offset, plus, packer, describing: true) }
         switch step {
         case .failure(let error): reply.fail(error)
         case .success(.done): reply.send()
         case .success(let step):
             slow(reply) { () async throws(VFSError) in
                 var step = step
+                var describing = true
                 while true {
                     switch step {
                     case .done: return
                     case .wait(let listing, let count): await listing.wait(past: count)
-                    case .describe(let ids): await self.fillAttributes(ids)
+                    case .describe(let ids):
+                        await self.fillAttributes(ids)
+                        // What could not be had now is shown without.
+                        describing = false
                     }
                     if Task.isCancelled { throw .cancelled }
-                    step = try self.pack(open, offset, plus, packer)
+                    step = try self.pack(open, offset, plus, packer, describing: describing)
                 }
             }
         }
@@ -82,7 +86,7 @@ extension MountedBucket {
     private static let batch = 512
 
     private func pack(
-        _ open: OpenDirectory, _ offset: Int, _ plus: Bool, _ packer: any DirectoryPacker
+        _ open: OpenDirectory, _ offset: Int, _ plus: Bool, _ packer: any DirectoryPacker, describing: Bool
     ) throws(VFSError) -> PackStep {
         let now = SystemClock.monotonic()
         let (listing, start) = try listing(of: open, now)
@@ -94,11 +98,11 @@ extension MountedBucket {
                 // The two first entries need no names, but an answer with them alone would end a short buffer's turn early.
                 return .wait(listing, past: first)
             }
-            if more { return try pack(open, offset, plus, packer) }
+            if more { return try pack(open, offset, plus, packer, describing: describing) }
         }
         let step: PackStep? = namespace.withLock { names in
             guard let node = names[open.inode], let directory = node.directory else { return .done }
-            if plus, directory.evidence == .present {
+            if plus, describing, directory.evidence == .present {
                 let ids = some.prefix(128).compactMap { name -> InodeID? in
                     guard let child = directory.children[name], !child.isKnown, !child.isLocal, self.isFresh(child, now)
                     else { return nil }
@@ -138,7 +142,7 @@ extension MountedBucket {
             return isEmpty && !some.isEmpty && offset >= 2 ? nil : .done
         }
         if let step { return step }
-        return try pack(open, first + some.count + 2, plus, packer)
+        return try pack(open, first + some.count + 2, plus, packer, describing: describing)
     }
 
     /// The names that this stream reads; begun now when it is at its start.
@@ -148,7 +152,10 @@ extension MountedBucket {
             guard let node = names[open.inode], let directory = node.directory else {
                 return .failure(VFSError(.stale, "the directory is gone"))
             }
-            if let listing = directory.listing { return .success((listing, nil)) }
+            if let listing = directory.listing {
+                listing.want()
+                return .success((listing, nil))
+            }
             if directory.completeUntil > now || node.isOrphan {
                 return .success((Listing(complete: Array(directory.children.keys)), nil))
             }

@@ -9,6 +9,7 @@ extension MountedBucket {
         directory.listing = Listing()
         directory.removed = []
         directory.misses = 0
+        directory.shadowed = [:]
         return directory.generation
     }
 
@@ -16,27 +17,22 @@ extension MountedBucket {
     /// - Parameter pages: gives up after so many, for a listing that only speeds lookups up.
     func startLoading(_ id: InodeID, generation: UInt32, pages: Int? = nil) {
         Task(executorPreference: provider.executor) {
-            let result = await attempt { () async throws(VFSError) in try await self.load(id, generation, pages) }
+            let listing = self.namespace.withLock { names in names[id]?.directory?.listing }
+            var result = Result<Loaded, VFSError>.success(.moved)
+            while case .success(.moved) = result {
+                result = await attempt { () async throws(VFSError) in try await self.load(id, generation, pages) }
+            }
             let now = SystemClock.monotonic()
-            let (listing, gone): (Listing?, [FileName]) = self.namespace.withLock { names in
-                guard let node = names[id], let directory = node.directory, directory.generation == generation else {
-                    return (nil, [])
-                }
-                let listing = directory.listing
+            let gone: [FileName] = self.namespace.withLock { names in
+                guard let node = names[id], let directory = node.directory, directory.generation == generation,
+                    directory.listing != nil
+                else { return [] }
                 directory.listing = nil
                 directory.removed = []
-                guard case .success(true) = result else {
-                    if case .success = result { directory.tooLongToList = true }
-                    return (listing, [])
-                }
-                let gone = self.finishListing(node, directory, listing, &names, now)
-                return (listing, gone)
+                guard case .success(.whole) = result else { return [] }
+                return self.finishListing(node, directory, listing, &names, now)
             }
-            switch result {
-            case .success(true): listing?.finish()
-            case .success(false): listing?.finish(VFSError(.busy, "the listing was given up"))
-            case .failure(let error): listing?.finish(error)
-            }
+            if case .failure(let error) = result { listing?.finish(error) } else { listing?.finish() }
             if !gone.isEmpty { self.tellKernel { for name in gone { $0.invalidateEntry(parent: id, name: name) } } }
         }
     }
@@ -49,7 +45,7 @@ extension MountedBucket {
         var gone: [FileName] = []
         var local: [FileName] = []
         for (name, child) in directory.children where child.listedIn != directory.generation {
-            if child.isLocal || child.seenIn == directory.generation {
+            if child.isHeld || child.seenIn == directory.generation {
                 local.append(name)
             } else {
                 gone.append(name)
@@ -58,6 +54,15 @@ extension MountedBucket {
         for name in gone {
             if let child = directory.children[name] { names.orphan(child) }
         }
+        for (name, info) in directory.shadowed {
+            if directory.children[name] != nil {
+                names.hide(info.key)
+            } else {
+                show(info, name: name, in: node, asked: now, &names, now)
+                local.append(name)
+            }
+        }
+        directory.shadowed = [:]
         listing?.append(local)
         directory.completeUntil = expiry(now)
         directory.absent = [:]
@@ -66,17 +71,33 @@ extension MountedBucket {
         return gone
     }
 
-    /// - Returns: false when it was given up for its length.
-    private func load(_ id: InodeID, _ generation: UInt32, _ pages: Int?) async throws(VFSError) -> Bool {
+    private enum Loaded {
+        case whole
+        /// Nobody reads it, and it is longer than lookups are worth.
+        case givenUp
+        /// The directory has another name by now: once more from the start.
+        case moved
+    }
+
+    private func load(_ id: InodeID, _ generation: UInt32, _ pages: Int?) async throws(VFSError) -> Loaded {
         let found: ObjectKey? = namespace.withLock { names in names[id].flatMap { names.key(of: $0) } }
         guard let prefix = found else { throw VFSError(.stale, "the directory is gone") }
         var continuation: String?
         var count = 0
         repeat {
-            if let pages, count >= pages, !isWanted(id, generation) { return false }
-            let page = try await provider.list(
-                ListRequest(prefix: prefix, delimited: true, continuation: continuation))
-            let (wantsMarker, sampling) = apply(page, to: id, generation, prefix, isFirst: count == 0)
+            if let pages, count >= pages, giveUp(id, generation) { return .givenUp }
+            let request = ListRequest(prefix: prefix, delimited: true, continuation: continuation)
+            let answer: (ListPage, wantsMarker: Bool, Sampling)? = try await holding(
+                [id], verify: { names in names[id].flatMap { names.key(of: $0) } == prefix },
+                { () async throws(VFSError) in
+                    let asked = SystemClock.monotonic()
+                    let page = try await self.provider.list(request)
+                    let isFirst = request.continuation == nil
+                    let (wantsMarker, sampling) = self.apply(
+                        page, to: id, generation, prefix, asked: asked, isFirst: isFirst)
+                    return (page, wantsMarker, sampling)
+                })
+            guard let (page, wantsMarker, sampling) = answer else { return .moved }
             if wantsMarker { try? await learn(id) }
             if !sampling.ids.isEmpty {
                 if sampling.awaited {
@@ -89,13 +110,18 @@ extension MountedBucket {
             continuation = page.continuation
             count += 1
         } while continuation != nil
-        return true
+        return .whole
     }
 
-    private func isWanted(_ id: InodeID, _ generation: UInt32) -> Bool {
+    /// Ends a listing that nobody reads along.
+    private func giveUp(_ id: InodeID, _ generation: UInt32) -> Bool {
         namespace.withLock { names in
-            guard let directory = names[id]?.directory, directory.generation == generation else { return false }
-            return directory.listing?.isWanted ?? false
+            guard let directory = names[id]?.directory, directory.generation == generation else { return true }
+            if directory.listing?.isWanted ?? false { return false }
+            directory.listing = nil
+            directory.removed = []
+            directory.tooLongToList = true
+            return true
         }
     }
 
@@ -107,7 +133,7 @@ extension MountedBucket {
 
     /// Makes nodes of a page.
     private func apply(
-        _ page: ListPage, to id: InodeID, _ generation: UInt32, _ prefix: ObjectKey, isFirst: Bool
+        _ page: ListPage, to id: InodeID, _ generation: UInt32, _ prefix: ObjectKey, asked: UInt64, isFirst: Bool
     ) -> (wantsMarker: Bool, Sampling) {
         let now = SystemClock.monotonic()
         return namespace.withLock { names in
@@ -124,11 +150,12 @@ extension MountedBucket {
                     continue
                 }
                 if directory.removed.contains(name) { continue }
-                if let child = directory.children[name], child.kind == .directory, child.seenIn == generation {
-                    names.hide(info.key)
+                // Beside a directory it is hidden; whether that is still there, the listing's end tells.
+                if let child = directory.children[name], child.kind == .directory {
+                    directory.shadowed[name] = info
                     continue
                 }
-                show(info, name: name, in: node, &names, now).seenIn = generation
+                show(info, name: name, in: node, asked: asked, &names, now).seenIn = generation
             }
             for key in page.commonPrefixes {
                 guard let name = name(of: key, prefix, isDirectory: true) else {
@@ -137,7 +164,7 @@ extension MountedBucket {
                 }
                 if directory.removed.contains(name) { continue }
                 if let child = directory.children[name], child.kind != .directory, child.seenIn == generation,
-                    !child.isLocal
+                    !child.isHeld
                 {
                     names.hide(ObjectKey(prefix.string + name.string))
                 }
@@ -178,8 +205,9 @@ extension MountedBucket {
 
     // MARK: Evidence of attributes
 
-    /// S3 listings show neither mode nor mtime, and none shows those of a directory below. Whether the objects of a directory have any is learnt from a few of them:
-    /// where a tool that keeps attributes has been at work, all of its objects have them.
+    /// S3 listings show neither mode nor mtime, and none shows those of a directory below. Whether the objects of a
+    /// directory have any is learnt from a few of them: where a tool that keeps attributes has been at work, all of its
+    /// objects have them.
     private func chooseSamples(
         _ page: ListPage, _ prefix: ObjectKey, _ directory: Directory, _ names: inout Namespace
     ) -> Sampling {

@@ -4,7 +4,7 @@ import Synchronization
 
 extension MountedBucket {
     enum Known {
-        case node(Node)
+        case node(InodeID)
         /// Certainly not there, for so many nanoseconds more.
         case absent(UInt64)
         case unknown
@@ -14,10 +14,10 @@ extension MountedBucket {
     func known(_ name: FileName, in parent: Node, _ now: UInt64) -> Known {
         guard let directory = parent.directory else { return .absent(0) }
         if let node = directory.children[name] {
-            return isFresh(node, now) && isDescribed(node, in: directory) ? .node(node) : .unknown
+            return isFresh(node, now) && isDescribed(node, in: directory) ? .node(node.id) : .unknown
         }
         if directory.completeUntil > now { return .absent(directory.completeUntil - now) }
-        if let until = directory.absent[name], until > now { return .absent(until - now) }
+        if let until = directory.absent[name]?.until, until > now { return .absent(until - now) }
         return .unknown
     }
 
@@ -26,7 +26,7 @@ extension MountedBucket {
         let answer: Result<Entry?, VFSError> = namespace.withLock { names in
             do throws(VFSError) {
                 switch known(name, in: try names.directory(parent), now) {
-                case .node(let node): return .success(entry(for: node, now))
+                case .node(let id): return .success(entry(for: try names.node(id), now))
                 case .absent(let time): return .success(absentEntry(time))
                 case .unknown: return .success(nil)
                 }
@@ -39,10 +39,13 @@ extension MountedBucket {
         case .failure(let error): reply.fail(error)
         case .success(nil):
             slow(reply) { () async throws(VFSError) -> Entry in
+                let began = now
                 let id = try await self.resolve(name, in: parent)
                 let now = SystemClock.monotonic()
                 return self.namespace.withLock { names in
-                    guard let id, let node = names[id], !node.isOrphan else {
+                    // Who asked at the same time as it was made has an older answer.
+                    let made = names[parent]?.directory?.children[name].flatMap { $0.touched > began ? $0 : nil }
+                    guard let node = made ?? id.flatMap({ names[$0] }), !node.isOrphan else {
                         return self.absentEntry(self.negativeTTL)
                     }
                     return self.entry(for: node, now)
@@ -50,6 +53,8 @@ extension MountedBucket {
             }
         }
     }
+
+    func absence(_ now: UInt64) -> Directory.Absence { Directory.Absence(since: now, until: now + negativeTTL) }
 
     private func absentEntry(_ time: UInt64) -> Entry {
         let valid: Duration = .nanoseconds(min(time, metadataTTL))
@@ -65,10 +70,7 @@ extension MountedBucket {
     /// What `resolve` has to find out.
     private struct Question: Sendable {
         let key: ObjectKey
-        let child: InodeID?
         let kind: FileKind?
-        /// The name is believed; only its attributes are wanted.
-        let attributesOnly: Bool
     }
 
     /// What the store said of a name.
@@ -78,33 +80,47 @@ extension MountedBucket {
         var marker: ObjectInfo?
     }
 
+    /// The inode of a name: as memory has it, else as the store does; nil when there is none.
+    /// - Throws: whatever keeps the store from answering; never `notFound`.
+    func find(_ name: FileName, in parent: InodeID) async throws(VFSError) -> InodeID? {
+        let now = SystemClock.monotonic()
+        let answer: Known = try namespace.withLock { names throws(VFSError) in
+            known(name, in: try names.directory(parent), now)
+        }
+        switch answer {
+        case .node(let id): return id
+        case .absent: return nil
+        case .unknown: return try await resolve(name, in: parent)
+        }
+    }
+
     /// The inode of a name, as the store has it; nil when it has none.
     /// - Throws: whatever keeps the store from answering; never `notFound`.
     func resolve(_ name: FileName, in parent: InodeID) async throws(VFSError) -> InodeID? {
         try await lookups.run(LookupKey(parent: parent, name: name)) { () async throws(VFSError) -> InodeID? in
             let now = SystemClock.monotonic()
-            let question: Result<Question?, VFSError> = self.namespace.withLock { names in
-                do throws(VFSError) {
+            let known: InodeID? = try self.namespace.withLock { names throws(VFSError) in
+                let child = try names.directory(parent).directory?.children[name]
+                return child.flatMap { self.isFresh($0, now) ? $0.id : nil }
+            }
+            if let known {
+                // The name is believed; only its attributes are wanted.
+                do throws(VFSError) { try await self.learn(known) } catch { if error.code != .notFound { throw error } }
+                return self.namespace.withLock { names in names[parent]?.directory?.children[name]?.id }
+            }
+            // Under the name that the directory has once a rename that is under way has ended.
+            let found: InodeID?? = try await self.holding([parent]) { () async throws(VFSError) in
+                let asked = SystemClock.monotonic()
+                let question: Question? = try self.namespace.withLock { names throws(VFSError) in
                     let directory = try names.directory(parent)
-                    guard let key = names.key(of: name, in: directory) else { return .success(nil) }
-                    let child = directory.directory?.children[name]
-                    return .success(
-                        Question(
-                            key: key, child: child?.id, kind: child?.kind,
-                            attributesOnly: child.map { self.isFresh($0, now) } ?? false))
-                } catch {
-                    return .failure(error)
+                    return names.key(of: name, in: directory).map {
+                        Question(key: $0, kind: directory.directory?.children[name]?.kind)
+                    }
                 }
+                guard let question else { return nil }
+                return self.settle(try await self.ask(question), name, parent, question.key, asked)
             }
-            guard let question = try question.get() else { return nil }
-            if question.attributesOnly, let child = question.child {
-                try await self.learn(child)
-                return self.namespace.withLock { names in
-                    (try? names.directory(parent))?.directory?.children[name]?.id
-                }
-            }
-            let finding = try await self.ask(question)
-            return self.settle(finding, name, parent, question.key)
+            return found ?? nil
         }
     }
 
@@ -150,11 +166,16 @@ extension MountedBucket {
     }
 
     /// Makes the tree say what the store said.
-    private func settle(_ finding: Finding, _ name: FileName, _ parent: InodeID, _ key: ObjectKey) -> InodeID? {
+    private func settle(
+        _ finding: Finding, _ name: FileName, _ parent: InodeID, _ key: ObjectKey, _ asked: UInt64
+    ) -> InodeID? {
         let now = SystemClock.monotonic()
         let (id, list): (InodeID?, UInt32?) = namespace.withLock { names in
             guard let directory = names[parent], directory.directory != nil else { return (nil, nil) }
             let list = countMiss(directory, now)
+            // Made, renamed or removed here while the question was on its way.
+            if let child = directory.directory?.children[name], child.touched >= asked { return (child.id, list) }
+            if let since = directory.directory?.absent[name]?.since, since >= asked { return (nil, list) }
             if finding.isDirectory {
                 if finding.object != nil { names.hide(key) }
                 let node = showDirectory(name, in: directory, &names, now)
@@ -167,13 +188,13 @@ extension MountedBucket {
                 return (node.id, list)
             }
             if let object = finding.object {
-                return (show(object, name: name, in: directory, &names, now).id, list)
+                return (show(object, name: name, in: directory, asked: asked, &names, now).id, list)
             }
             if let old = directory.directory?.children[name] {
-                if old.isLocal { return (old.id, list) }
+                if old.isHeld { return (old.id, list) }
                 names.orphan(old)
             }
-            directory.directory?.absent[name] = now + negativeTTL
+            directory.directory?.absent[name] = absence(now)
             return (nil, list)
         }
         if let list { startLoading(parent, generation: list, pages: Self.lookupListPages) }

@@ -11,7 +11,7 @@ extension MountedBucket {
                 node.validUntil = expiry(now)
                 return node
             }
-            if node.isLocal { return node }
+            if node.isHeld { return node }
         }
         let node = names.insert(
             name: name, in: parent, kind: .directory, permissions: settings.directoryPermissions, uid: settings.uid,
@@ -39,25 +39,31 @@ extension MountedBucket {
     }
 
     /// The node for an object that is there, as `info` has it.
+    /// - Parameter asked: when the store was asked: what has been done here since is newer.
     @discardableResult
     func show(
-        _ info: ObjectInfo, name: FileName, in parent: Node, _ names: inout Namespace, _ now: UInt64
+        _ info: ObjectInfo, name: FileName, in parent: Node, asked: UInt64, _ names: inout Namespace, _ now: UInt64
     ) -> Node {
         let attributes = info.metadata.map { AttributeCodec.decode($0, key: info.key) }
         if let node = parent.directory?.children[name] {
-            if node.isLocal { return node }
+            if node.isHeld || node.touched >= asked { return node }
             let sameKind = attributes.map { ($0.kind ?? .regular) == node.kind } ?? (node.kind != .directory)
             if node.version == info.etag, sameKind {
                 node.validUntil = expiry(now)
+                if node.openCount == 0 { node.size = info.size }
                 if let attributes, !node.isKnown {
                     node.adopt(attributes, defaults: settings)
                     weigh(attributes, of: node, &names)
                 }
                 return node
             }
-            // An open file stays the version it is; who looks the name up gets another inode.
-            if sameKind, node.openCount == 0 {
+            // An open file stays the version it is; who looks the name up gets another inode. So does who was told of
+            // another kind.
+            let kind = attributes?.kind ?? .regular
+            let canTurn = node.lookups == 0 && node.kind != .directory && kind != .directory
+            if sameKind || canTurn, node.openCount == 0 {
                 node.content = nil
+                if attributes != nil { node.kind = kind }
                 describe(node, info, attributes, &names, now)
                 return node
             }
@@ -105,34 +111,50 @@ extension MountedBucket {
     /// - Throws: `notFound` when the object has gone.
     func learn(_ id: InodeID) async throws(VFSError) {
         try await heads.run(id) { () async throws(VFSError) in
-            let key: ObjectKey? = self.namespace.withLock { names in
-                guard let node = names[id], !node.isLocal else { return nil }
-                return names.key(of: node)
+            // Not before a rename that is under way has ended.
+            _ = try await self.holding([id]) { () async throws(VFSError) in try await self.learnOnce(id) }
+        }
+    }
+
+    private func learnOnce(_ id: InodeID) async throws(VFSError) {
+        let asked = SystemClock.monotonic()
+        let key: ObjectKey? = namespace.withLock { names in
+            guard let node = names[id], !node.isHeld || !node.isKnown else { return nil }
+            return node.version == nil && node.kind != .directory ? nil : names.key(of: node)
+        }
+        guard let key, !key.isEmpty else { return }
+        let info = try await headIfThere(key)
+        let now = SystemClock.monotonic()
+        return try namespace.withLock { names throws(VFSError) in
+            guard let node = names[id], !node.isOrphan, let parent = names[node.parent] else { return }
+            if node.kind == .directory {
+                if let info {
+                    describeMarker(node, info, &names)
+                } else if node.touched < asked {
+                    node.directory?.marker = .absent
+                }
+                node.isKnown = true
+                return
             }
-            guard let key, !key.isEmpty else { return }
-            let info = try await self.headIfThere(key)
-            let now = SystemClock.monotonic()
-            try self.namespace.withLock { names throws(VFSError) in
-                guard let node = names[id], !node.isOrphan, !node.isLocal, let parent = names[node.parent] else {
+            if node.isHeld {
+                guard let info, !node.isKnown, node.version == info.etag, let metadata = info.metadata else {
                     return
                 }
-                if node.kind == .directory {
-                    if let info {
-                        self.describeMarker(node, info, &names)
-                    } else {
-                        node.directory?.marker = .absent
-                    }
-                    node.isKnown = true
-                    return
-                }
-                guard let info else {
-                    let name = node.name
-                    if node.openCount == 0 { names.orphan(node) } else { node.validUntil = 0 }
-                    if node.isOrphan { parent.directory?.absent[name] = now + self.negativeTTL }
-                    throw VFSError(.notFound, "\(key) is not there any more")
-                }
-                self.show(info, name: node.name, in: parent, &names, now)
+                // The bytes are the writers' already; the rest is still the version's.
+                let (size, modified, changed) = (node.size, node.modified, node.changed)
+                node.adopt(AttributeCodec.decode(metadata, key: key), defaults: settings)
+                (node.size, node.modified, node.changed) = (size, modified, changed)
+                return
             }
+            if node.touched >= asked { return }
+            guard let info else {
+                let name = node.name
+                if node.openCount == 0 { names.orphan(node) } else { node.validUntil = 0 }
+                if node.isOrphan { parent.directory?.absent[name] = absence(now) }
+                throw VFSError(.notFound, "\(key) is not there any more")
+            }
+            show(info, name: node.name, in: parent, asked: asked, &names, now)
+            return
         }
     }
 }

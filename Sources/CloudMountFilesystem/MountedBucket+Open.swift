@@ -38,8 +38,11 @@ extension MountedBucket {
             let node = try names.node(inode)
             guard node.kind != .directory else { throw VFSError(.isDirectory, "a directory") }
             if node.isOrphan {
-                guard node.openCount > 0 else { throw VFSError(.stale, "the file has been replaced") }
-            } else if !isCurrent, !node.isLocal, node.openCount == 0 || settings.policy.freshness == .ttl {
+                // One that was unlinked here can be opened again by who has it open, as /proc/self/fd does.
+                guard let content = node.content, content.isUnlinked else {
+                    throw VFSError(.stale, "the file has been replaced")
+                }
+            } else if !isCurrent, !node.isHeld {
                 guard node.validUntil > now || node.openCount > 0, settings.policy.freshness == .ttl else { return nil }
             }
             let content = self.content(of: node, &names)

@@ -7,20 +7,24 @@ extension MountedBucket {
     public func unlink(parent: InodeID, name: FileName, reply: consuming Reply<Void>) {
         if settings.readOnly { return reply.fail(.readOnly) }
         slow(reply) { () async throws(VFSError) in
-            guard let inode = try await self.resolve(name, in: parent) else {
-                throw VFSError(.notFound, "no such file")
+            try await self.persistently { () async throws(VFSError) -> Void? in
+                guard let inode = try await self.find(name, in: parent) else {
+                    throw VFSError(.notFound, "no such file")
+                }
+                let kind = self.namespace.withLock { names in names[inode]?.kind }
+                guard kind != .directory else { throw VFSError(.isDirectory, "\(name) is a directory") }
+                return try await self.holding(
+                    [parent], changing: [inode], verify: { self.isNamed(name, in: parent, inode, $0) },
+                    { () async throws(VFSError) in
+                        try await self.destroy(inode)
+                        try await self.keepIfEmpty(parent)
+                    })
             }
-            let kind = try self.namespace.withLock { names throws(VFSError) in try names.node(inode).kind }
-            guard kind != .directory else { throw VFSError(.isDirectory, "\(name) is a directory") }
-            try await self.destroy(inode)
-            try await self.keepIfEmpty(parent)
         }
     }
 
-    /// Takes a file out of the store and out of its directory. Who has it open keeps its bytes.
-    func destroy(_ inode: InodeID) async throws(VFSError) {
-        let before = namespace.withLock { $0[inode]?.content?.runningCommit }
-        if let before { _ = await before.value }
+    /// Takes a file, whose name is held, out of the store and out of its directory. Who has it open keeps its bytes.
+    private func destroy(_ inode: InodeID) async throws(VFSError) {
         let (key, content): (ObjectKey?, FileContent?) = try namespace.withLock { names throws(VFSError) in
             let node = try names.node(inode)
             return (
@@ -40,7 +44,7 @@ extension MountedBucket {
             node.changed = time
             let parent = names[node.parent]
             names.orphan(node)
-            parent?.directory?.absent[node.name] = now + negativeTTL
+            parent?.directory?.absent[node.name] = absence(now)
             parent?.modified = time
             parent?.changed = time
         }
@@ -98,20 +102,42 @@ extension MountedBucket {
     public func rmdir(parent: InodeID, name: FileName, reply: consuming Reply<Void>) {
         if settings.readOnly { return reply.fail(.readOnly) }
         slow(reply) { () async throws(VFSError) in
-            guard let inode = try await self.resolve(name, in: parent) else {
-                throw VFSError(.notFound, "no such directory")
+            try await self.persistently { () async throws(VFSError) -> Void? in
+                guard let inode = try await self.find(name, in: parent) else {
+                    throw VFSError(.notFound, "no such directory")
+                }
+                return try await self.holding(
+                    [parent], changing: [inode], verify: { self.isNamed(name, in: parent, inode, $0) },
+                    { () async throws(VFSError) in
+                        try await self.removeDirectory(inode)
+                        try await self.keepIfEmpty(parent)
+                    })
             }
-            try await self.removeDirectory(inode)
-            try await self.keepIfEmpty(parent)
         }
     }
 
-    /// Removes an empty directory.
-    /// - Throws: `notDirectory`, `notEmpty`.
-    func removeDirectory(_ inode: InodeID) async throws(VFSError) {
+    /// Removes an empty directory, whose name is held.
+    private func removeDirectory(_ inode: InodeID) async throws(VFSError) {
+        let (key, isStored) = try await requireEmpty(inode)
+        if isStored, let failure = try await provider.delete([key]).first { throw failure.error }
+        let now = SystemClock.monotonic()
+        let time = SystemClock.now()
+        namespace.withLock { names in
+            guard let node = names[inode] else { return }
+            let parent = names[node.parent]
+            names.orphan(node)
+            parent?.directory?.absent[node.name] = absence(now)
+            parent?.modified = time
+            parent?.changed = time
+        }
+    }
+
+    /// The key of an empty directory, and whether it has a marker.
+    /// - Throws: `notDirectory`, `notEmpty`, `busy` for the root.
+    func requireEmpty(_ inode: InodeID) async throws(VFSError) -> (key: ObjectKey, isStored: Bool) {
         let found: ObjectKey? = try namespace.withLock { names throws(VFSError) in
             let node = try names.directory(inode)
-            if let children = node.directory?.children.values, children.contains(where: { $0.isLocal }) {
+            if let children = node.directory?.children.values, children.contains(where: { $0.isHeld }) {
                 throw VFSError(.notEmpty, "the directory is not empty")
             }
             return names.key(of: node)
@@ -121,16 +147,6 @@ extension MountedBucket {
         guard !page.objects.contains(where: { $0.key != key }) else {
             throw VFSError(.notEmpty, "the directory is not empty")
         }
-        if !page.objects.isEmpty, let failure = try await provider.delete([key]).first { throw failure.error }
-        let now = SystemClock.monotonic()
-        let time = SystemClock.now()
-        namespace.withLock { names in
-            guard let node = names[inode] else { return }
-            let parent = names[node.parent]
-            names.orphan(node)
-            parent?.directory?.absent[node.name] = now + negativeTTL
-            parent?.modified = time
-            parent?.changed = time
-        }
+        return (key, !page.objects.isEmpty)
     }
 }

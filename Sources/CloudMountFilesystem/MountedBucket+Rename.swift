@@ -12,29 +12,51 @@ extension MountedBucket {
             return reply.fail(.invalidArgument, "a store cannot exchange two names")
         }
         slow(reply) { () async throws(VFSError) in
-            guard let source = try await self.resolve(name, in: parent) else {
-                throw VFSError(.notFound, "\(name) is not there")
-            }
-            let target = try await self.resolve(newName, in: newParent)
-            if let target, flags.contains(.noReplace) || target == source {
-                if target == source { return }
-                throw VFSError(.alreadyExists, "\(newName) exists")
-            }
-            let kind = try self.namespace.withLock { names throws(VFSError) -> (FileKind, FileKind?) in
-                try self.checkKey(newName, in: try names.directory(newParent), names)
-                return (try names.node(source).kind, target.flatMap { names[$0]?.kind })
-            }
-            if kind.0 == .directory {
-                if let target {
-                    guard kind.1 == .directory else { throw VFSError(.notDirectory, "\(newName) is not a directory") }
-                    try await self.removeDirectory(target)
+            try await self.persistently { () async throws(VFSError) -> Void? in
+                guard let source = try await self.find(name, in: parent) else {
+                    throw VFSError(.notFound, "\(name) is not there")
                 }
-                try await self.moveDirectory(source, to: newName, in: newParent)
-            } else {
-                guard kind.1 != .directory else { throw VFSError(.isDirectory, "\(newName) is a directory") }
-                try await self.moveFile(source, to: newName, in: newParent, replacing: target)
+                let target = try await self.find(newName, in: newParent)
+                if let target, flags.contains(.noReplace) || target == source {
+                    if target == source { return () }
+                    throw VFSError(.alreadyExists, "\(newName) exists")
+                }
+                try self.namespace.withLock { names throws(VFSError) in
+                    try self.checkKey(newName, in: try names.directory(newParent), names)
+                    if names.isAtOrBelow(newParent, { $0 == source }) {
+                        throw VFSError(.invalidArgument, "a directory cannot be moved into itself")
+                    }
+                }
+                return try await self.holding(
+                    [parent, newParent], changing: [source] + (target.map { [$0] } ?? []),
+                    verify: {
+                        self.isNamed(name, in: parent, source, $0) && self.isNamed(newName, in: newParent, target, $0)
+                    },
+                    { () async throws(VFSError) in
+                        try await self.move(source, to: newName, in: newParent, replacing: target)
+                        try await self.keepIfEmpty(parent)
+                    })
             }
-            try await self.keepIfEmpty(parent)
+        }
+    }
+
+    private func move(
+        _ source: InodeID, to name: FileName, in parent: InodeID, replacing target: InodeID?
+    ) async throws(VFSError) {
+        let kind = try namespace.withLock { names throws(VFSError) -> (FileKind, FileKind?) in
+            (try names.node(source).kind, target.flatMap { names[$0]?.kind })
+        }
+        if kind.0 == .directory {
+            var marker: ObjectKey?
+            if let target {
+                guard kind.1 == .directory else { throw VFSError(.notDirectory, "\(name) is not a directory") }
+                let (key, isStored) = try await requireEmpty(target)
+                if isStored { marker = key }
+            }
+            try await moveDirectory(source, to: name, in: parent, replacing: marker)
+        } else {
+            guard kind.1 != .directory else { throw VFSError(.isDirectory, "\(name) is a directory") }
+            try await moveFile(source, to: name, in: parent, replacing: target)
         }
     }
 
@@ -43,66 +65,56 @@ extension MountedBucket {
     private func moveFile(
         _ inode: InodeID, to name: FileName, in parent: InodeID, replacing target: InodeID?
     ) async throws(VFSError) {
-        // What is on its way to the old name arrives there first.
-        if let running = namespace.withLock({ $0[inode]?.content?.runningCommit }) { _ = await running.value }
-        let (isStored, content) = try namespace.withLock { names throws(VFSError) -> (Bool, FileContent?) in
-            let node = try names.node(inode)
-            return (node.version != nil, node.isLocal ? node.content : nil)
-        }
         if let target {
-            if let running = namespace.withLock({ $0[target]?.content?.runningCommit }) { _ = await running.value }
             let open = namespace.withLock { names in
                 names[target].flatMap { $0.openCount > 0 && $0.version != nil ? self.content(of: $0, &names) : nil }
             }
             if let open { try await preserve(open) }
         }
-        guard isStored else {
-            // Never stored under the old name: the commit will find the new one.
-            let replaced = namespace.withLock { names in target.flatMap { names[$0] }.map { ($0.version, $0.stored) } }
-            move(inode, to: name, in: parent) { node in node.version = replaced?.0 }
-            return
-        }
-        if let content { try await commit(inode, content) }
-        try await describeForCopy(inode)
-        let (source, destination) = try namespace.withLock { names throws(VFSError) -> (ObjectInfo, ObjectKey) in
+        let stored: (ObjectInfo, ObjectKey, isOpen: Bool)? = try namespace.withLock { names throws(VFSError) in
             let node = try names.node(inode)
-            guard let key = names.key(of: node), let version = node.version,
-                let new = names.key(of: name, in: try names.directory(parent))
-            else { throw VFSError(.notFound, "the file is gone") }
-            return (ObjectInfo(key: key, size: node.size, etag: version, stored: node.stored), new)
+            guard let version = node.version else { return nil }
+            guard let key = names.key(of: node), let new = names.key(of: name, in: try names.directory(parent)) else {
+                throw VFSError(.notFound, "the file is gone")
+            }
+            // The store has not seen what is staged: it is the base that is copied, and its size.
+            let size = node.content?.state.withLock { $0.base?.size } ?? node.size
+            return (ObjectInfo(key: key, size: size, etag: version, stored: node.stored), new, node.openCount > 0)
         }
-        let copied = try await copyObject(source, to: destination)
+        guard let (source, destination, isOpen) = stored else {
+            // Never stored under the old name: the commit will find the new one.
+            let replaced = namespace.withLock { names in target.flatMap { names[$0]?.version } }
+            return move(inode, to: name, in: parent) { node in node.version = replaced }
+        }
+        let copied = try await copyObject(source, to: destination, pinned: isOpen)
         if let failure = try await provider.delete([source.key]).first { throw failure.error }
         move(inode, to: name, in: parent) { node in
-            self.settle(node, ObjectInfo(key: destination, size: node.size, etag: copied.etag, stored: copied.stored))
+            var info = copied
+            info.key = destination
+            info.size = source.size
+            self.settle(node, source, as: info)
         }
-    }
-
-    /// The size and version that a copy needs are those of a listing at the least.
-    private func describeForCopy(_ inode: InodeID) async throws(VFSError) {
-        let isStale = try namespace.withLock { names throws(VFSError) in
-            let node = try names.node(inode)
-            return node.version == nil
-        }
-        if isStale { try await learn(inode) }
     }
 
     /// A copy within the bucket; through this machine where the store cannot.
-    private func copyObject(_ source: ObjectInfo, to key: ObjectKey) async throws(VFSError) -> ObjectInfo {
+    /// - Parameter pinned: only the version that is known; who has it open reads on in the copy.
+    private func copyObject(
+        _ source: ObjectInfo, to key: ObjectKey, pinned: Bool
+    ) async throws(VFSError) -> ObjectInfo {
         if capabilities.serverCopy {
-            return try await provider.copy(CopyRequest(source: source, destination: key, pinned: false))
+            return try await provider.copy(CopyRequest(source: source, destination: key, pinned: pinned))
         }
         throw VFSError(.crossDevice, "the store cannot copy")
     }
 
-    /// The node is the object `info` from now on; same bytes, another key.
-    private func settle(_ node: Node, _ info: ObjectInfo) {
+    /// The node, which was the object `old`, is the object `info` from now on; same bytes, another key.
+    private func settle(_ node: Node, _ old: ObjectInfo, as info: ObjectInfo) {
         if node.cachedVersion == node.version { node.cachedVersion = info.etag }
         // Another version than was known has been moved, or one that the store names anew: to be looked at again.
         node.validUntil = node.version == info.etag ? expiry(SystemClock.monotonic()) : 0
         node.version = info.etag
         node.content?.state.withLock { state in
-            if state.base != nil { state.base = info }
+            if let base = state.base, base.isSameVersion(as: old) { state.base = info }
         }
     }
 
@@ -117,8 +129,9 @@ extension MountedBucket {
             if let replaced = target.directory?.children[name], replaced !== node { replaced.content?.detach() }
             old?.directory?.children[oldName] = nil
             if old?.directory?.listing != nil { old?.directory?.removed.insert(oldName) }
-            old?.directory?.absent[oldName] = now + negativeTTL
+            old?.directory?.absent[oldName] = absence(now)
             node.name = name
+            node.touched = now
             change(node)
             node.changed = time
             names.attach(node, to: target)
@@ -134,10 +147,10 @@ extension MountedBucket {
     /// Copies in flight at once.
     static let renameWidth = 64
 
+    /// - Parameter replaced: the marker of the empty directory that had the name.
     private func moveDirectory(
-        _ inode: InodeID, to name: FileName, in parent: InodeID
+        _ inode: InodeID, to name: FileName, in parent: InodeID, replacing replaced: ObjectKey?
     ) async throws(VFSError) {
-        try await commitBelow(inode)
         let (from, to) = try namespace.withLock { names throws(VFSError) -> (ObjectKey, ObjectKey) in
             guard let from = names.key(of: try names.node(inode)),
                 let to = names.key(of: name, in: try names.directory(parent))
@@ -155,35 +168,52 @@ extension MountedBucket {
         guard let longest = objects.map(\.key.byteCount).max() ?? to.byteCount as Int?,
             longest - from.byteCount + to.byteCount <= capabilities.maxKeyBytes
         else { throw VFSError(.nameTooLong, "a key below \(to) would be too long") }
+        let open = namespace.withLock { names in openBelow(inode, names) }
         let copied: [ObjectInfo]
         do throws(VFSError) {
             copied = try await inParallel(objects, width: Self.renameWidth) { object async throws(VFSError) in
                 let key = ObjectKey(to.string + object.key.dropping(from.byteCount).string)
-                return try await self.copyBelow(object, to: key)
+                return try await self.copyBelow(object, to: key, pinned: open.contains(object.key))
             }
         } catch {
             // Nothing has been deleted: the old tree is whole; what was copied goes again.
             let made = objects.map { ObjectKey(to.string + $0.key.dropping(from.byteCount).string) }
-            _ = try? await deleteAll(made)
+            _ = try? await deleteAll(made.filter { $0 != replaced })
             throw error
         }
         // Folder objects last, the deepest first: a store that is a tree inside keeps one that is not empty.
         let keys = objects.map(\.key)
         try await deleteAll(keys.filter { !$0.endsWithSlash })
         try await deleteAll(keys.filter(\.endsWithSlash).sorted { $0.byteCount > $1.byteCount })
-        var versions: [ObjectKey: ETag] = [:]
-        for (old, new) in zip(objects, copied) { versions[old.key.dropping(from.byteCount)] = new.etag }
-        let results = versions
-        move(inode, to: name, in: parent) { _ in }
-        namespace.withLock { names in
-            guard let node = names[inode] else { return }
-            self.settleBelow(node, path: "", base: to, results, &names)
-        }
+        if let replaced, !objects.contains(where: { $0.key == from }) { try await deleteAll([replaced]) }
+        var moved: [ObjectKey: (old: ObjectInfo, new: ObjectInfo)] = [:]
+        for (old, new) in zip(objects, copied) { moved[old.key.dropping(from.byteCount)] = (old, new) }
+        let results = moved
+        // In one step: nobody sees a new path with an old version.
+        move(inode, to: name, in: parent) { node in self.settleBelow(node, path: "", base: to, results) }
     }
 
-    private func copyBelow(_ object: ObjectInfo, to key: ObjectKey) async throws(VFSError) -> ObjectInfo {
+    /// The keys of files below a directory that are open.
+    private func openBelow(_ inode: InodeID, _ names: borrowing Namespace) -> Set<ObjectKey> {
+        var found: Set<ObjectKey> = []
+        var directories = [names[inode]].compactMap { $0 }
+        while let directory = directories.popLast() {
+            for child in directory.directory?.children.values ?? [:].values {
+                if child.directory != nil {
+                    directories.append(child)
+                } else if child.openCount > 0, let key = names.key(of: child) {
+                    found.insert(key)
+                }
+            }
+        }
+        return found
+    }
+
+    private func copyBelow(
+        _ object: ObjectInfo, to key: ObjectKey, pinned: Bool
+    ) async throws(VFSError) -> ObjectInfo {
         do throws(VFSError) {
-            return try await provider.copy(CopyRequest(source: object, destination: key, pinned: false))
+            return try await provider.copy(CopyRequest(source: object, destination: key, pinned: pinned))
         } catch {
             // Some stores list a folder object and copy none (SeaweedFS): a new one does as well.
             guard error.code == .notFound, object.key.endsWithSlash, object.size == 0 else { throw error }
@@ -193,37 +223,20 @@ extension MountedBucket {
         }
     }
 
-    /// Everything below a directory that only this machine has goes to the store, so that it moves along.
-    private func commitBelow(_ inode: InodeID) async throws(VFSError) {
-        let contents: [(InodeID, FileContent)] = namespace.withLock { names in
-            var found: [(InodeID, FileContent)] = []
-            var directories = [names[inode]].compactMap { $0 }
-            while let directory = directories.popLast() {
-                for child in directory.directory?.children.values ?? [:].values {
-                    if child.directory != nil { directories.append(child) }
-                    if let content = child.content, child.version != nil || content.runningCommit != nil, child.isLocal
-                    {
-                        found.append((child.id, content))
-                    }
-                }
-            }
-            return found
-        }
-        for (inode, content) in contents { try await commit(inode, content) }
-    }
-
     private func settleBelow(
-        _ node: Node, path: String, base: ObjectKey, _ versions: [ObjectKey: ETag], _ names: inout Namespace
+        _ node: Node, path: String, base: ObjectKey, _ moved: [ObjectKey: (old: ObjectInfo, new: ObjectInfo)]
     ) {
         for child in node.directory?.children.values ?? [:].values {
             let key = path + child.name.string
             if child.directory != nil {
-                settleBelow(child, path: key + "/", base: base, versions, &names)
-            } else if let version = versions[ObjectKey(key)] {
-                settle(
-                    child,
-                    ObjectInfo(key: ObjectKey(base.string + key), size: child.size, etag: version, stored: child.stored)
-                )
+                settleBelow(child, path: key + "/", base: base, moved)
+            } else if let (old, new) = moved[ObjectKey(key)] {
+                // One that somebody else has replaced stays stale for who has it open.
+                guard child.openCount == 0 || child.version == old.etag else { continue }
+                var info = new
+                info.key = ObjectKey(base.string + key)
+                info.size = old.size
+                settle(child, old, as: info)
             }
         }
     }

@@ -97,12 +97,12 @@ public final class MountedBucket: FileOperations {
 
     /// Whether a node can be shown without asking the store.
     func isFresh(_ node: Node, _ now: UInt64) -> Bool {
-        node.id == Namespace.root || node.validUntil > now || node.isLocal
+        node.id == Namespace.root || node.validUntil > now || node.isHeld
     }
 
     /// Whether the node's attributes are as good as they will get without asking.
     func isDescribed(_ node: Node, in directory: Directory) -> Bool {
-        node.isKnown || directory.evidence == .absent || node.isLocal
+        node.isKnown || directory.evidence == .absent || node.version == nil && node.kind != .directory
     }
 
     /// The node as the kernel gets it; counts a lookup.

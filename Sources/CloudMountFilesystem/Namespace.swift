@@ -7,7 +7,11 @@ struct Namespace {
     private(set) var nodes: [InodeID: Node] = [:]
     /// Ids are derived from where a node is made, so that one that was dropped from memory comes back with the same.
     private let seed = UInt64.random(in: 1...UInt64.max)
-    var hiddenKeys = 0
+    var gate = NameGate()
+    private var hidden: Set<ObjectKey> = []
+    /// More are not counted: each takes memory.
+    private static let mostHidden = 100_000
+    var hiddenKeys: Int { hidden.count }
     var hiddenExamples: [String] = []
     /// What the first listings without markers have shown; spares later ones the wait for a sample.
     var sampledDirectories = 0
@@ -79,6 +83,7 @@ struct Namespace {
         if let old = directory.children[node.name], old !== node { orphan(old) }
         node.parent = parent.id
         node.seenIn = directory.generation
+        node.listedIn = 0
         directory.children[node.name] = node
         directory.absent[node.name] = nil
         directory.removed.remove(node.name)
@@ -120,15 +125,16 @@ struct Namespace {
                 nodes[child.id] = nil
             }
             directory.completeUntil = 0
-            directory.absent = directory.absent.filter { $0.value > now }
+            directory.absent = directory.absent.filter { $0.value.until > now }
         }
     }
 
     var count: Int { nodes.count }
     var all: some Collection<Node> { nodes.values }
 
+    /// Counts a key that no path can say, once.
     mutating func hide(_ key: ObjectKey) {
-        hiddenKeys += 1
+        guard hidden.count < Self.mostHidden, hidden.insert(key).inserted else { return }
         if hiddenExamples.count < 10 { hiddenExamples.append(key.string) }
     }
 }

@@ -23,6 +23,9 @@ final class Node {
     var isKnown = false
     /// Monotonic nanoseconds until which the name and its attributes are believed.
     var validUntil: UInt64 = 0
+    /// Monotonic nanoseconds when it was last made, committed or renamed here: what was asked for before knows nothing of
+    /// that.
+    var touched: UInt64 = 0
     /// How often the kernel was given this inode, less what it has forgotten.
     var lookups: UInt64 = 0
     var openCount = 0
@@ -60,6 +63,8 @@ final class Node {
     var isOrphan: Bool { parent == 0 && id != Namespace.root }
     /// Holds something that the store does not have.
     var isLocal: Bool { content?.isDirty ?? false }
+    /// What the store says of its name has to wait for its writers: they commit over it, or beside it.
+    var isHeld: Bool { writers > 0 || isLocal }
 
     var attributes: FileAttributes {
         var attributes = FileAttributes(
@@ -109,8 +114,15 @@ final class Directory {
     }
 
     var children: [FileName: Node] = [:]
-    /// Names that were not there, until when (monotonic nanoseconds).
-    var absent: [FileName: UInt64] = [:]
+    /// A name that was not there, in monotonic nanoseconds.
+    struct Absence {
+        var since: UInt64
+        /// Believed until then.
+        var until: UInt64
+    }
+    var absent: [FileName: Absence] = [:]
+    /// Objects of the listing under way that have the name of a directory.
+    var shadowed: [FileName: ObjectInfo] = [:]
     var marker = Marker.unknown
     var markerVersion: ETag?
     /// Monotonic nanoseconds until which `children` is all there is; 0: it is not known to be complete.
