@@ -1,0 +1,115 @@
+import CloudMountLayers
+import CloudMountVFS
+import MemoryProvider
+import Testing
+
+@Suite("The concurrency limit of an endpoint") struct ConcurrencyLimitTests {
+    @Test("holds no more calls than its maximum")
+    func maximum() async throws {
+        let limit = ConcurrencyLimit(maximum: 4)
+        let running = Shared((now: 0, most: 0))
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for _ in 0..<200 {
+                group.addTask {
+                    let slot = try await limit.acquire()
+                    running.change { state in
+                        state.now += 1
+                        state.most = max(state.most, state.now)
+                    }
+                    await Task.yield()
+                    running.change { $0.now -= 1 }
+                    limit.release(slot, .success)
+                }
+            }
+            try await group.waitForAll()
+        }
+        #expect(running.value.most <= 4)
+        #expect(limit.current.inFlight == 0)
+        #expect(limit.current.waiting == 0)
+    }
+
+    @Test("halves when the store asks for less, once for all calls of one burst, and grows back by success")
+    func throttled() async throws {
+        let limit = ConcurrencyLimit(maximum: 16)
+        var slots: [UInt32] = []
+        for _ in 0..<16 { slots.append(try await limit.acquire()) }
+        for slot in slots { limit.release(slot, .throttled) }
+        #expect(limit.current.limit == 8)
+        limit.release(try await limit.acquire(), .throttled)
+        #expect(limit.current.limit == 4)
+        for _ in 0..<4 { limit.release(try await limit.acquire(), .success) }
+        #expect(limit.current.limit == 5)
+        for _ in 0..<5 + 6 + 7 { limit.release(try await limit.acquire(), .success) }
+        #expect(limit.current.limit == 8)
+        for _ in 0..<1000 { limit.release(try await limit.acquire(), .success) }
+        #expect(limit.current.limit == 16)
+        for _ in 0..<20 { limit.release(try await limit.acquire(), .throttled) }
+        #expect(limit.current.limit == 1, "never nothing")
+    }
+
+    @Test("serves who waits in order of arrival")
+    func order() async throws {
+        let limit = ConcurrencyLimit(maximum: 1)
+        let first = try await limit.acquire()
+        let served = Shared<[Int]>([])
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for number in 0..<20 {
+                group.addTask {
+                    let slot = try await limit.acquire()
+                    served.change { $0.append(number) }
+                    limit.release(slot, .success)
+                }
+                while limit.current.waiting <= number { await Task.yield() }
+            }
+            limit.release(first, .success)
+            try await group.waitForAll()
+        }
+        #expect(served.value == Array(0..<20))
+    }
+
+    @Test("loses no slot when a waiting task is cancelled")
+    func cancellation() async throws {
+        let limit = ConcurrencyLimit(maximum: 2)
+        let held = [try await limit.acquire(), try await limit.acquire()]
+        let waiting = (0..<50).map { _ in
+            Task { () async throws in
+                let slot = try await limit.acquire()
+                limit.release(slot, .success)
+            }
+        }
+        while limit.current.waiting < 50 { await Task.yield() }
+        for (number, task) in waiting.enumerated() where number % 2 == 0 { task.cancel() }
+        for (number, task) in waiting.enumerated() where number % 2 == 0 {
+            await #expect(throws: VFSError.cancelled) { try await task.value }
+        }
+        #expect(limit.current.waiting == 25)
+        for slot in held { limit.release(slot, .success) }
+        for (number, task) in waiting.enumerated() where number % 2 == 1 { try await task.value }
+        #expect(limit.current.inFlight == 0)
+        #expect(limit.current.waiting == 0)
+    }
+
+    @Test("keeps its count through random arrivals, failures and cancellations")
+    func random() async throws {
+        let seed = UInt64.random(in: 0...UInt64.max)
+        let limit = ConcurrencyLimit(maximum: 8)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for number in 0..<500 {
+                let choice = ((seed &+ UInt64(number)) &* 0x9E37_79B9_7F4A_7C15) >> 60
+                group.addTask {
+                    let task = Task { () async throws in
+                        let slot = try await limit.acquire()
+                        for _ in 0..<choice { await Task.yield() }
+                        limit.release(slot, choice == 0 ? .throttled : choice < 4 ? .other : .success)
+                    }
+                    if choice % 3 == 0 { task.cancel() }
+                    _ = await task.result
+                }
+            }
+            try await group.waitForAll()
+        }
+        #expect(limit.current.inFlight == 0, "seed \(seed)")
+        #expect(limit.current.waiting == 0, "seed \(seed)")
+        #expect((1...8).contains(limit.current.limit), "seed \(seed)")
+    }
+}

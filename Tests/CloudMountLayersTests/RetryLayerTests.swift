@@ -1,0 +1,240 @@
+import CloudMountLayers
+import CloudMountVFS
+import MemoryProvider
+import Testing
+
+@Suite("The retry layer") struct RetryLayerTests {
+    @Test("pauses twice as long after each failure, up to a cap")
+    func exponential() async throws {
+        var policy = RetryPolicy()
+        policy.maxAttempts = 12
+        policy.deadline = .seconds(600)
+        let stage = Stage(policy: policy)
+        try await stage.put("o", [1])
+        stage.faults.add(.head, calls: 1...11, .fail(unavailable))
+        #expect(try await stage.provider.head("o").size == 1)
+        #expect(
+            milliseconds(stage.clock.pauses)
+                == [50, 100, 200, 400, 800, 1600, 3200, 6400, 12_800, 20_000, 20_000])
+    }
+
+    @Test("draws the pause from all of the range")
+    func jitter() async throws {
+        for (random, expected) in [(0.0, 0), (0.5, 25), (0.9, 45)] {
+            let bucket = MemoryProvider()
+            let faults = Faults()
+            let clock = StillClock()
+            faults.add(.list, calls: 1...1, .fail(unavailable))
+            let provider = RetryLayer(FaultLayer(bucket, faults), environment: clock.environment(random: random))
+            _ = try await provider.list(ListRequest(prefix: "", delimited: false))
+            #expect(milliseconds(clock.pauses) == (expected == 0 ? [] : [expected]))
+        }
+    }
+
+    @Test("pauses longer when the store asks for less, and never shorter than it says")
+    func throttle() async throws {
+        let stage = Stage()
+        try await stage.put("o", [1])
+        stage.faults.add(.head, calls: 1...1, .fail(throttled()))
+        stage.faults.add(.head, calls: 2...2, .fail(throttled(after: .seconds(7))))
+        _ = try await stage.provider.head("o")
+        #expect(milliseconds(stage.clock.pauses) == [500, 7000])
+    }
+
+    @Test("repeats at once, and for free, the first time it is told to")
+    func immediately() async throws {
+        let stage = Stage()
+        try await stage.put("o", [1])
+        let cured = VFSError(.connectionFailed, "a dead connection", retry: .immediately)
+        stage.faults.add(.head, calls: 1...2, .fail(cured))
+        _ = try await stage.provider.head("o")
+        #expect(milliseconds(stage.clock.pauses) == [50], "the second time it is a failure like any other")
+        #expect(stage.budget.available == RetryBudget.capacity)
+        #expect(stage.faults.calls(.head) == 3)
+    }
+
+    @Test("lets an error that will come again go up at once")
+    func never() async {
+        let stage = Stage()
+        await #expect(throws: VFSError(.notFound, "there is no object “o”")) { try await stage.provider.head("o") }
+        #expect(stage.faults.calls(.head) == 1)
+        #expect(stage.clock.pauses.isEmpty)
+    }
+
+    @Test("gives up after ten attempts with the last error")
+    func attempts() async {
+        var policy = RetryPolicy()
+        policy.deadline = .seconds(600)
+        let stage = Stage(policy: policy)
+        stage.faults.add(.head, calls: 1...9, .fail(unavailable))
+        stage.faults.add(.head, calls: 10...20, .fail(connectionLost))
+        await #expect(throws: connectionLost) { try await stage.provider.head("o") }
+        #expect(stage.faults.calls(.head) == 10)
+        #expect(stage.failures.list.map(\.attempt) == Array(1...10))
+        #expect(stage.failures.list.map { $0.retryAfter == nil } == Array(repeating: false, count: 9) + [true])
+    }
+
+    @Test("gives up rather than pause beyond the deadline")
+    func deadline() async {
+        var policy = RetryPolicy()
+        policy.deadline = .seconds(5)
+        for verb in [Verb.head, .copy] {
+            let stage = Stage(policy: policy)
+            stage.faults.add(verb, calls: 1...20, .fail(throttled(after: .seconds(2))))
+            await #expect(throws: throttled(after: .seconds(2))) {
+                switch verb {
+                case .head: _ = try await stage.provider.head("o")
+                default:
+                    let source = ObjectInfo(key: "a", size: 0, etag: ETag("x"), stored: Timestamp(seconds: 0))
+                    _ = try await stage.provider.copy(CopyRequest(source: source, destination: "b"))
+                }
+            }
+            #expect(milliseconds(stage.clock.pauses) == [2000, 2000], "\(verb)")
+        }
+    }
+
+    @Test("ends a metadata call that outlives the deadline, and says so")
+    func hanging() async {
+        var policy = RetryPolicy()
+        policy.deadline = .milliseconds(40)
+        let stage = Stage(policy: policy)
+        stage.faults.add(.list, calls: 1...1, .hang)
+        do {
+            _ = try await stage.provider.list(ListRequest(prefix: "", delimited: true))
+            Issue.record("a call that hangs cannot succeed")
+        } catch {
+            #expect(error.code == .timedOut)
+        }
+    }
+
+    @Test("is cancelled with its task, in a call and in a pause")
+    func cancellation() async {
+        let stage = Stage()
+        stage.faults.add(.head, calls: 1...1, .hang)
+        let call = Task { () async throws in try await stage.provider.head("o") }
+        while stage.faults.calls(.head) == 0 { await Task.yield() }
+        call.cancel()
+        await #expect(throws: VFSError.cancelled) { try await call.value }
+
+        let faults = Faults()
+        faults.add(.put, calls: 1...9, .fail(unavailable))
+        let sleepy = RetryEnvironment(
+            now: { .zero }, sleep: { _ in while !Task.isCancelled { await Task.yield() } }, random: { 0.5 })
+        let provider = RetryLayer(FaultLayer(MemoryProvider(), faults), environment: sleepy)
+        let pause = Task { () async throws in try await provider.put(PutRequest(key: "o"), from: BytesSource("x")) }
+        while faults.calls(.put) == 0 { await Task.yield() }
+        pause.cancel()
+        await #expect(throws: VFSError.cancelled) { try await pause.value }
+        #expect(faults.calls(.put) == 1)
+    }
+
+    @Test("stops repeating when the endpoint's budget is spent, and earns it back by success")
+    func budget() async throws {
+        var policy = RetryPolicy()
+        policy.deadline = .seconds(10_000)
+        let stage = Stage(policy: policy)
+        try await stage.put("o", [1])
+        stage.faults.add(.head, calls: 1...100_000, .fail(timedOut))
+        // Nine retries of 10 tokens for each call.
+        for _ in 0..<6 { await #expect(throws: timedOut) { try await stage.provider.head("o") } }
+        #expect(stage.budget.available == 0)
+        let before = stage.faults.calls(.head)
+        await #expect(throws: timedOut) { try await stage.provider.head("o") }
+        #expect(stage.faults.calls(.head) == before + 1, "no retry without a token")
+        stage.faults.clear()
+        for _ in 0..<10 { _ = try await stage.provider.head("o") }
+        #expect(stage.budget.available == 10)
+    }
+
+    // MARK: Reading
+
+    @Test("goes on reading after the last byte taken, pinned to the version, and delivers none twice")
+    func resume() async throws {
+        let stage = Stage()
+        let bytes = (0..<10_000).map { UInt8(truncatingIfNeeded: $0 &* 31) }
+        let stored = try await stage.put("o", bytes)
+        stage.faults.add(.read, calls: 1...1, .truncate(after: 3000, connectionLost))
+        stage.faults.add(.read, calls: 2...2, .fail(unavailable))
+        stage.faults.add(.read, calls: 3...3, .truncate(after: 4500, connectionLost))
+        let sink = CollectingSink()
+        let request = ReadRequest(key: "o", extent: Extent(100, 9900), version: stored.etag)
+        #expect(try await stage.provider.read(request, into: sink).size == 10_000)
+        #expect(sink.bytes == Array(bytes[100..<9900]))
+        #expect(sink.attached == 1)
+        #expect(stage.faults.calls(.read) == 4)
+    }
+
+    @Test("never delivers a mix of versions")
+    func stale() async throws {
+        let stage = Stage()
+        let old = try await stage.put("o", [UInt8](repeating: 1, count: 1000))
+        try await stage.put("o", [UInt8](repeating: 2, count: 1000))
+        let sink = CollectingSink()
+        stage.faults.add(.read, calls: 1...1, .fail(unavailable))
+        await #expect(throws: VFSError(.stale, "“o” has changed in the store")) {
+            try await stage.provider.read(ReadRequest(key: "o", version: old.etag), into: sink)
+        }
+        #expect(sink.bytes.isEmpty)
+        // Without a version, what has been delivered cannot be continued.
+        stage.faults.clear()
+        stage.faults.add(.read, calls: 1...1, .truncate(after: 10, connectionLost))
+        await #expect(throws: connectionLost) { try await stage.provider.read(ReadRequest(key: "o"), into: sink) }
+        #expect(sink.bytes.count == 10)
+    }
+
+    @Test("counts attempts anew whenever bytes arrive")
+    func progress() async throws {
+        var policy = RetryPolicy()
+        policy.maxAttempts = 3
+        let stage = Stage(policy: policy)
+        let bytes = [UInt8](repeating: 7, count: 100)
+        let stored = try await stage.put("o", bytes)
+        stage.faults.add(.read, calls: 1...20, .truncate(after: 5, connectionLost))
+        let sink = CollectingSink()
+        _ = try await stage.provider.read(ReadRequest(key: "o", version: stored.etag), into: sink)
+        #expect(sink.bytes == bytes)
+    }
+
+    // MARK: Lost answers
+
+    private let ours = ObjectMetadata(modified: Timestamp(seconds: 5, nanoseconds: 123), user: ["mode": "33188"])
+
+    @Test("recognises its own conditional write when the answer was lost")
+    func ownWrite() async throws {
+        let stage = Stage()
+        stage.faults.add(.put, calls: 1...1, .dropReply(connectionLost))
+        let request = PutRequest(key: "o", metadata: ours, precondition: .absent)
+        let stored = try await stage.provider.put(request, from: BytesSource("mine"))
+        #expect(stored.etag == (try await stage.bucket.head("o").etag))
+        #expect(stage.faults.calls(.put) == 2)
+    }
+
+    @Test("takes no other writer's object for its own")
+    func otherWrite() async throws {
+        let stage = Stage()
+        var theirs = ours
+        theirs.modified = Timestamp(seconds: 5, nanoseconds: 124)
+        try await stage.put("o", Array("them".utf8), theirs)
+        stage.faults.add(.put, calls: 1...1, .fail(connectionLost))
+        let request = PutRequest(key: "o", metadata: ours, precondition: .absent)
+        await #expect(throws: VFSError.self) { try await stage.provider.put(request, from: BytesSource("mine")) }
+        // And none at all when no answer was lost.
+        let again = PutRequest(key: "o", metadata: theirs, precondition: .absent)
+        await #expect(throws: VFSError.self) { try await stage.provider.put(again, from: BytesSource("them")) }
+        #expect(try await stage.bucket.head("o").metadata?.modified == theirs.modified)
+    }
+
+    @Test("recognises an upload that was completed though the answer was lost")
+    func ownCompletion() async throws {
+        let stage = Stage()
+        let upload = try await stage.provider.beginUpload("o", metadata: ours)
+        let part = try await stage.provider.uploadPart(upload, number: 1, from: BytesSource("body"))
+        stage.faults.add(.completeUpload, calls: 1...1, .dropReply(timedOut))
+        let stored = try await stage.provider.completeUpload(upload, parts: [part], precondition: .none)
+        #expect(stored.size == 4)
+        #expect(stage.faults.calls(.completeUpload) == 2)
+        await #expect(throws: VFSError.self, "without a lost answer it is gone") {
+            try await stage.provider.completeUpload(upload, parts: [part], precondition: .none)
+        }
+    }
+}
