@@ -65,6 +65,7 @@ actor MountFixture {
     // MARK: Up and down
 
     private func configure() async throws {
+        try await ChildProcess.output(of: ["mkdir", "\(folder)/mnt"])
         var credentials = ""
         var entries = ""
         for (options, bucket) in mounts {
