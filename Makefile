@@ -10,7 +10,7 @@ STRICT := CLOUDMOUNT_STRICT=1
 CHECKED := --explicit-target-dependency-import-check error
 
 # These start servers and mounts that use all of the machine: each in its turn, and not beside tests of waiting times.
-LOADED := MountTests|S3ConformanceTests|CloudMountFUSETests
+LOADED := MountTests|S3ConformanceTests|CloudMountFUSETests|CloudMountHTTPTests
 
 .PHONY: all build test lint setup setup-build demo bench install clean
 
@@ -32,6 +32,7 @@ lint:
 test: setup lint
 	$(STRICT) swift build --build-tests $(CHECKED)
 	$(STRICT) swift test --skip-build --skip '$(LOADED)'
+	$(STRICT) swift test --skip-build --filter CloudMountHTTPTests
 	$(STRICT) swift test --skip-build --filter CloudMountFUSETests
 	$(STRICT) swift test --skip-build --filter S3ConformanceTests
 	$(STRICT) swift test --skip-build --filter MountTests
