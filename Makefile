@@ -12,7 +12,7 @@ CHECKED := --explicit-target-dependency-import-check error
 # These start servers and mounts that use all of the machine: each in its turn, and not beside tests of waiting times.
 LOADED := MountTests|S3ConformanceTests|CloudMountFUSETests|CloudMountHTTPTests
 
-.PHONY: all build test lint setup setup-build demo bench install clean
+.PHONY: all build test lint setup setup-build demo install clean
 
 all: build
 
@@ -39,10 +39,6 @@ test: setup lint
 
 demo: setup build
 	@Tests/Tools/demo.sh
-
-bench: build
-	@Tests/Tools/setup.sh bench
-	python3 Tests/Bench/bench.py
 
 install: build
 	install -D -m 755 .build/release/cloudmount $(DESTDIR)$(PREFIX)/bin/cloudmount

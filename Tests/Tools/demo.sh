@@ -7,7 +7,7 @@ export PATH=$PWD/.build/venv/bin:$PATH
 cloudmount=$PWD/.build/release/cloudmount
 
 export CLOUDMOUNT_DEMO_DIR
-CLOUDMOUNT_DEMO_DIR=$(mktemp -d /tmp/cloudmount-demo-XXXXXX)
+CLOUDMOUNT_DEMO_DIR=$(mktemp -d /tmp/cloudmount-demo-XXXX)
 dir=$CLOUDMOUNT_DEMO_DIR
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 export CLOUDMOUNT_DEMO_PORT CLOUDMOUNT_DEMO_KEY=demo CLOUDMOUNT_DEMO_SECRET=demo-secret
@@ -33,7 +33,7 @@ cleanup() {
     fi
     if [ $status != 0 ]; then
         echo "demo.sh: failed; the last lines of the server and of cloudmount:" >&2
-        tail -n 5 "$dir/server.log" "$dir/cloudmount.log" 2>/dev/null >&2 || true
+        tail -n 12 "$dir/server.log" "$dir/cloudmount.log" >&2 || true
     fi
     rm -rf --one-file-system "$dir"
     exit $status
@@ -43,7 +43,8 @@ trap 'exit 130' INT TERM
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 run() { printf '$ %s\n' "$*"; "$@"; }
-s3() { curl -sS --fail-with-body --aws-sigv4 aws:amz:us-east-1:s3 -u demo:demo-secret "$@"; }
+remote=":s3,provider=Other,access_key_id=demo,secret_access_key=demo-secret,endpoint='$endpoint',force_path_style=true"
+s3() { rclone --config /dev/null --low-level-retries 1 --retries 1 "$@"; }
 
 say "1. A local S3 server (SeaweedFS) with the buckets 'photos' and 'lab', and a folder 'inbox'"
 mkdir -p "$dir/server" "$dir/inbox" "$dir/mnt"
@@ -64,14 +65,14 @@ WEED_MASTER_VOLUME_GROWTH_COPY_1=1 GOMEMLIMIT=1GiB setpriv --pdeathsig KILL weed
 server=$!
 for try in $(seq 120); do
     # The gateway answers before the store behind it does: ready is when an object can be put.
-    s3 -X PUT "$endpoint/photos" >/dev/null 2>&1 || true
-    s3 -X PUT -d ready "$endpoint/photos/ready" >/dev/null 2>&1 && break
+    s3 mkdir "$remote:photos" >/dev/null 2>&1 || true
+    echo ready | s3 rcat "$remote:photos/ready" >/dev/null 2>&1 && break
     kill -0 $server 2>/dev/null || { echo "the server ended" >&2; exit 1; }
     [ "$try" != 120 ] || { echo "the server does not get ready" >&2; exit 1; }
     sleep 0.5
 done
-s3 -X DELETE "$endpoint/photos/ready"
-s3 -X PUT "$endpoint/lab"
+s3 deletefile "$remote:photos/ready"
+s3 mkdir "$remote:lab"
 
 say "2. One process mounts all three by mounts.yaml"
 run "$cloudmount" check mounts.yaml >/dev/null
@@ -93,17 +94,17 @@ run diff -r Sources "$dir/mnt/photos/Sources" && echo "the copy is the same"
 run cp -r Plugins "$dir/mnt/lab/"
 run cp README.md "$dir/mnt/inbox/"
 run ls -l "$dir/mnt/photos/Sources"
-run head -n 3 "$dir/mnt/lab/Plugins/README.md"
+run head -n 3 "$dir/mnt/lab/Plugins/S3Provider/README.md"
 run find "$dir/mnt" -name 'S3*.swift' -path '*lab*' -size +4k
 run mv "$dir/mnt/photos/Sources" "$dir/mnt/photos/renamed"
 run df -h "$dir/mnt/photos" "$dir/mnt/lab" "$dir/mnt/inbox"
 
 say "4. The same from the other side"
 echo "bucket photos, by another client of the S3 server (rclone):"
-remote=":s3,provider=Other,access_key_id=demo,secret_access_key=demo-secret,endpoint='$endpoint',force_path_style=true"
-rclone lsf --config /dev/null --recursive --files-only "$remote:photos" | head -n 5
-echo "objects: $(rclone lsf --config /dev/null --recursive --files-only "$remote:photos" | wc -l) in photos," \
-    "$(rclone lsf --config /dev/null --recursive --files-only "$remote:lab/runs" | wc -l) below lab/runs/"
+s3 lsf --recursive --files-only "$remote:photos" >"$dir/listing"
+head -n 5 "$dir/listing"
+echo "objects: $(wc -l <"$dir/listing") in photos," \
+    "$(s3 lsf --recursive --files-only "$remote:lab/runs" | wc -l) below lab/runs/"
 run ls "$dir/inbox"
 
 say "5. What the daemon did, and the end"
