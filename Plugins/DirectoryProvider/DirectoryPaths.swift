@@ -45,16 +45,16 @@ enum DirectoryPaths {
         return (String(path[..<slash]), String(path[path.utf8.index(after: slash)...]))
     }
 
-    /// Percent-encodes what would end a line or a field; with `all`, everything but letters, digits, `-`, `_`, `.`, `~` and
-    /// what is not ASCII.
+    /// Percent-encodes what would end a line or a field; with `all`, everything but letters, digits, `-`, `_`, `~` and what
+    /// is not ASCII, so that the result is a file name and neither `.` nor `..`.
     static func escape(_ text: String, all: Bool) -> String {
         var result: [UInt8] = []
         for byte in text.utf8 {
             let kept =
                 switch byte {
                 case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-                    UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "_"), UInt8(ascii: "."),
-                    UInt8(ascii: "~"), 0x80...:
+                    UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "_"), UInt8(ascii: "~"),
+                    0x80...:
                     true
                 case 0...0x20, 0x7F, UInt8(ascii: "%"): false
                 default: !all
