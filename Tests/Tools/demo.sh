@@ -16,21 +16,23 @@ endpoint=http://127.0.0.1:$CLOUDMOUNT_DEMO_PORT
 server=
 daemon=
 
+# end PID SECONDS: asks a process to end, and makes it end when it has not after so long
+end() {
+    kill "$1" 2>/dev/null || return 0
+    for _ in $(seq $(($2 * 10))); do kill -0 "$1" 2>/dev/null || break; sleep 0.1; done
+    kill -9 "$1" 2>/dev/null || true
+    wait "$1" 2>/dev/null || true
+}
+
 cleanup() {
     local status=$?
     trap - EXIT
-    if [ -n "$daemon" ] && kill -0 "$daemon" 2>/dev/null; then
-        kill "$daemon" || true
-        for _ in $(seq 100); do kill -0 "$daemon" 2>/dev/null || break; sleep 0.1; done
-        kill -9 "$daemon" 2>/dev/null || true
-    fi
+    if [ -n "$daemon" ]; then end "$daemon" 10; fi
     for mount in photos lab inbox; do
         mountpoint -q "$dir/mnt/$mount" 2>/dev/null && umount -l "$dir/mnt/$mount" || true
     done
-    if [ -n "$server" ]; then
-        kill "$server" 2>/dev/null || true
-        wait "$server" 2>/dev/null || true
-    fi
+    # SeaweedFS sometimes never ends by itself.
+    if [ -n "$server" ]; then end "$server" 3; fi
     if [ $status != 0 ]; then
         echo "demo.sh: failed; the last lines of the server and of cloudmount:" >&2
         tail -n 12 "$dir/server.log" "$dir/cloudmount.log" >&2 || true
