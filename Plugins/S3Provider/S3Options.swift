@@ -97,6 +97,15 @@ struct S3Options: Sendable {
         return endpoint
     }
 
+    /// What all buckets of the store have in common, as far as it is known without asking.
+    var sharedEndpoint: String {
+        guard var endpoint = endpoint(region: region ?? regionOfHost ?? profile.region ?? "us-east-1") else {
+            return bucket
+        }
+        endpoint.pathStyle = true
+        return endpoint.url + endpoint.basePath
+    }
+
     /// A region that the host name tells, such as `eu-central-003` of `s3.eu-central-003.backblazeb2.com`.
     var regionOfHost: String? {
         guard let endpointURL, let host = S3Endpoint(url: endpointURL, bucket: "", pathStyle: true)?.host else {

@@ -18,7 +18,7 @@ public final class S3Provider: ObjectProvider {
     public static let descriptor = ProviderDescriptor(
         name: "s3", summary: "Amazon S3 and compatible stores", bucketMeaning: "bucket name",
         options: S3Options.descriptors, credentials: S3CredentialChain.descriptors,
-        check: { S3Options.problems($0) },
+        check: { S3Options.problems($0) }, endpoint: { S3Options($0).sharedEndpoint },
         make: { context throws(VFSError) in
             let credentials = S3CredentialStore(S3CredentialChain.source(context.credentials))
             return S3Provider(try S3Client(S3Options(context), credentials: credentials))

@@ -55,8 +55,7 @@ final class KernelMounts: MountEngine {
     }
 
     private func endpoint(of mount: Configuration.Mount) -> EndpointLoad {
-        let place = mount.context.options.string("endpoint") ?? mount.context.options.string("region")
-        let name = mount.provider.name + (place.map { " \($0)" } ?? "")
+        let name = "\(mount.provider.name) \(mount.provider.endpoint(mount.context))"
         return endpoints.withLock { endpoints in
             if let known = endpoints[name] { return known }
             let made = EndpointLoad(name)

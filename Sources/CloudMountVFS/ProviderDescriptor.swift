@@ -16,6 +16,10 @@ public struct ProviderDescriptor: Sendable {
     public var requiresCredentials: Bool
     /// What is wrong with a mount that is right key by key; nothing on the network.
     public var check: @Sendable (ProviderContext) -> [OptionProblem]
+    /// Names the endpoint that a mount calls, such as `http://127.0.0.1:8333`. Mounts of one provider with the same name share its
+    /// limits and its breaker: give it to those that fail and are throttled together, and to no others. No secret in it,
+    /// and nothing on the network. The default is the mount's own name: shared with nobody.
+    public var endpoint: @Sendable (ProviderContext) -> String
     /// Makes the provider for one mount. Nothing on the network yet.
     public var make: @Sendable (ProviderContext) throws(VFSError) -> any ObjectProvider
 
@@ -23,6 +27,7 @@ public struct ProviderDescriptor: Sendable {
         name: String, summary: String, bucketMeaning: String, options: [OptionDescriptor] = [],
         credentials: [OptionDescriptor] = [], requiresCredentials: Bool = false,
         check: @escaping @Sendable (ProviderContext) -> [OptionProblem] = { _ in [] },
+        endpoint: @escaping @Sendable (ProviderContext) -> String = { $0.mountName },
         make: @escaping @Sendable (ProviderContext) throws(VFSError) -> any ObjectProvider
     ) {
         self.name = name
@@ -32,6 +37,7 @@ public struct ProviderDescriptor: Sendable {
         self.credentials = credentials
         self.requiresCredentials = requiresCredentials
         self.check = check
+        self.endpoint = endpoint
         self.make = make
     }
 }

@@ -41,6 +41,23 @@ struct OptionTests {
         ])
     func noEndpoints(text: String) { #expect(S3Endpoint(url: text, bucket: "b", pathStyle: true) == nil) }
 
+    @Test("Mounts share an endpoint when they call the same host, whatever their buckets")
+    func sharedEndpoints() {
+        func name(_ options: [String: OptionValue], bucket: String = "my-bucket") -> String {
+            S3Provider.descriptor.endpoint(context(options, bucket: bucket))
+        }
+        let lab: [String: OptionValue] = ["endpoint": .string("http://lab:9000/"), "region": .string("here")]
+        #expect(name(lab) == "http://lab:9000")
+        #expect(name(lab, bucket: "other") == name(["endpoint": .string("http://LAB:9000")]))
+        #expect(name(lab) != name(["endpoint": .string("https://lab:9000")]))
+        #expect(name([:]) == "https://s3.us-east-1.amazonaws.com")
+        #expect(name([:], bucket: "with.dots") == name(["region": .string("us-east-1")]))
+        #expect(name(["region": .string("eu-west-1")]) == "https://s3.eu-west-1.amazonaws.com")
+        #expect(
+            name(["endpoint": .string("https://s3.eu-west-1.amazonaws.com"), "path_style": .boolean(false)])
+                == name(["region": .string("eu-west-1")]))
+    }
+
     @Test("The bucket is in the host name where the profile says so and a certificate covers it")
     func addressing() {
         func url(_ options: [String: OptionValue], _ bucket: String = "my-bucket") -> String? {
