@@ -1,5 +1,6 @@
 # make demo     a local S3 server, two buckets and a folder mounted, shown and cleaned up
 # make test     everything that CI checks
+# make bench    CloudMount, rclone, s3fs and bare requests side by side (QUICK=1: two minutes, rough figures)
 # make build    the release binary: .build/release/cloudmount
 # make install  puts it into $(PREFIX)/bin
 
@@ -12,7 +13,7 @@ CHECKED := --explicit-target-dependency-import-check error
 # These start servers and mounts that use all of the machine: each in its turn, and not beside tests of waiting times.
 LOADED := MountTests|S3ConformanceTests|CloudMountFUSETests|CloudMountHTTPTests
 
-.PHONY: all build test lint setup setup-build demo install clean
+.PHONY: all build test lint setup setup-build demo bench install clean
 
 all: build
 
@@ -39,6 +40,11 @@ test: setup lint
 
 demo: setup build
 	@Tests/Tools/demo.sh
+
+# BENCH holds further arguments: `Tests/Bench/bench.py --help`.
+bench: build
+	@Tests/Tools/setup.sh bench
+	@Tests/Bench/bench.py $(if $(QUICK),--quick) $(BENCH)
 
 install: build
 	install -D -m 755 .build/release/cloudmount $(DESTDIR)$(PREFIX)/bin/cloudmount

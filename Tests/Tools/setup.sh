@@ -41,7 +41,6 @@ for what in "${@:-build}"; do
     bench)
         servers=yes
         program fuse3 fusermount3
-        program fio fio
         program s3fs s3fs
         program g++ g++
         program python3 python3
