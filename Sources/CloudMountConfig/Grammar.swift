@@ -82,11 +82,21 @@ struct Grammar: Sendable {
             Setting(
                 "deadline", .value(.duration), "No operation waits longer than this for the store without progress.",
                 default: "30s"),
+            Setting(
+                "offline", .value(.choice(CachePolicy.Offline.allCases.map(\.rawValue))),
+                "While the store cannot be reached: serve what is known, past its time, or fail.", default: "fail"),
+            Setting(
+                "on_conflict", .value(.choice(CachePolicy.OnConflict.allCases.map(\.rawValue))),
+                "When somebody else has changed the object: keep-both, ours under another name; fail, ours stays on local "
+                    + "disk; overwrite, ours replaces it.",
+                default: "keep-both"),
+            Setting(
+                "durable_attributes", .value(.boolean),
+                "Modes, owners, times and extended attributes are stored when they are changed. False: they are kept in memory "
+                    + "and stored with the next content.",
+                default: "true"),
             Setting("size", .later, "Most disk space of one mount's cache."),
             Setting("write_delay", .later, "How long a closed file waits before it is uploaded."),
-            Setting("offline", .later, "What is served while the store cannot be reached."),
-            Setting("on_conflict", .later, "What happens to a write when the object has changed."),
-            Setting("durable_attributes", .later, "Attributes are kept on disk."),
         ])
 
     /// Settings of a mount that `defaults` may give for all.

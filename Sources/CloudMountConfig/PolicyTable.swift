@@ -21,9 +21,11 @@ struct PolicyTable {
             "strict", "others change the bucket, and their changes must be seen at once",
             CachePolicy(metadata: .zero, negative: .zero, freshness: .always)
         ),
+        (
+            "offline", "the store is often out of reach, and what is known is served meanwhile",
+            CachePolicy(metadata: .seconds(3600), negative: .seconds(600), deadline: .seconds(10), offline: .serve)
+        ),
     ]
-    /// Known, but no part of this version.
-    static let later = ["offline"]
 
     private(set) var policies: [String: CachePolicy] = [:]
     private var names: [String] = []
@@ -33,7 +35,7 @@ struct PolicyTable {
         names = Self.builtin.map(\.name) + entries.map(\.name)
         var open: [String: Fields.Entry] = [:]
         for entry in entries {
-            if policies[entry.name] != nil || Self.later.contains(entry.name) {
+            if policies[entry.name] != nil {
                 problems.error(entry.mark, "the policy '\(entry.name)' is built in; give this one another name")
             } else {
                 open[entry.name] = entry
@@ -62,9 +64,7 @@ struct PolicyTable {
     /// The policy called `name`, or the default when there is none (which is then told).
     func named(_ name: String, at mark: Mark, problems: inout Problems) -> CachePolicy {
         if let policy = policies[name] { return policy }
-        if Self.later.contains(name) {
-            problems.error(mark, "the policy '\(name)' is not supported yet")
-        } else if !names.contains(name) {
+        if !names.contains(name) {
             problems.error(mark, "there is no policy '\(name)'\(NearestWord.hint(name, among: names))")
         }
         return CachePolicy()
@@ -78,6 +78,9 @@ struct PolicyTable {
         if let value = fields.duration("metadata_ttl") { policy.metadataTTL = value }
         if let value = fields.duration("negative_ttl") { policy.negativeTTL = value }
         if let value = fields.integer("prefetch") { policy.prefetch = value }
+        if let value: CachePolicy.Offline = fields.choice("offline") { policy.offline = value }
+        if let value: CachePolicy.OnConflict = fields.choice("on_conflict") { policy.onConflict = value }
+        if let value = fields.boolean("durable_attributes") { policy.durableAttributes = value }
         if let value = fields.duration("deadline") {
             policy.deadline = value
             if value < .seconds(1) { problems.error(fields.mark("deadline"), "'deadline' must be 1s or more") }
@@ -89,7 +92,7 @@ struct PolicyTable {
 extension CachePolicy {
     fileprivate init(
         metadata: Duration, negative: Duration, freshness: Freshness = .ttl, prefetch: Int = CachePolicy().prefetch,
-        deadline: Duration = .seconds(30)
+        deadline: Duration = .seconds(30), offline: Offline = .fail
     ) {
         self.init()
         metadataTTL = metadata
@@ -97,5 +100,6 @@ extension CachePolicy {
         self.freshness = freshness
         self.prefetch = prefetch
         self.deadline = deadline
+        self.offline = offline
     }
 }

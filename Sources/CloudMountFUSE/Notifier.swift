@@ -2,6 +2,7 @@ import CFUSE3
 import CloudMountFilesystem
 import CloudMountPlatform
 import CloudMountVFS
+import Glibc
 import Synchronization
 
 /// Tells the kernel what to forget, from a thread of its own: the kernel may make it wait for a lock that is held by
@@ -10,6 +11,7 @@ final class Notifier: KernelNotifier {
     private enum Message {
         case entry(parent: InodeID, name: FileName)
         case inode(InodeID, extent: Extent?)
+        case expiry(parent: InodeID, name: FileName, isDirectory: Bool)
     }
 
     private struct State {
@@ -29,6 +31,15 @@ final class Notifier: KernelNotifier {
     func invalidateEntry(parent: InodeID, name: FileName) { send(.entry(parent: parent, name: name)) }
 
     func invalidateInode(_ inode: InodeID, extent: Extent?) { send(.inode(inode, extent: extent)) }
+
+    func expireEntry(parent: InodeID, name: FileName, isDirectory: Bool) {
+        send(.expiry(parent: parent, name: name, isDirectory: isDirectory))
+    }
+
+    /// Attributes alone are dropped without any lock that an operation could hold.
+    func expireAttributes(_ inode: InodeID) {
+        if !state.withLock({ $0.closed }) { fuse_lowlevel_notify_inval_inode(session.raw, inode, -1, 0) }
+    }
 
     /// Ends the thread.
     func close() {
@@ -67,6 +78,13 @@ final class Notifier: KernelNotifier {
         switch message {
         case .entry(let parent, let name):
             fuse_lowlevel_notify_inval_entry(session.raw, parent, name.string, name.string.utf8.count)
+        case .expiry(let parent, let name, let isDirectory):
+            let count = name.string.utf8.count
+            let done = fuse_lowlevel_notify_expire_entry(session.raw, parent, name.string, count, FUSE_LL_EXPIRE_ONLY)
+            // Before Linux 6.2. A directory would lose its path for those who work in it, and keeps its time.
+            if done == -ENOSYS, !isDirectory {
+                fuse_lowlevel_notify_inval_entry(session.raw, parent, name.string, count)
+            }
         case .inode(let inode, let extent):
             // A negative offset: attributes only; a count of 0: to the end.
             if let extent, !extent.isEmpty {

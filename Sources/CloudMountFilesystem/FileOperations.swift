@@ -74,4 +74,8 @@ public protocol KernelNotifier: Sendable {
     func invalidateEntry(parent: InodeID, name: FileName)
     /// Drops cached attributes and, when `extent` is given, the cached pages in it.
     func invalidateInode(_ inode: InodeID, extent: Extent?)
+    /// The kernel asks again when the name is next used; what is open, or somebody's working directory, stays.
+    func expireEntry(parent: InodeID, name: FileName, isDirectory: Bool)
+    /// Drops cached attributes before it returns, so that an answer that follows is not taken together with them.
+    func expireAttributes(_ inode: InodeID)
 }

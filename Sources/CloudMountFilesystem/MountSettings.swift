@@ -44,6 +44,8 @@ public struct MountStatistics: Sendable {
     public var dirtyFiles = 0
     public var dirtyBytes = 0
     public var failedCommits: [FailedCommit] = []
+    /// Files and directories last shown past their time, because the store could not be reached.
+    public var staleNodes = 0
     /// Keys that no path can name, counted since the mount began; the first few of them.
     public var hiddenKeys = 0
     public var hiddenKeyExamples: [String] = []

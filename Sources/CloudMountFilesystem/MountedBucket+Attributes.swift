@@ -22,13 +22,14 @@ extension MountedBucket {
         case .failure(let error): reply.fail(error)
         case .success(nil):
             slow(reply) { () async throws(VFSError) -> AttributeReply in
-                try await self.learn(inode)
+                try await self.learnOrRemember(inode)
                 return try self.attributes(of: inode)
             }
         }
     }
 
     func attributes(of node: Node, _ now: UInt64) -> AttributeReply {
+        node.kernelIsBehind = false
         let open = node.openCount > 0 || node.kind == .directory || node.isOrphan
         let valid = open ? .nanoseconds(metadataTTL) : validity(node, now)
         return AttributeReply(attributes: node.attributes, validFor: valid)
@@ -60,7 +61,7 @@ extension MountedBucket {
             if let size = changes.size { try await self.resize(inode, to: size) }
             let isOpen = try self.change(inode, changes)
             // A file that is open for writing takes its attributes along when its bytes are committed.
-            if !isOpen { try await self.commitAttributes(inode) }
+            if !isOpen, changes.size != nil || self.policy.durableAttributes { try await self.commitAttributes(inode) }
             return try self.attributes(of: inode)
         }
     }
@@ -68,11 +69,21 @@ extension MountedBucket {
     /// Changes what memory holds. True when somebody is writing the file.
     private func change(_ inode: InodeID, _ changes: AttributeChanges) throws(VFSError) -> Bool {
         let time = SystemClock.now()
+        let isStored = changes.size != nil || policy.durableAttributes
         return try namespace.withLock { names throws(VFSError) in
             let node = try names.node(inode)
-            if let permissions = changes.permissions { node.permissions = permissions & 0o7777 }
-            if let uid = changes.uid { node.uid = uid }
-            if let gid = changes.gid { node.gid = gid }
+            if let permissions = changes.permissions {
+                node.permissions = permissions & 0o7777
+                node.defaulted.remove(.permissions)
+            }
+            if let uid = changes.uid {
+                node.uid = uid
+                node.defaulted.remove(.uid)
+            }
+            if let gid = changes.gid {
+                node.gid = gid
+                node.defaulted.remove(.gid)
+            }
             if changes.clearSetID, node.kind != .directory { clearSetID(node) }
             if changes.size != nil { node.modified = time }
             switch changes.modified {
@@ -86,10 +97,15 @@ extension MountedBucket {
             case .at(let time): setAccessed(node, time)
             case nil: break
             }
-            node.changed = time
-            node.content?.touchAttributes()
+            changedAttributes(of: node, time, isStored: isStored)
             return node.writers > 0
         }
+    }
+
+    /// Notes that attributes are to be stored, now or with the next content.
+    private func changedAttributes(of node: Node, _ time: Timestamp, isStored: Bool) {
+        node.changed = time
+        if isStored || node.isHeld { node.content?.touchAttributes() } else { node.keepsAttributes = true }
     }
 
     private func setAccessed(_ node: Node, _ time: Timestamp) {
@@ -209,6 +225,7 @@ extension MountedBucket {
 
     public func getxattr(_ inode: InodeID, name: String, reply: consuming Reply<[UInt8]>) {
         if Self.isForeign(name) { return reply.fail(.notSupported) }
+        if name == Self.stateAttribute { return reply.send(Array(state(of: inode).utf8)) }
         let now: (isKnown: Bool, value: [UInt8]?) = namespace.withLock { names in
             guard let node = names[inode] else { return (true, nil) }
             // What has never been read has no capabilities; asking for each program run would cost a request.
@@ -242,6 +259,7 @@ extension MountedBucket {
     ) {
         if settings.readOnly { return reply.fail(.readOnly) }
         if Self.isForeign(name) { return reply.fail(.notSupported) }
+        if name.hasPrefix(Self.ownAttributes) { return reply.fail(.notPermitted, "an attribute of CloudMount's own") }
         changeXattrs(of: inode, reply) { attributes throws(VFSError) in
             let exists = attributes[name] != nil
             if flags & 1 != 0, exists { throw VFSError(.alreadyExists, "the attribute exists") }  // XATTR_CREATE
@@ -253,6 +271,7 @@ extension MountedBucket {
     public func removexattr(_ inode: InodeID, name: String, reply: consuming Reply<Void>) {
         if settings.readOnly { return reply.fail(.readOnly) }
         if Self.isForeign(name) { return reply.fail(.notSupported) }
+        if name.hasPrefix(Self.ownAttributes) { return reply.fail(.notPermitted, "an attribute of CloudMount's own") }
         changeXattrs(of: inode, reply) { attributes throws(VFSError) in
             guard attributes.removeValue(forKey: name) != nil else { throw VFSError(.noAttribute, "no such attribute") }
         }
@@ -265,6 +284,7 @@ extension MountedBucket {
         slow(reply) { () async throws(VFSError) in
             try await self.describeFully(inode)
             let limit = self.capabilities.maxMetadataBytes
+            let isStored = self.policy.durableAttributes
             let isOpen = try self.namespace.withLock { names throws(VFSError) in
                 let node = try names.node(inode)
                 var attributes = node.storedAttributes
@@ -273,11 +293,10 @@ extension MountedBucket {
                 var details = node.details ?? StoredAttributes()
                 details.xattrs = attributes.xattrs
                 node.details = details
-                node.changed = SystemClock.now()
-                node.content?.touchAttributes()
+                self.changedAttributes(of: node, SystemClock.now(), isStored: isStored)
                 return node.writers > 0
             }
-            if !isOpen { try await self.commitAttributes(inode) }
+            if !isOpen, isStored { try await self.commitAttributes(inode) }
         }
     }
 }

@@ -79,7 +79,9 @@ extension MountedBucket {
             if content.state.withLock({ $0.isDetached }) { return }
             throw VFSError(.stale, "somebody else has replaced or removed the file")
         }
-        let precondition = snapshot.version.map { Precondition.match($0) } ?? .absent
+        let rule = policy.onConflict
+        let precondition: Precondition =
+            rule == .overwrite ? .none : snapshot.version.map { .match($0) } ?? .absent
         do throws(VFSError) {
             let info = try await store(snapshot, content, try await guarded(precondition, snapshot))
             try settle(inode, content, snapshot, info)
@@ -95,6 +97,10 @@ extension MountedBucket {
                 return try settle(inode, content, snapshot, there)
             }
             if error.code == .uploadNotFound { throw error }
+            guard rule == .keepBoth else {
+                throw VFSError(
+                    .stale, "\(snapshot.key) was changed by somebody else since it was opened", wire: error.wire)
+            }
             try await keepBoth(inode, content, snapshot)
         }
     }
@@ -253,6 +259,7 @@ extension MountedBucket {
                 snapshot.generation, over: snapshot.base, as: stored, attributesOnly: snapshot.isBase)
             guard let node = names[inode] else { return reads }
             if node.cachedVersion == node.version { node.cachedVersion = info.etag }
+            node.keepsAttributes = false
             node.version = info.etag
             node.stored = info.stored
             node.touched = now
@@ -344,7 +351,9 @@ extension MountedBucket {
             statistics.inodes = names.count
             statistics.hiddenKeys = names.hiddenKeys
             statistics.hiddenKeyExamples = names.hiddenExamples
-            for node in names.all where node.content != nil {
+            for node in names.all {
+                if node.isStale { statistics.staleNodes += 1 }
+                guard node.content != nil else { continue }
                 if node.openCount > 0 { statistics.openFiles += 1 }
                 guard node.isLocal, let content = node.content else { continue }
                 statistics.dirtyFiles += 1

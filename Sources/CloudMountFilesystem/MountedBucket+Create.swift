@@ -55,7 +55,7 @@ extension MountedBucket {
         }
         guard let (entry, content, inode) = made else { return nil }
         var open = OpenReply(handle: register(inode, content, canWrite: true))
-        open.keepCache = settings.policy.data == .memory
+        open.keepCache = policy.data == .memory
         return CreateReply(entry: entry, open: open)
     }
 

@@ -29,6 +29,10 @@ extension MountedBucket {
                 else { return [] }
                 directory.listing = nil
                 directory.removed = []
+                if case .failure(let error) = result, let known = self.rememberedNames(node, error) {
+                    result = .success(.remembered)
+                    listing?.append(known)
+                }
                 guard case .success(.whole) = result else { return [] }
                 return self.finishListing(node, directory, listing, &names, now)
             }
@@ -65,6 +69,8 @@ extension MountedBucket {
         directory.shadowed = [:]
         listing?.append(local)
         directory.completeUntil = expiry(now)
+        directory.isWhole = true
+        node.staleSince = 0
         directory.absent = [:]
         directory.tooLongToList = false
         if directory.marker == .unknown { directory.marker = .absent }
@@ -75,6 +81,8 @@ extension MountedBucket {
         case whole
         /// Nobody reads it, and it is longer than lookups are worth.
         case givenUp
+        /// The store could not be reached; the names that are known were given.
+        case remembered
         /// The directory has another name by now: once more from the start.
         case moved
     }

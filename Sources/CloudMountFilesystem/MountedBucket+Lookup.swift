@@ -40,7 +40,7 @@ extension MountedBucket {
         case .success(nil):
             slow(reply) { () async throws(VFSError) -> Entry in
                 let began = now
-                let id = try await self.resolve(name, in: parent)
+                let id = try await self.resolveOrRemember(name, in: parent)
                 let now = SystemClock.monotonic()
                 return self.namespace.withLock { names in
                     // Who asked at the same time as it was made has an older answer.
@@ -66,6 +66,16 @@ extension MountedBucket {
     }
 
     // MARK: Asking the store
+
+    /// As `resolve`; where the store cannot be reached, what is known of the name may stand.
+    private func resolveOrRemember(_ name: FileName, in parent: InodeID) async throws(VFSError) -> InodeID? {
+        do throws(VFSError) {
+            return try await resolve(name, in: parent)
+        } catch {
+            guard servesStale(error), let id = remembered(name, in: parent) else { throw error }
+            return id
+        }
+    }
 
     /// What `resolve` has to find out.
     private struct Question: Sendable {

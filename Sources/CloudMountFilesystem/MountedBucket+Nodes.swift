@@ -16,6 +16,7 @@ extension MountedBucket {
         let node = names.insert(
             name: name, in: parent, kind: .directory, permissions: settings.directoryPermissions, uid: settings.uid,
             gid: settings.gid, time: SystemClock.now())
+        node.defaulted = .all
         node.validUntil = expiry(now)
         return node
     }
@@ -71,6 +72,7 @@ extension MountedBucket {
         let node = names.insert(
             name: name, in: parent, kind: attributes?.kind ?? .regular, permissions: settings.filePermissions,
             uid: settings.uid, gid: settings.gid, time: info.stored)
+        node.defaulted = .all
         describe(node, info, attributes, &names, now)
         return node
     }
@@ -78,6 +80,8 @@ extension MountedBucket {
     private func describe(
         _ node: Node, _ info: ObjectInfo, _ attributes: StoredAttributes?, _ names: inout Namespace, _ now: UInt64
     ) {
+        node.kernelIsBehind = node.lookups > 0
+        node.keepsAttributes = false
         node.version = info.etag
         node.size = info.size
         node.stored = info.stored

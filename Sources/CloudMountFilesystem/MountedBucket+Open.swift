@@ -19,7 +19,7 @@ extension MountedBucket {
 
     /// Opens after asking the store whether the version is still current.
     func openExisting(_ inode: InodeID, _ flags: Int32, clearSetID: Bool = false) async throws(VFSError) -> OpenReply {
-        try await learn(inode)
+        try await learnOrRemember(inode)
         guard let open = try openNow(inode, flags, isCurrent: true, clearSetID: clearSetID) else {
             throw VFSError(.stale, "the file is gone")
         }
@@ -34,7 +34,7 @@ extension MountedBucket {
         if canWrite { try requireWritable() }
         let now = SystemClock.monotonic()
         let truncates = canWrite && flags & Self.truncates != 0
-        let opened: (FileContent, keep: Bool)? = try namespace.withLock { names throws(VFSError) in
+        let opened: (FileContent, keep: Bool, isBehind: Bool)? = try namespace.withLock { names throws(VFSError) in
             let node = try names.node(inode)
             guard node.kind != .directory else { throw VFSError(.isDirectory, "a directory") }
             if node.isOrphan {
@@ -43,16 +43,19 @@ extension MountedBucket {
                     throw VFSError(.stale, "the file has been replaced")
                 }
             } else if !isCurrent, !node.isHeld {
-                guard node.validUntil > now || node.openCount > 0, settings.policy.freshness == .ttl else { return nil }
+                guard node.validUntil > now || node.openCount > 0, policy.freshness == .ttl else { return nil }
             }
             let content = self.content(of: node, &names)
-            let keep = node.cachedVersion == node.version && settings.policy.data == .memory
+            let keep = node.cachedVersion == node.version && policy.data == .memory
             node.cachedVersion = node.version
             node.openCount += 1
             if canWrite { node.writers += 1 }
-            return (content, keep)
+            defer { node.kernelIsBehind = false }
+            return (content, keep, node.kernelIsBehind)
         }
-        guard let (content, keep) = opened else { return nil }
+        guard let (content, keep, isBehind) = opened else { return nil }
+        // With the size of the version before, the kernel would cut this one short.
+        if isBehind { tellKernel { $0.expireAttributes(inode) } }
         if truncates { try truncateOpened(inode, content, clearSetID: clearSetID) }
         var reply = OpenReply(handle: register(inode, content, canWrite: canWrite))
         reply.keepCache = keep && !truncates
@@ -74,7 +77,7 @@ extension MountedBucket {
     }
 
     func register(_ inode: InodeID, _ content: FileContent, canWrite: Bool) -> HandleID {
-        let prefetch = settings.policy.data == .off ? 0 : settings.policy.prefetch
+        let prefetch = policy.effectivePrefetch
         return handles.withLock { handles in
             let id = handles.next
             handles.next += 1

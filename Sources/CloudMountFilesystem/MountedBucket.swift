@@ -10,7 +10,7 @@ import Synchronization
 /// the reply.
 ///
 /// Lock order, outermost first: `namespace`, a content's `state`, an open file's or open directory's state, a fetch, the
-/// buffer pool, the staging area. `handles`, `lookups` and `heads` are taken alone. Inside a lock nothing is awaited, nothing
+/// buffer pool, the staging area, `live`. `handles`, `lookups` and `heads` are taken alone. Inside a lock nothing is awaited, nothing
 /// is asked of the store, and no closure from outside runs but a packer's.
 public final class MountedBucket: FileOperations {
     struct Handles {
@@ -24,7 +24,8 @@ public final class MountedBucket: FileOperations {
         let name: FileName
     }
 
-    public let settings: MountSettings
+    /// Replaced as a whole by `update`. A leaf among the locks.
+    let live: Mutex<MountSettings>
     let provider: any ObjectProvider
     let capabilities: Capabilities
     let staging: StagingArea
@@ -35,16 +36,13 @@ public final class MountedBucket: FileOperations {
     let notifier = Mutex<(any KernelNotifier)?>(nil)
     let lookups: SingleFlight<LookupKey, InodeID?>
     let heads: SingleFlight<InodeID, Void>
-    /// Nanoseconds.
-    let metadataTTL: UInt64
-    let negativeTTL: UInt64
 
     /// - Parameters:
     ///   - provider: prepared, and already wrapped in its layers.
     ///   - staging: where the bytes of writers are kept until they are committed; shared by all mounts.
     ///   - memory: the process-wide budget for bytes read ahead; shared by all mounts.
     public init(settings: MountSettings, provider: any ObjectProvider, staging: StagingArea, memory: BufferPool) {
-        self.settings = settings
+        live = Mutex(settings)
         self.provider = provider
         capabilities = provider.capabilities
         lookups = SingleFlight(executor: provider.executor)
@@ -54,9 +52,6 @@ public final class MountedBucket: FileOperations {
         var log = Logger(label: "cloudmount.filesystem")
         log[metadataKey: "mount"] = .string(settings.name)
         self.log = log
-        let always = settings.policy.freshness == .always
-        metadataTTL = always ? 0 : settings.policy.metadataTTL.nanoseconds
-        negativeTTL = always ? 0 : settings.policy.negativeTTL.nanoseconds
         let root = Node(
             id: Namespace.root, parent: 0, name: FileName(unchecked: "/"), kind: .directory,
             permissions: settings.directoryPermissions, uid: settings.uid, gid: settings.gid, time: SystemClock.now())
@@ -65,6 +60,12 @@ public final class MountedBucket: FileOperations {
         root.directory?.marker = .present
         namespace = Mutex(Namespace(root: root))
     }
+
+    public var settings: MountSettings { live.withLock { $0 } }
+    var policy: CachePolicy { live.withLock { $0.policy } }
+    /// Nanoseconds.
+    var metadataTTL: UInt64 { live.withLock { $0.policy.effectiveMetadataTTL } }
+    var negativeTTL: UInt64 { live.withLock { $0.policy.effectiveNegativeTTL } }
 
     /// Whom to tell of changes that the kernel must learn of; set once, before the first request.
     public func attach(_ notifier: any KernelNotifier) { self.notifier.withLock { $0 = notifier } }
@@ -98,6 +99,7 @@ public final class MountedBucket: FileOperations {
     /// Whether a node can be shown without asking the store.
     func isFresh(_ node: Node, _ now: UInt64) -> Bool {
         node.id == Namespace.root || node.validUntil > now || node.isHeld
+            || node.isStale && node.staleSince + Self.staleTime > now
     }
 
     /// Whether the node's attributes are as good as they will get without asking.
@@ -108,12 +110,14 @@ public final class MountedBucket: FileOperations {
     /// The node as the kernel gets it; counts a lookup.
     func entry(for node: Node, _ now: UInt64) -> Entry {
         node.lookups += 1
+        node.kernelIsBehind = false
         let valid = validity(node, now)
         return Entry(attributes: node.attributes, validFor: valid, attributesValidFor: valid)
     }
 
     func validity(_ node: Node, _ now: UInt64) -> Duration {
         if node.validUntil > now { return .nanoseconds(node.validUntil - now) }
+        if node.isStale { return Self.staleValidity }
         return isFresh(node, now) ? .nanoseconds(metadataTTL) : .zero
     }
 

@@ -119,10 +119,13 @@ struct Namespace {
                 continue
             }
             for (name, child) in directory.children
-            where child.lookups == 0 && child.openCount == 0 && child.validUntil < now && !child.isLocal {
+            where child.lookups == 0 && child.openCount == 0 && child.validUntil < now && !child.isLocal
+                && !child.keepsAttributes
+            {
                 if let below = child.directory, !below.children.isEmpty { continue }
                 directory.children[name] = nil
                 nodes[child.id] = nil
+                directory.isWhole = false
             }
             directory.completeUntil = 0
             directory.absent = directory.absent.filter { $0.value.until > now }

@@ -37,6 +37,14 @@ final class Node {
     var seenIn: UInt32 = 0
     /// The listing whose readers have been given its name.
     var listedIn: UInt32 = 0
+    /// What of the attributes the metadata does not say, so that the mount's defaults stand for it.
+    var defaulted: Defaulted = []
+    /// Attributes were changed here and not stored (`durable_attributes: false`).
+    var keepsAttributes = false
+    /// The kernel was told of an older version's attributes.
+    var kernelIsBehind = false
+    /// Monotonic nanoseconds when it was last shown past its time because the store could not be reached.
+    var staleSince: UInt64 = 0
     /// The version whose pages the kernel may hold.
     var cachedVersion: ETag?
     var directory: Directory?
@@ -60,11 +68,21 @@ final class Node {
         if kind == .directory { directory = Directory() }
     }
 
+    struct Defaulted: OptionSet {
+        let rawValue: UInt8
+        static let permissions = Defaulted(rawValue: 1)
+        static let uid = Defaulted(rawValue: 2)
+        static let gid = Defaulted(rawValue: 4)
+        static let all: Defaulted = [.permissions, .uid, .gid]
+    }
+
     var isOrphan: Bool { parent == 0 && id != Namespace.root }
     /// Holds something that the store does not have.
     var isLocal: Bool { content?.isDirty ?? false }
     /// What the store says of its name has to wait for its writers: they commit over it, or beside it.
     var isHeld: Bool { writers > 0 || isLocal }
+    /// Shown past its time, and the store has not confirmed it since.
+    var isStale: Bool { staleSince > 0 && validUntil <= staleSince && !isHeld && !isOrphan }
 
     var attributes: FileAttributes {
         var attributes = FileAttributes(
@@ -79,10 +97,11 @@ final class Node {
 
     /// Takes over what a store's metadata says; what it does not say is the mount's default.
     func adopt(_ attributes: StoredAttributes, defaults: MountSettings) {
-        permissions =
-            attributes.permissions ?? (kind == .directory ? defaults.directoryPermissions : defaults.filePermissions)
-        uid = attributes.uid ?? defaults.uid
-        gid = attributes.gid ?? defaults.gid
+        defaulted = []
+        if let given = attributes.permissions { permissions = given } else { defaulted.insert(.permissions) }
+        if let given = attributes.uid { uid = given } else { defaulted.insert(.uid) }
+        if let given = attributes.gid { gid = given } else { defaulted.insert(.gid) }
+        applyDefaults(defaults)
         modified = attributes.modified ?? stored
         changed = attributes.changed ?? max(modified, stored)
         details = attributes
@@ -125,6 +144,8 @@ final class Directory {
     var shadowed: [FileName: ObjectInfo] = [:]
     var marker = Marker.unknown
     var markerVersion: ETag?
+    /// `children` was once all there is, and nothing but what is gone has left it since.
+    var isWhole = false
     /// Monotonic nanoseconds until which `children` is all there is; 0: it is not known to be complete.
     var completeUntil: UInt64 = 0
     /// A listing under way.

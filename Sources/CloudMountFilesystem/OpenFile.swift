@@ -19,6 +19,8 @@ final class OpenFile: Sendable {
 
     func plan(_ extent: Extent, size: Int) -> Prefetcher.Plan { prefetcher.withLock { $0.plan(extent, size: size) } }
 
+    func limitPrefetch(to most: Int) { prefetcher.withLock { $0.maximum = most } }
+
     func retreat(to offset: Int) { prefetcher.withLock { $0.retreat(to: offset) } }
 }
 

@@ -12,7 +12,7 @@ struct Prefetcher {
     /// each other.
     static let slack = 2 << 20
 
-    let maximum: Int
+    var maximum: Int
     /// Bytes wanted ahead of the reader; 0 while it reads at random.
     private(set) var window = 0
     /// The end of the last read; -1 before the first.
@@ -36,7 +36,10 @@ struct Prefetcher {
     ///   - size: bytes of the whole object.
     mutating func plan(_ extent: Extent, size: Int) -> Plan {
         defer { next = next < 0 || !isSequential(extent) ? extent.upperBound : max(next, extent.upperBound) }
-        if maximum == 0 { return Plan(needed: extent) }
+        if maximum == 0 {
+            defer { window = 0 }
+            return Plan(needed: extent, collapsed: window > 0)
+        }
         if next < 0 && extent.lowerBound == 0 {
             window = max(extent.count, Self.unit)
             frontier = min(size, Self.roundUp(extent.upperBound, Self.unit))

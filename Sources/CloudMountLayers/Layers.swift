@@ -51,19 +51,22 @@ public struct LayerSettings: Sendable {
 /// Stacks the layers in their one right order.
 public enum Layers {
     /// From the outside in: prefix; retry (with the failure log), which holds no slot while it pauses; limit; measurement,
-    /// so that times are the store's and not the queue's; faults; the provider.
+    /// so that times are the store's and not the queue's; faults; whichever provider is current.
     public static func stack(_ provider: any ObjectProvider, settings: LayerSettings) -> LayeredProvider {
         let measurements = Measurements()
         let log = FailureLog(settings.logger, endpoint: settings.endpoint.name)
-        var stack = provider
+        let current = CurrentProvider(provider)
+        let retry = LiveRetryPolicy(settings.retry)
+        var stack: any ObjectProvider = CurrentLayer(current)
         if let faults = settings.faults { stack = FaultLayer(stack, faults) }
         stack = MeasureLayer(stack, into: measurements)
         stack = LimitLayer(stack, limit: settings.endpoint.limit)
         stack = RetryLayer(
-            stack, policy: settings.retry, budget: settings.endpoint.budget, environment: settings.environment,
+            stack, policy: retry, budget: settings.endpoint.budget, environment: settings.environment,
             observe: log.record)
         if !settings.prefix.isEmpty { stack = PrefixLayer(stack, prefix: settings.prefix) }
-        return LayeredProvider(provider: stack, measurements: measurements, endpoint: settings.endpoint)
+        return LayeredProvider(
+            provider: stack, measurements: measurements, endpoint: settings.endpoint, current: current, retry: retry)
     }
 }
 
@@ -73,4 +76,8 @@ public struct LayeredProvider: Sendable {
     public let provider: any ObjectProvider
     public let measurements: Measurements
     public let endpoint: EndpointLoad
+    /// The provider at the bottom, to be replaced when credentials are.
+    public let current: CurrentProvider
+    /// To be replaced when the mount's policy is.
+    public let retry: LiveRetryPolicy
 }

@@ -13,7 +13,8 @@ import Synchronization
 ///   the upload gone) is recognised: see `RetryLayer+Recognition`.
 public struct RetryLayer: ProviderLayer {
     public let inner: any ObjectProvider
-    public let policy: RetryPolicy
+    public var policy: RetryPolicy { live.current }
+    let live: LiveRetryPolicy
     public let budget: RetryBudget
     let environment: RetryEnvironment
     let observe: @Sendable (FailedAttempt) -> Void
@@ -22,14 +23,23 @@ public struct RetryLayer: ProviderLayer {
 
     /// - Parameter observe: told of each failed attempt; must return at once.
     public init(
-        _ inner: any ObjectProvider, policy: RetryPolicy = RetryPolicy(), budget: RetryBudget = RetryBudget(),
+        _ inner: any ObjectProvider, policy: LiveRetryPolicy, budget: RetryBudget = RetryBudget(),
         environment: RetryEnvironment = .system, observe: @escaping @Sendable (FailedAttempt) -> Void = { _ in }
     ) {
         self.inner = inner
-        self.policy = policy
+        live = policy
         self.budget = budget
         self.environment = environment
         self.observe = observe
+    }
+
+    /// With a policy that stays.
+    public init(
+        _ inner: any ObjectProvider, policy: RetryPolicy = RetryPolicy(), budget: RetryBudget = RetryBudget(),
+        environment: RetryEnvironment = .system, observe: @escaping @Sendable (FailedAttempt) -> Void = { _ in }
+    ) {
+        self.init(
+            inner, policy: LiveRetryPolicy(policy), budget: budget, environment: environment, observe: observe)
     }
 
     public func perform<Value: Sendable>(
@@ -52,14 +62,15 @@ public struct RetryLayer: ProviderLayer {
     private func bounded<Value: Sendable>(
         _ call: ProviderCall, _ body: @escaping CallBody<Value>
     ) async throws(VFSError) -> Value {
-        let (outcome, expired) = await watchdog.run(for: policy.deadline, on: inner.executor) {
+        let deadline = policy.deadline
+        let (outcome, expired) = await watchdog.run(for: deadline, on: inner.executor) {
             await attempts(call, body)
         }
         do throws(VFSError) {
             return try outcome.get()
         } catch {
             guard expired, error.code == .cancelled else { throw error }
-            let late = VFSError(.timedOut, "the store did not answer within \(policy.deadline)", retry: .backoff)
+            let late = VFSError(.timedOut, "the store did not answer within \(deadline)", retry: .backoff)
             observe(FailedAttempt(verb: call.verb, key: call.key, error: late, attempt: 1, retryAfter: nil))
             throw late
         }

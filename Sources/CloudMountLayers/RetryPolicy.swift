@@ -24,6 +24,17 @@ public struct RetryPolicy: Sendable, Equatable {
     }
 }
 
+/// The policy of a mount, which may change while calls are under way; each attempt goes by the one of its time.
+public final class LiveRetryPolicy: Sendable {
+    private let policy: Mutex<RetryPolicy>
+
+    public init(_ policy: RetryPolicy = RetryPolicy()) { self.policy = Mutex(policy) }
+
+    public var current: RetryPolicy { policy.withLock { $0 } }
+
+    public func replace(_ policy: RetryPolicy) { self.policy.withLock { $0 = policy } }
+}
+
 /// What retries of one endpoint may cost: a bucket of tokens, so that an outage does not multiply the traffic.
 ///
 /// 500 tokens at first and at most; a retry takes 5, after a time-out 10; a call that succeeds at once gives 1, one that

@@ -18,6 +18,25 @@ public struct CachePolicy: Sendable, Equatable {
         case memory
     }
 
+    /// What is said while the store cannot be reached.
+    public enum Offline: String, Sendable, CaseIterable {
+        /// What is known, past its time: names, attributes, complete listings, pages that the kernel has. An error for the
+        /// rest.
+        case serve
+        /// An error, within the deadline.
+        case fail
+    }
+
+    /// What becomes of a commit when somebody else has changed the object since it was opened.
+    public enum OnConflict: String, Sendable, CaseIterable {
+        /// Both versions are kept, ours under a name of its own.
+        case keepBoth = "keep-both"
+        /// The commit fails and the bytes stay staged.
+        case fail
+        /// Ours replaces whatever is there.
+        case overwrite
+    }
+
     /// How long names, attributes and listings are believed.
     public var metadataTTL: Duration = .seconds(60)
     /// How long a name that was not there is believed to be absent. Absence learnt from a complete listing lasts as long as
@@ -29,6 +48,11 @@ public struct CachePolicy: Sendable, Equatable {
     public var prefetch: Int = 80 << 20
     /// No operation waits longer than this for the store without progress.
     public var deadline: Duration = .seconds(30)
+    public var offline: Offline = .fail
+    /// Changes of attributes alone go to the store at once. False: they stay in memory for the life of the mount, and go
+    /// along when content is committed.
+    public var durableAttributes = true
+    public var onConflict: OnConflict = .keepBoth
 
     public init() {}
 }

@@ -81,3 +81,13 @@ extension VFSError: CustomStringConvertible {
         return text + ")"
     }
 }
+
+extension VFSError.Code {
+    /// The store could not be asked, which says nothing about what it holds.
+    public var isUnreachable: Bool {
+        switch self {
+        case .unavailable, .timedOut, .connectionFailed, .throttled: true
+        default: false
+        }
+    }
+}

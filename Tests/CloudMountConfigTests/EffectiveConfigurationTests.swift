@@ -40,6 +40,9 @@ struct EffectiveConfigurationTests {
               write: through
               prefetch: 128MiB
               deadline: 30s
+              offline: fail
+              on_conflict: keep-both
+              durable_attributes: true
             read_only: false
             allow_other: false
             uid: 1000
@@ -57,6 +60,9 @@ struct EffectiveConfigurationTests {
               write: through
               prefetch: 80MiB
               deadline: 30s
+              offline: fail
+              on_conflict: keep-both
+              durable_attributes: true
             read_only: true
             allow_other: false
             uid: 1000

@@ -71,20 +71,20 @@ struct ErrorMessageTests {
             version: 1
             control: { http: 127.0.0.1:7979 }
             policies:
-              p: { write: back, data: disk, size: 1GiB, write_delay: 5s, offline: serve, on_conflict: fail }
-              q: { write: through, durable_attributes: true }
+              p: { write: back, data: disk, size: 1GiB, write_delay: 5s }
+              q: { write: through, offline: sometimes, on_conflict: merge, durable_attributes: 1 }
             mounts:
-              - {name: a, path: /mnt/a, provider: directory, bucket: /srv/a, cache: offline}
+              - {name: a, path: /mnt/a, provider: directory, bucket: /srv/a, cache: ofline}
             """,
             "m.yaml:2:12: 'http' is not supported yet",
             "m.yaml:4:15: 'write: back' is not supported yet",
             "m.yaml:4:27: 'data: disk' is not supported yet",
             "m.yaml:4:33: 'size' is not supported yet",
             "m.yaml:4:45: 'write_delay' is not supported yet",
-            "m.yaml:4:62: 'offline' is not supported yet",
-            "m.yaml:4:78: 'on_conflict' is not supported yet",
-            "m.yaml:5:24: 'durable_attributes' is not supported yet",
-            "m.yaml:7:73: the policy 'offline' is not supported yet"),
+            "m.yaml:5:33: 'offline: sometimes' is unknown (known: serve, fail)",
+            "m.yaml:5:57: 'on_conflict: merge' is unknown (known: keep-both, fail, overwrite)",
+            "m.yaml:5:84: 'durable_attributes: 1' is neither true nor false; did you mean true?",
+            "m.yaml:7:73: there is no policy 'ofline'; did you mean 'offline'?"),
     ]
 
     static let values = [

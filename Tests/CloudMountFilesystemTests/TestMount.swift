@@ -122,6 +122,8 @@ final class Traffic: Sendable {
     struct Counts: Sendable {
         var calls: [Verb: Int] = [:]
         var bytesUp = 0
+        /// Of ranged reads.
+        var bytesWanted = 0
         var keys: [Verb: [String]] = [:]
     }
     private let counts = Mutex(Counts())
@@ -136,6 +138,9 @@ final class Traffic: Sendable {
 
     func reset() { counts.withLock { $0 = Counts() } }
     subscript(verb: Verb) -> Int { counts.withLock { $0.calls[verb] ?? 0 } }
+    func count(_ wanted: Extent?) { counts.withLock { $0.bytesWanted += wanted?.count ?? 0 } }
+
+    var bytesWanted: Int { counts.withLock { $0.bytesWanted } }
     var bytesUp: Int { counts.withLock { $0.bytesUp } }
     var total: Int { counts.withLock { $0.calls.values.reduce(0, +) } }
     func keys(_ verb: Verb) -> [String] { counts.withLock { $0.keys[verb] ?? [] } }
@@ -150,6 +155,13 @@ struct TrafficLayer: ProviderLayer {
     ) async throws(VFSError) -> Value {
         traffic.count(call)
         return try await body(inner)
+    }
+
+    func read(_ request: ReadRequest, into sink: any ByteSink) async throws(VFSError) -> ObjectInfo {
+        traffic.count(request.extent)
+        return try await perform(ProviderCall(.read, request.key)) { inner throws(VFSError) in
+            try await inner.read(request, into: sink)
+        }
     }
 }
 
