@@ -52,7 +52,7 @@ public final class FaultProxy: Sendable {
     let state = Mutex(State())
 
     /// - Throws: `TestSupportError` when there is no free port.
-    public init(before server: any TestS3Server) throws {
+    public init(before server: any TestServer) throws {
         upstream = server.port
         port = try Ports.free()
         try listen()

@@ -1,23 +1,29 @@
 import Synchronization
 
-/// A real S3 server of a test, on a port of 127.0.0.1.
-public protocol TestS3Server: Sendable {
-    /// `http://127.0.0.1:PORT`
+/// A real server of a test, on a port of 127.0.0.1.
+public protocol TestServer: Sendable {
     var port: UInt16 { get }
-    var accessKey: String { get }
-    var secretKey: String { get }
     var process: ChildProcess { get }
 }
 
-extension TestS3Server {
+extension TestServer {
     public var endpoint: String { "http://127.0.0.1:\(port)" }
-    public var region: String { "us-east-1" }
 
     /// The server hangs, and goes on.
     public func pause() { process.pause() }
     public func resume() { process.resume() }
     /// Ends the server at once. Also done when the last reference goes, and when the test process ends.
     public func stop() { process.stop() }
+}
+
+/// A server that speaks S3.
+public protocol TestS3Server: TestServer {
+    var accessKey: String { get }
+    var secretKey: String { get }
+}
+
+extension TestS3Server {
+    public var region: String { "us-east-1" }
 
     public func createBucket(_ name: String) async throws {
         let answer = try await request("PUT", "/\(name)")
@@ -111,7 +117,7 @@ public struct TestResponse: Sendable, CustomStringConvertible {
 }
 
 /// Starts one server when it is first asked for, which then serves the whole test process.
-public final class SharedServer<Server: TestS3Server>: Sendable {
+public final class SharedServer<Server: TestServer>: Sendable {
     private let task: Mutex<Task<Server, any Error>?> = Mutex(nil)
     private let start: @Sendable () async throws -> Server
 

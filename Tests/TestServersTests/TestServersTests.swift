@@ -27,6 +27,26 @@ struct TestServersTests {
         #expect(second.process.poll() == .signal(9))
     }
 
+    @Test("The B2 server makes buckets and keys, obeys orders and counts")
+    func b2() async throws {
+        let server = try await B2Server.shared()
+        let bucket = try await server.makeBucket()
+        let key = try await server.makeKey(buckets: [bucket], prefix: "a/")
+        #expect(key != server.masterKey)
+        let authorize = [
+            "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-u", "\(key.keyID):\(key.applicationKey)",
+            "\(server.endpoint)/b2api/v4/b2_authorize_account",
+        ]
+        try await server.control(#"{"fail": {"key": "\#(key.keyID)", "status": 503, "count": 1}}"#)
+        #expect(try await ChildProcess.output(of: authorize) == "503")
+        #expect(try await ChildProcess.output(of: authorize) == "200")
+        let statistics = try await server.statistics(key: key.keyID)
+        #expect(statistics.count("b2_authorize_account") == 2)
+        #expect(statistics.classes == ["C": 2])
+        #expect(statistics.log.map(\.status) == [503, 200])
+        await #expect(throws: TestSupportError.self) { try await server.control(#"{"unknown": 1}"#) }
+    }
+
     @Test("A child is killed when its time is over, and with it what it started")
     func timeout() async throws {
         let result = try await ChildProcess.run(["/bin/sh", "-c", "sleep 100 & echo $!; wait"], seconds: 0.3)

@@ -54,7 +54,7 @@ done
 
 missing=()
 if [ $servers = yes ]; then
-    for name in weed moto_server rclone; do command -v $name >/dev/null || missing+=($name); done
+    for name in weed moto_server rclone b2; do command -v $name >/dev/null || missing+=($name); done
     if [ ${#missing[@]} != 0 ]; then package python3-venv python3 -c 'import ensurepip, venv'; fi
 fi
 
