@@ -77,19 +77,26 @@ let package = Package(
             ]),
 
         provider("S3Provider", ["CloudMountPlatform", "CloudMountHTTP", "CloudMountXML", crypto, log]),
+        provider("B2Provider", ["CloudMountPlatform", "CloudMountHTTP", crypto]),
         provider("DirectoryProvider", ["CloudMountPlatform"]),
         provider("MemoryProvider", ["CloudMountPlatform"]),
 
         tests("CloudMountXMLTests", ["CloudMountXML"]),
         tests(
             "S3ProviderTests",
-            ["S3Provider", "CloudMountHTTP", "CloudMountPlatform", "CloudMountVFS", "CloudMountXML", crypto]),
+            [
+                "S3Provider", "CloudMountHTTP", "CloudMountPlatform", "CloudMountVFS", "CloudMountXML", "TestServers",
+                crypto,
+            ]),
+        tests(
+            "B2ProviderTests",
+            ["B2Provider", "CloudMountHTTP", "CloudMountPlatform", "CloudMountVFS", "TestServers", crypto]),
 
         .executableTarget(
             name: "cloudmount",
             dependencies: [
-                "CloudMountDaemon", "CloudMountConfig", "CloudMountVFS", "S3Provider", "DirectoryProvider",
-                "MemoryProvider",
+                "CloudMountDaemon", "CloudMountConfig", "CloudMountVFS", "S3Provider", "B2Provider",
+                "DirectoryProvider", "MemoryProvider",
                 log, .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], path: "Sources/cloudmount", swiftSettings: houseRules),
         tests("CloudMountConfigTests", ["CloudMountConfig", "CloudMountVFS"]),
@@ -119,6 +126,9 @@ let package = Package(
         tests(
             "S3ConformanceTests",
             ["S3Provider", "CloudMountLayers", "ProviderConformance", "CloudMountVFS", "TestServers"]),
+        tests(
+            "B2ConformanceTests",
+            ["B2Provider", "CloudMountLayers", "ProviderConformance", "CloudMountVFS", "TestServers"]),
         tests("CloudMountLayersTests", ["CloudMountLayers", "MemoryProvider", "CloudMountVFS", log]),
         tests("ArchitectureTests", []),
         tests("MountTests", ["TestServers"]),

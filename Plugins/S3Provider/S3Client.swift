@@ -87,7 +87,7 @@ final class S3Client: Sendable {
                 response = try await engine.perform(http, body: target)
             } catch {
                 leave(route, error)
-                throw S3Errors.error(error, wire: wire)
+                throw VFSError(error, wire: wire)
             }
             if 200..<300 ~= response.status { return response }
             let body = S3ErrorBody(response.body)

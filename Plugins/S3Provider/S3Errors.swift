@@ -140,24 +140,6 @@ enum S3Errors {
         }
     }
 
-    /// For a transfer without a complete answer.
-    static func error(_ error: HTTPError, wire: VFSError.Wire) -> VFSError {
-        let text = error.message
-        return switch error.kind {
-        case .cancelled: VFSError.cancelled
-        case .resolve: VFSError(.connectionFailed, "host name not found: \(text)", retry: .backoff, wire: wire)
-        case .connect: VFSError(.connectionFailed, "no connection: \(text)", retry: .backoff, wire: wire)
-        case .tls: VFSError(.connectionFailed, "no secure connection: \(text)", retry: .backoff, wire: wire)
-        case .timedOut: VFSError(.timedOut, "no connection in time: \(text)", retry: .backoff, wire: wire)
-        case .stalled: VFSError(.timedOut, "the transfer stalled: \(text)", retry: .backoff, wire: wire)
-        case .reset: VFSError(.connectionFailed, "the connection broke: \(text)", retry: .backoff, wire: wire)
-        case .truncated: VFSError(.corrupted, "the answer was cut short: \(text)", retry: .backoff, wire: wire)
-        case .malformed: VFSError(.malformedResponse, "not an HTTP answer: \(text)", retry: .backoff, wire: wire)
-        case .tooLarge: VFSError(.malformedResponse, "the answer is too long: \(text)", wire: wire)
-        case .sourceFailed: VFSError(.io, "the bytes to upload cannot be read: \(text)", wire: wire)
-        }
-    }
-
     /// For an answer that says no, or a 200 whose body does.
     /// - Parameter hasBody: HEAD has none, so its status must do.
     static func error(

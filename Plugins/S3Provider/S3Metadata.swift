@@ -23,7 +23,7 @@ enum S3Metadata {
             if let value = metadata.headers[name] { fields.append(try standard(name, value)) }
         }
         if let modified = metadata.modified {
-            fields.append(S3Signer.Field(name: "x-amz-meta-mtime", value: seconds(modified)))
+            fields.append(S3Signer.Field(name: "x-amz-meta-mtime", value: modified.decimalSeconds))
         }
         var (given, sent) = (0, 0)
         for (name, value) in metadata.user {
@@ -70,7 +70,7 @@ enum S3Metadata {
             switch first | 0x20 {
             case UInt8(ascii: "x"):
                 guard let key = userName(name) else { continue }
-                if key.utf8.elementsEqual("mtime".utf8), let time = timestamp(field.value) {
+                if key.utf8.elementsEqual("mtime".utf8), let time = Timestamp(decimalSeconds: field.value) {
                     metadata.modified = time
                 } else {
                     metadata.user[key] = decode(field.value)
@@ -166,42 +166,5 @@ enum S3Metadata {
         case 0x61...0x66: digit - 0x57
         default: nil
         }
-    }
-
-    // MARK: Times
-
-    /// `1595002920.123456789`: whole seconds, or all nine digits, since s3fs takes the fraction for a count of
-    /// nanoseconds.
-    static func seconds(_ time: Timestamp) -> String {
-        // Nanoseconds count up from the second below, also before 1970.
-        let negative = time.seconds < 0 && time.nanoseconds > 0
-        let whole = negative ? time.seconds + 1 : time.seconds
-        let rest = negative ? 1_000_000_000 - time.nanoseconds : time.nanoseconds
-        guard rest > 0 else { return "\(whole)" }
-        var digits = String(rest)
-        digits = String(repeating: "0", count: 9 - digits.utf8.count) + digits
-        return "\(negative && whole == 0 ? "-0" : "\(whole)").\(digits)"
-    }
-
-    static func timestamp(_ text: String) -> Timestamp? {
-        var bytes = text.utf8[...]
-        let negative = bytes.first == 0x2D
-        if negative { bytes.removeFirst() }
-        let whole = bytes.prefix { $0 &- 0x30 < 10 }
-        guard !whole.isEmpty, let seconds = Int(Substring(whole)) else { return nil }
-        bytes.removeFirst(whole.count)
-        var nanoseconds = 0
-        if bytes.first == 0x2E {
-            bytes.removeFirst()
-            var unit = 100_000_000
-            for byte in bytes {
-                guard byte &- 0x30 < 10 else { return nil }
-                nanoseconds += Int(byte &- 0x30) * unit
-                unit /= 10
-            }
-        } else if !bytes.isEmpty {
-            return nil
-        }
-        return Timestamp(seconds: negative ? -seconds : seconds, nanoseconds: negative ? -nanoseconds : nanoseconds)
     }
 }

@@ -58,20 +58,6 @@ enum S3Payload {
     static func md5(_ bytes: [UInt8]) -> String {
         var hasher = Insecure.MD5()
         bytes.withUnsafeBytes { hasher.update(bufferPointer: $0) }
-        return base64(Array(hasher.finalize()))
-    }
-
-    static func base64(_ bytes: [UInt8]) -> String {
-        let digits = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
-        var output: [UInt8] = []
-        for start in stride(from: 0, to: bytes.count, by: 3) {
-            let group = bytes[start..<min(start + 3, bytes.count)]
-            var bits = 0
-            for index in start..<start + 3 { bits = bits << 8 | (index < group.endIndex ? Int(bytes[index]) : 0) }
-            for place in 0..<4 {
-                output.append(place <= group.count ? digits[bits >> (18 - 6 * place) & 63] : UInt8(ascii: "="))
-            }
-        }
-        return String(decoding: output, as: UTF8.self)
+        return Base64.encode(Array(hasher.finalize()))
     }
 }

@@ -1,6 +1,5 @@
 import CloudMountHTTP
 public import CloudMountVFS
-import Synchronization
 
 extension S3Provider {
     /// HeadObject.
@@ -23,7 +22,7 @@ extension S3Provider {
         if let version = request.version { wire.field("if-match", "\"\(version.value)\"") }
         addPayer(&wire)
         wire.maxBodyBytes = 1 << 20
-        let judge = ReadJudge(request)
+        let judge = ReadJudge(request, version: Self.etag)
         let response: HTTPResponse
         do throws(VFSError) {
             response = try await client.send(wire, into: .sink(sink, accepts: { judge.accepts($0) }))
@@ -37,7 +36,7 @@ extension S3Provider {
             default: throw error
             }
         }
-        switch ReadJudge.verdict(response.head, request) {
+        switch judge.verdict(response.head) {
         case .success(let object):
             return Self.info(request.key, size: object.size, etag: object.etag, response.headers)
         case .failure(let refusal): throw refused(refusal, wire, response)
@@ -107,65 +106,5 @@ extension S3Provider {
         }
         if text.count >= 2, text.first == 0x22, text.last == 0x22 { text = text.dropFirst().dropLast() }
         return String(decoding: text, as: UTF8.self)
-    }
-}
-
-enum ReadRefusal: Error, Equatable {
-    /// Another version than the one asked for.
-    case stale
-    /// All of the object instead of a part.
-    case ignoresRange
-    /// Other bytes, or bytes of which the answer does not say which they are.
-    case malformed
-}
-
-/// Decides by the head of an answer whether its body is what was asked for.
-final class ReadJudge: Sendable {
-    private let request: ReadRequest
-    private let seen = Mutex<ReadRefusal?>(nil)
-
-    init(_ request: ReadRequest) { self.request = request }
-
-    /// Why a good answer was refused, once one was.
-    var refusal: ReadRefusal? { seen.withLock { $0 } }
-
-    func accepts(_ head: HTTPResponseHead) -> Bool {
-        guard head.status == 200 || head.status == 206 else { return false }
-        switch Self.verdict(head, request) {
-        case .success: return true
-        case .failure(let refusal):
-            seen.withLock { $0 = refusal }
-            return false
-        }
-    }
-
-    static func verdict(
-        _ head: HTTPResponseHead, _ request: ReadRequest
-    ) -> Result<(size: Int, etag: ETag), ReadRefusal> {
-        guard head.status == 200 || head.status == 206, let etag = S3Provider.etag(head.headers),
-            let length = head.headers["content-length"].flatMap({ Int($0) }), length >= 0
-        else { return .failure(.malformed) }
-        if let version = request.version, version != etag { return .failure(.stale) }
-        let extent = request.extent ?? Extent(0, .max)
-        if let range = head.headers["content-range"] {
-            // Poor servers send the right range under status 200; the field counts, not the status.
-            guard let (sent, size) = contentRange(range), sent.lowerBound == extent.lowerBound,
-                sent.upperBound == min(extent.upperBound, size), sent.count == length
-            else { return .failure(.malformed) }
-            return .success((size, etag))
-        }
-        guard head.status == 200 else { return .failure(.malformed) }
-        guard extent.lowerBound == 0, length <= extent.upperBound else { return .failure(.ignoresRange) }
-        return .success((length, etag))
-    }
-
-    /// `bytes 0-9/100`
-    static func contentRange(_ text: String) -> (Extent, size: Int)? {
-        guard text.hasPrefix("bytes ") else { return nil }
-        let parts = text.dropFirst(6).split(whereSeparator: { $0 == "-" || $0 == "/" })
-        guard parts.count == 3, let first = Int(parts[0]), let last = Int(parts[1]), let size = Int(parts[2]),
-            first >= 0, last >= first, size > last
-        else { return nil }
-        return (Extent(first, last + 1), size)
     }
 }

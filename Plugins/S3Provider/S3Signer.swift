@@ -1,3 +1,4 @@
+import CloudMountPlatform
 import Crypto
 
 /// AWS Signature Version 4 in headers, for one set of credentials, day and region.
@@ -115,25 +116,5 @@ struct S3Signer: Sendable {
                 bytes.append(byte)
             }
         }
-    }
-}
-
-/// Lower-case hexadecimal digits.
-enum Hex {
-    private static let digits: StaticString = "0123456789abcdef"
-
-    static func append(_ bytes: some Sequence<UInt8>, to output: inout [UInt8]) {
-        let digits = digits.utf8Start
-        for byte in bytes {
-            output.append(digits[Int(byte >> 4)])
-            output.append(digits[Int(byte & 15)])
-        }
-    }
-
-    static func string(_ bytes: some Sequence<UInt8>) -> String {
-        var output: [UInt8] = []
-        output.reserveCapacity(64)
-        append(bytes, to: &output)
-        return String(decoding: output, as: UTF8.self)
     }
 }

@@ -1,8 +1,10 @@
+import CloudMountPlatform
+
 /// Extended attributes as s3fs keeps them: all in one value, a JSON object of base64 texts, percent-encoded.
 extension AttributeCodec {
     static func xattrText(_ xattrs: [String: [UInt8]]) -> String {
         let pairs = xattrs.sorted { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }.map { name, value in
-            "\"" + jsonEscaped(name) + "\":\"" + base64(value) + "\""
+            "\"" + jsonEscaped(name) + "\":\"" + Base64.encode(value) + "\""
         }
         return percentEncoded(("{" + pairs.joined(separator: ",") + "}").utf8, keeping: isUnreserved)
     }
@@ -53,7 +55,7 @@ extension AttributeCodec {
         guard accept("{") else { return nil }
         if !accept("}") {
             repeat {
-                guard let name = string(), accept(":"), let value = string().flatMap(parseBase64) else { return nil }
+                guard let name = string(), accept(":"), let value = string().flatMap(Base64.decode) else { return nil }
                 xattrs[name] = value
             } while accept(",")
             guard accept("}") else { return nil }
@@ -120,38 +122,5 @@ extension AttributeCodec {
             }
         }
         return String(validating: decoded, as: UTF8.self)
-    }
-
-    // MARK: Base64
-
-    private static let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
-
-    static func base64(_ bytes: [UInt8]) -> String {
-        var text: [UInt8] = []
-        for start in stride(from: 0, to: bytes.count, by: 3) {
-            let group = bytes[start..<min(start + 3, bytes.count)]
-            let bits = group.reduce(0) { $0 << 8 | Int($1) } << (8 * (3 - group.count))
-            for index in 0..<4 {
-                text.append(index <= group.count ? alphabet[bits >> (18 - 6 * index) & 63] : UInt8(ascii: "="))
-            }
-        }
-        return String(decoding: text, as: UTF8.self)
-    }
-
-    /// Nil when the text is not base64; padding may be missing.
-    static func parseBase64(_ text: String) -> [UInt8]? {
-        var bytes: [UInt8] = []
-        var bits = 0
-        var count = 0
-        for byte in text.utf8.prefix(while: { $0 != UInt8(ascii: "=") }) {
-            guard let value = alphabet.firstIndex(of: byte) else { return nil }
-            bits = (bits << 6 | value) & 0xFFFFFF
-            count += 6
-            if count >= 8 {
-                count -= 8
-                bytes.append(UInt8(truncatingIfNeeded: bits >> count))
-            }
-        }
-        return count == 6 ? nil : bytes
     }
 }

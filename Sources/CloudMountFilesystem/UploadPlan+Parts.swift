@@ -6,6 +6,8 @@ struct PartLimits {
     var minimum: Int
     var maximum: Int
     var count: Int
+    /// Parts in one upload, at least.
+    var least: Int
     /// All parts but the last are of one size.
     var isGrid: Bool
 
@@ -13,6 +15,7 @@ struct PartLimits {
         minimum = max(1, capabilities.minPartSize)
         maximum = max(minimum, capabilities.maxPartSize)
         count = max(1, capabilities.maxParts)
+        least = max(1, capabilities.minParts)
         // Without this room between the limits not every length can be cut into legal parts.
         isGrid = capabilities.equalParts || maximum < 2 * minimum
     }
@@ -35,6 +38,27 @@ struct PartLimits {
             let extent = Extent(offset, min(size, offset + part))
             return UploadPlan.Part(number: index + 1, extent: extent, kind: kind(extent))
         }
+    }
+
+    /// `parts`, the longest of them halved until there are as many as the store wants. Nil when they are too short.
+    func enough(_ parts: [UploadPlan.Part]) -> [UploadPlan.Part]? {
+        var parts = parts
+        while parts.count < least {
+            guard !isGrid, let index = parts.indices.max(by: { parts[$0].extent.count < parts[$1].extent.count }) else {
+                return nil
+            }
+            let whole = parts[index].extent
+            let middle = max(whole.lowerBound + minimum, (whole.lowerBound + whole.upperBound) / 2)
+            let rest = Extent(middle, whole.upperBound)
+            guard !rest.isEmpty, rest.count >= minimum || index == parts.count - 1 else { return nil }
+            let isCopied = parts[index].kind != .upload
+            let halves = [Extent(whole.lowerBound, middle), rest].map {
+                UploadPlan.Part(number: 0, extent: $0, kind: isCopied ? .copy($0) : .upload)
+            }
+            parts.replaceSubrange(index...index, with: halves)
+        }
+        for index in parts.indices { parts[index].number = index + 1 }
+        return parts
     }
 
     // MARK: With copies

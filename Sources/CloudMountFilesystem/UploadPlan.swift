@@ -61,11 +61,15 @@ public struct UploadPlan: Sendable, Equatable {
         if capabilities.multipart, image.size > 0 {
             if capabilities.rangeCopy, let base, base.size == image.baseSize, base.size > limits.minimum {
                 let copying = limits.isGrid ? limits.copyingGrid(image) : limits.copyingParts(image)
-                if let copying, image.size - UploadPlan.uploaded(copying) >= UploadPlan.worthwhileSaving {
+                if let copying = copying.flatMap({ limits.enough($0) }),
+                    image.size - UploadPlan.uploaded(copying) >= UploadPlan.worthwhileSaving
+                {
                     parts = copying
                 }
             }
-            if parts == nil, image.size > putLimit { parts = limits.plainGrid(image.size) }
+            if parts == nil, image.size > putLimit {
+                parts = limits.plainGrid(image.size).flatMap { limits.enough($0) }
+            }
         }
         if let parts {
             method = .multipart(parts)

@@ -20,6 +20,9 @@ public struct PrefixLayer: ObjectProvider {
         return capabilities
     }
 
+    public var executor: (any TaskExecutor)? { inner.executor }
+    public var billedCalls: [BilledCalls] { inner.billedCalls }
+
     public func prepare(writable: Bool) async throws(VFSError) { try await inner.prepare(writable: writable) }
 
     public func list(_ request: ListRequest) async throws(VFSError) -> ListPage {

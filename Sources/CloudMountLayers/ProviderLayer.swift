@@ -37,6 +37,7 @@ public protocol ProviderLayer: ObjectProvider {
 extension ProviderLayer {
     public var capabilities: Capabilities { inner.capabilities }
     public var executor: (any TaskExecutor)? { inner.executor }
+    public var billedCalls: [BilledCalls] { inner.billedCalls }
 
     public func prepare(writable: Bool) async throws(VFSError) {
         try await perform(ProviderCall(.prepare, nil)) { inner throws(VFSError) in

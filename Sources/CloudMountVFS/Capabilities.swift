@@ -15,7 +15,8 @@ public struct Capabilities: Sendable, Equatable {
     /// Smallest part of an upload; the last one may be smaller.
     public var minPartSize = 5 << 20
     public var maxPartSize = 5 << 30
-    /// Parts in one upload.
+    /// Parts in one upload, at least and at most.
+    public var minParts = 1
     public var maxParts = 10_000
     public var maxObjectSize = 5 << 40
     /// Keys in one `delete`.
@@ -39,6 +40,9 @@ public struct Capabilities: Sendable, Equatable {
     public var conditionalReplace = false
     /// `read` refuses bytes of another version than the one asked for.
     public var pinnedRead = false
+    /// `read` of a version that has been replaced or deleted gives that version's bytes, for as long as the store has
+    /// them (B2); else it is `stale`.
+    public var readsOldVersions = false
     /// A ranged `read` sends only the range.
     public var rangedRead = true
     /// `ListPage` objects carry `metadata`.
@@ -51,6 +55,11 @@ public struct Capabilities: Sendable, Equatable {
     public var metadata = true
     /// Old versions can be listed and read.
     public var versions = false
+
+    // MARK: What this mount may not
+
+    /// Why the credentials allow no writing, for a person; nil when they do.
+    public var readOnlyReason: String?
 
     public init() {}
 }

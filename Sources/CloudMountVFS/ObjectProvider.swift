@@ -22,6 +22,9 @@ public protocol ObjectProvider: Sendable {
     /// wake-up of another. Such tasks must not block. Nil: anywhere.
     var executor: (any TaskExecutor)? { get }
 
+    /// The calls made so far, by the groups that the store's vendor bills them in; empty where it bills none, or all alike.
+    var billedCalls: [BilledCalls] { get }
+
     /// Makes contact: checks that bucket and credentials work, finds region and capabilities (by harmless probes where the
     /// store is not known to keep its promises and `writable`). Called before any other verb, and again after a failure.
     /// - Throws: `bucketNotFound`, `credentialsInvalid`, `permissionDenied`, or a transport error.
@@ -89,6 +92,7 @@ public protocol ObjectProvider: Sendable {
 
 extension ObjectProvider {
     public var executor: (any TaskExecutor)? { nil }
+    public var billedCalls: [BilledCalls] { [] }
 
     private func unsupported(_ verb: String) -> VFSError { VFSError(.notSupported, "this store has no \(verb)") }
 

@@ -44,7 +44,8 @@ public struct ReadRequest: Sendable {
     public var key: ObjectKey
     /// Nil: the whole object. Bytes past the end are not delivered; an extent that begins at or past the end delivers none.
     public var extent: Extent?
-    /// Only bytes of this version; `stale` when it is no longer current (or no longer exists).
+    /// Only bytes of this version; `stale` when it is no longer current (or, with `Capabilities.readsOldVersions`, when it
+    /// no longer exists).
     public var version: ETag?
 
     public init(key: ObjectKey, extent: Extent? = nil, version: ETag? = nil) {

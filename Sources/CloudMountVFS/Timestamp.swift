@@ -24,3 +24,41 @@ extension Timestamp: Comparable {
         (left.seconds, left.nanoseconds) < (right.seconds, right.nanoseconds)
     }
 }
+
+extension Timestamp {
+    /// `1595002920.123456789`: whole seconds, or all nine digits, since s3fs takes the fraction for a count of
+    /// nanoseconds.
+    public var decimalSeconds: String {
+        // Nanoseconds count up from the second below, also before 1970.
+        let negative = seconds < 0 && nanoseconds > 0
+        let whole = negative ? seconds + 1 : seconds
+        let rest = negative ? 1_000_000_000 - nanoseconds : nanoseconds
+        guard rest > 0 else { return "\(whole)" }
+        var digits = String(rest)
+        digits = String(repeating: "0", count: 9 - digits.utf8.count) + digits
+        return "\(negative && whole == 0 ? "-0" : "\(whole)").\(digits)"
+    }
+
+    /// Reads `decimalSeconds`, with any number of decimals; nil when the text is something else.
+    public init?(decimalSeconds text: String) {
+        var bytes = text.utf8[...]
+        let negative = bytes.first == 0x2D
+        if negative { bytes.removeFirst() }
+        let whole = bytes.prefix { $0 &- 0x30 < 10 }
+        guard !whole.isEmpty, let seconds = Int(Substring(whole)) else { return nil }
+        bytes.removeFirst(whole.count)
+        var nanoseconds = 0
+        if bytes.first == 0x2E {
+            bytes.removeFirst()
+            var unit = 100_000_000
+            for byte in bytes {
+                guard byte &- 0x30 < 10 else { return nil }
+                nanoseconds += Int(byte &- 0x30) * unit
+                unit /= 10
+            }
+        } else if !bytes.isEmpty {
+            return nil
+        }
+        self.init(seconds: negative ? -seconds : seconds, nanoseconds: negative ? -nanoseconds : nanoseconds)
+    }
+}

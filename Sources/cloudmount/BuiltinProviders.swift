@@ -1,3 +1,4 @@
+import B2Provider
 import CloudMountVFS
 import DirectoryProvider
 import MemoryProvider
@@ -5,5 +6,5 @@ import S3Provider
 
 /// THE LIST: what may stand after `provider:` in `mounts.yaml`.
 let builtinProviders: [ProviderDescriptor] = [
-    S3Provider.descriptor, DirectoryProvider.descriptor, MemoryProvider.descriptor,
+    S3Provider.descriptor, B2Provider.descriptor, DirectoryProvider.descriptor, MemoryProvider.descriptor,
 ]

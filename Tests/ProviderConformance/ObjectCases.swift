@@ -120,8 +120,34 @@ extension Conformance {
             #expect(same(try await bench.read("o", version: stored.etag).bytes, bytes))
             #expect(same(try await bench.read("o", Extent(10, 20), version: stored.etag).bytes, Array(bytes[10..<20])))
         },
-        ConformanceCase("a pinned read of a replaced version is stale and delivers nothing", if: \.pinnedRead) {
-            bench in
+        ConformanceCase("a pinned read of a replaced version gives that version", if: \.readsOldVersions) { bench in
+            let old = try await bench.put("o", pattern(5000))
+            try await bench.put("o", pattern(6000, seed: 2))
+            let (info, bytes) = try await bench.read("o", version: old.etag)
+            #expect(info.etag == old.etag && info.size == 5000)
+            #expect(same(bytes, pattern(5000)))
+            let range = try await bench.read("o", Extent(4000, 9000), version: old.etag).bytes
+            #expect(same(range, Array(pattern(5000)[4000...])))
+        },
+        ConformanceCase(
+            "a pinned read of a deleted object gives that version or is stale", if: \.readsOldVersions
+        ) { bench in
+            let old = try await bench.put("o", pattern(100))
+            try await bench.delete(["o"])
+            do throws(VFSError) {
+                #expect(same(try await bench.read("o", version: old.etag).bytes, pattern(100)))
+            } catch {
+                #expect(error.code == .stale, "\(error)")
+            }
+        },
+        ConformanceCase("a pinned read of a version that never was is stale", if: \.pinnedRead) { bench in
+            let stored = try await bench.put("o", pattern(100))
+            await bench.refuses(.stale) { _ = try await bench.read("o", version: ETag(stored.etag.value + "x")) }
+        },
+        ConformanceCase(
+            "a pinned read of a replaced version is stale and delivers nothing",
+            if: { $0.pinnedRead && !$0.readsOldVersions }
+        ) { bench in
             let old = try await bench.put("o", pattern(5000))
             try await bench.put("o", pattern(5000, seed: 2))
             for extent in [nil, Extent(0, 10), Extent(4000, 9000)] {
@@ -131,7 +157,8 @@ extension Conformance {
                 #expect(sink.bytes.isEmpty)
             }
         },
-        ConformanceCase("a pinned read of a deleted object is stale", if: \.pinnedRead) { bench in
+        ConformanceCase("a pinned read of a deleted object is stale", if: { $0.pinnedRead && !$0.readsOldVersions }) {
+            bench in
             let old = try await bench.put("o", pattern(100))
             try await bench.delete(["o"])
             await bench.refuses(.stale) { _ = try await bench.read("o", version: old.etag) }

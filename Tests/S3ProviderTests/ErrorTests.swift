@@ -1,5 +1,6 @@
 import CloudMountHTTP
 import CloudMountVFS
+import TestServers
 import Testing
 
 @testable import S3Provider
@@ -130,7 +131,7 @@ struct ErrorTests {
             (.cancelled, .cancelled, .never), (.sourceFailed, .io, .never),
         ] as [(HTTPError.Kind, VFSError.Code, VFSError.RetryAdvice)])
     func transport(kind: HTTPError.Kind, code: VFSError.Code, retry: VFSError.RetryAdvice) {
-        let error = S3Errors.error(HTTPError(kind, "why"), wire: Self.wire)
+        let error = VFSError(HTTPError(kind, "why"), wire: Self.wire)
         #expect(error.code == code)
         #expect(error.retry == retry)
     }

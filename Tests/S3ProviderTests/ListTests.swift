@@ -1,5 +1,6 @@
 import CloudMountVFS
 import CloudMountXML
+import TestServers
 import Testing
 
 @testable import S3Provider

@@ -55,8 +55,8 @@ struct MetadataTests {
             (Timestamp(seconds: -2, nanoseconds: 1), "-1.999999999"), (Timestamp(seconds: -7), "-7"),
         ])
     func times(time: Timestamp, text: String) {
-        #expect(S3Metadata.seconds(time) == text)
-        #expect(S3Metadata.timestamp(text) == time)
+        #expect(time.decimalSeconds == text)
+        #expect(Timestamp(decimalSeconds: text) == time)
     }
 
     @Test(
@@ -67,7 +67,7 @@ struct MetadataTests {
             ("12.", Timestamp(seconds: 12)), ("", nil), (".5", nil), ("1e9", nil), ("2020-07-17T16:22:00Z", nil),
             ("99999999999999999999", nil), ("1.5x", nil), ("-", nil),
         ] as [(String, Timestamp?)])
-    func foreignTimes(text: String, time: Timestamp?) { #expect(S3Metadata.timestamp(text) == time) }
+    func foreignTimes(text: String, time: Timestamp?) { #expect(Timestamp(decimalSeconds: text) == time) }
 
     @Test("All of it goes out and comes back")
     func roundTrip() throws {

@@ -1,5 +1,6 @@
 import CloudMountVFS
 import Synchronization
+import TestServers
 import Testing
 
 @testable import S3Provider

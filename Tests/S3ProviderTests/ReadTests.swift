@@ -1,5 +1,6 @@
 import CloudMountHTTP
 import CloudMountVFS
+import TestServers
 import Testing
 
 @testable import S3Provider
@@ -14,7 +15,7 @@ struct ReadTests {
         var fields = HTTPHeaders()
         for (name, value) in headers { fields.append(name, value) }
         let request = ReadRequest(key: "k", extent: extent, version: version.map { ETag($0) })
-        switch ReadJudge.verdict(HTTPResponseHead(status: status, headers: fields), request) {
+        switch ReadJudge(request, version: S3Provider.etag).verdict(HTTPResponseHead(status: status, headers: fields)) {
         case .success(let object): return "\(object.size)"
         case .failure(let refusal): return "\(refusal)"
         }

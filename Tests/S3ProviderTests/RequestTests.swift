@@ -1,5 +1,7 @@
 import CloudMountHTTP
+import CloudMountPlatform
 import CloudMountVFS
+import TestServers
 import Testing
 
 @testable import S3Provider
@@ -123,5 +125,5 @@ struct RequestTests {
     @Test(
         "Base64 of every length",
         arguments: [("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE=")])
-    func base64(text: String, expected: String) { #expect(S3Payload.base64(Array(text.utf8)) == expected) }
+    func base64(text: String, expected: String) { #expect(Base64.encode(Array(text.utf8)) == expected) }
 }

@@ -1,4 +1,5 @@
 import CloudMountVFS
+import TestServers
 import Testing
 
 @testable import S3Provider

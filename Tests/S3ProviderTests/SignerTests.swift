@@ -1,3 +1,4 @@
+import CloudMountPlatform
 import Crypto
 import Testing
 

@@ -9,6 +9,11 @@ public final class B2Server: TestServer {
         /// `applicationKeyId` of the API.
         public let keyID: String
         public let applicationKey: String
+
+        public init(keyID: String, applicationKey: String) {
+            self.keyID = keyID
+            self.applicationKey = applicationKey
+        }
     }
 
     /// What the server was asked for since it began, or since `resetStatistics()`.

@@ -37,6 +37,7 @@ func check(
         uploads = [Extent(0, image.size)]
     case .multipart(let parts):
         #expect(capabilities.multipart && !parts.isEmpty && parts.count <= capabilities.maxParts, "\(note)")
+        #expect(parts.count >= capabilities.minParts, "\(note)")
         #expect(parts.map(\.number) == Array(1...max(1, parts.count)), "\(note)")
         var offset = 0
         for part in parts {

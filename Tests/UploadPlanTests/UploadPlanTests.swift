@@ -58,6 +58,21 @@ struct UploadPlanTests {
         #expect(try plan(new(12 * mebibyte), nil, capabilities).parts.count == 2)
     }
 
+    @Test("Where a store wants several parts, one copy becomes several", arguments: [2, 3, 5])
+    func leastParts(count: Int) throws {
+        var capabilities = s3Capabilities()
+        capabilities.minParts = count
+        var image = FileImage(size: gibibyte, baseSize: gibibyte)
+        image.truncate(to: 100 * mebibyte)
+        let plan = try plan(image, object(gibibyte), capabilities)
+        #expect(plan.uploadedBytes == 0)
+        #expect(plan.copies.count == count)
+        // Too short for so many: it travels.
+        image.truncate(to: 5 * mebibyte)
+        #expect(try self.plan(image, object(gibibyte), capabilities).isPut)
+        #expect(try self.plan(new(17 * mebibyte), nil, capabilities).parts.count == max(3, count))
+    }
+
     @Test("One byte appended to 10 GiB sends one byte")
     func append() throws {
         var image = FileImage(size: 10 * gibibyte, baseSize: 10 * gibibyte)

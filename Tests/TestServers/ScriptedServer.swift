@@ -1,56 +1,50 @@
 import CloudMountPlatform
-import CloudMountVFS
 import Glibc
 import Synchronization
 
-@testable import S3Provider
-
 /// One request as it was on the wire.
-struct SeenRequest: Sendable {
-    var method: String
+public struct SeenRequest: Sendable {
+    public var method: String
     /// With the query, escaped.
-    var target: String
+    public var target: String
     /// Names in lower case.
-    var headers: [String: String]
-    var body: [UInt8]
+    public var headers: [String: String]
+    public var body: [UInt8]
 
-    var path: String { String(target.prefix { $0 != "?" }) }
-    var query: String { target.contains("?") ? String(target.drop { $0 != "?" }.dropFirst()) : "" }
-    var text: String { String(decoding: body, as: UTF8.self) }
+    public var path: String { String(target.prefix { $0 != "?" }) }
+    public var query: String { target.contains("?") ? String(target.drop { $0 != "?" }.dropFirst()) : "" }
+    public var text: String { String(decoding: body, as: UTF8.self) }
 }
 
-struct ScriptedAnswer: Sendable {
-    var status = 200
-    var headers: [(String, String)] = []
-    var body: [UInt8] = []
+public struct ScriptedAnswer: Sendable {
+    public var status = 200
+    public var headers: [(String, String)] = []
+    public var body: [UInt8] = []
     /// The body is announced longer than it is, and the connection closed after it.
-    var isCut = false
+    public var isCut = false
 
-    static func xml(_ body: String, status: Int = 200, headers: [(String, String)] = []) -> ScriptedAnswer {
-        ScriptedAnswer(status: status, headers: headers, body: Array(body.utf8))
-    }
-
-    static func error(_ status: Int, _ code: String, _ more: String = "", headers: [(String, String)] = [])
-        -> ScriptedAnswer
-    {
-        xml(
-            "<?xml version=\"1.0\"?><Error><Code>\(code)</Code><Message>Because.</Message>\(more)"
-                + "<RequestId>R1</RequestId></Error>", status: status, headers: headers)
+    public init(status: Int = 200, headers: [(String, String)] = [], body: [UInt8] = [], isCut: Bool = false) {
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.isCut = isCut
     }
 }
+
+struct NoPort: Error {}
 
 /// A small HTTP server on a port of its own that answers as it is told and remembers what it was asked.
-final class ScriptedServer: Sendable {
-    typealias Handler = @Sendable (SeenRequest, _ index: Int) -> ScriptedAnswer
+public final class ScriptedServer: Sendable {
+    public typealias Handler = @Sendable (SeenRequest, _ index: Int) -> ScriptedAnswer
 
-    let port: UInt16
+    public let port: UInt16
     private let listener: Descriptor
     private let handler: Handler
     private let requests = Mutex<[SeenRequest]>([])
 
-    var seen: [SeenRequest] { requests.withLock { $0 } }
+    public var seen: [SeenRequest] { requests.withLock { $0 } }
 
-    init(_ handler: @escaping Handler) throws {
+    public init(_ handler: @escaping Handler) throws {
         self.handler = handler
         listener = Descriptor(owning: socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0))
         var address = sockaddr_in()
@@ -63,7 +57,7 @@ final class ScriptedServer: Sendable {
                 bind(fd, raw, size) == 0 && listen(fd, 64) == 0 && getsockname(fd, raw, &size) == 0
             }
         }
-        guard bound else { throw VFSError(.io, "no port") }
+        guard bound else { throw NoPort() }
         port = UInt16(bigEndian: address.sin_port)
         // The thread owns the socket too: its number must not be given away while the thread may still use it.
         NamedThread("scripted") { [weak self, listener] in
@@ -134,52 +128,4 @@ final class ScriptedServer: Sendable {
         buffer.removeFirst(length)
         return SeenRequest(method: words[0], target: words[1], headers: headers, body: body)
     }
-}
-
-/// A clock that stands still until it is set.
-final class TestClock: Sendable {
-    private let time: Mutex<Timestamp>
-
-    init(_ seconds: Int = 1_795_426_200) { time = Mutex(Timestamp(seconds: seconds)) }
-
-    var now: @Sendable () -> Timestamp { { self.time.withLock { $0 } } }
-
-    func advance(_ seconds: Int) { time.withLock { $0.seconds += seconds } }
-}
-
-/// Collects what it receives.
-final class CollectingSink: ByteSink {
-    private let collected = Mutex<[UInt8]>([])
-
-    var text: String { String(decoding: collected.withLock { $0 }, as: UTF8.self) }
-
-    func receive(_ bytes: UnsafeRawBufferPointer) -> ByteSinkVerdict {
-        collected.withLock { $0.append(contentsOf: bytes) }
-        return .proceed
-    }
-}
-
-/// A provider of a scripted server, with keys of its own and a clock that stands still.
-func provider(
-    _ server: ScriptedServer, _ options: [String: OptionValue] = [:], profile: String? = nil, bucket: String = "bucket",
-    prefix: String = "", copyLimit: Int = 5 << 30, copyPartSize: Int = 512 << 20,
-    source: (any S3CredentialSource)? = nil, clock: TestClock = TestClock()
-) throws -> S3Provider {
-    var values = OptionValues(options)
-    values["endpoint"] = .string("http://127.0.0.1:\(server.port)")
-    if let profile { values["endpoint_profile"] = .string(profile) }
-    let context = ProviderContext(mountName: "test", bucket: bucket, prefix: prefix, options: values)
-    let source =
-        source ?? StaticCredentials(credentials: S3Credentials(accessKeyID: "AKID", secretAccessKey: "SECRET"))
-    let client = try S3Client(
-        S3Options(context), credentials: S3CredentialStore(source, now: clock.now), now: clock.now)
-    return S3Provider(client, copyLimit: copyLimit, copyPartSize: copyPartSize)
-}
-
-/// A profile in which everything is known and nothing is probed, with the bucket in the path.
-let known = ["endpoint_profile": OptionValue.string("aws"), "path_style": .boolean(true)]
-
-func info(_ key: ObjectKey, size: Int = 10, etag: String = "e1", storageClass: String? = nil) -> ObjectInfo {
-    ObjectInfo(
-        key: key, size: size, etag: ETag(etag), stored: Timestamp(seconds: 0), storageClass: storageClass)
 }

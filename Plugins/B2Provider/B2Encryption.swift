@@ -1,0 +1,58 @@
+import CloudMountHTTP
+
+/// What the mount asks B2 to encrypt with.
+enum B2Encryption: Sendable {
+    /// The bucket's default.
+    case bucket
+    /// SSE-B2: keys that Backblaze keeps.
+    case managed
+    /// SSE-C: a key that goes along with every request that touches bytes.
+    case customer(B2CustomerKey)
+
+    /// For an upload in one request.
+    func addUploadHeaders(to headers: inout HTTPHeaders) {
+        switch self {
+        case .bucket: break
+        case .managed: headers.append("X-Bz-Server-Side-Encryption", "AES256")
+        case .customer: addKeyHeaders(to: &headers)
+        }
+    }
+
+    /// For a part and for a download.
+    func addKeyHeaders(to headers: inout HTTPHeaders) {
+        guard case .customer(let key) = self else { return }
+        headers.append("X-Bz-Server-Side-Encryption-Customer-Algorithm", "AES256")
+        headers.append("X-Bz-Server-Side-Encryption-Customer-Key", key.base64)
+        headers.append("X-Bz-Server-Side-Encryption-Customer-Key-Md5", key.md5)
+    }
+
+    /// For what is made by a call: nil where nothing is asked for.
+    var destination: B2JSONObject? {
+        var object = B2JSONObject()
+        switch self {
+        case .bucket: return nil
+        case .managed:
+            object.add("mode", "SSE-B2")
+            object.add("algorithm", "AES256")
+        case .customer: return source
+        }
+        return object
+    }
+
+    /// For what is read by a call: nil where B2 has the key.
+    var source: B2JSONObject? {
+        guard case .customer(let key) = self else { return nil }
+        var object = B2JSONObject()
+        object.add("mode", "SSE-C")
+        object.add("algorithm", "AES256")
+        object.add("customerKey", key.base64)
+        object.add("customerKeyMd5", key.md5)
+        return object
+    }
+
+    /// Whether what is written is encrypted by the mount's wish.
+    var isOn: Bool { if case .bucket = self { false } else { true } }
+
+    /// The name of the key, as B2's tools note it beside a file.
+    var keyID: String? { if case .customer(let key) = self { key.id } else { nil } }
+}

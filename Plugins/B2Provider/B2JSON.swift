@@ -1,0 +1,328 @@
+import CloudMountVFS
+import Glibc
+
+/// What JSON this reader does not take: bytes that are none, or a value of another kind than was asked for.
+struct B2JSONError: Error {}
+
+/// Reads JSON from front to back without building a tree of it: a page of 10,000 files is some megabytes, and most of
+/// its fields are of no interest.
+struct B2JSONReader: ~Copyable {
+    /// A member's name as it stands in the text, for `switch`.
+    struct Name {
+        let bytes: UnsafeBufferPointer<UInt8>
+
+        static func ~= (pattern: StaticString, name: Name) -> Bool {
+            pattern.utf8CodeUnitCount == name.bytes.count
+                && memcmp(pattern.utf8Start, name.bytes.baseAddress ?? pattern.utf8Start, name.bytes.count) == 0
+        }
+    }
+
+    /// Deeper than any answer nests.
+    private static let maxDepth = 64
+
+    private let bytes: UnsafeBufferPointer<UInt8>
+    private var index = 0
+    private var depth = 0
+
+    private init(_ bytes: UnsafeBufferPointer<UInt8>) { self.bytes = bytes }
+
+    /// - Returns: nil when the bytes are not one JSON value of the kind that `body` reads.
+    static func read<Value>(
+        _ bytes: [UInt8], _ body: (inout B2JSONReader) throws(B2JSONError) -> Value
+    ) -> Value? {
+        bytes.withUnsafeBufferPointer { buffer in
+            var reader = B2JSONReader(buffer)
+            guard let value = try? body(&reader), reader.peek() == nil else { return nil }
+            return value
+        }
+    }
+
+    // MARK: Composite values
+
+    /// Calls `member` for each member; it must read or skip the value.
+    mutating func object(
+        _ member: (inout B2JSONReader, Name) throws(B2JSONError) -> Void
+    ) throws(B2JSONError) {
+        try open(UInt8(ascii: "{"))
+        if try close(UInt8(ascii: "}")) { return }
+        repeat {
+            guard peek() == UInt8(ascii: "\"") else { throw B2JSONError() }
+            let (range, _) = try text()
+            guard peek() == UInt8(ascii: ":") else { throw B2JSONError() }
+            index += 1
+            try member(&self, Name(bytes: UnsafeBufferPointer(rebasing: bytes[range])))
+        } while try goesOn(until: UInt8(ascii: "}"))
+    }
+
+    /// Calls `element` for each element; it must read or skip the value.
+    mutating func array(_ element: (inout B2JSONReader) throws(B2JSONError) -> Void) throws(B2JSONError) {
+        try open(UInt8(ascii: "["))
+        if try close(UInt8(ascii: "]")) { return }
+        repeat { try element(&self) } while try goesOn(until: UInt8(ascii: "]"))
+    }
+
+    /// An object whose values are strings; those that are not are left out.
+    mutating func strings() throws(B2JSONError) -> [String: String] {
+        var result: [String: String] = [:]
+        try object { reader, name throws(B2JSONError) in
+            guard reader.peek() == UInt8(ascii: "\"") else { return try reader.skip() }
+            result[try Self.decoded(name.bytes, isEscaped: name.bytes.contains(0x5C))] = try reader.string()
+        }
+        return result
+    }
+
+    // MARK: Plain values
+
+    mutating func string() throws(B2JSONError) -> String {
+        guard peek() == UInt8(ascii: "\"") else { throw B2JSONError() }
+        let (range, isEscaped) = try text()
+        return try Self.decoded(UnsafeBufferPointer(rebasing: bytes[range]), isEscaped: isEscaped)
+    }
+
+    /// Nil for `null`.
+    mutating func optionalString() throws(B2JSONError) -> String? { try null() ? nil : try string() }
+
+    mutating func optionalInteger() throws(B2JSONError) -> Int? { try null() ? nil : try integer() }
+
+    mutating func integer() throws(B2JSONError) -> Int {
+        _ = peek()
+        var negative = false
+        if index < bytes.count, bytes[index] == UInt8(ascii: "-") {
+            negative = true
+            index += 1
+        }
+        let start = index
+        var value = 0
+        while index < bytes.count, bytes[index] &- 0x30 < 10 {
+            let (product, tooLarge) = value.multipliedReportingOverflow(by: 10)
+            let (sum, overflow) = product.addingReportingOverflow(Int(bytes[index] &- 0x30))
+            guard !tooLarge, !overflow else { throw B2JSONError() }
+            value = sum
+            index += 1
+        }
+        guard index > start, index == bytes.count || !Self.isNumberTail(bytes[index]) else { throw B2JSONError() }
+        return negative ? -value : value
+    }
+
+    mutating func boolean() throws(B2JSONError) -> Bool {
+        let isTrue = peek() == UInt8(ascii: "t")
+        try word(isTrue ? "true" : "false")
+        return isTrue
+    }
+
+    /// Whether the next value, which is read, is one that says yes: `true`, or a word that is not `none`.
+    mutating func isOn() throws(B2JSONError) -> Bool {
+        switch peek() {
+        case UInt8(ascii: "t"), UInt8(ascii: "f"): return try boolean()
+        case UInt8(ascii: "\""): return try string() != "none"
+        default:
+            try skip()
+            return false
+        }
+    }
+
+    /// Whether the next value is `null`, which is then read.
+    mutating func null() throws(B2JSONError) -> Bool {
+        guard peek() == UInt8(ascii: "n") else { return false }
+        try word("null")
+        return true
+    }
+
+    /// Reads past one value of any kind.
+    mutating func skip() throws(B2JSONError) {
+        switch peek() {
+        case UInt8(ascii: "{"): try object { reader, _ throws(B2JSONError) in try reader.skip() }
+        case UInt8(ascii: "["): try array { reader throws(B2JSONError) in try reader.skip() }
+        case UInt8(ascii: "\""): _ = try text()
+        case UInt8(ascii: "t"): try word("true")
+        case UInt8(ascii: "f"): try word("false")
+        case UInt8(ascii: "n"): try word("null")
+        case nil: throw B2JSONError()
+        default:
+            let start = index
+            while index < bytes.count, bytes[index] &- 0x30 < 10 || Self.isNumberTail(bytes[index]) { index += 1 }
+            guard index > start else { throw B2JSONError() }
+        }
+    }
+
+    // MARK: The text
+
+    private static func isNumberTail(_ byte: UInt8) -> Bool {
+        byte == 0x2E || byte == 0x2D || byte == 0x2B || byte | 0x20 == 0x65
+    }
+
+    /// The next byte that is no white space.
+    private mutating func peek() -> UInt8? {
+        while index < bytes.count {
+            let byte = bytes[index]
+            guard byte == 0x20 || byte == 0x0A || byte == 0x0D || byte == 0x09 else { return byte }
+            index += 1
+        }
+        return nil
+    }
+
+    private mutating func open(_ bracket: UInt8) throws(B2JSONError) {
+        guard peek() == bracket, depth < Self.maxDepth else { throw B2JSONError() }
+        depth += 1
+        index += 1
+    }
+
+    private mutating func close(_ bracket: UInt8) throws(B2JSONError) -> Bool {
+        guard peek() == bracket else { return false }
+        depth -= 1
+        index += 1
+        return true
+    }
+
+    private mutating func goesOn(until bracket: UInt8) throws(B2JSONError) -> Bool {
+        if try close(bracket) { return false }
+        guard peek() == UInt8(ascii: ",") else { throw B2JSONError() }
+        index += 1
+        return true
+    }
+
+    private mutating func word(_ word: StaticString) throws(B2JSONError) {
+        let count = word.utf8CodeUnitCount
+        guard index + count <= bytes.count, let start = bytes.baseAddress,
+            memcmp(start + index, word.utf8Start, count) == 0
+        else { throw B2JSONError() }
+        index += count
+    }
+
+    /// Where the text of the string at `index` lies, between its quotes.
+    private mutating func text() throws(B2JSONError) -> (Range<Int>, isEscaped: Bool) {
+        index += 1
+        let start = index
+        var isEscaped = false
+        while index < bytes.count {
+            switch bytes[index] {
+            case UInt8(ascii: "\""):
+                index += 1
+                return (start..<index - 1, isEscaped)
+            case UInt8(ascii: "\\"):
+                isEscaped = true
+                index += 2
+            default: index += 1
+            }
+        }
+        throw B2JSONError()
+    }
+
+    private static func decoded(
+        _ text: UnsafeBufferPointer<UInt8>, isEscaped: Bool
+    ) throws(B2JSONError) -> String {
+        guard isEscaped else {
+            guard let string = String(validating: text, as: UTF8.self) else { throw B2JSONError() }
+            return string
+        }
+        var output: [UInt8] = []
+        output.reserveCapacity(text.count)
+        var index = 0
+        while index < text.count {
+            guard text[index] == UInt8(ascii: "\\") else {
+                output.append(text[index])
+                index += 1
+                continue
+            }
+            guard index + 1 < text.count else { throw B2JSONError() }
+            index += 2
+            switch text[index - 1] {
+            case UInt8(ascii: "n"): output.append(0x0A)
+            case UInt8(ascii: "t"): output.append(0x09)
+            case UInt8(ascii: "r"): output.append(0x0D)
+            case UInt8(ascii: "b"): output.append(0x08)
+            case UInt8(ascii: "f"): output.append(0x0C)
+            case UInt8(ascii: "u"):
+                var unit = try hex(text, &index)
+                if 0xD800..<0xDC00 ~= unit, index + 1 < text.count, text[index] == 0x5C, text[index + 1] == 0x75 {
+                    index += 2
+                    let low = try hex(text, &index)
+                    guard 0xDC00..<0xE000 ~= low else { throw B2JSONError() }
+                    unit = 0x10000 + (unit - 0xD800) << 10 + (low - 0xDC00)
+                }
+                guard let scalar = Unicode.Scalar(unit) else { throw B2JSONError() }
+                output += Array(String(Character(scalar)).utf8)
+            case let other where other == 0x22 || other == 0x5C || other == 0x2F: output.append(other)
+            default: throw B2JSONError()
+            }
+        }
+        guard let string = String(validating: output, as: UTF8.self) else { throw B2JSONError() }
+        return string
+    }
+
+    private static func hex(_ text: UnsafeBufferPointer<UInt8>, _ index: inout Int) throws(B2JSONError) -> UInt32 {
+        guard index + 4 <= text.count else { throw B2JSONError() }
+        var value: UInt32 = 0
+        for byte in text[index..<index + 4] {
+            let digit: UInt8
+            switch byte {
+            case 0x30...0x39: digit = byte - 0x30
+            case 0x41...0x46: digit = byte - 0x37
+            case 0x61...0x66: digit = byte - 0x57
+            default: throw B2JSONError()
+            }
+            value = value << 4 | UInt32(digit)
+        }
+        index += 4
+        return value
+    }
+}
+
+/// A JSON object as the body of a request.
+struct B2JSONObject: Sendable {
+    private(set) var bytes: [UInt8] = Array("{}".utf8)
+
+    private mutating func member(_ name: String) {
+        bytes.removeLast()
+        if bytes.count > 1 { bytes.append(UInt8(ascii: ",")) }
+        append(name)
+        bytes.append(UInt8(ascii: ":"))
+    }
+
+    private mutating func end() { bytes.append(UInt8(ascii: "}")) }
+
+    /// Nil adds nothing.
+    mutating func add(_ name: String, _ value: String?) {
+        guard let value else { return }
+        member(name)
+        append(value)
+        end()
+    }
+
+    mutating func add(_ name: String, _ value: Int) {
+        member(name)
+        bytes += "\(value)".utf8
+        end()
+    }
+
+    /// Nil adds nothing.
+    mutating func add(_ name: String, _ value: B2JSONObject?) {
+        guard let value else { return }
+        member(name)
+        bytes += value.bytes
+        end()
+    }
+
+    mutating func add(_ name: String, _ values: [String]) {
+        member(name)
+        bytes.append(UInt8(ascii: "["))
+        for (index, value) in values.enumerated() {
+            if index > 0 { bytes.append(UInt8(ascii: ",")) }
+            append(value)
+        }
+        bytes.append(UInt8(ascii: "]"))
+        end()
+    }
+
+    private mutating func append(_ text: String) {
+        bytes.append(0x22)
+        for byte in text.utf8 {
+            switch byte {
+            case 0x22, 0x5C: bytes += [0x5C, byte]
+            case ..<0x20: bytes += "\\u00\(byte < 16 ? "0" : "")\(String(byte, radix: 16))".utf8
+            default: bytes.append(byte)
+            }
+        }
+        bytes.append(0x22)
+    }
+}

@@ -1,0 +1,136 @@
+import CloudMountHTTP
+public import CloudMountVFS
+
+extension B2Provider {
+    /// A listing's first page asks for as many as are billed as one; who goes on gets as many as there may be.
+    static let firstPage = 1000
+    static let fullPage = 10_000
+
+    /// b2_list_file_names: everything that `head` says, in as few requests as it takes.
+    public func list(_ request: ListRequest) async throws(VFSError) -> ListPage {
+        var position = ListPosition(request.continuation)
+        while true {
+            let (page, next) = try await page(request, from: position)
+            position = next ?? position
+            // What is hidden here may be all that a page holds.
+            if next == nil || !page.objects.isEmpty || !page.commonPrefixes.isEmpty { return page }
+        }
+    }
+
+    private func page(
+        _ request: ListRequest, from position: ListPosition
+    ) async throws(VFSError) -> (ListPage, next: ListPosition?) {
+        var call = B2Call("b2_list_file_names", request.prefix)
+        let most = position.start == nil ? Self.firstPage : Self.fullPage
+        let count = max(1, min(request.limit ?? most, Self.fullPage))
+        call.units = (count + 999) / 1000
+        call.maxBodyBytes = 128 << 20
+        call.body.add("bucketId", place.bucketID)
+        call.body.add("maxFileCount", count)
+        if !request.prefix.isEmpty { call.body.add("prefix", request.prefix.string) }
+        if request.delimited { call.body.add("delimiter", "/") }
+        call.body.add("startFileName", position.start)
+        let response = try await client.send(call)
+        guard let answer = await ListAnswer.read(response.body, request, position) else {
+            throw client.malformed("a listing that cannot be read", call.operation, request.prefix, response)
+        }
+        guard answer.next == nil || answer.next?.start != position.start else {
+            throw client.malformed("a listing that does not go on", call.operation, request.prefix, response)
+        }
+        if !request.delimited, request.limit == nil { noteListing(request.prefix) }
+        return (answer.page, answer.next)
+    }
+}
+
+/// Where a listing goes on.
+struct ListPosition: Sendable, Equatable {
+    /// The name that comes next; nil: from the start.
+    var start: String?
+    /// Folder objects that have been told already and may come again under their other name.
+    var told: Set<ObjectKey> = []
+
+    init(start: String? = nil, told: Set<ObjectKey> = []) {
+        self.start = start
+        self.told = told
+    }
+
+    /// Names hold no control characters, so one separates them here.
+    init(_ continuation: String?) {
+        guard let parts = continuation?.split(separator: "\u{1}", omittingEmptySubsequences: false) else { return }
+        start = parts.first.map(String.init)
+        told = Set(parts.dropFirst().map { ObjectKey(String($0)) })
+    }
+
+    var continuation: String? {
+        start.map { ([$0] + told.map(\.string).sorted()).joined(separator: "\u{1}") }
+    }
+}
+
+/// One page as it came.
+private struct ListAnswer: Sendable {
+    var page = ListPage()
+    var next: ListPosition?
+
+    /// Longer answers are read away from the thread that all transfers share.
+    private static let inlineLimit = 256 << 10
+
+    /// - Returns: nil when the bytes are no listing.
+    static func read(_ bytes: [UInt8], _ request: ListRequest, _ position: ListPosition) async -> ListAnswer? {
+        guard bytes.count > inlineLimit else { return parsed(bytes, request, position) }
+        return await Task.detached { parsed(bytes, request, position) }.value
+    }
+
+    private static func parsed(_ bytes: [UInt8], _ request: ListRequest, _ position: ListPosition) -> ListAnswer? {
+        var answer = ListAnswer()
+        var markers: [ObjectKey: Int] = [:]
+        var isWhole = true
+        var next: String?
+        let read: Void? = B2JSONReader.read(bytes) { reader throws(B2JSONError) in
+            try reader.object { reader, name throws(B2JSONError) in
+                switch name {
+                case "files":
+                    try reader.array { reader throws(B2JSONError) in
+                        guard let file = try B2File.read(&reader) else {
+                            isWhole = false
+                            return
+                        }
+                        answer.add(file, request, position, &markers)
+                    }
+                case "nextFileName": next = try reader.optionalString()
+                default: try reader.skip()
+                }
+            }
+        }
+        guard read != nil, isWhole else { return nil }
+        if !markers.isEmpty { answer.page.objects.sort { $0.key < $1.key } }
+        if let next {
+            // Only what lies above the next name can come again.
+            let told = position.told.union(markers.keys).filter { ObjectKey(next).hasPrefix($0) }
+            answer.next = ListPosition(start: next, told: told)
+            answer.page.continuation = answer.next?.continuation
+        }
+        return answer
+    }
+
+    private mutating func add(
+        _ file: B2File, _ request: ListRequest, _ position: ListPosition, _ markers: inout [ObjectKey: Int]
+    ) {
+        switch file.action {
+        case .folder:
+            let prefix = ObjectKey(file.name)
+            guard prefix.endsWithSlash, prefix.hasPrefix(request.prefix), prefix != request.prefix else { return }
+            page.commonPrefixes.append(prefix)
+        case .upload:
+            guard let key = B2Names.key(file.name), key.hasPrefix(request.prefix), !position.told.contains(key)
+            else { return }
+            guard key.endsWithSlash else { return page.objects.append(file.object(key)) }
+            if let index = markers[key] {
+                page.objects[index] = file.object(key)
+            } else {
+                markers[key] = page.objects.count
+                page.objects.append(file.object(key))
+            }
+        case .start, .hide, .other: break
+        }
+    }
+}

@@ -1,0 +1,183 @@
+import CloudMountHTTP
+import CloudMountPlatform
+import CloudMountVFS
+import Synchronization
+
+/// One call of B2's JSON interface.
+struct B2Call: Sendable {
+    /// B2's own name of it, such as `b2_list_file_names`.
+    var operation: String
+    /// What it is about, for the log.
+    var key: ObjectKey?
+    var body = B2JSONObject()
+    /// Adds the account's id to the body.
+    var namesAccount = false
+    /// What it counts as on the bill.
+    var units = 1
+    /// Longest answer.
+    var maxBodyBytes = 16 << 20
+
+    init(_ operation: String, _ key: ObjectKey? = nil) {
+        self.operation = operation
+        self.key = key
+    }
+}
+
+/// Sends requests for one mount, and replaces a dead token: once per request, through the session that all mounts of
+/// the key share.
+final class B2Client: Sendable {
+    static let userAgent = "CloudMount"
+
+    let options: B2Options
+    let encryption: B2Encryption
+    let billing = B2Billing()
+    private let session: B2Session
+    private let engine: HTTPEngine
+    /// A fresh token whose requests are refused all the same, without a word: that is no expiry.
+    private let refused = Mutex<String?>(nil)
+
+    init(_ options: B2Options, credentials: B2Credentials, session: B2Session? = nil, engine: HTTPEngine = .shared) {
+        self.options = options
+        self.engine = engine
+        self.session =
+            session
+            ?? B2Session.shared(
+                B2Session.Identity(
+                    realm: options.realm, keyID: credentials.keyID, key: credentials.key, caFile: options.caFile,
+                    testMode: options.testMode))
+        switch (options.encryptionName, credentials.customerKey) {
+        case ("SSE-B2", _): encryption = .managed
+        case ("SSE-C", let key?): encryption = .customer(key)
+        default: encryption = .bucket
+        }
+    }
+
+    func authorisation() async throws(VFSError) -> B2Authorisation {
+        try await session.authorisation(counting: billing)
+    }
+
+    // MARK: Calls
+
+    /// - Returns: an answer of status 200 to 299.
+    func send(_ call: B2Call) async throws(VFSError) -> HTTPResponse {
+        try await authorised(call.operation, call.key, units: call.units) { authorisation in
+            var body = call.body
+            if call.namesAccount { body.add("accountId", authorisation.accountID) }
+            var headers = HTTPHeaders()
+            headers.append("Authorization", authorisation.token)
+            headers.append("Content-Type", "application/json")
+            let url = "\(authorisation.apiURL)/b2api/v4/\(call.operation)"
+            var request = self.request(.post, url, headers, maxBodyBytes: call.maxBodyBytes)
+            request.body = BytesSource(body.bytes)
+            return request
+        }
+    }
+
+    /// The answer as `read` makes it of its JSON; `malformedResponse` when that gives nil or cannot be.
+    func send<Value>(
+        _ call: B2Call, _ read: (inout B2JSONReader) throws(B2JSONError) -> Value?
+    ) async throws(VFSError) -> Value {
+        let response = try await send(call)
+        guard let value = B2JSONReader.read(response.body, read) ?? nil else {
+            throw malformed("an answer that cannot be read", call.operation, call.key, response)
+        }
+        return value
+    }
+
+    func malformed(
+        _ message: String, _ operation: String, _ key: ObjectKey?, _ response: HTTPResponse?,
+        code: VFSError.Code = .malformedResponse, retry: VFSError.RetryAdvice = .backoff
+    ) -> VFSError {
+        let endpoint = Origin(of: options.realm)?.authority ?? options.realm
+        let wire = VFSError.Wire(
+            operation: operation, key: key?.string, endpoint: endpoint, status: response?.status ?? 0)
+        return VFSError(code, message, retry: retry, wire: wire)
+    }
+
+    // MARK: Downloads
+
+    /// GET or HEAD of a file by id or by name, in the version that `path` says.
+    func download(
+        _ operation: String, _ method: HTTPMethod, key: ObjectKey, path: String, range: Extent? = nil,
+        into target: HTTPBodyTarget = .memory
+    ) async throws(VFSError) -> HTTPResponse {
+        try await authorised(operation, key, into: target) { authorisation in
+            var headers = HTTPHeaders()
+            headers.append("Authorization", authorisation.token)
+            if let range { headers.append("Range", "bytes=\(range.lowerBound)-\(range.upperBound - 1)") }
+            self.encryption.addKeyHeaders(to: &headers)
+            return self.request(method, authorisation.downloadURL + path, headers, maxBodyBytes: 1 << 20)
+        }
+    }
+
+    // MARK: Uploads
+
+    /// POST of a body to an upload URL, which has a token of its own.
+    func upload(
+        _ operation: String, to place: B2UploadURLs.Place, key: ObjectKey, headers: HTTPHeaders,
+        from source: any ByteSource
+    ) async throws(VFSError) -> HTTPResponse {
+        var request = request(.post, place.url, headers, maxBodyBytes: 1 << 20)
+        request.headers.append("Authorization", place.token)
+        request.body = source
+        let wire = wire(operation, key, place.url)
+        billing.count(operation)
+        let response: HTTPResponse
+        do throws(HTTPError) {
+            response = try await engine.perform(request)
+        } catch {
+            throw VFSError(error, wire: wire)
+        }
+        guard 200..<300 ~= response.status else { throw B2Errors.error(response, wire: wire) }
+        return response
+    }
+
+    // MARK: Sending
+
+    private func request(
+        _ method: HTTPMethod, _ url: String, _ headers: HTTPHeaders, maxBodyBytes: Int
+    ) -> HTTPRequest {
+        var headers = headers
+        headers.append("User-Agent", Self.userAgent)
+        if let testMode = options.testMode { headers.append("X-Bz-Test-Mode", testMode) }
+        var transfer = HTTPOptions()
+        transfer.caFile = options.caFile
+        transfer.maxBodyBytes = maxBodyBytes
+        return HTTPRequest(method, url, headers: headers, options: transfer)
+    }
+
+    private func wire(_ operation: String, _ key: ObjectKey?, _ url: String) -> VFSError.Wire {
+        VFSError.Wire(operation: operation, key: key?.string, endpoint: Origin(of: url)?.authority ?? options.realm)
+    }
+
+    private func authorised(
+        _ operation: String, _ key: ObjectKey?, units: Int = 1, into target: HTTPBodyTarget = .memory,
+        _ make: @Sendable (B2Authorisation) -> HTTPRequest
+    ) async throws(VFSError) -> HTTPResponse {
+        var rejected: String?
+        while true {
+            let authorisation = try await session.authorisation(otherThan: rejected, counting: billing)
+            let request = make(authorisation)
+            let wire = wire(operation, key, request.url)
+            billing.count(operation, units: units)
+            let response: HTTPResponse
+            do throws(HTTPError) {
+                response = try await engine.perform(request, body: target)
+            } catch {
+                throw VFSError(error, wire: wire)
+            }
+            if 200..<300 ~= response.status { return response }
+            let error = B2Errors.error(response, wire: wire)
+            guard response.status == 401 else { throw error }
+            if response.body.isEmpty {
+                // The answer to HEAD cannot say whether the token is dead.
+                if rejected != nil { refused.withLock { $0 = authorisation.token } }
+                if refused.withLock({ $0 }) == authorisation.token { throw error }
+            } else if !B2Errors.isDeadToken(error.wire?.code) {
+                throw error
+            }
+            guard rejected == nil else { throw error }
+            rejected = authorisation.token
+        }
+    }
+}

@@ -1,0 +1,212 @@
+import CloudMountHTTP
+public import CloudMountVFS
+
+/// Large files. The upload's id is the file's id, which its finished version keeps; a part's tag is its SHA-1.
+extension B2Provider {
+    /// b2_start_large_file.
+    public func beginUpload(_ key: ObjectKey, metadata: ObjectMetadata) async throws(VFSError) -> Upload {
+        try B2Names.check(key)
+        let name = B2Names.name(key)
+        var call = B2Call("b2_start_large_file", key)
+        call.body.add("bucketId", place.bucketID)
+        call.body.add("fileName", name)
+        call.body.add("contentType", try contentType(metadata))
+        call.body.add(
+            "fileInfo", B2FileInfo.json(try entries(metadata, name: name, session: B2Leftovers.tag)))
+        call.body.add("serverSideEncryption", client.encryption.destination)
+        let file: B2File = try await client.send(call) { reader throws(B2JSONError) in try B2File.read(&reader) }
+        return Upload(key: key, id: file.id)
+    }
+
+    /// b2_upload_part.
+    public func uploadPart(
+        _ upload: Upload, number: Int, from source: any ByteSource
+    ) async throws(VFSError) -> UploadedPart {
+        guard source.count <= Self.maxPieceSize else {
+            throw VFSError(.tooLarge, "a part of a B2 file has at most 5 GB")
+        }
+        var headers = HTTPHeaders()
+        headers.append("X-Bz-Part-Number", "\(number)")
+        client.encryption.addKeyHeaders(to: &headers)
+        return try await within(upload) { () async throws(VFSError) in
+            let (part, sha1) = try await self.upload("b2_upload_part", upload.key, owner: upload.id, headers, source) {
+                reader throws(B2JSONError) in
+                try Self.part(&reader)
+            } url: { () throws(VFSError) in
+                Self.call("b2_get_upload_part_url", upload)
+            }
+            try self.verify(part.tag, sha1, part.size, source.count, upload.key)
+            return part
+        }
+    }
+
+    /// b2_copy_part.
+    public func copyPart(
+        _ upload: Upload, number: Int, source: ObjectInfo, extent: Extent
+    ) async throws(VFSError) -> UploadedPart {
+        guard !extent.isEmpty else { throw VFSError(.invalidArgument, "a part must have bytes") }
+        try await compare(source, lately: true)
+        return try await copyPart(upload, number: number, sourceID: source.etag.value, extent)
+    }
+
+    func copyPart(
+        _ upload: Upload, number: Int, sourceID: String, _ extent: Extent
+    ) async throws(VFSError) -> UploadedPart {
+        var call = B2Call("b2_copy_part", upload.key)
+        call.body.add("sourceFileId", sourceID)
+        call.body.add("largeFileId", upload.id)
+        call.body.add("partNumber", number)
+        call.body.add("range", "bytes=\(extent.lowerBound)-\(extent.upperBound - 1)")
+        call.body.add("sourceServerSideEncryption", client.encryption.source)
+        call.body.add("destinationServerSideEncryption", client.encryption.destination)
+        let wire = call
+        return try await within(upload) { () async throws(VFSError) in
+            let part: UploadedPart = try await self.client.send(wire) { reader throws(B2JSONError) in
+                try Self.part(&reader)
+            }
+            guard part.size == extent.count else {
+                throw VFSError(.stale, "the source of the copy has been changed meanwhile")
+            }
+            return part
+        }
+    }
+
+    /// b2_finish_large_file.
+    public func completeUpload(
+        _ upload: Upload, parts: [UploadedPart], precondition: Precondition
+    ) async throws(VFSError) -> ObjectInfo {
+        let parts = parts.sorted { $0.number < $1.number }
+        for (index, part) in parts.enumerated() where part.number != index + 1 {
+            throw VFSError(.invalidArgument, "B2 numbers the parts of a file from 1 on, without gaps")
+        }
+        try await compare(precondition, upload.key)
+        var call = Self.call("b2_finish_large_file", upload)
+        call.body.add("partSha1Array", parts.map(\.tag))
+        do throws(VFSError) {
+            let file: B2File = try await client.send(call) { reader throws(B2JSONError) in try B2File.read(&reader) }
+            return try await onTop(upload, file)
+        } catch {
+            guard error.code == .invalidArgument || error.code == .notFound else { throw error }
+            // The answer to an earlier attempt may have been lost: the file tells.
+            guard let file = try await state(upload) else { throw lost(upload, error) }
+            switch file.action {
+            case .upload where file.size == parts.reduce(0) { $0 + $1.size }: return try await onTop(upload, file)
+            case .start: throw VFSError(.invalidArgument, error.message, wire: error.wire)
+            default: throw lost(upload, error)
+            }
+        }
+    }
+
+    /// A large file counts from when it was begun, so what was written to its name meanwhile hides it. It was finished
+    /// later, and is then made anew on top.
+    private func onTop(_ upload: Upload, _ file: B2File) async throws(VFSError) -> ObjectInfo {
+        uploadURLs.forget(upload.id)
+        let object = file.object(upload.key)
+        if try await current(upload.key)?.etag == object.etag { return object }
+        return try await copy(object, to: upload.key, metadata: nil)
+    }
+
+    /// b2_cancel_large_file.
+    public func abortUpload(_ upload: Upload) async throws(VFSError) {
+        uploadURLs.forget(upload.id)
+        do throws(VFSError) {
+            _ = try await client.send(Self.call("b2_cancel_large_file", upload))
+        } catch {
+            guard error.code == .notFound || error.code == .invalidArgument else { throw error }
+        }
+    }
+
+    /// b2_list_parts, all pages.
+    public func listParts(_ upload: Upload) async throws(VFSError) -> [UploadedPart] {
+        var parts: [UploadedPart] = []
+        var next: Int?
+        repeat {
+            var call = Self.call("b2_list_parts", upload)
+            call.body.add("maxPartCount", 1000)
+            if let next { call.body.add("startPartNumber", next) }
+            let wire = call
+            let (page, following): ([UploadedPart], Int?) = try await within(upload) { () async throws(VFSError) in
+                try await self.client.send(wire) { reader throws(B2JSONError) in try Self.parts(&reader) }
+            }
+            guard following == nil || following ?? 0 > next ?? 0 else {
+                throw client.malformed("a listing of parts that does not go on", "b2_list_parts", upload.key, nil)
+            }
+            parts += page
+            next = following
+        } while next != nil
+        return parts.sorted { $0.number < $1.number }
+    }
+
+    // MARK: Within an upload
+
+    private static func call(_ operation: String, _ upload: Upload) -> B2Call {
+        var call = B2Call(operation, upload.key)
+        call.body.add("fileId", upload.id)
+        return call
+    }
+
+    private static func part(_ reader: inout B2JSONReader) throws(B2JSONError) -> UploadedPart? {
+        var part = UploadedPart(number: 0, size: 0, tag: "")
+        try reader.object { reader, name throws(B2JSONError) in
+            switch name {
+            case "partNumber": part.number = try reader.integer()
+            case "contentLength": part.size = try reader.integer()
+            case "contentSha1": part.tag = try reader.optionalString() ?? ""
+            default: try reader.skip()
+            }
+        }
+        return part.number > 0 && !part.tag.isEmpty ? part : nil
+    }
+
+    private static func parts(
+        _ reader: inout B2JSONReader
+    ) throws(B2JSONError) -> (parts: [UploadedPart], next: Int?) {
+        var parts: [UploadedPart] = []
+        var next: Int?
+        try reader.object { reader, name throws(B2JSONError) in
+            switch name {
+            case "parts":
+                try reader.array { reader throws(B2JSONError) in
+                    if let part = try part(&reader) { parts.append(part) }
+                }
+            case "nextPartNumber": next = try reader.optionalInteger()
+            default: try reader.skip()
+            }
+        }
+        return (parts, next)
+    }
+
+    /// B2 says "bad request" of an upload that is not there any more; whether it is, the file tells.
+    private func within<Value: Sendable>(
+        _ upload: Upload, _ work: () async throws(VFSError) -> Value
+    ) async throws(VFSError) -> Value {
+        do throws(VFSError) {
+            return try await work()
+        } catch {
+            guard error.code == .invalidArgument || error.code == .notFound else { throw error }
+            if let file = try await state(upload), file.action == .start { throw error }
+            throw lost(upload, error)
+        }
+    }
+
+    private func lost(_ upload: Upload, _ error: VFSError) -> VFSError {
+        uploadURLs.forget(upload.id)
+        return VFSError(.uploadNotFound, "the upload is not known any more", wire: error.wire)
+    }
+
+    /// b2_get_file_info; nil when B2 knows no such file.
+    private func state(_ upload: Upload) async throws(VFSError) -> B2File? {
+        do throws(VFSError) {
+            return try await info(upload.id, upload.key)
+        } catch {
+            guard error.code == .notFound || error.code == .invalidArgument else { throw error }
+            return nil
+        }
+    }
+
+    func info(_ id: String, _ key: ObjectKey) async throws(VFSError) -> B2File {
+        var call = B2Call("b2_get_file_info", key)
+        call.body.add("fileId", id)
+        return try await client.send(call) { reader throws(B2JSONError) in try B2File.read(&reader) }
+    }
+}

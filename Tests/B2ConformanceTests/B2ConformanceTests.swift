@@ -1,0 +1,53 @@
+import B2Provider
+import CloudMountLayers
+import CloudMountVFS
+import ProviderConformance
+import TestServers
+import Testing
+
+/// The B2 provider, as a mount would have it, on a bucket of its own.
+private func provider(
+    _ server: B2Server, bucket: String, key: B2Server.Key? = nil, prefix: String = "",
+    _ options: [String: OptionValue] = [:]
+) throws -> any ObjectProvider {
+    let key = key ?? server.masterKey
+    var values = OptionValues(options)
+    values["realm"] = .string(server.endpoint)
+    let context = ProviderContext(
+        mountName: "conformance", bucket: bucket, prefix: prefix, options: values,
+        credentials: OptionValues(["key_id": .string(key.keyID), "application_key": .string(key.applicationKey)]))
+    return RetryLayer(try B2Provider.descriptor.make(context))
+}
+
+private let control = "B2 takes no control characters in names"
+private let deviations = [
+    KnownDeviation("key with a newline", control),
+    KnownDeviation("key with a tab and a carriage return", control),
+    KnownDeviation("key with control characters", control),
+    KnownDeviation("key with a segment of 300 bytes", "B2 takes 250 bytes between slashes"),
+    KnownDeviation("part numbers with gaps", "B2 numbers parts from 1 on, without gaps"),
+]
+
+extension Subject {
+    fileprivate convenience init(b2 options: [String: OptionValue], label: String) {
+        self.init(
+            deviations: deviations,
+            missingBucket: { try await provider(.shared(), bucket: "no-such-bucket", options) },
+            wrongCredentials: {
+                let server = try await B2Server.shared()
+                let key = B2Server.Key(keyID: server.masterKey.keyID, applicationKey: "notTheKey")
+                return try await provider(server, bucket: server.makeBucket(label), key: key, options)
+            }
+        ) {
+            let server = try await B2Server.shared()
+            return try await provider(server, bucket: server.makeBucket(label), options)
+        }
+    }
+}
+
+@Suite("The B2 provider on Backblaze's simulator") struct B2ConformanceTests {
+    static let subject = Subject(b2: [:], label: "conformance")
+
+    @Test("keeps the provider contract", arguments: try await subject.cases())
+    func conforms(_ test: ConformanceCase) async throws { try await Self.subject.run(test) }
+}

@@ -1,0 +1,149 @@
+import CloudMountVFS
+import TestServers
+import Testing
+
+@testable import B2Provider
+
+private func listing(_ answer: @escaping @Sendable (SeenRequest) -> String) throws -> ScriptedB2 {
+    try ScriptedB2 { request, _ in
+        request.operation == "b2_list_file_names" || request.operation == "b2_list_file_versions"
+            ? .json(answer(request)) : nil
+    }
+}
+
+private func page(_ files: [String], next: String? = nil) -> String {
+    "{\"files\": [\(files.joined(separator: ","))], \"nextFileName\": \(next.map { "\"\($0)\"" } ?? "null")}"
+}
+
+@Suite("Listings")
+struct ListTests {
+    @Test("A page says all that a lookup would")
+    func metadata() async throws {
+        let script = try listing { _ in
+            page([
+                file(
+                    "a\\\"\\u00fc\\ud83d\\ude80", id: "v", size: 9,
+                    info: "{\"src_last_modified_millis\": \"5\", \"mode\": \"0100600\"}")
+            ])
+        }
+        let provider = try await script.prepared()
+        let found = try await provider.list(ListRequest(prefix: "", delimited: true))
+        #expect(found.objects.map(\.key) == ["a\"ü🚀"])
+        #expect(found.objects[0].size == 9 && found.objects[0].etag == ETag("v"))
+        #expect(found.objects[0].metadata?.modified == Timestamp(milliseconds: 5))
+        #expect(found.objects[0].metadata?.user == ["mode": "0100600"])
+        #expect(found.objects[0].metadata?.contentType == "text/plain")
+        #expect(found.objects[0].stored == Timestamp(milliseconds: 1_700_000_000_123))
+    }
+
+    @Test("The first page costs one call of the bill, the next ones are as large as may be")
+    func pages() async throws {
+        let script = try listing { request in
+            request.text.contains("startFileName") ? page([file("p/b")]) : page([file("p/a")], next: "p/b")
+        }
+        let provider = try await script.prepared()
+        let before = provider.billedCalls[2].calls
+        let first = try await provider.list(ListRequest(prefix: "p/", delimited: true))
+        #expect(
+            script.seen.last?.text
+                == "{\"bucketId\":\"b1\",\"maxFileCount\":1000,\"prefix\":\"p/\",\"delimiter\":\"/\"}")
+        #expect(provider.billedCalls[2].calls - before == 1)
+        let request = ListRequest(prefix: "p/", delimited: false, continuation: first.continuation)
+        let second = try await provider.list(request)
+        #expect(second.objects.map(\.key) == ["p/b"] && second.continuation == nil)
+        #expect(
+            script.seen.last?.text
+                == "{\"bucketId\":\"b1\",\"maxFileCount\":10000,\"prefix\":\"p/\",\"startFileName\":\"p/b\"}")
+        #expect(provider.billedCalls[2].calls - before == 11)
+        _ = try await provider.list(ListRequest(prefix: "p/", delimited: false, limit: 1))
+        #expect(script.seen.last?.text.contains("\"maxFileCount\":1,") == true)
+    }
+
+    @Test("Folders, markers, hidden and unfinished files are what they are")
+    func kinds() async throws {
+        let script = try listing { _ in
+            page([
+                file("p/", id: "literal", size: 0), file("p/!x", id: "x"), file("p/.bzEmpty", id: "marker", size: 0),
+                file("p/d/", action: "folder"), file("p/h", action: "hide"), file("p/s", action: "start"), file("p/z"),
+            ])
+        }
+        let provider = try await script.prepared()
+        let found = try await provider.list(ListRequest(prefix: "p/", delimited: true))
+        #expect(found.objects.map(\.key) == ["p/", "p/!x", "p/z"])
+        #expect(found.objects[0].etag == ETag("marker"), "the name under which it is looked up first")
+        #expect(found.commonPrefixes == ["p/d/"])
+    }
+
+    @Test("A folder object with two names is listed once, also across pages")
+    func twice() async throws {
+        let script = try listing { request in
+            request.text.contains("startFileName")
+                ? page([file("p/!b"), file("p/.bzEmpty")]) : page([file("p/"), file("p/!a")], next: "p/!b")
+        }
+        let provider = try await script.prepared()
+        let first = try await provider.list(ListRequest(prefix: "", delimited: false))
+        #expect(first.objects.map(\.key) == ["p/", "p/!a"])
+        let second = try await provider.list(
+            ListRequest(prefix: "", delimited: false, continuation: first.continuation))
+        #expect(second.objects.map(\.key) == ["p/!b"])
+    }
+
+    @Test("The marker of the bucket's top is nothing, and a page of nothing else is passed over")
+    func top() async throws {
+        let script = try listing { request in
+            request.text.contains("startFileName") ? page([file("a")]) : page([file(".bzEmpty")], next: "a")
+        }
+        let provider = try await script.prepared()
+        #expect(try await provider.list(ListRequest(prefix: "", delimited: true, limit: 1)).objects.map(\.key) == ["a"])
+    }
+
+    @Test(
+        "What is no listing is none",
+        arguments: [
+            "", "{", "[]", "{\"files\": [{\"fileId\": \"x\"}], \"nextFileName\": null}", "{\"files\": 3}",
+            "{\"files\": [], \"nextFileName\": null} x", "<html></html>",
+        ])
+    func hostile(text: String) async throws {
+        let script = try listing { _ in text }
+        let provider = try await script.prepared()
+        let error = await failure { _ = try await provider.list(ListRequest(prefix: "", delimited: true)) }
+        #expect(error?.code == .malformedResponse)
+    }
+
+    @Test("A listing that does not go on is given up")
+    func loop() async throws {
+        let script = try listing { _ in page([file("a")], next: "a") }
+        let provider = try await script.prepared()
+        let first = try await provider.list(ListRequest(prefix: "", delimited: true))
+        let error = await failure {
+            _ = try await provider.list(ListRequest(prefix: "", delimited: true, continuation: first.continuation))
+        }
+        #expect(error?.code == .malformedResponse)
+    }
+
+    @Test("A page of ten thousand is read away from the transfers, whole")
+    func large() async throws {
+        let files = (0..<10_000).map { file("n\($0)", id: "i\($0)", info: "{\"mode\": \"0100644\"}") }
+        let text = page(files)
+        let script = try listing { _ in text }
+        let provider = try await script.prepared()
+        let found = try await provider.list(ListRequest(prefix: "", delimited: true))
+        #expect(found.objects.count == 10_000)
+        #expect(found.objects[9_999].metadata?.user["mode"] == "0100644")
+    }
+
+    @Test("The versions of one name, and of no other")
+    func versions() async throws {
+        let script = try listing { request in
+            request.text.contains("\"startFileId\":\"i2\"")
+                ? "{\"files\": [\(file("k", id: "i2")), \(file("k2", id: "o"))], \"nextFileName\": null, \"nextFileId\": null}"
+                : "{\"files\": [\(file("k", id: "i0", action: "hide", size: 0)), \(file("k", id: "s", action: "start"))], "
+                    + "\"nextFileName\": \"k\", \"nextFileId\": \"i2\"}"
+        }
+        let provider = try await script.prepared()
+        let versions = try await provider.versions(of: "k")
+        #expect(versions.map(\.info.etag) == [ETag("i0"), ETag("i2")])
+        #expect(versions.map(\.isLatest) == [true, false])
+        #expect(versions.map(\.isDeleteMarker) == [true, false])
+    }
+}
