@@ -23,6 +23,8 @@ public final class StagingArea: Sendable {
         /// Files that hold a descriptor, the one opened first in front.
         var open: [WeakFile] = []
         var openHead = 0
+        var limit: Int
+        var keepFree: Int
     }
 
     private struct WeakFile: Sendable {
@@ -34,9 +36,9 @@ public final class StagingArea: Sendable {
 
     public let directory: String
     /// Bytes on disk, leftovers included.
-    public let limit: Int
+    public var limit: Int { state.withLock { $0.limit } }
     /// Bytes of the disk that are left to others, give or take 16 MiB.
-    public let keepFree: Int
+    public var keepFree: Int { state.withLock { $0.keepFree } }
     private let descriptorLimit: Int
     private let lock: Descriptor
     private let earlierPaths: Set<String>
@@ -50,18 +52,24 @@ public final class StagingArea: Sendable {
     ///   `io`.
     public init(directory: String, limit: Int, keepFree: Int, descriptorLimit: Int? = nil) throws(VFSError) {
         self.directory = directory
-        self.limit = limit
-        self.keepFree = keepFree
         self.descriptorLimit = max(1, descriptorLimit ?? StagingArea.processDescriptors() / 4)
         try makeDirectories(directory)
         lock = try lockDirectory(directory)
         try makeDirectories(directory + "/staged")
         chmod(directory + "/staged", 0o700)
-        var initial = State()
+        var initial = State(limit: limit, keepFree: keepFree)
         initial.leftovers = try listLeftovers(directory + "/staged")
         initial.used = initial.leftovers.reduce(0) { $0 + $1.size }
         earlierPaths = Set(initial.leftovers.map(\.path))
         state = Mutex(initial)
+    }
+
+    /// Other limits, for what is written from now on.
+    public func limit(to limit: Int, keepFree: Int) {
+        state.withLock { state in
+            (state.limit, state.keepFree) = (limit, keepFree)
+            state.allowance = 0
+        }
     }
 
     /// Bytes taken from `limit`.
@@ -106,7 +114,7 @@ public final class StagingArea: Sendable {
     /// Takes `count` bytes from the limit, without I/O.
     func reserve(_ count: Int) -> Reservation {
         state.withLock { state in
-            guard state.used + count <= limit else { return .full }
+            guard state.used + count <= state.limit else { return .full }
             guard state.allowance >= count else { return .diskUnknown }
             state.used += count
             state.allowance -= count
@@ -116,6 +124,7 @@ public final class StagingArea: Sendable {
 
     /// Asks the disk whether `count` more bytes leave enough of it free.
     func askDisk(_ count: Int) throws(VFSError) {
+        let keepFree = keepFree
         var disk = statvfs()
         guard statvfs(directory, &disk) == 0 else { throw localError("the free space of \(directory) is not known") }
         let free = Int(

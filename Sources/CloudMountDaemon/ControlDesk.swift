@@ -10,6 +10,7 @@ struct ControlDesk: Sendable {
     let configuration: Configuration
     let staging: StagingArea
     let memory: BufferPool
+    let reload: ConfigurationReload
     let startedAt = SystemClock.now()
 
     func answer(_ request: ControlRequest) async -> ControlAnswer {
@@ -18,6 +19,7 @@ struct ControlDesk: Sendable {
         case .stop:
             await supervisor.stop()
             return ControlAnswer()
+        case .reload: return await reload(request)
         case .unmount:
             do throws(VFSError) {
                 try await supervisor.unmount(request.target, lazy: request.lazy ?? false)
@@ -28,8 +30,27 @@ struct ControlDesk: Sendable {
         }
     }
 
+    private func reload(_ request: ControlRequest) async -> ControlAnswer {
+        var answer = ControlAnswer()
+        do throws(ConfigurationReload.Refusal) {
+            let report = try await reload.run(force: request.force ?? false, dryRun: request.dryRun ?? false)
+            answer.reload = report
+            answer.ok = !report.hasFailed
+        } catch {
+            answer.ok = false
+            switch error {
+            case .busy: answer.error = "another reload is under way"
+            case .stopping: answer.error = "the daemon is stopping"
+            case .wrong(let error):
+                answer.error = error.description
+                answer.isWrongConfiguration = true
+            }
+        }
+        return answer
+    }
+
     private func status() async -> StatusReport {
-        let mounts = await supervisor.phases.map { StatusReport.Mount($0.mount, $0.phase) }
+        let mounts = await supervisor.phases.map { StatusReport.Mount($0.mount, $0.phase, pending: $0.pending) }
         return StatusReport(
             pid: Int(getpid()), configuration: absolutePath(configuration.file), startedAt: startedAt.seconds,
             isStopping: await supervisor.isStopping,

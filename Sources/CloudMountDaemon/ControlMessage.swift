@@ -2,18 +2,26 @@ import FoundationEssentials
 
 /// What a client asks: one JSON object on one line, answered by one `ControlAnswer` on one line.
 public struct ControlRequest: Codable, Sendable, Equatable {
-    public enum Command: String, Codable, Sendable { case status, unmount, stop }
+    public enum Command: String, Codable, Sendable { case status, unmount, stop, reload }
 
     public var command: Command
     /// `unmount`: name or path of a mount; none: all.
     public var target: String?
     /// `unmount`: also while files are open.
     public var lazy: Bool?
+    /// `reload`: also what is in use is remounted.
+    public var force: Bool?
+    /// `reload`: tells what would be done.
+    public var dryRun: Bool?
 
-    public init(_ command: Command, target: String? = nil, lazy: Bool? = nil) {
+    public init(
+        _ command: Command, target: String? = nil, lazy: Bool? = nil, force: Bool? = nil, dryRun: Bool? = nil
+    ) {
         self.command = command
         self.target = target
         self.lazy = lazy
+        self.force = force
+        self.dryRun = dryRun
     }
 }
 
@@ -21,6 +29,9 @@ public struct ControlAnswer: Codable, Sendable, Equatable {
     public var ok: Bool
     public var error: String?
     public var status: StatusReport?
+    public var reload: ReloadReport?
+    /// The file is wrong; `error` tells where, a line for each fault.
+    public var isWrongConfiguration: Bool?
 
     public init(ok: Bool = true, error: String? = nil, status: StatusReport? = nil) {
         self.ok = ok

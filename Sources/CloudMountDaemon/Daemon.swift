@@ -10,18 +10,28 @@ public struct Daemon: Sendable {
     private let configuration: Configuration
     private let logger: Logger
     private let announce: @Sendable (String) -> Void
+    private let output: LogOutput
+    private let load: @Sendable () throws(ConfigurationError) -> Configuration
 
     /// - Parameters:
     ///   - configuration: with the mounts to serve.
+    ///   - output: what the loggers go by; a reload changes it.
+    ///   - load: reads the file again, for a reload.
     ///   - announce: takes one line of progress for a person.
-    public init(configuration: Configuration, logger: Logger, announce: @escaping @Sendable (String) -> Void) {
+    public init(
+        configuration: Configuration, logger: Logger, output: LogOutput,
+        load: @escaping @Sendable () throws(ConfigurationError) -> Configuration,
+        announce: @escaping @Sendable (String) -> Void
+    ) {
         self.configuration = configuration
         self.logger = logger
+        self.output = output
+        self.load = load
         self.announce = announce
     }
 
-    /// Serves until every mount has ended: unmounted from outside, or by SIGTERM or SIGINT, which drain. A second signal
-    /// gives up the drain.
+    /// Serves until every mount has ended: unmounted from outside, or by SIGTERM or SIGINT, which drain. A second of
+    /// these gives up the drain. SIGHUP reads the file again.
     /// - Parameter signals: of `ForegroundProcess`.
     public func run(signals: AsyncStream<Int32>) async -> ExitStatus {
         ProcessLimits.apply()
@@ -43,19 +53,26 @@ public struct Daemon: Sendable {
         let engine = KernelMounts(staging: staging, memory: memory, logger: logger)
         let supervisor = Supervisor(
             mounts: configuration.mounts, engine: engine, logger: logger, announce: announce)
+        let reload = ConfigurationReload(
+            configuration, load: load, supervisor: supervisor, staging: staging, memory: memory, output: output,
+            logger: logger)
         let control = ControlDesk(
-            supervisor: supervisor, configuration: configuration, staging: staging, memory: memory)
+            supervisor: supervisor, configuration: configuration, staging: staging, memory: memory, reload: reload)
         let server = try ControlServer(path: configuration.controlSocket) { await control.answer($0) }
-        let obedience = Task { await self.obey(signals, supervisor) }
+        let obedience = Task { await self.obey(signals, supervisor, reload) }
         let endings = await supervisor.run()
         obedience.cancel()
         await server.close()
         return report(endings, staging)
     }
 
-    private func obey(_ signals: AsyncStream<Int32>, _ supervisor: Supervisor) async {
+    private func obey(_ signals: AsyncStream<Int32>, _ supervisor: Supervisor, _ reload: ConfigurationReload) async {
         var count = 0
-        for await _ in signals {
+        for await signal in signals {
+            if signal == SIGHUP {
+                Task { await reload.runBySignal() }
+                continue
+            }
             count += 1
             if count == 1 {
                 announce("stopping: what is not stored yet is being stored; a second signal gives that up")
@@ -78,12 +95,11 @@ public struct Daemon: Sendable {
     /// Tells what was not stored and where its bytes are.
     private func report(_ endings: [String: Supervisor.Ending], _ staging: StagingArea) -> ExitStatus {
         var status = ExitStatus.success
-        for mount in configuration.mounts {
-            guard let ending = endings[mount.name], !ending.isClean else { continue }
+        for (name, ending) in endings.sorted(by: { $0.key < $1.key }) where !ending.isClean {
             status = .failure
             let files = max(ending.dirtyFiles, ending.stagedPaths.count)
             logger.error(
-                "mount '\(mount.name)' left \(files) files with \(ending.dirtyBytes) bytes that the store does not have"
+                "mount '\(name)' left \(files) files with \(ending.dirtyBytes) bytes that the store does not have"
             )
         }
         if status == .failure {

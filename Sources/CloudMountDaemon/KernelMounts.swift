@@ -26,18 +26,8 @@ final class KernelMounts: MountEngine {
     }
 
     func begin(_ mount: Configuration.Mount) async throws(VFSError) -> any RunningMount {
-        let provider = try mount.provider.make(mount.context)
-        var settings = LayerSettings(
-            prefix: ObjectKey(mount.context.prefix), retry: LayerSettings.retryPolicy(mount.policy),
-            endpoint: endpoint(of: mount), logger: logger)
-        settings.logger[metadataKey: "mount"] = "\(mount.name)"
-        // The supervisor tries again, and says so; here a second attempt is enough.
-        var preparation = settings
-        preparation.retry.maxAttempts = 2
-        preparation.logger.logLevel = .critical
-        try await Layers.stack(provider, settings: preparation).provider.prepare(writable: !mount.readOnly)
-
-        let layered = Layers.stack(provider, settings: settings)
+        let settings = layerSettings(mount)
+        let layered = Layers.stack(try await prepared(mount, settings), settings: settings)
         let bucket = MountedBucket(
             settings: MountSettings(mount), provider: layered.provider, staging: staging, memory: memory)
         return try await pool.run { [pool, folders] () throws(VFSError) in
@@ -46,12 +36,37 @@ final class KernelMounts: MountEngine {
                 let fuse = try FUSEMount(
                     path: mount.path, options: FUSEMountOptions(mount), operations: bucket)
                 bucket.attach(fuse.notifier)
-                return KernelMount(fuse: fuse, bucket: bucket, layered: layered, folders: folders, pool: pool)
+                return KernelMount(
+                    fuse: fuse, bucket: bucket, layered: layered, folders: folders, pool: pool,
+                    prepared: { mount throws(VFSError) in
+                        try await self.prepared(mount, self.layerSettings(mount))
+                    })
             } catch {
                 folders.remove(mount.path)
                 throw error
             }
         }
+    }
+
+    private func layerSettings(_ mount: Configuration.Mount) -> LayerSettings {
+        var settings = LayerSettings(
+            prefix: ObjectKey(mount.context.prefix), retry: LayerSettings.retryPolicy(mount.policy),
+            endpoint: endpoint(of: mount), logger: logger)
+        settings.logger[metadataKey: "mount"] = "\(mount.name)"
+        return settings
+    }
+
+    /// A provider that has made contact with its store.
+    private func prepared(
+        _ mount: Configuration.Mount, _ settings: LayerSettings
+    ) async throws(VFSError) -> any ObjectProvider {
+        let provider = try mount.provider.make(mount.context)
+        // The supervisor tries again, and says so; here a second attempt is enough.
+        var preparation = settings
+        preparation.retry.maxAttempts = 2
+        preparation.logger.logLevel = .critical
+        try await Layers.stack(provider, settings: preparation).provider.prepare(writable: !mount.readOnly)
+        return provider
     }
 
     private func endpoint(of mount: Configuration.Mount) -> EndpointLoad {
@@ -71,6 +86,19 @@ private struct KernelMount: RunningMount {
     let layered: LayeredProvider
     let folders: MountFolders
     let pool: BlockingPool
+    let prepared: @Sendable (Configuration.Mount) async throws(VFSError) -> any ObjectProvider
+
+    func apply(_ mount: Configuration.Mount) {
+        bucket.update(MountSettings(mount))
+        layered.retry.replace(LayerSettings.retryPolicy(mount.policy))
+    }
+
+    func rotateCredentials(_ mount: Configuration.Mount) async throws(VFSError) -> Bool {
+        let fresh = try await prepared(mount)
+        guard fresh.capabilities == layered.current.now.capabilities else { return false }
+        layered.current.replace(fresh)
+        return true
+    }
 
     func drain() async { await bucket.drain() }
 

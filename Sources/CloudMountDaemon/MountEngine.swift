@@ -19,6 +19,12 @@ protocol RunningMount: Sendable {
     func waitUntilClosed() async
     /// Removes the mount's folder if it was made for the mount.
     func cleanUp() async
+    /// Goes on with the policy and the defaults of `mount`; open files are not disturbed.
+    func apply(_ mount: Configuration.Mount)
+    /// Goes on with the credentials of `mount`, once they have proved to work; calls under way end with the old ones.
+    /// - Returns: false when the store can do other things with these, so that only a remount will do.
+    /// - Throws: what the store has against them; the old ones stay in use.
+    func rotateCredentials(_ mount: Configuration.Mount) async throws(VFSError) -> Bool
     func statistics() -> MountStatistics
     func requests() -> [Verb: VerbMeasurement]
     func endpoint() -> (name: String, limit: Int, inFlight: Int, waiting: Int)

@@ -51,10 +51,14 @@ public struct StatusReport: Codable, Sendable, Equatable {
         public var reason: String?
         /// Until the next attempt.
         public var nextTrySeconds: Int?
+        /// What a reload could not do yet because the mount is in use.
+        public var pending: String?
         public var openFiles = 0
         /// Files with bytes that the store does not have.
         public var dirtyFiles = 0
         public var dirtyBytes = 0
+        /// Files and directories last shown past their time, because the store could not be reached.
+        public var staleNodes = 0
         public var failedCommits: [FailedCommit] = []
         /// Keys that no path can name.
         public var hiddenKeys = 0
@@ -95,7 +99,8 @@ public struct StatusReport: Codable, Sendable, Equatable {
 }
 
 extension StatusReport.Mount {
-    init(_ mount: Configuration.Mount, _ phase: Supervisor.Phase) {
+    init(_ mount: Configuration.Mount, _ phase: Supervisor.Phase, pending: String? = nil) {
+        self.pending = pending
         name = mount.name
         path = mount.path
         provider = mount.provider.name
@@ -126,6 +131,7 @@ extension StatusReport.Mount {
         openFiles = statistics.openFiles
         dirtyFiles = statistics.dirtyFiles
         dirtyBytes = statistics.dirtyBytes
+        staleNodes = statistics.staleNodes
         failedCommits = statistics.failedCommits.map {
             StatusReport.FailedCommit(
                 path: $0.path, stagedPath: $0.stagedPath, bytes: $0.bytes, error: $0.error, since: $0.since.seconds)

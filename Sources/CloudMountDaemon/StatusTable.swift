@@ -35,6 +35,11 @@ public enum StatusTable {
             let next = mount.nextTrySeconds.map { "; next attempt in \($0) s" } ?? ""
             notes.append("! \(mount.name): \(reason)\(next)")
         }
+        if let pending = mount.pending { notes.append("! \(mount.name): \(pending)") }
+        if mount.staleNodes > 0 {
+            notes.append(
+                "! \(mount.name): the store cannot be reached; \(mount.staleNodes) names were shown as last known")
+        }
         for commit in mount.failedCommits {
             notes.append(
                 "! \(mount.name): \(commit.path) (\(size(commit.bytes))) is not stored: \(commit.error); "

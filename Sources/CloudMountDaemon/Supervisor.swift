@@ -5,7 +5,8 @@ import Logging
 
 /// Keeps the mounts of one configuration up, each on its own: one that fails is tried again while the others serve.
 ///
-/// A mount's life: starting → mounted → draining → ended; a failure to start leads to failed and back to starting.
+/// A mount's life: starting → mounted → draining → ended; a failure to start leads to failed and back to starting. A reload
+/// adds mounts, and takes others out; the work of each is a task, so that the actor itself never waits for one.
 actor Supervisor {
     enum Phase {
         case starting
@@ -26,23 +27,50 @@ actor Supervisor {
         var isClean: Bool { dirtyFiles == 0 && stagedPaths.isEmpty }
     }
 
-    private struct Entry {
-        let mount: Configuration.Mount
+    /// What a reload wants of a mount that is in use.
+    enum Pending: Sendable {
+        case removal
+        case remount(Configuration.Mount)
+    }
+
+    /// One life of one mount; a mount that is remounted gets another.
+    typealias ID = Int
+
+    struct Entry {
+        /// As it is in use.
+        var mount: Configuration.Mount
         var phase = Phase.starting
         /// The attempt or the pause that a stop interrupts.
         var interrupt: (@Sendable () -> Void)?
         var isUnwanted = false
+        /// Its settings are others by now, or it shall be tried again at once.
+        var isRestarted = false
         /// Lazily unmounted: nobody can reach it any more, but open files keep it alive.
         var isDetached = false
+        var pending: Pending?
+        var pendingReason: String?
+        /// Mounted in its place when it has ended.
+        var successor: Configuration.Mount?
+        /// Leaves the table when it has ended.
+        var isForgotten = false
+        /// Resumed when it has ended.
         var waiters: [CheckedContinuation<Void, Never>] = []
     }
 
-    private var entries: [Entry]
+    /// Changed by what follows and by `Supervisor+Reload` alone.
+    var entries: [ID: Entry] = [:]
+    /// Names, as the file has them.
+    var order: [String]
+    var isReloading = false
+    var isWatchingPending = false
+    var isSettling = false
+    let logger: Logger
+    let pause: @Sendable (Duration) async -> Void
+    private var nextID = 0
     private let engine: any MountEngine
-    private let logger: Logger
     private let announce: @Sendable (String) -> Void
-    private let pause: @Sendable (Duration) async -> Void
     private var waiters: [CheckedContinuation<Void, Never>] = []
+    private var endings: [String: Ending] = [:]
     private(set) var isStopping = false
 
     /// - Parameters:
@@ -53,7 +81,11 @@ actor Supervisor {
         announce: @escaping @Sendable (String) -> Void,
         pause: @escaping @Sendable (Duration) async -> Void = { try? await Task.sleep(for: $0) }
     ) {
-        entries = mounts.map { Entry(mount: $0) }
+        for mount in mounts {
+            entries[nextID] = Entry(mount: mount)
+            nextID += 1
+        }
+        order = mounts.map(\.name)
         self.engine = engine
         self.logger = logger
         self.announce = announce
@@ -62,47 +94,77 @@ actor Supervisor {
 
     /// Starts all mounts at once; returns when every one has ended, with what each left behind.
     func run() async -> [String: Ending] {
-        for index in entries.indices { Task { await self.serve(index) } }
+        for id in entries.keys { Task { await self.serve(id) } }
         if !isOver { await withCheckedContinuation { waiters.append($0) } }
-        var endings: [String: Ending] = [:]
-        for entry in entries { if case .ended(let ending) = entry.phase { endings[entry.mount.name] = ending } }
+        for entry in entries.values { if case .ended(let ending) = entry.phase { note(ending, of: entry) } }
+        entries = [:]
         return endings
     }
 
-    /// Every mount has ended.
+    /// Every mount has ended, and none is to come.
     var isOver: Bool {
-        entries.allSatisfy { if case .ended = $0.phase { true } else { false } }
+        !isReloading && entries.values.allSatisfy { if case .ended = $0.phase { true } else { false } }
+    }
+
+    func endIfOver() {
+        guard isOver else { return }
+        for waiter in waiters { waiter.resume() }
+        waiters = []
     }
 
     // MARK: One mount
 
-    private func serve(_ index: Int) async {
-        let mount = entries[index].mount
+    /// Begins the life of one more mount.
+    @discardableResult
+    func add(_ mount: Configuration.Mount) -> ID {
+        let id = nextID
+        nextID += 1
+        entries[id] = Entry(mount: mount)
+        if isStopping { entries[id]?.isUnwanted = true }
+        Task { await self.serve(id) }
+        return id
+    }
+
+    private func serve(_ id: ID) async {
         var backOff = BackOff()
         var told: VFSError.Code?
-        while !entries[index].isUnwanted {
-            entries[index].phase = .starting
+        while let entry = entries[id], !entry.isUnwanted {
+            let mount = entry.mount
+            entries[id]?.phase = .starting
+            entries[id]?.isRestarted = false
             let attempt = Task { [engine] in await Self.attempt(engine, mount) }
-            entries[index].interrupt = { attempt.cancel() }
+            entries[id]?.interrupt = { attempt.cancel() }
             switch await attempt.value {
             case .success(let running):
-                await serve(index, running)
+                if entries[id]?.isRestarted == true, entries[id]?.isUnwanted == false {
+                    // It is to be another one; nobody can have begun to use it.
+                    try? await running.unmount(lazy: true)
+                    await running.waitUntilClosed()
+                    await running.cleanUp()
+                    continue
+                }
+                await serve(id, running)
                 return
             case .failure(let error):
-                if entries[index].isUnwanted { break }
+                if entries[id]?.isUnwanted != false { break }
+                if entries[id]?.isRestarted == true {
+                    (backOff, told) = (BackOff(), nil)
+                    continue
+                }
                 let delay = backOff.pause()
-                entries[index].phase = .failed(error, retryAt: .now + delay)
+                entries[id]?.phase = .failed(error, retryAt: .now + delay)
                 // Once per kind of failure: it may last for days.
                 logger.log(
                     level: told == error.code ? .info : .error,
                     "mount '\(mount.name)' failed: \(error.description); trying again in \(Units.text(delay))")
                 told = error.code
                 let sleep = Task { [pause] in await pause(delay) }
-                entries[index].interrupt = { sleep.cancel() }
+                entries[id]?.interrupt = { sleep.cancel() }
                 await sleep.value
+                if entries[id]?.isRestarted == true { (backOff, told) = (BackOff(), nil) }
             }
         }
-        end(index, Ending())
+        end(id, Ending())
     }
 
     private static func attempt(
@@ -111,19 +173,26 @@ actor Supervisor {
         do throws(VFSError) { return .success(try await engine.begin(mount)) } catch { return .failure(error) }
     }
 
-    private func serve(_ index: Int, _ running: any RunningMount) async {
-        let mount = entries[index].mount
-        entries[index].interrupt = nil
-        entries[index].phase = .mounted(running)
+    private func serve(_ id: ID, _ running: any RunningMount) async {
+        guard let mount = entries[id]?.mount else { return }
+        entries[id]?.interrupt = nil
+        entries[id]?.phase = .mounted(running)
         announce("\(mount.name): \(mount.provider.name) \(mount.context.bucket) is mounted at \(mount.path)")
         logger.info("mounted", metadata: ["mount": "\(mount.name)", "path": "\(mount.path)"])
-        if entries[index].isUnwanted { Task { await self.takeDown(index, running) } }
+        if entries[id]?.isUnwanted == true { Task { await self.takeDown(id, running) } }
         await running.waitUntilClosed()
-        if case .ended = entries[index].phase { return }
-        entries[index].phase = .draining(running)
+        guard hasNotEnded(id) else { return }
+        entries[id]?.phase = .draining(running)
         await running.drain()
         await running.cleanUp()
-        end(index, Self.ending(running))
+        end(id, Self.ending(running))
+    }
+
+    func hasNotEnded(_ id: ID) -> Bool {
+        switch entries[id]?.phase {
+        case nil, .ended: false
+        default: true
+        }
     }
 
     private static func ending(_ running: any RunningMount) -> Ending {
@@ -133,15 +202,32 @@ actor Supervisor {
             stagedPaths: statistics.failedCommits.map(\.stagedPath))
     }
 
-    private func end(_ index: Int, _ ending: Ending) {
-        if case .ended = entries[index].phase { return }
-        if case .draining = entries[index].phase { announce("\(entries[index].mount.name): unmounted") }
-        entries[index].phase = .ended(ending)
-        for waiter in entries[index].waiters { waiter.resume() }
-        entries[index].waiters = []
-        guard isOver else { return }
-        for waiter in waiters { waiter.resume() }
-        waiters = []
+    private func end(_ id: ID, _ ending: Ending) {
+        guard hasNotEnded(id), let entry = entries[id] else { return }
+        if case .draining = entry.phase { announce("\(entry.mount.name): unmounted") }
+        entries[id]?.phase = .ended(ending)
+        entries[id]?.waiters = []
+        entries[id]?.pending = nil
+        for waiter in entry.waiters { waiter.resume() }
+        if case .removal = entry.pending { entries[id]?.isForgotten = true }
+        if entries[id]?.isForgotten == true {
+            note(ending, of: entry)
+            entries[id] = nil
+        }
+        if let successor = entry.successor { add(successor) }
+        // A mount that was in the way of another is so no more.
+        for other in entries.values where other.mount.path == entry.mount.path {
+            if case .failed = other.phase { other.interrupt?() }
+        }
+        endIfOver()
+    }
+
+    private func note(_ ending: Ending, of entry: Entry) {
+        var sum = endings[entry.mount.name] ?? Ending()
+        sum.dirtyFiles += ending.dirtyFiles
+        sum.dirtyBytes += ending.dirtyBytes
+        sum.stagedPaths += ending.stagedPaths
+        endings[entry.mount.name] = sum
     }
 
     // MARK: Taking down
@@ -150,29 +236,30 @@ actor Supervisor {
     func stop() {
         guard !isStopping else { return }
         isStopping = true
-        for index in entries.indices { discard(index) }
+        for id in entries.keys { discard(id) }
     }
 
-    private func discard(_ index: Int) {
-        entries[index].isUnwanted = true
-        entries[index].interrupt?()
-        switch entries[index].phase {
-        case .mounted(let running), .draining(let running): Task { await self.takeDown(index, running) }
-        case .starting, .failed, .ended: break
+    func discard(_ id: ID) {
+        entries[id]?.isUnwanted = true
+        entries[id]?.successor = nil
+        entries[id]?.interrupt?()
+        switch entries[id]?.phase {
+        case .mounted(let running), .draining(let running): Task { await self.takeDown(id, running) }
+        default: break
         }
     }
 
     /// The daemon is ending: whatever holds the mount, it goes.
-    private func takeDown(_ index: Int, _ running: any RunningMount) async {
-        let name = entries[index].mount.name
-        entries[index].phase = .draining(running)
+    private func takeDown(_ id: ID, _ running: any RunningMount) async {
+        guard let name = entries[id]?.mount.name else { return }
+        entries[id]?.phase = .draining(running)
         await running.drain()
         // About 2.5 s for programs to let go.
         for attempt in 0..<9 {
-            if case .ended = entries[index].phase { return }
+            guard hasNotEnded(id) else { return }
             do throws(VFSError) {
-                if !entries[index].isDetached { try await running.unmount(lazy: false) }
-                entries[index].isDetached = true
+                if entries[id]?.isDetached == false { try await running.unmount(lazy: false) }
+                entries[id]?.isDetached = true
             } catch {
                 guard error.code == .busy else {
                     logger.error("mount '\(name)' cannot be unmounted: \(error.description)")
@@ -181,26 +268,27 @@ actor Supervisor {
             }
             await pause(.milliseconds(5 << attempt))
         }
-        if case .ended = entries[index].phase { return }
+        guard hasNotEnded(id) else { return }
         logger.warning("mount '\(name)' is in use; programs with files open there will see errors")
-        if !entries[index].isDetached { try? await running.unmount(lazy: true) }
+        if entries[id]?.isDetached == false { try? await running.unmount(lazy: true) }
         await running.drain()
         await running.cleanUp()
-        end(index, Self.ending(running))
+        end(id, Self.ending(running))
     }
 
     /// Ends every mount now, drained or not.
     func abandon() async {
         isStopping = true
-        for index in entries.indices {
-            entries[index].isUnwanted = true
-            entries[index].interrupt?()
-            switch entries[index].phase {
+        for id in entries.keys {
+            entries[id]?.isUnwanted = true
+            entries[id]?.successor = nil
+            entries[id]?.interrupt?()
+            switch entries[id]?.phase {
             case .mounted(let running), .draining(let running):
                 try? await running.unmount(lazy: true)
-                end(index, Self.ending(running))
-            case .starting, .failed: end(index, Ending())
-            case .ended: break
+                end(id, Self.ending(running))
+            case .starting, .failed: end(id, Ending())
+            case .ended, nil: break
             }
         }
     }
@@ -209,28 +297,25 @@ actor Supervisor {
     /// - Parameter target: a mount's name or path; nil: all.
     /// - Throws: `notFound`; `busy` when files are open and not `lazy`: the mount goes on.
     func unmount(_ target: String?, lazy: Bool) async throws(VFSError) {
-        let chosen = entries.indices.filter { index in
+        let chosen = sorted.filter { id in
             guard let target else { return true }
-            let mount = entries[index].mount
+            guard let mount = entries[id]?.mount else { return false }
             return mount.name.utf8.elementsEqual(target.utf8) || mount.path.utf8.elementsEqual(target.utf8)
         }
         guard !chosen.isEmpty else {
-            let names = entries.map(\.mount.name).joined(separator: ", ")
+            let names = sorted.compactMap { entries[$0]?.mount.name }.joined(separator: ", ")
             throw VFSError(.notFound, "there is no mount '\(target ?? "")'; there are \(names)")
         }
         var refusals: [String] = []
-        for index in chosen {
-            guard case .mounted(let running) = entries[index].phase else {
-                discard(index)
+        for id in chosen {
+            guard case .mounted(let running)? = entries[id]?.phase, let name = entries[id]?.mount.name else {
+                discard(id)
                 continue
             }
-            let name = entries[index].mount.name
             await running.drain()
             do throws(VFSError) {
-                try await running.unmount(lazy: lazy)
-                entries[index].isDetached = true
-                if case .mounted = entries[index].phase { entries[index].phase = .draining(running) }
-                if !lazy { await waitForEnd(index) }
+                try await detach(id, running, lazy: lazy)
+                if !lazy { await waitForEnd(id) }
             } catch {
                 refusals.append(
                     error.code == .busy
@@ -241,18 +326,34 @@ actor Supervisor {
         guard refusals.isEmpty else { throw VFSError(.busy, refusals.joined(separator: "; ")) }
     }
 
-    private func waitForEnd(_ index: Int) async {
-        if case .ended = entries[index].phase { return }
-        await withCheckedContinuation { entries[index].waiters.append($0) }
+    /// Takes a mount out of the file system; its end follows when the kernel has let go of it.
+    func detach(_ id: ID, _ running: any RunningMount, lazy: Bool) async throws(VFSError) {
+        try await running.unmount(lazy: lazy)
+        entries[id]?.isDetached = true
+        if case .mounted? = entries[id]?.phase { entries[id]?.phase = .draining(running) }
+    }
+
+    func waitForEnd(_ id: ID) async {
+        guard hasNotEnded(id) else { return }
+        await withCheckedContinuation { entries[id]?.waiters.append($0) }
     }
 
     // MARK: Looking
 
-    var phases: [(mount: Configuration.Mount, phase: Phase)] { entries.map { ($0.mount, $0.phase) } }
+    /// In the order of the file; of one name, the older first.
+    private var sorted: [ID] {
+        let places = Dictionary(order.enumerated().map { ($1, $0) }, uniquingKeysWith: { first, _ in first })
+        func place(_ id: ID) -> Int { entries[id].flatMap { places[$0.mount.name] } ?? .max }
+        return entries.keys.sorted { (place($0), $0) < (place($1), $1) }
+    }
+
+    var phases: [(mount: Configuration.Mount, phase: Phase, pending: String?)] {
+        sorted.compactMap { id in entries[id].map { ($0.mount, $0.phase, $0.pendingText) } }
+    }
 
     /// Files and bytes that the store does not have yet, all mounts together.
     var dirty: (files: Int, bytes: Int) {
-        entries.reduce((0, 0)) { sum, entry in
+        entries.values.reduce((0, 0)) { sum, entry in
             switch entry.phase {
             case .mounted(let running), .draining(let running):
                 let statistics = running.statistics()

@@ -1,22 +1,51 @@
+import CloudMountConfig
 import CloudMountPlatform
 import CloudMountVFS
 import Glibc
 public import Logging
+import Synchronization
+
+/// What all loggers of the process go by; may change at any time.
+public final class LogOutput: Sendable {
+    private let state: Mutex<(level: Logger.Level, format: TerminalLog.Format)>
+
+    public init(level: Logger.Level, format: TerminalLog.Format) { state = Mutex((level, format)) }
+
+    public var level: Logger.Level { state.withLock { $0.level } }
+    public var format: TerminalLog.Format { state.withLock { $0.format } }
+
+    func set(_ log: Configuration.Log) {
+        state.withLock { state in
+            state.level = Logger.Level(rawValue: log.level) ?? state.level
+            state.format = TerminalLog.Format(rawValue: log.format.rawValue) ?? state.format
+        }
+    }
+}
 
 /// Log lines on standard error, for people or for machines.
 public struct TerminalLog: LogHandler {
     public enum Format: String, Sendable, CaseIterable { case text, json }
 
-    public var logLevel: Logger.Level
+    /// Of this logger alone; nil: as the process has it.
+    private var ownLevel: Logger.Level?
     public var metadata: Logger.Metadata = [:]
     public var metadataProvider: Logger.MetadataProvider?
     private let label: String
-    private let format: Format
+    private let output: LogOutput
 
-    public init(label: String, level: Logger.Level, format: Format) {
+    public init(label: String, output: LogOutput) {
         self.label = label
-        logLevel = level
-        self.format = format
+        self.output = output
+    }
+
+    /// With a level and a format that stay.
+    public init(label: String, level: Logger.Level, format: Format) {
+        self.init(label: label, output: LogOutput(level: level, format: format))
+    }
+
+    public var logLevel: Logger.Level {
+        get { ownLevel ?? output.level }
+        set { ownLevel = newValue }
     }
 
     public subscript(metadataKey key: String) -> Logger.Metadata.Value? {
@@ -40,7 +69,7 @@ public struct TerminalLog: LogHandler {
 
     func line(_ time: Timestamp, _ level: Logger.Level, _ message: String, _ metadata: Logger.Metadata) -> String {
         let sorted = metadata.sorted { $0.key < $1.key }.map { ($0.key, $0.value.description) }
-        switch format {
+        switch output.format {
         case .text:
             let fields = sorted.map { " \($0)=\(Self.quotedIfNeeded($1))" }.joined()
             return "\(Self.utc(time)) \(level.rawValue.uppercased()) \(Self.printable(message))\(fields)"

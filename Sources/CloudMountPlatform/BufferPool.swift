@@ -26,19 +26,17 @@ public final class BufferPool: Sendable {
         var free: [[UInt]]
         var waiters: [Waiter] = []
         var nextWaiter: UInt64 = 0
+        var limit: Int
+
+        var keepLimit: Int { min(limit / 2, 64 << 20) }
     }
 
-    /// Bytes that buffers handed out and buffers kept for reuse may take together.
-    public let limit: Int
-    private let keepLimit: Int
     private let state: Mutex<State>
 
     /// - Parameter limit: bytes; what is kept for reuse takes at most half of it and at most 64 MiB.
     public init(limit: Int) {
-        self.limit = max(0, limit)
-        keepLimit = min(self.limit / 2, 64 << 20)
         let classes = BufferPool.classIndex(BufferPool.largestClass) + 1
-        state = Mutex(State(free: Array(repeating: [], count: classes)))
+        state = Mutex(State(free: Array(repeating: [], count: classes), limit: max(0, limit)))
     }
 
     deinit {
@@ -46,6 +44,19 @@ public final class BufferPool: Sendable {
             for (index, addresses) in state.free.enumerated() {
                 for address in addresses { BufferPool.release(address, BufferPool.smallestClass << index) }
             }
+        }
+    }
+
+    /// Bytes that buffers handed out and buffers kept for reuse may take together. Lowered, it holds for what is handed out
+    /// from then on.
+    public var limit: Int {
+        get { state.withLock { $0.limit } }
+        set {
+            let ready = state.withLock { state in
+                state.limit = max(0, newValue)
+                return takeReady(&state)
+            }
+            for continuation in ready { continuation.resume() }
         }
     }
 
@@ -68,13 +79,13 @@ public final class BufferPool: Sendable {
         let pooled = size <= BufferPool.largestClass
         var surplus: [(UInt, Int)] = []
         let address: UInt? = state.withLock { state in
-            guard state.used + size <= limit else { return nil }
+            guard state.used + size <= state.limit else { return nil }
             state.used += size
             if pooled, let address = state.free[BufferPool.classIndex(size)].popLast() {
                 state.kept -= size
                 return address
             }
-            surplus = trim(&state, to: limit - state.used)
+            surplus = trim(&state, to: state.limit - state.used)
             return 0
         }
         guard var address else { return nil }
@@ -95,7 +106,7 @@ public final class BufferPool: Sendable {
     public func waitForRoom(_ count: Int) async {
         let size = BufferPool.cost(max(0, count))
         let id: UInt64? = state.withLock { state in
-            if size > limit || state.used + size <= limit { return nil }
+            if size > state.limit || state.used + size <= state.limit { return nil }
             state.nextWaiter += 1
             state.waiters.append(Waiter(id: state.nextWaiter, size: size))
             return state.nextWaiter
@@ -120,7 +131,7 @@ public final class BufferPool: Sendable {
 
     fileprivate func putBack(_ address: UInt, _ size: Int) {
         let keep = state.withLock { state in
-            guard size <= BufferPool.largestClass, state.kept + size <= keepLimit else { return false }
+            guard size <= BufferPool.largestClass, state.kept + size <= state.keepLimit else { return false }
             state.free[BufferPool.classIndex(size)].append(address)
             state.kept += size
             return true
@@ -132,15 +143,20 @@ public final class BufferPool: Sendable {
     private func giveBack(_ size: Int) {
         let ready: [CheckedContinuation<Void, Never>] = state.withLock { state in
             state.used -= size
-            guard !state.waiters.isEmpty else { return [] }
-            // All that fit are woken, not only the first: one that no longer wants its room must not keep it from the
-            // rest.
-            let room = limit - state.used
-            let ready = state.waiters.compactMap { $0.size <= room ? $0.continuation : nil }
-            state.waiters.removeAll { $0.size <= room }
-            return ready
+            return takeReady(&state)
         }
         for continuation in ready { continuation.resume() }
+    }
+
+    private func takeReady(_ state: inout State) -> [CheckedContinuation<Void, Never>] {
+        guard !state.waiters.isEmpty else { return [] }
+        // All that fit are woken, not only the first: one that no longer wants its room must not keep it from the rest. Nor
+        // does one wait for what will never be.
+        let (limit, room) = (state.limit, state.limit - state.used)
+        let isOver = { (waiter: Waiter) in waiter.size <= room || waiter.size > limit }
+        let ready = state.waiters.compactMap { isOver($0) ? $0.continuation : nil }
+        state.waiters.removeAll(where: isOver)
+        return ready
     }
 
     /// Takes kept buffers, largest class first, out of the pool until no more than `room` bytes are kept.

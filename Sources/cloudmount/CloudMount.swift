@@ -15,7 +15,8 @@ struct CloudMount: ParsableCommand {
             """,
         version: buildVersion,
         subcommands: [
-            MountCommand.self, UnmountCommand.self, StatusCommand.self, CheckCommand.self, SchemaCommand.self,
+            MountCommand.self, UnmountCommand.self, ReloadCommand.self, StatusCommand.self, CheckCommand.self,
+            SchemaCommand.self,
             ProvidersCommand.self, VersionCommand.self,
         ])
 

@@ -9,7 +9,8 @@ struct MountCommand: ParsableCommand {
         commandName: "mount", abstract: "Mounts, and serves until everything is unmounted (in the foreground).",
         discussion: """
             SIGTERM and SIGINT store what is not stored yet and unmount; a second one gives that up. A mount that fails \
-            is tried again while the others serve. When every mount has been unmounted the command ends.
+            is tried again while the others serve. When every mount has been unmounted the command ends. SIGHUP reads the \
+            file again, as 'cloudmount reload' does.
             """)
 
     @OptionGroup var source: ConfigurationFile
@@ -21,21 +22,38 @@ struct MountCommand: ParsableCommand {
     var names: [String] = []
 
     func run() throws {
-        var configuration = try source.load()
+        let configuration = try source.load()
         for name in names where !configuration.mounts.contains(where: { $0.name == name }) {
             let known = configuration.mounts.map(\.name).joined(separator: ", ")
             throw ExitStatus.usage.error("there is no mount '\(name)' in \(configuration.file); there are \(known)")
         }
-        if !names.isEmpty { configuration.mounts.removeAll { !names.contains($0.name) } }
-        let level = logLevel ?? Logger.Level(rawValue: configuration.log.level) ?? .warning
-        let format = logFormat ?? TerminalLog.Format(rawValue: configuration.log.format.rawValue) ?? .text
-        LoggingSystem.bootstrap { TerminalLog(label: $0, level: level, format: format) }
+        let chosen = chosen(of: configuration)
+        let output = LogOutput(
+            level: Logger.Level(rawValue: chosen.log.level) ?? .warning,
+            format: TerminalLog.Format(rawValue: chosen.log.format.rawValue) ?? .text)
+        LoggingSystem.bootstrap { TerminalLog(label: $0, output: output) }
         let onTerminal = isatty(STDERR_FILENO) == 1
         let logger = Logger(label: "cloudmount")
-        let daemon = Daemon(configuration: configuration, logger: logger) { line in
-            if onTerminal { TerminalLog.write(line + "\n") } else { logger.notice("\(line)") }
-        }
+        let (path, environment) = (source.path, ConfigurationFile.environment)
+        let daemon = Daemon(
+            configuration: chosen, logger: logger, output: output,
+            load: { [self] () throws(ConfigurationError) in
+                self.chosen(
+                    of: try Configuration.load(file: path, providers: builtinProviders, environment: environment))
+            },
+            announce: { line in
+                if onTerminal { TerminalLog.write(line + "\n") } else { logger.notice("\(line)") }
+            })
         ForegroundProcess.run { signals in await daemon.run(signals: signals) }
+    }
+
+    /// What the command line makes of a file.
+    private func chosen(of file: Configuration) -> Configuration {
+        var configuration = file
+        if !names.isEmpty { configuration.mounts.removeAll { !names.contains($0.name) } }
+        if let logLevel { configuration.log.level = logLevel.rawValue }
+        if let logFormat { configuration.log.format = Configuration.Log.Format(rawValue: logFormat.rawValue) ?? .text }
+        return configuration
     }
 }
 

@@ -78,6 +78,9 @@ final class FakeMount: RunningMount {
         var staysOpen = false
         var isClosed = false
         var statistics = MountStatistics()
+        /// Of new credentials.
+        var refusal: VFSError?
+        var rotates = true
         var closing: [CheckedContinuation<Void, Never>] = []
     }
 
@@ -116,6 +119,15 @@ final class FakeMount: RunningMount {
         }
     }
 
+    func apply(_ mount: Configuration.Mount) { note("apply \(mount.policy.prefetch)") }
+
+    func rotateCredentials(_ mount: Configuration.Mount) async throws(VFSError) -> Bool {
+        note("rotate")
+        let (refusal, rotates) = state.withLock { ($0.refusal, $0.rotates) }
+        if let refusal { throw refusal }
+        return rotates
+    }
+
     func cleanUp() async { note("clean up") }
     func statistics() -> MountStatistics { state.withLock { $0.statistics } }
     func requests() -> [Verb: VerbMeasurement] {
@@ -133,13 +145,20 @@ final class FakeMount: RunningMount {
 enum Fixtures {
     static let provider = ProviderDescriptor(
         name: "fake", summary: "nothing", bucketMeaning: "any",
+        options: [OptionDescriptor("endpoint", .url, "anywhere")],
+        credentials: [OptionDescriptor("key", .string, "a key", secret: true)],
         make: { _ throws(VFSError) in throw VFSError(.notSupported, "a fixture") })
+
+    /// `text` after the line with the version.
+    static func parse(_ text: String) throws(ConfigurationError) -> Configuration {
+        try Configuration.parse(
+            Array("version: 1\n\(text)".utf8), file: "m.yaml", providers: [provider],
+            places: UserPlaces(environment: [:], uid: 0, gid: 0))
+    }
 
     static func configuration(_ names: [String]) throws -> Configuration {
         let mounts = names.map { "  - {name: \($0), path: /mnt/\($0), provider: fake, bucket: bucket-\($0)}\n" }
-        return try Configuration.parse(
-            Array("version: 1\nmounts:\n\(mounts.joined())".utf8), file: "m.yaml", providers: [provider],
-            places: UserPlaces(environment: [:], uid: 0, gid: 0))
+        return try parse("mounts:\n\(mounts.joined())")
     }
 }
 
