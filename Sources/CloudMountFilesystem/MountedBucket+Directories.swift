@@ -5,22 +5,24 @@ import Synchronization
 extension MountedBucket {
     public func opendir(_ inode: InodeID, reply: consuming Reply<OpenReply>) {
         let now = SystemClock.monotonic()
-        let result: Result<UInt32?, VFSError> = namespace.withLock { names in
+        let result: Result<(UInt32?, ahead: [(InodeID, UInt32)]), VFSError> = namespace.withLock { names in
             do throws(VFSError) {
                 let node = try names.directory(inode)
                 node.openCount += 1
+                let ahead = walked(into: node, names, now)
                 guard let directory = node.directory, directory.completeUntil <= now, directory.listing == nil,
                     !node.isOrphan
-                else { return .success(nil) }
-                return .success(beginListing(directory))
+                else { return .success((nil, ahead)) }
+                return .success((beginListing(directory), ahead))
             } catch {
                 return .failure(error)
             }
         }
         switch result {
         case .failure(let error): reply.fail(error)
-        case .success(let generation):
+        case .success((let generation, let ahead)):
             if let generation { startLoading(inode, generation: generation) }
+            for (next, generation) in ahead { startLoading(next, generation: generation, pages: Self.pagesAhead) }
             let handle = handles.withLock { handles in
                 defer { handles.next += 1 }
                 handles.directories[handles.next] = OpenDirectory(inode: inode)

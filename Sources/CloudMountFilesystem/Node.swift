@@ -157,6 +157,8 @@ final class Directory {
     /// Lookups that had to ask the store since the last listing.
     var misses = 0
     var tooLongToList = false
+    /// Who opens one subdirectory after the other.
+    var walk: Walk?
     var evidence = Evidence.unknown
     /// Objects whose metadata was looked at without finding any, while the evidence is unknown.
     var emptySamples = 0
