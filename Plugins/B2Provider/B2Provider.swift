@@ -73,6 +73,7 @@ public final class B2Provider: ObjectProvider {
         capabilities.rangeCopy = true
         capabilities.pinnedRead = true
         capabilities.readsOldVersions = true
+        capabilities.deleteKeepsVersion = client.options.deletion == .hide
         capabilities.listingCarriesMetadata = true
         capabilities.sortedListing = true
         capabilities.versions = true

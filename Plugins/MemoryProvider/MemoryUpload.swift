@@ -83,7 +83,9 @@ extension MemoryProvider {
     }
 
     private func assemble(_ parts: [UploadedPart], of pending: PendingUpload) throws(VFSError) -> [UInt8] {
-        guard !parts.isEmpty else { throw MemoryErrors.argument("an upload needs at least one part") }
+        guard parts.count >= capabilities.minParts, !parts.isEmpty else {
+            throw MemoryErrors.argument("an upload needs more parts")
+        }
         var bytes: [UInt8] = []
         bytes.reserveCapacity(parts.reduce(0) { $0 + $1.size })
         var previous = 0

@@ -28,13 +28,17 @@ final class KernelMounts: MountEngine {
     func begin(_ mount: Configuration.Mount) async throws(VFSError) -> any RunningMount {
         let settings = layerSettings(mount)
         let layered = Layers.stack(try await prepared(mount, settings), settings: settings)
+        let cannotWrite = layered.provider.capabilities.readOnlyReason
+        let readOnly = mount.readOnly || cannotWrite != nil
+        if let cannotWrite, !mount.readOnly { settings.logger.warning("mounted read-only: \(cannotWrite)") }
         let bucket = MountedBucket(
-            settings: MountSettings(mount), provider: layered.provider, staging: staging, memory: memory)
+            settings: MountSettings(mount, readOnly: readOnly), provider: layered.provider, staging: staging,
+            memory: memory)
         return try await pool.run { [pool, folders] () throws(VFSError) in
             try folders.prepare(mount.path)
             do throws(VFSError) {
                 let fuse = try FUSEMount(
-                    path: mount.path, options: FUSEMountOptions(mount), operations: bucket)
+                    path: mount.path, options: FUSEMountOptions(mount, readOnly: readOnly), operations: bucket)
                 bucket.attach(fuse.notifier)
                 return KernelMount(
                     fuse: fuse, bucket: bucket, layered: layered, folders: folders, pool: pool,
@@ -89,7 +93,7 @@ private struct KernelMount: RunningMount {
     let prepared: @Sendable (Configuration.Mount) async throws(VFSError) -> any ObjectProvider
 
     func apply(_ mount: Configuration.Mount) {
-        bucket.update(MountSettings(mount))
+        bucket.update(MountSettings(mount, readOnly: mount.readOnly || readOnlyReason() != nil))
         layered.retry.replace(LayerSettings.retryPolicy(mount.policy))
     }
 
@@ -110,6 +114,8 @@ private struct KernelMount: RunningMount {
     func cleanUp() async { await pool.run { [folders, fuse] in folders.remove(fuse.path) } }
     func statistics() -> MountStatistics { bucket.statistics() }
     func requests() -> [Verb: VerbMeasurement] { layered.measurements.snapshot() }
+    func billedCalls() -> [BilledCalls] { layered.provider.billedCalls }
+    func readOnlyReason() -> String? { layered.provider.capabilities.readOnlyReason }
 
     func endpoint() -> (name: String, limit: Int, inFlight: Int, waiting: Int) {
         let load = layered.endpoint.limit.current
@@ -118,19 +124,19 @@ private struct KernelMount: RunningMount {
 }
 
 extension MountSettings {
-    init(_ mount: Configuration.Mount) {
+    init(_ mount: Configuration.Mount, readOnly: Bool) {
         self.init(name: mount.name, uid: mount.uid, gid: mount.gid)
         filePermissions = 0o666 & ~mount.umask
         directoryPermissions = 0o777 & ~mount.umask
-        readOnly = mount.readOnly
+        self.readOnly = readOnly
         policy = mount.policy
     }
 }
 
 extension FUSEMountOptions {
-    init(_ mount: Configuration.Mount) {
+    init(_ mount: Configuration.Mount, readOnly: Bool) {
         self.init(source: "cloudmount:\(mount.name)")
         allowOther = mount.allowOther
-        readOnly = mount.readOnly
+        self.readOnly = readOnly
     }
 }

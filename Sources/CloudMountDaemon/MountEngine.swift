@@ -27,5 +27,8 @@ protocol RunningMount: Sendable {
     func rotateCredentials(_ mount: Configuration.Mount) async throws(VFSError) -> Bool
     func statistics() -> MountStatistics
     func requests() -> [Verb: VerbMeasurement]
+    func billedCalls() -> [BilledCalls]
+    /// Why the store's credentials allow no writing, where they do not.
+    func readOnlyReason() -> String?
     func endpoint() -> (name: String, limit: Int, inFlight: Int, waiting: Int)
 }

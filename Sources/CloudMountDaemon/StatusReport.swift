@@ -46,6 +46,8 @@ public struct StatusReport: Codable, Sendable, Equatable {
         public var bucket: String
         public var prefix: String
         public var readOnly: Bool
+        /// Why it is so though the configuration does not ask for it.
+        public var readOnlyReason: String?
         public var state: State
         /// Why it failed.
         public var reason: String?
@@ -65,6 +67,8 @@ public struct StatusReport: Codable, Sendable, Equatable {
         public var hiddenKeyExamples: [String] = []
         /// By verb, in the order of the provider protocol.
         public var requests: [Requests] = []
+        /// As the store's vendor bills them; empty where it bills none, or all alike.
+        public var billedCalls: [Billed] = []
         public var endpoint: Endpoint?
     }
 
@@ -86,6 +90,11 @@ public struct StatusReport: Codable, Sendable, Equatable {
         public var bytesDown: Int
         public var meanMilliseconds: Double
         public var maxMilliseconds: Double
+    }
+
+    public struct Billed: Codable, Sendable, Equatable {
+        public var group: String
+        public var calls: Int
     }
 
     /// What the mounts of one store share.
@@ -141,6 +150,11 @@ extension StatusReport.Mount {
         let measured = running.requests()
         requests = Verb.allCases.compactMap { verb in
             measured[verb].map { StatusReport.Requests(verb, $0) }
+        }
+        billedCalls = running.billedCalls().map { StatusReport.Billed(group: $0.group, calls: $0.calls) }
+        if !readOnly, let reason = running.readOnlyReason() {
+            readOnly = true
+            readOnlyReason = reason
         }
         let load = running.endpoint()
         endpoint = StatusReport.Endpoint(

@@ -40,6 +40,11 @@ public enum StatusTable {
             notes.append(
                 "! \(mount.name): the store cannot be reached; \(mount.staleNodes) names were shown as last known")
         }
+        if let reason = mount.readOnlyReason { notes.append("! \(mount.name): read only: \(reason)") }
+        if !mount.billedCalls.isEmpty {
+            let calls = mount.billedCalls.map { "\($0.group) \($0.calls)" }.joined(separator: ", ")
+            notes.append("\(mount.name): billed calls: \(calls)")
+        }
         for commit in mount.failedCommits {
             notes.append(
                 "! \(mount.name): \(commit.path) (\(size(commit.bytes))) is not stored: \(commit.error); "

@@ -229,7 +229,7 @@ extension MountedBucket {
                 return try await provider.copy(
                     CopyRequest(source: info, destination: snapshot.key, metadata: metadata))
             }
-            info = try await headIfThere(snapshot.key) ?? info
+            if info.metadata == nil { info = try await headIfThere(snapshot.key) ?? info }
             return info
         } catch {
             // The next attempt begins anew.

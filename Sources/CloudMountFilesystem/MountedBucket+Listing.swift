@@ -213,7 +213,7 @@ extension MountedBucket {
 
     // MARK: Evidence of attributes
 
-    /// S3 listings show neither mode nor mtime, and none shows those of a directory below. Whether the objects of a
+    /// S3 listings show neither mode nor mtime, and no listing shows those of a directory below. Whether the objects of a
     /// directory have any is learnt from a few of them: where a tool that keeps attributes has been at work, all of its
     /// objects have them.
     private func chooseSamples(

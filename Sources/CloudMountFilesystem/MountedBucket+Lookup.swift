@@ -143,6 +143,8 @@ extension MountedBucket {
         case .some:
             finding.object = try await headIfThere(question.key)
             if finding.object == nil { finding = try await below(question.key) }
+        case nil where capabilities.listingCarriesMetadata && capabilities.sortedListing:
+            finding = try await askOnce(question.key)
         case nil:
             async let object = attempt { () async throws(VFSError) in try await self.headIfThere(question.key) }
             async let directory = attempt { () async throws(VFSError) in try await self.below(question.key) }
@@ -153,6 +155,27 @@ extension MountedBucket {
         if let marker = finding.marker, marker.metadata == nil, capabilities.folderObjects {
             finding.marker = try await headIfThere(marker.key) ?? marker
         }
+        return finding
+    }
+
+    /// Entries asked for to see a name and the directory of that name beside it; what sorts between them, `name.txt` or
+    /// `name-1`, comes along.
+    static let lookupListKeys = 100
+
+    /// One listing where it says all: the object with its metadata, and whether there is anything below.
+    private func askOnce(_ key: ObjectKey) async throws(VFSError) -> Finding {
+        let directory = ObjectKey(key.string + "/")
+        let page = try await provider.list(ListRequest(prefix: key, delimited: true, limit: Self.lookupListKeys))
+        var finding = Finding()
+        if page.commonPrefixes.contains(directory) {
+            finding.isDirectory = true
+            finding.marker = try await headIfThere(directory)
+        } else if page.continuation != nil, !page.objects.contains(where: { $0.key > directory }),
+            !page.commonPrefixes.contains(where: { $0 > directory })
+        {
+            finding = try await below(key)
+        }
+        finding.object = page.objects.first { $0.key == key }
         return finding
     }
 

@@ -54,7 +54,7 @@ extension MountedBucket {
                 if node.openCount == 0 { node.size = info.size }
                 if let attributes, !node.isKnown {
                     node.adopt(attributes, defaults: settings)
-                    weigh(attributes, of: node, &names)
+                    if !capabilities.listingCarriesMetadata { weigh(attributes, of: node, &names) }
                 }
                 return node
             }
@@ -92,11 +92,12 @@ extension MountedBucket {
         node.details = nil
         if let attributes {
             node.adopt(attributes, defaults: settings)
-            weigh(attributes, of: node, &names)
+            if !capabilities.listingCarriesMetadata { weigh(attributes, of: node, &names) }
         }
     }
 
-    /// Counts what the metadata of one object says about the others of its directory.
+    /// Counts what the metadata of one object says about the others of its directory. Where listings carry metadata only
+    /// those of directories below are unknown, so only they count.
     private func weigh(_ attributes: StoredAttributes, of node: Node, _ names: inout Namespace) {
         guard let directory = names[node.parent]?.directory else { return }
         if attributes.saysMoreThanListing {

@@ -33,7 +33,7 @@ extension MountedBucket {
             )
         }
         if let key {
-            if let content { try await preserve(content) }
+            if let content, !capabilities.deleteKeepsVersion { try await preserve(content) }
             if let failure = try await provider.delete([key]).first { throw failure.error }
         }
         let now = SystemClock.monotonic()

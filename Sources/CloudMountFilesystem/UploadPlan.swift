@@ -75,7 +75,7 @@ public struct UploadPlan: Sendable, Equatable {
             method = .multipart(parts)
             uploadedBytes = UploadPlan.uploaded(parts)
         } else {
-            guard image.size <= putLimit else { throw tooLarge }
+            guard image.size <= capabilities.maxPutSize else { throw tooLarge }
             method = .put
             uploadedBytes = image.size
         }

@@ -43,6 +43,8 @@ public struct Capabilities: Sendable, Equatable {
     /// `read` of a version that has been replaced or deleted gives that version's bytes, for as long as the store has
     /// them (B2); else it is `stale`.
     public var readsOldVersions = false
+    /// What `delete` takes away is such a version afterwards.
+    public var deleteKeepsVersion = false
     /// A ranged `read` sends only the range.
     public var rangedRead = true
     /// `ListPage` objects carry `metadata`.

@@ -106,6 +106,8 @@ struct StatusTests {
         let configuration = try Fixtures.configuration(["a", "b"])
         let running = FakeMount()
         running.state.withLock {
+            $0.billedCalls = [BilledCalls(group: "class A", calls: 4), BilledCalls(group: "class C", calls: 2)]
+            $0.readOnlyReason = "the key may not write"
             $0.statistics.openFiles = 1
             $0.statistics.dirtyFiles = 2
             $0.statistics.dirtyBytes = 3 << 20
@@ -131,9 +133,11 @@ struct StatusTests {
     func table() throws {
         #expect(
             StatusTable.text(try report()) == """
-                MOUNT  STATE    PATH    STORE          OPEN  NOT STORED   REQUESTS  ERRORS  MEAN
-                a      mounted  /mnt/a  fake bucket-a  1     2 (3.0 MiB)  2         1       1.5 ms
-                b      failed   /mnt/b  fake bucket-b  0     -            0         0       -
+                MOUNT  STATE                PATH    STORE          OPEN  NOT STORED   REQUESTS  ERRORS  MEAN
+                a      mounted (read only)  /mnt/a  fake bucket-a  1     2 (3.0 MiB)  2         1       1.5 ms
+                b      failed               /mnt/b  fake bucket-b  0     -            0         0       -
+                ! a: read only: the key may not write
+                a: billed calls: class A 4, class C 2
                 ! a: d/f (2.0 KiB) is not stored: refused; its bytes are in /c/staged/a-1-9
                 ! a: 1 keys cannot be shown as paths, such as 'x//?[2J'
                 ! b: no bucket (bucketNotFound); next attempt in 0 s
@@ -149,7 +153,7 @@ struct StatusTests {
         let line = String(decoding: try ControlJSON.line(report), as: UTF8.self)
         #expect(
             line
-                == #"{"configuration":"/etc/m.yaml","is_stopping":true,"memory":{"limit":536870912,"used":0},"mounts":[{"bucket":"bucket-a","dirty_bytes":3145728,"dirty_files":2,"endpoint":{"in_flight":1,"limit":96,"name":"fake","waiting":0},"failed_commits":[{"bytes":2048,"error":"refused","path":"d/f","since":5,"staged_path":"/c/staged/a-1-9"}],"hidden_key_examples":["x//\u001b[2J"],"hidden_keys":1,"name":"a","open_files":1,"path":"/mnt/a","prefix":"","provider":"fake","read_only":false,"requests":[{"bytes_down":4096,"bytes_up":0,"calls":2,"errors":1,"in_flight":0,"max_milliseconds":2,"mean_milliseconds":1.5,"verb":"read"}],"stale_nodes":0,"state":"mounted"},{"bucket":"bucket-b","dirty_bytes":0,"dirty_files":0,"failed_commits":[],"hidden_key_examples":[],"hidden_keys":0,"name":"b","next_try_seconds":0,"open_files":0,"path":"/mnt/b","prefix":"","provider":"fake","read_only":false,"reason":"no bucket (bucketNotFound)","requests":[],"stale_nodes":0,"state":"failed"}],"pid":9,"staging":{"directory":"/c","leftovers":[{"bytes":4096,"path":"/c/staged/z"}],"limit":1073741824,"used":4096},"started_at":7,"version":1}"#
+                == #"{"configuration":"/etc/m.yaml","is_stopping":true,"memory":{"limit":536870912,"used":0},"mounts":[{"billed_calls":[{"calls":4,"group":"class A"},{"calls":2,"group":"class C"}],"bucket":"bucket-a","dirty_bytes":3145728,"dirty_files":2,"endpoint":{"in_flight":1,"limit":96,"name":"fake","waiting":0},"failed_commits":[{"bytes":2048,"error":"refused","path":"d/f","since":5,"staged_path":"/c/staged/a-1-9"}],"hidden_key_examples":["x//\u001b[2J"],"hidden_keys":1,"name":"a","open_files":1,"path":"/mnt/a","prefix":"","provider":"fake","read_only":true,"read_only_reason":"the key may not write","requests":[{"bytes_down":4096,"bytes_up":0,"calls":2,"errors":1,"in_flight":0,"max_milliseconds":2,"mean_milliseconds":1.5,"verb":"read"}],"stale_nodes":0,"state":"mounted"},{"billed_calls":[],"bucket":"bucket-b","dirty_bytes":0,"dirty_files":0,"failed_commits":[],"hidden_key_examples":[],"hidden_keys":0,"name":"b","next_try_seconds":0,"open_files":0,"path":"/mnt/b","prefix":"","provider":"fake","read_only":false,"reason":"no bucket (bucketNotFound)","requests":[],"stale_nodes":0,"state":"failed"}],"pid":9,"staging":{"directory":"/c","leftovers":[{"bytes":4096,"path":"/c/staged/z"}],"limit":1073741824,"used":4096},"started_at":7,"version":1}"#
                 + "\n")
         #expect(try ControlJSON.decode(StatusReport.self, from: Array(line.utf8)) == report)
     }

@@ -81,6 +81,8 @@ final class FakeMount: RunningMount {
         /// Of new credentials.
         var refusal: VFSError?
         var rotates = true
+        var billedCalls: [BilledCalls] = []
+        var readOnlyReason: String?
         var closing: [CheckedContinuation<Void, Never>] = []
     }
 
@@ -139,6 +141,8 @@ final class FakeMount: RunningMount {
         reads.latencyMax = .milliseconds(2)
         return [.read: reads]
     }
+    func billedCalls() -> [BilledCalls] { state.withLock { $0.billedCalls } }
+    func readOnlyReason() -> String? { state.withLock { $0.readOnlyReason } }
     func endpoint() -> (name: String, limit: Int, inFlight: Int, waiting: Int) { ("fake", 96, 1, 0) }
 }
 

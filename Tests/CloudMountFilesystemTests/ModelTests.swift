@@ -29,6 +29,15 @@ struct StoreKind: Sendable, CustomTestStringConvertible {
             $0.rangeCopy = false
         },
         StoreKind("metadata in listings") { $0.listingCarriesMetadata = true },
+        StoreKind("metadata in listings, several parts, one delete at a time, no conditional writes", span: 400_000) {
+            $0.listingCarriesMetadata = true
+            $0.minParts = 2
+            $0.minPartSize = 4096
+            $0.maxPutSize = 64 << 10
+            $0.maxDeleteKeys = 1
+            $0.conditionalCreate = false
+            $0.conditionalReplace = false
+        },
         StoreKind("tiny parts", span: 400_000) {
             $0.minPartSize = 4096
             $0.maxPartSize = 64 << 10

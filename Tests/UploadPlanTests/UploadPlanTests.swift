@@ -70,7 +70,8 @@ struct UploadPlanTests {
         // Too short for so many: it travels.
         image.truncate(to: 5 * mebibyte)
         #expect(try self.plan(image, object(gibibyte), capabilities).isPut)
-        #expect(try self.plan(new(17 * mebibyte), nil, capabilities).parts.count == max(3, count))
+        let new = try self.plan(new(17 * mebibyte), nil, capabilities)
+        #expect(count <= 3 ? new.parts.count == 3 : new.isPut)
     }
 
     @Test("One byte appended to 10 GiB sends one byte")
