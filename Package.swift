@@ -114,6 +114,7 @@ let package = Package(
             name: "TestServers", dependencies: ["CloudMountPlatform"], path: "Tests/TestServers",
             swiftSettings: houseRules),
         tests("TestServersTests", ["TestServers"]),
+        tests("B2ServerTests", ["TestServers"]),
 
         // The cases that every provider must pass. Imports Testing, so it is built for tests only.
         .target(

@@ -276,8 +276,8 @@ def list_file_names(service, request, key, params):
     bucket, prefix = bucket_of(service, params), text(params, "prefix", False) or ""
     service.allow(key, "listFiles", bucket, prefix)
     entries, resume = bucket.list_file_names(
-        _encoder(request, key), text(params, "startFileName", False) or "", number(params, "maxFileCount", 100, 10000), prefix,
-        text(params, "delimiter", False) or "")
+        _encoder(request, key), text(params, "startFileName", False) or "",
+        number(params, "maxFileCount", 100, 10000), prefix, text(params, "delimiter", False) or "")
     return _encoded(entries, nextFileName=resume)
 
 

@@ -33,7 +33,7 @@ class Service:
 
     def defaults(self):
         self.token_life = self.upload_url_life = 86400.0
-        # The largest source of b2_copy_file and b2_copy_part, and the largest single upload.
+        # The largest source of b2_copy_file and b2_copy_part.
         self.copy_limit = 5_000_000_000
         self.authorize_shape = None
         self.test_calls = 0

@@ -9,6 +9,7 @@ from b2_rules import (
     RESERVED_INFO, byte_range, check_info, check_name, encryption_of_headers, hold_of, retention_of,
 )
 
+UPLOAD_LIMIT = 5_000_000_000
 FORBIDDEN = {
     "content-disposition", "content-encoding", "content-language", "content-location", "content-range", "expires"}
 
@@ -41,7 +42,8 @@ def upload(service, request, target):
 
 def _receive(service, request):
     """The body and what the client says its SHA-1 is, which is checked."""
-    if request.headers.get("transfer-encoding"):
+    # With an empty file b2sdk sends the header, a length of 0, and nothing that is encoded so.
+    if request.headers.get("transfer-encoding") and request.headers.get("content-length") != "0":
         request.connection.keep = False
         raise bad_request("Transfer-Encoding is not supported")
     if "content-length" not in request.headers:
@@ -50,7 +52,7 @@ def _receive(service, request):
     if not claimed:
         raise bad_request("Missing header: X-Bz-Content-Sha1")
     trailer = 40 if claimed == "hex_digits_at_end" else 0
-    if request.length - trailer > service.copy_limit:
+    if request.length - trailer > UPLOAD_LIMIT:
         raise bad_request("the upload is too large")
     if request.length < trailer:
         raise bad_request("the SHA-1 at the end is missing")
