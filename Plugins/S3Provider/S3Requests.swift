@@ -15,6 +15,8 @@ struct S3Request: Sendable {
     var body: (any ByteSource)?
     /// Longest body that is collected in memory.
     var maxBodyBytes = 64 << 20
+    /// The store may send white space while it works on the answer.
+    var isPadded = false
 
     init(_ operation: String, _ method: HTTPMethod, _ key: ObjectKey? = nil) {
         self.operation = operation
@@ -101,6 +103,7 @@ extension S3Request {
         }
         var options = options
         options.maxBodyBytes = maxBodyBytes
+        if isPadded { options.stallBytesPerSecond = 0 }
         let url = query.isEmpty ? "\(route.url)\(path)" : "\(route.url)\(path)?\(query)"
         return HTTPRequest(method, url, headers: headers, body: body, options: options)
     }

@@ -22,10 +22,12 @@ public final class StagedFile: Sendable {
 
     public let path: String
     private let area: StagingArea
+    private let mount: String
     private let state = Mutex(State())
 
-    init(area: StagingArea, path: String) {
+    init(area: StagingArea, path: String, mount: String) {
         self.area = area
+        self.mount = mount
         self.path = path
     }
 
@@ -34,18 +36,17 @@ public final class StagedFile: Sendable {
             defer { state.descriptor = nil }
             return state
         }
-        let area = area
-        let path = path
+        let (area, mount, path) = (area, mount, path)
         let count = last.blocks.total
-        guard last.exists else { return area.giveBack(count) }
+        guard last.exists else { return area.giveBack(count, of: mount) }
         if last.kept {
-            guard var leftover = leftover(path) else { return area.giveBack(count) }
+            guard var leftover = leftover(path) else { return area.giveBack(count, of: mount) }
             leftover.size = count
-            return area.adopt(leftover)
+            return area.adopt(leftover, of: mount)
         }
         let remove: @Sendable () -> Void = {
             unlink(path)
-            area.giveBack(count)
+            area.giveBack(count, of: mount)
             withExtendedLifetime(last.descriptor) {}
         }
         // Freeing much space takes the disk a while.
@@ -99,7 +100,7 @@ public final class StagedFile: Sendable {
         guard descriptor.punchHole(offset: extent.lowerBound, count: extent.count) else { return }
         let whole = Extent(
             StagedFile.roundUp(extent.lowerBound), extent.upperBound / StagedFile.block * StagedFile.block)
-        area.giveBack(state.withLock { $0.blocks.remove(whole) })
+        area.giveBack(state.withLock { $0.blocks.remove(whole) }, of: mount)
     }
 
     /// Drops all bytes from `size` on. A file that is shorter stays so.
@@ -110,7 +111,7 @@ public final class StagedFile: Sendable {
         var status = stat()
         guard fstat(descriptor.raw, &status) == 0 else { throw localError("\(path) cannot be read") }
         if status.st_size > size, ftruncate(descriptor.raw, size) != 0 { throw localError("\(path) cannot be cut") }
-        area.giveBack(state.withLock { $0.blocks.removeAll(from: StagedFile.roundUp(size)) })
+        area.giveBack(state.withLock { $0.blocks.removeAll(from: StagedFile.roundUp(size)) }, of: mount)
     }
 
     /// Leaves the bytes on disk when this object goes, listed among the area's leftovers.
@@ -136,13 +137,13 @@ public final class StagedFile: Sendable {
             let reservation: StagingArea.Reservation = state.withLock { state in
                 wanted = state.blocks.gaps(in: blocks).reduce(0) { $0 + $1.count }
                 guard wanted > 0 else { return .granted }
-                let reservation = area.reserve(wanted)
+                let reservation = area.reserve(wanted, for: mount)
                 if reservation == .granted { state.blocks.insert(blocks) }
                 return reservation
             }
             switch reservation {
             case .granted: return
-            case .diskUnknown where looksLeft > 0: try area.askDisk(wanted)
+            case .diskUnknown where looksLeft > 0: try area.askDisk(wanted, for: mount)
             case .full where looksLeft > 0:
                 // A leftover may have been removed by hand meanwhile.
                 looksLeft = 1

@@ -16,6 +16,7 @@ public final class StagingArea: Sendable {
 
     private struct State {
         var used = 0
+        var claims: [String: Claim] = [:]
         /// Bytes that may still be reserved before the disk is asked again how much is free.
         var allowance = 0
         var counter = 0
@@ -25,6 +26,13 @@ public final class StagingArea: Sendable {
         var openHead = 0
         var limit: Int
         var keepFree: Int
+    }
+
+    /// One mount's part of `used`.
+    private struct Claim {
+        var bytes = 0
+        /// Runs, so that its part is promised to it also while it uses nothing.
+        var isEnrolled = false
     }
 
     private struct WeakFile: Sendable {
@@ -104,7 +112,32 @@ public final class StagingArea: Sendable {
                 if !earlierPaths.contains(path) { return path }
             }
         }
-        return StagedFile(area: self, path: path)
+        return StagedFile(area: self, path: path, mount: label)
+    }
+
+    // MARK: Fair shares
+
+    /// Promises `mount` its part: a quarter of the area goes to all mounts in equal parts, which no other mount can take.
+    public func enrol(_ mount: String) { state.withLock { $0.claims[mount, default: Claim()].isEnrolled = true } }
+
+    /// The mount is over.
+    public func withdraw(_ mount: String) {
+        state.withLock { state in
+            state.claims[mount]?.isEnrolled = false
+            change(&state, mount, by: 0)
+        }
+    }
+
+    private func change(_ state: inout State, _ mount: String, by count: Int) {
+        var claim = state.claims[mount] ?? Claim()
+        claim.bytes += count
+        state.claims[mount] = claim.bytes == 0 && !claim.isEnrolled ? nil : claim
+    }
+
+    /// What of `whole` the others may still take of their promised parts.
+    private func promised(_ state: State, except mount: String, of whole: Int) -> Int {
+        let part = whole / 4 / max(1, state.claims.count)
+        return state.claims.reduce(0) { $1.key == mount ? $0 : $0 + max(0, part - $1.value.bytes) }
     }
 
     // MARK: For StagedFile
@@ -112,18 +145,24 @@ public final class StagingArea: Sendable {
     enum Reservation { case granted, diskUnknown, full }
 
     /// Takes `count` bytes from the limit, without I/O.
-    func reserve(_ count: Int) -> Reservation {
+    func reserve(_ count: Int, for mount: String) -> Reservation {
         state.withLock { state in
-            guard state.used + count <= state.limit else { return .full }
+            // All promises together are a quarter.
+            if state.used + count > state.limit / 4 * 3 {
+                guard state.used + count + promised(state, except: mount, of: state.limit) <= state.limit else {
+                    return .full
+                }
+            }
             guard state.allowance >= count else { return .diskUnknown }
             state.used += count
+            change(&state, mount, by: count)
             state.allowance -= count
             return .granted
         }
     }
 
     /// Asks the disk whether `count` more bytes leave enough of it free.
-    func askDisk(_ count: Int) throws(VFSError) {
+    func askDisk(_ count: Int, for mount: String) throws(VFSError) {
         let keepFree = keepFree
         var disk = statvfs()
         guard statvfs(directory, &disk) == 0 else { throw localError("the free space of \(directory) is not known") }
@@ -133,15 +172,34 @@ public final class StagingArea: Sendable {
             throw VFSError(
                 .noSpace, "the disk of \(directory) has \(free) bytes free, of which \(keepFree) are to stay so")
         }
-        state.withLock { $0.allowance = max(count, min(free - keepFree, StagingArea.allowanceStep)) }
+        let isGranted = state.withLock { state in
+            // The disk may have less than the limit allows.
+            let others = promised(state, except: mount, of: min(state.limit, state.used + free - keepFree))
+            guard free - keepFree >= count + others else { return false }
+            state.allowance = max(count, min(free - keepFree - others, StagingArea.allowanceStep))
+            return true
+        }
+        guard isGranted else {
+            throw VFSError(
+                .noSpace, "the disk of \(directory) has \(free) bytes free, kept for others and for other mounts")
+        }
     }
 
-    func giveBack(_ count: Int) {
-        if count > 0 { state.withLock { $0.used -= count } }
+    func giveBack(_ count: Int, of mount: String) {
+        guard count > 0 else { return }
+        state.withLock { state in
+            state.used -= count
+            change(&state, mount, by: -count)
+        }
     }
 
     /// Its bytes stay, and stay counted.
-    func adopt(_ leftover: Leftover) { state.withLock { $0.leftovers.append(leftover) } }
+    func adopt(_ leftover: Leftover, of mount: String) {
+        state.withLock { state in
+            change(&state, mount, by: -leftover.size)
+            state.leftovers.append(leftover)
+        }
+    }
 
     /// Notes that `file` holds a descriptor, and lets go of the oldest one when there are too many.
     func opened(_ file: StagedFile) {

@@ -22,8 +22,8 @@ struct ControlDesk: Sendable {
         case .reload: return await reload(request)
         case .unmount:
             do throws(VFSError) {
-                try await supervisor.unmount(request.target, lazy: request.lazy ?? false)
-                return ControlAnswer()
+                let remarks = try await supervisor.unmount(request.target, lazy: request.lazy ?? false)
+                return ControlAnswer(remarks: remarks.isEmpty ? nil : remarks)
             } catch {
                 return ControlAnswer(ok: false, error: error.message)
             }

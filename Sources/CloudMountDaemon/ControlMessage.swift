@@ -32,10 +32,13 @@ public struct ControlAnswer: Codable, Sendable, Equatable {
     public var reload: ReloadReport?
     /// The file is wrong; `error` tells where, a line for each fault.
     public var isWrongConfiguration: Bool?
+    /// What a person should know though all went well.
+    public var remarks: [String]?
 
-    public init(ok: Bool = true, error: String? = nil, status: StatusReport? = nil) {
+    public init(ok: Bool = true, error: String? = nil, status: StatusReport? = nil, remarks: [String]? = nil) {
         self.ok = ok
         self.error = error
+        self.remarks = remarks
         self.status = status
     }
 }

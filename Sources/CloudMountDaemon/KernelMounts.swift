@@ -15,9 +15,14 @@ final class KernelMounts: MountEngine {
     private let memory: BufferPool
     private let logger: Logger
     /// Mounts of one store draw on one endpoint's limits.
-    private let endpoints = Mutex<[String: EndpointLoad]>([:])
+    private let endpoints = Mutex<[String: Endpoint]>([:])
     private let folders = MountFolders()
     private let pool = BlockingPool(name: "cm-mount", width: 8)
+
+    private struct Endpoint {
+        weak var load: EndpointLoad?
+        var isRemote = false
+    }
 
     init(staging: StagingArea, memory: BufferPool, logger: Logger) {
         self.staging = staging
@@ -33,7 +38,7 @@ final class KernelMounts: MountEngine {
         if let cannotWrite, !mount.readOnly { settings.logger.warning("mounted read-only: \(cannotWrite)") }
         let bucket = MountedBucket(
             settings: MountSettings(mount, readOnly: readOnly), provider: layered.provider, staging: staging,
-            memory: memory)
+            memory: memory, refusesWrites: { layered.caps.writeRefusal })
         return try await pool.run { [pool, folders] () throws(VFSError) in
             try folders.prepare(mount.path)
             do throws(VFSError) {
@@ -65,6 +70,7 @@ final class KernelMounts: MountEngine {
         _ mount: Configuration.Mount, _ settings: LayerSettings
     ) async throws(VFSError) -> any ObjectProvider {
         let provider = try mount.provider.make(mount.context)
+        if provider.executor != nil { countConnections(of: settings.endpoint) }
         // The supervisor tries again, and says so; here a second attempt is enough.
         var preparation = settings
         preparation.retry.maxAttempts = 2
@@ -76,10 +82,21 @@ final class KernelMounts: MountEngine {
     private func endpoint(of mount: Configuration.Mount) -> EndpointLoad {
         let name = "\(mount.provider.name) \(mount.provider.endpoint(mount.context))"
         return endpoints.withLock { endpoints in
-            if let known = endpoints[name] { return known }
-            let made = EndpointLoad(name)
-            endpoints[name] = made
+            endpoints = endpoints.filter { $0.value.load != nil }
+            if let known = endpoints[name]?.load { return known }
+            let made = EndpointLoad(name, logger: logger)
+            endpoints[name] = Endpoint(load: made)
             return made
+        }
+    }
+
+    /// Calls at `load` take connections: all such endpoints divide those that the process may have.
+    private func countConnections(of load: EndpointLoad) {
+        endpoints.withLock { endpoints in
+            guard endpoints[load.name]?.isRemote == false else { return }
+            endpoints[load.name]?.isRemote = true
+            let remote = endpoints.values.filter(\.isRemote).compactMap(\.load)
+            for load in remote { load.limit.maximum = ProcessLimits.connections(endpoints: remote.count) }
         }
     }
 }
@@ -121,6 +138,9 @@ private struct KernelMount: RunningMount {
         let load = layered.endpoint.limit.current
         return (layered.endpoint.name, load.limit, load.inFlight, load.waiting)
     }
+
+    func outage() -> OutageReport? { layered.endpoint.breaker.outage }
+    func caps() -> [Caps.Report] { layered.caps.current }
 }
 
 extension MountSettings {

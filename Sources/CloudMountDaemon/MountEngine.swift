@@ -31,4 +31,8 @@ protocol RunningMount: Sendable {
     /// Why the store's credentials allow no writing, where they do not.
     func readOnlyReason() -> String?
     func endpoint() -> (name: String, limit: Int, inFlight: Int, waiting: Int)
+    /// What keeps calls from the endpoint; nil when nothing does.
+    func outage() -> OutageReport?
+    /// What a quota or cap keeps the mount from doing.
+    func caps() -> [Caps.Report]
 }

@@ -2,6 +2,19 @@ import Glibc
 
 /// What the daemon asks of the system for itself.
 enum ProcessLimits {
+    /// Connections of the process, all endpoints together.
+    static let connections = 1024
+
+    /// How many one of so many endpoints may have: its own part, so that none waits for another's.
+    static func connections(endpoints count: Int) -> Int { min(96, max(4, descriptors() / max(1, count))) }
+
+    /// Connections that the process's descriptors allow: half of them, for the other half is for files.
+    private static func descriptors() -> Int {
+        var files = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files) == 0 else { return 128 }
+        return min(connections, Int(clamping: files.rlim_cur) / 2)
+    }
+
     static func apply() {
         var files = rlimit()
         if getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files) == 0 {

@@ -70,6 +70,16 @@ public struct StatusReport: Codable, Sendable, Equatable {
         /// As the store's vendor bills them; empty where it bills none, or all alike.
         public var billedCalls: [Billed] = []
         public var endpoint: Endpoint?
+        /// What a quota or an account's cap keeps the mount from doing.
+        public var caps: [Cap] = []
+    }
+
+    public struct Cap: Codable, Sendable, Equatable {
+        /// `writes`, `reads`, `lookups` or `listings`.
+        public var kind: String
+        public var reason: String
+        public var lastsSeconds: Int
+        public var nextTrySeconds: Int
     }
 
     public struct FailedCommit: Codable, Sendable, Equatable {
@@ -104,6 +114,17 @@ public struct StatusReport: Codable, Sendable, Equatable {
         public var limit: Int
         public var inFlight: Int
         public var waiting: Int
+        /// Nil while the endpoint answers.
+        public var outage: Outage?
+    }
+
+    /// The endpoint does not answer: calls wait or fail until a probe is answered.
+    public struct Outage: Codable, Sendable, Equatable {
+        public var lastsSeconds: Int
+        /// 0 while one is under way.
+        public var nextProbeSeconds: Double
+        public var probes: Int
+        public var reason: String
     }
 }
 
@@ -158,7 +179,18 @@ extension StatusReport.Mount {
         }
         let load = running.endpoint()
         endpoint = StatusReport.Endpoint(
-            name: load.name, limit: load.limit, inFlight: load.inFlight, waiting: load.waiting)
+            name: load.name, limit: load.limit, inFlight: load.inFlight, waiting: load.waiting,
+            outage: running.outage().map { outage in
+                StatusReport.Outage(
+                    lastsSeconds: Int(outage.lasts.components.seconds),
+                    nextProbeSeconds: (outage.nextProbe / .milliseconds(100)).rounded() / 10, probes: outage.probes,
+                    reason: outage.reason)
+            })
+        caps = running.caps().map { cap in
+            StatusReport.Cap(
+                kind: cap.kind.rawValue, reason: cap.reason, lastsSeconds: Int(cap.lasts.components.seconds),
+                nextTrySeconds: Int(cap.nextTry.components.seconds))
+        }
     }
 }
 

@@ -9,6 +9,7 @@ public enum StatusTable {
             return trimmed(cells.joined(separator: "  "))
         }
         for mount in report.mounts { lines += notes(mount) }
+        lines += outages(report)
         for leftover in report.staging.leftovers {
             lines.append("! an earlier run could not store \(size(leftover.bytes)), kept in \(leftover.path)")
         }
@@ -22,11 +23,33 @@ public enum StatusTable {
         let time = mount.requests.reduce(0.0) { $0 + $1.meanMilliseconds * Double($1.calls) }
         let dirty = mount.dirtyFiles == 0 ? "-" : "\(mount.dirtyFiles) (\(size(mount.dirtyBytes)))"
         let store = mount.provider + " " + mount.bucket + (mount.prefix.isEmpty ? "" : "/\(mount.prefix)")
-        let state = mount.state.rawValue + (mount.readOnly && mount.state == .mounted ? " (read only)" : "")
+        let state = mount.state.rawValue + remark(mount)
         return [
             printable(mount.name), state, printable(mount.path), printable(store), String(mount.openFiles), dirty,
             String(calls), String(errors), calls == 0 ? "-" : milliseconds(time / Double(calls)),
         ]
+    }
+
+    private static func remark(_ mount: StatusReport.Mount) -> String {
+        guard mount.state == .mounted else { return "" }
+        var words: [String] = []
+        if mount.readOnly { words.append("read only") }
+        if mount.endpoint?.outage != nil { words.append("unreachable") }
+        if !mount.caps.isEmpty { words.append("capped") }
+        return words.isEmpty ? "" : " (\(words.joined(separator: ", ")))"
+    }
+
+    /// Once per endpoint, however many mounts it has.
+    private static func outages(_ report: StatusReport) -> [String] {
+        var lines: [String: String] = [:]
+        for endpoint in report.mounts.compactMap(\.endpoint) {
+            guard let outage = endpoint.outage else { continue }
+            let next =
+                outage.nextProbeSeconds > 0 ? "next probe in \(outage.nextProbeSeconds) s" : "a probe is under way"
+            lines[endpoint.name] = printable(
+                "! \(endpoint.name) has not answered for \(outage.lastsSeconds) s; \(next): \(outage.reason)")
+        }
+        return lines.sorted { $0.key < $1.key }.map(\.value)
     }
 
     private static func notes(_ mount: StatusReport.Mount) -> [String] {
@@ -49,6 +72,11 @@ public enum StatusTable {
             notes.append(
                 "! \(mount.name): \(commit.path) (\(size(commit.bytes))) is not stored: \(commit.error); "
                     + "its bytes are in \(commit.stagedPath)")
+        }
+        for cap in mount.caps {
+            notes.append(
+                "! \(mount.name): \(cap.kind) are capped for \(cap.lastsSeconds / 60) min; next attempt in "
+                    + "\((cap.nextTrySeconds + 59) / 60) min: \(cap.reason)")
         }
         if mount.hiddenKeys > 0 {
             let examples = mount.hiddenKeyExamples.map { "'\($0)'" }.joined(separator: ", ")

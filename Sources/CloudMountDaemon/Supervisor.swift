@@ -25,6 +25,14 @@ actor Supervisor {
         var stagedPaths: [String] = []
 
         var isClean: Bool { dirtyFiles == 0 && stagedPaths.isEmpty }
+
+        /// For a person, when it is not clean.
+        var text: String {
+            let files = max(dirtyFiles, stagedPaths.count)
+            let places = stagedPaths.filter { !$0.isEmpty }.prefix(10).joined(separator: ", ")
+            return "\(files) \(files == 1 ? "file" : "files") with \(dirtyBytes) bytes could not be stored"
+                + (places.isEmpty ? "" : "; the bytes are kept in \(places)")
+        }
     }
 
     /// What a reload wants of a mount that is in use.
@@ -293,10 +301,11 @@ actor Supervisor {
         }
     }
 
-    /// Unmounts on request.
+    /// Unmounts on request, several side by side: one whose store hangs holds up none of the others.
     /// - Parameter target: a mount's name or path; nil: all.
+    /// - Returns: what the stores did not take, a line for each mount.
     /// - Throws: `notFound`; `busy` when files are open and not `lazy`: the mount goes on.
-    func unmount(_ target: String?, lazy: Bool) async throws(VFSError) {
+    func unmount(_ target: String?, lazy: Bool) async throws(VFSError) -> [String] {
         let chosen = sorted.filter { id in
             guard let target else { return true }
             guard let mount = entries[id]?.mount else { return false }
@@ -307,23 +316,36 @@ actor Supervisor {
             throw VFSError(.notFound, "there is no mount '\(target ?? "")'; there are \(names)")
         }
         var refusals: [String] = []
-        for id in chosen {
-            guard case .mounted(let running)? = entries[id]?.phase, let name = entries[id]?.mount.name else {
-                discard(id)
-                continue
-            }
-            await running.drain()
-            do throws(VFSError) {
-                try await detach(id, running, lazy: lazy)
-                if !lazy { await waitForEnd(id) }
-            } catch {
-                refusals.append(
-                    error.code == .busy
-                        ? "\(name) is in use: files are open or a program works in it (--lazy detaches it)"
-                        : "\(name): \(error.description)")
+        var remarks: [String] = []
+        await withTaskGroup(of: (refusal: String?, remark: String?).self) { group in
+            for id in chosen { group.addTask { await self.unmount(id, lazy: lazy) } }
+            for await (refusal, remark) in group {
+                if let refusal { refusals.append(refusal) }
+                if let remark { remarks.append(remark) }
             }
         }
-        guard refusals.isEmpty else { throw VFSError(.busy, refusals.joined(separator: "; ")) }
+        guard refusals.isEmpty else { throw VFSError(.busy, (refusals + remarks).joined(separator: "; ")) }
+        return remarks
+    }
+
+    private func unmount(_ id: ID, lazy: Bool) async -> (refusal: String?, remark: String?) {
+        guard case .mounted(let running)? = entries[id]?.phase, let name = entries[id]?.mount.name else {
+            discard(id)
+            return (nil, nil)
+        }
+        await running.drain()
+        let left = Self.ending(running)
+        do throws(VFSError) {
+            try await detach(id, running, lazy: lazy)
+        } catch {
+            let refusal =
+                error.code == .busy
+                ? "\(name) is in use: files are open or a program works in it (--lazy detaches it)"
+                : "\(name): \(error.description)"
+            return (refusal, nil)
+        }
+        if !lazy { await waitForEnd(id) }
+        return (nil, left.isClean ? nil : "\(name): \(left.text)")
     }
 
     /// Takes a mount out of the file system; its end follows when the kernel has let go of it.

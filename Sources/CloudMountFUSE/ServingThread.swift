@@ -2,6 +2,23 @@ import CFUSE3
 import CloudMountPlatform
 import Glibc
 
+/// Whether a thread has much to do: more than a few requests in a second. Costs a look at the clock every few requests.
+struct ServingLoad {
+    static let requests = 16
+    private static let second: UInt64 = 1_000_000_000
+    private var count = 0
+    private var start = SystemClock.monotonic()
+
+    /// To be asked once per request; true at most once in `requests` times.
+    mutating func isBusy() -> Bool {
+        count += 1
+        guard count == Self.requests else { return false }
+        let now = SystemClock.monotonic()
+        defer { (count, start) = (0, now) }
+        return now &- start < Self.second
+    }
+}
+
 /// What one serving thread needs: the memory that requests are read into, found again inside libfuse's callbacks.
 enum ServingThread {
     private static let key: pthread_key_t = {

@@ -11,7 +11,7 @@ import Synchronization
 /// Kept alive by its threads, by the mount and by each unanswered request, so that an answer is safe however late; the
 /// last of them destroys it.
 final class Session: @unchecked Sendable {
-    // SAFETY: `raw` and `descriptor` are set once, before the value is shared, and libfuse's session may be used from
+    // SAFETY: `raw`, `descriptor` and `name` are set once, before the value is shared, and libfuse's session may be used from
     // any thread; `offered` is written by the thread that serves INIT, and read by it in the answer.
     static let maximumTransfer = 1 << 20
 
@@ -20,12 +20,15 @@ final class Session: @unchecked Sendable {
     let log = Logger(label: "cloudmount.fuse")
     private(set) var raw: OpaquePointer?
     private(set) var descriptor: Int32 = -1
+    private var name = ""
     private var offered: (flags: UInt32, flags2: UInt32) = (0, 0)
     private let answeredInit = Atomic(false)
     private let ready = Semaphore()
 
     private struct State {
         var threads = 0
+        /// Threads that are started when there is work for them.
+        var spare = 0
         var waiters: [CheckedContinuation<Void, Never>] = []
         var atEnd: [@Sendable () -> Void] = []
     }
@@ -54,7 +57,8 @@ final class Session: @unchecked Sendable {
         if let raw { fuse_session_destroy(raw) }
     }
 
-    /// Takes over `descriptor`, open on /dev/fuse, and serves it with `threads` threads.
+    /// Takes over `descriptor`, open on /dev/fuse, and serves it: with one thread while there is little to do, with up to
+    /// `threads` from the first busy second on.
     func start(descriptor: Int32, threads: Int, name: String) throws(VFSError) {
         var io = fuse_custom_io()
         io.read = { descriptor, bytes, count, _ in Glibc.read(descriptor, bytes, count) }
@@ -68,10 +72,22 @@ final class Session: @unchecked Sendable {
             throw VFSError(.io, "libfuse refuses the descriptor of /dev/fuse")
         }
         self.descriptor = descriptor
-        state.withLock { $0.threads = threads }
-        for _ in 0..<threads {
-            NamedThread("cm-fuse-" + name) { self.serve() }.detach()
+        self.name = name
+        state.withLock { state in
+            state.threads = 1
+            state.spare = threads - 1
         }
+        NamedThread("cm-fuse-" + name) { self.serve() }.detach()
+    }
+
+    private func startSpareThread() {
+        let starts = state.withLock { state in
+            guard state.spare > 0, state.threads > 0 else { return false }
+            state.spare -= 1
+            state.threads += 1
+            return true
+        }
+        if starts { NamedThread("cm-fuse-" + name) { self.serve() }.detach() }
     }
 
     /// Waits until the kernel and we have agreed on the protocol. False when that took too long.
@@ -104,7 +120,9 @@ final class Session: @unchecked Sendable {
     // MARK: Serving
 
     private func serve() {
+        var load = ServingLoad()
         let error = ServingThread.run(reading: descriptor) { bytes, count in
+            if load.isBusy() { startSpareThread() }
             let header = bytes.assumingMemoryBound(to: fuse_in_header.self)
             switch header.pointee.opcode {
             case FUSE_INTERRUPT.rawValue:

@@ -106,8 +106,7 @@ extension FileContent {
             for gap in FileContent.gaps(of: Extent(extent.lowerBound, min(extent.upperBound, limit)), in: state.fetches)
             {
                 // Reading ahead leaves room for those who wait.
-                guard pool.used + BufferPool.cost(gap.count) <= pool.limit / 4 * 3, let fetch = makeFetch(gap, handle)
-                else {
+                guard pool.hasRoomAhead(gap.count), let fetch = makeFetch(gap, handle) else {
                     handle.retreat(to: gap.lowerBound)
                     return made
                 }

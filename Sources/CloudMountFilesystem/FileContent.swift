@@ -37,10 +37,10 @@ final class FileContent: Sendable {
     }
 
     let provider: any ObjectProvider
-    let pool: BufferPool
+    let pool: MemoryShare
     let state: Mutex<State>
 
-    init(base: ObjectInfo?, size: Int, provider: any ObjectProvider, pool: BufferPool) {
+    init(base: ObjectInfo?, size: Int, provider: any ObjectProvider, pool: MemoryShare) {
         self.provider = provider
         self.pool = pool
         state = Mutex(State(base: base, size: size))

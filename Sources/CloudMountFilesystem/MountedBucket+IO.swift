@@ -19,6 +19,7 @@ extension MountedBucket {
         guard offset + bytes.count <= capabilities.maxObjectSize else {
             return reply.fail(.tooLarge, "larger than the store allows")
         }
+        if let refusal = refusesWrites() { return reply.fail(refusal) }
         let time = SystemClock.now()
         namespace.withLock { names in
             guard let node = names[inode] else { return }

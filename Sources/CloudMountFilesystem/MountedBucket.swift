@@ -29,7 +29,9 @@ public final class MountedBucket: FileOperations {
     let provider: any ObjectProvider
     let capabilities: Capabilities
     let staging: StagingArea
-    let memory: BufferPool
+    let memory: MemoryShare
+    /// Why a write begun now would not be stored.
+    let refusesWrites: @Sendable () -> VFSError?
     let log: Logger
     let namespace: Mutex<Namespace>
     let handles = Mutex(Handles())
@@ -41,14 +43,20 @@ public final class MountedBucket: FileOperations {
     ///   - provider: prepared, and already wrapped in its layers.
     ///   - staging: where the bytes of writers are kept until they are committed; shared by all mounts.
     ///   - memory: the process-wide budget for bytes read ahead; shared by all mounts.
-    public init(settings: MountSettings, provider: any ObjectProvider, staging: StagingArea, memory: BufferPool) {
+    ///   - refusesWrites: asked before each write, on the thread that serves it: why it would not be stored; nil lets it be.
+    public init(
+        settings: MountSettings, provider: any ObjectProvider, staging: StagingArea, memory: BufferPool,
+        refusesWrites: @escaping @Sendable () -> VFSError? = { nil }
+    ) {
+        self.refusesWrites = refusesWrites
         live = Mutex(settings)
         self.provider = provider
         capabilities = provider.capabilities
         lookups = SingleFlight(executor: provider.executor)
         heads = SingleFlight(executor: provider.executor)
         self.staging = staging
-        self.memory = memory
+        staging.enrol(settings.name)
+        self.memory = memory.share()
         var log = Logger(label: "cloudmount.filesystem")
         log[metadataKey: "mount"] = .string(settings.name)
         self.log = log
@@ -66,6 +74,8 @@ public final class MountedBucket: FileOperations {
     /// Nanoseconds.
     var metadataTTL: UInt64 { live.withLock { $0.policy.effectiveMetadataTTL } }
     var negativeTTL: UInt64 { live.withLock { $0.policy.effectiveNegativeTTL } }
+
+    deinit { staging.withdraw(settings.name) }
 
     /// Whom to tell of changes that the kernel must learn of; set once, before the first request.
     public func attach(_ notifier: any KernelNotifier) { self.notifier.withLock { $0 = notifier } }

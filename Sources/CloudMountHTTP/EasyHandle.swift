@@ -80,6 +80,9 @@ final class EasyHandle {
         cm_easy_set_pointer(raw, CURLOPT_ERRORBUFFER, errorText)
         if let share { cm_easy_set_share(raw, share) }
         cm_easy_set_long(raw, CURLOPT_NOSIGNAL, 1)
+        // Otherwise the end of a transfer whose name is still being looked up waits for the resolver, and with it the thread
+        // that serves all mounts.
+        cm_easy_set_long(raw, CURLOPT_QUICK_EXIT, 1)
         cm_easy_set_string(raw, CURLOPT_PROTOCOLS_STR, "http,https")
         cm_easy_set_long(raw, CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_1_1))
         cm_easy_set_long(raw, CURLOPT_FOLLOWLOCATION, 0)

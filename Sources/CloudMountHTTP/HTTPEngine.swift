@@ -1,4 +1,5 @@
 import CloudMountPlatform
+import CloudMountVFS
 
 /// The transport of the process: one thread drives one libcurl multi handle for all providers and mounts.
 ///
@@ -29,7 +30,8 @@ public final class HTTPEngine: TaskExecutor {
     public func perform(
         _ request: HTTPRequest, body target: HTTPBodyTarget = .memory
     ) async throws(HTTPError) -> HTTPResponse {
-        let transfer = Transfer(request, target)
+        let transfer = Transfer(request, target, meter: TransferMeter.current)
+        transfer.meter?.take()
         let result = await withTaskCancellationHandler {
             await withUnsafeContinuation { continuation in
                 transfer.continuation = continuation

@@ -36,7 +36,8 @@ public struct HTTPOptions: Sendable, Hashable {
     public var connectTimeout: Duration = .seconds(10)
     /// Ends a transfer that moved less than `stallBytesPerSecond` for so long, waiting for the answer included.
     public var stallTimeout: Duration = .seconds(20)
-    public var stallBytesPerSecond = 1
+    /// 0: any byte will do, as of an answer whose body is white space while the server works.
+    public var stallBytesPerSecond = TransferMeter.leastBytesPerSecond
     /// PEM file that replaces the system's authorities.
     public var caFile: String?
     /// Largest answer collected in memory; a longer one is `HTTPError.Kind.tooLarge`. Bytes for a sink do not count.

@@ -1,4 +1,5 @@
 import CloudMountPlatform
+import CloudMountVFS
 import Synchronization
 
 /// One `perform`: its request, where the answer goes, and the task that waits.
@@ -14,11 +15,14 @@ final class Transfer: @unchecked Sendable {
     var outcome: Outcome?
     /// The handle that carries it, from its start to its end.
     var easy: EasyHandle?
+    /// Of the call that the transfer belongs to.
+    let meter: TransferMeter?
     private let cancelled = Atomic(false)
 
-    init(_ request: HTTPRequest, _ target: HTTPBodyTarget) {
+    init(_ request: HTTPRequest, _ target: HTTPBodyTarget, meter: TransferMeter? = nil) {
         self.request = request
         self.target = target
+        self.meter = meter
     }
 
     var isCancelled: Bool { cancelled.load(ordering: .acquiring) }

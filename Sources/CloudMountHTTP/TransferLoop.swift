@@ -1,5 +1,6 @@
 import CCurl
 import CloudMountPlatform
+import CloudMountVFS
 import Glibc
 
 /// The transfer thread: owner of the multi handle, of all easy handles and of their sockets.
@@ -41,7 +42,8 @@ final class TransferLoop {
         if let share { cm_share_sessions(share) }
         sockets = SocketTable(poller, tally)
         cm_multi_set_long(multi, CURLMOPT_PIPELINING, Int(CURLPIPE_NOTHING))
-        cm_multi_set_long(multi, CURLMOPT_MAXCONNECTS, 256)
+        // More than all endpoints together may have in use, so that a busy one does not cost another its idle connections.
+        cm_multi_set_long(multi, CURLMOPT_MAXCONNECTS, 2048)
         cm_multi_on_socket(
             multi,
             { _, fd, what, user, _ in
@@ -193,6 +195,7 @@ final class TransferLoop {
         active[easy.position].position = easy.position
         active.removeLast()
         tally.activeTransfers.add(-1)
+        tell(easy)
         let transfer = easy.transfer
         shelve(easy)
         if let transfer {
@@ -222,15 +225,25 @@ final class TransferLoop {
             // While it connects, libcurl's connect timeout rules.
             if easy.isPaused || easy.attempts == 0 {
                 easy.pulse.hold()
+                if easy.isPaused { easy.transfer?.meter?.hold() }
             } else if easy.pulse.isStalled(
                 at: now, unsent: { unsentBytes(onSocket: cm_easy_socket(easy.raw)) })
             {
                 stalled.append(easy)
             }
+            tell(easy)
         }
         for easy in stalled {
             let patience = easy.transfer?.request.options.stallTimeout ?? .zero
-            end(easy, .failure(HTTPError(.stalled, "nothing moved for \(patience)")))
+            end(easy, .failure(HTTPError(.stalled, "next to nothing moved for \(patience)")))
         }
+    }
+
+    /// Tells the call that waits for the transfer what has moved.
+    private func tell(_ easy: EasyHandle) {
+        guard let transfer = easy.transfer, let meter = transfer.meter else { return }
+        let news = easy.pulse.news()
+        meter.add(news)
+        if news > 0, easy.hasHead, transfer.request.options.stallBytesPerSecond == 0 { meter.hold() }
     }
 }

@@ -6,6 +6,7 @@ struct TransferPulse {
     /// Bytes that passed, either way.
     var moved = 0
     private var acknowledged = 0
+    private var told = 0
     private var lastMoved = 0
     private var lastUnsent: Int?
     private var start: UInt64?
@@ -20,6 +21,12 @@ struct TransferPulse {
 
     /// The time until the next look does not count: the transfer connects, or its receiver has no room.
     mutating func hold() { start = nil }
+
+    /// Bytes that have moved since this was last asked.
+    mutating func news() -> Int {
+        defer { told = moved + acknowledged }
+        return moved + acknowledged - told
+    }
 
     /// To be asked every now and then.
     /// - Parameters:

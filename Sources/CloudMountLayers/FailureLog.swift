@@ -14,7 +14,7 @@ public struct FailureLog: Sendable {
     }
 
     public func record(_ failure: FailedAttempt) {
-        if failure.error.isAnswer { return }
+        if failure.error.isAnswer || failure.error.isRefusal { return }
         let level: Logger.Level = failure.retryAfter == nil ? .warning : .info
         guard logger.logLevel <= level else { return }
         let error = failure.error

@@ -1,16 +1,23 @@
 public import CloudMountVFS
 public import Logging
 
-/// What all mounts of one endpoint share: how many calls it takes at a time, and how many retries it is worth.
+/// What all mounts of one endpoint share: how many calls it takes at a time, how many retries it is worth, and whether it
+/// is worth calling at all.
 public final class EndpointLoad: Sendable {
-    /// For the log and `status`, such as `s3.eu-west-1.amazonaws.com:443`.
+    /// For the log and `status`, such as `s3 https://s3.eu-west-1.amazonaws.com`.
     public let name: String
     public let limit: ConcurrencyLimit
     public let budget = RetryBudget()
+    public let breaker: CircuitBreaker
 
-    public init(_ name: String, maxConcurrency: Int = 96) {
+    public init(
+        _ name: String, maxConcurrency: Int = 96, logger: Logger = Logger(label: "cloudmount.store"),
+        environment: RetryEnvironment = .system
+    ) {
         self.name = name
-        limit = ConcurrencyLimit(maximum: maxConcurrency)
+        let limit = ConcurrencyLimit(maximum: maxConcurrency)
+        self.limit = limit
+        breaker = CircuitBreaker(name, logger: logger, environment: environment) { limit.dismissWaiters() }
     }
 }
 
@@ -50,23 +57,30 @@ public struct LayerSettings: Sendable {
 
 /// Stacks the layers in their one right order.
 public enum Layers {
-    /// From the outside in: prefix; retry (with the failure log), which holds no slot while it pauses; limit; measurement,
-    /// so that times are the store's and not the queue's; faults; whichever provider is current.
+    /// From the outside in: prefix; caps; retry (with the failure log), which holds no slot while it pauses; breaker; limit;
+    /// measurement, so that times are the store's and not the queue's; faults; whichever provider is current.
     public static func stack(_ provider: any ObjectProvider, settings: LayerSettings) -> LayeredProvider {
         let measurements = Measurements()
         let log = FailureLog(settings.logger, endpoint: settings.endpoint.name)
+        let caps = Caps(logger: settings.logger, environment: settings.environment)
         let current = CurrentProvider(provider)
         let retry = LiveRetryPolicy(settings.retry)
         var stack: any ObjectProvider = CurrentLayer(current)
         if let faults = settings.faults { stack = FaultLayer(stack, faults) }
         stack = MeasureLayer(stack, into: measurements)
+        let measured = stack
         stack = LimitLayer(stack, limit: settings.endpoint.limit)
+        stack = BreakerLayer(
+            stack, breaker: settings.endpoint.breaker, policy: retry, probing: measured,
+            prefix: settings.prefix)
         stack = RetryLayer(
             stack, policy: retry, budget: settings.endpoint.budget, environment: settings.environment,
             observe: log.record)
+        stack = CapLayer(stack, caps: caps)
         if !settings.prefix.isEmpty { stack = PrefixLayer(stack, prefix: settings.prefix) }
         return LayeredProvider(
-            provider: stack, measurements: measurements, endpoint: settings.endpoint, current: current, retry: retry)
+            provider: stack, measurements: measurements, endpoint: settings.endpoint, caps: caps, current: current,
+            retry: retry)
     }
 }
 
@@ -76,6 +90,7 @@ public struct LayeredProvider: Sendable {
     public let provider: any ObjectProvider
     public let measurements: Measurements
     public let endpoint: EndpointLoad
+    public let caps: Caps
     /// The provider at the bottom, to be replaced when credentials are.
     public let current: CurrentProvider
     /// To be replaced when the mount's policy is.

@@ -49,6 +49,18 @@ extension RetryLayer {
     }
 
     private func recognising(
+        _ call: ProviderCall, size: Int, metadata: ObjectMetadata?, _ body: @escaping CallBody<ObjectInfo>
+    ) async throws(VFSError) -> ObjectInfo {
+        try await bounded(call) {
+            do throws(VFSError) {
+                return .success(try await recognised(call, size: size, metadata: metadata, body))
+            } catch {
+                return .failure(error)
+            }
+        }
+    }
+
+    private func recognised(
         _ call: ProviderCall, size: Int, metadata: ObjectMetadata?, _ body: CallBody<ObjectInfo>
     ) async throws(VFSError) -> ObjectInfo {
         var course = RetryCourse(call, self, limitedFromStart: false)

@@ -7,6 +7,7 @@ import Synchronization
 ///   `backoff`: again after a pause with full jitter. `throttle`: the same from a longer base, and not before the time the
 ///   store named.
 /// - A retry needs a token of the endpoint's budget and time within the deadline; without either the error goes up.
+/// - No call outlives the deadline: see `bounded`.
 /// - A read goes on after the last byte that the sink took, pinned to its version; no byte is delivered twice. A read
 ///   without a version is repeated only while nothing has been delivered.
 /// - A conditional write that meets its own success (the answer was lost, the retry then finds the precondition unmet or
@@ -19,6 +20,8 @@ public struct RetryLayer: ProviderLayer {
     let environment: RetryEnvironment
     let observe: @Sendable (FailedAttempt) -> Void
     let watchdog = Watchdog()
+    /// Bytes of a read after which the number of attempts counts anew.
+    private static let leastProgress = 64 << 10
     let uploads = BegunUploads()
 
     /// - Parameter observe: told of each failed attempt; must return at once.
@@ -45,32 +48,23 @@ public struct RetryLayer: ProviderLayer {
     public func perform<Value: Sendable>(
         _ call: ProviderCall, _ body: @escaping CallBody<Value>
     ) async throws(VFSError) -> Value {
-        guard call.verb.movesContent else { return try await bounded(call, body) }
-        var course = RetryCourse(call, self, limitedFromStart: false)
-        while true {
-            do throws(VFSError) {
-                let value = try await body(inner)
-                course.succeeded()
-                return value
-            } catch {
-                try await course.pause(after: error)
-            }
-        }
+        try await bounded(call) { await attempts(call, body) }
     }
 
-    /// A verb without content: the deadline holds for the whole of it, also when an answer trickles or never comes.
-    private func bounded<Value: Sendable>(
-        _ call: ProviderCall, _ body: @escaping CallBody<Value>
+    /// Ends `work` when its time is over. A verb without content has the deadline for the whole of it, also when an answer
+    /// trickles or never comes; one with content has it anew whenever enough has moved.
+    func bounded<Value: Sendable>(
+        _ call: ProviderCall, _ work: @escaping @Sendable () async -> Result<Value, VFSError>
     ) async throws(VFSError) -> Value {
         let deadline = policy.deadline
-        let (outcome, expired) = await watchdog.run(for: deadline, on: inner.executor) {
-            await attempts(call, body)
-        }
+        let (outcome, expired) = await watchdog.run(
+            for: deadline, paced: call.verb.movesContent, on: inner.executor, work)
         do throws(VFSError) {
             return try outcome.get()
         } catch {
             guard expired, error.code == .cancelled else { throw error }
-            let late = VFSError(.timedOut, "the store did not answer within \(deadline)", retry: .backoff)
+            let what = call.verb.movesContent ? "moved next to nothing for" : "did not answer within"
+            let late = VFSError(.timedOut, "the store \(what) \(deadline)", retry: .backoff)
             observe(FailedAttempt(verb: call.verb, key: call.key, error: late, attempt: 1, retryAfter: nil))
             throw late
         }
@@ -79,7 +73,7 @@ public struct RetryLayer: ProviderLayer {
     private func attempts<Value: Sendable>(
         _ call: ProviderCall, _ body: @escaping CallBody<Value>
     ) async -> Result<Value, VFSError> {
-        var course = RetryCourse(call, self, limitedFromStart: true)
+        var course = RetryCourse(call, self, limitedFromStart: !call.verb.movesContent)
         do throws(VFSError) {
             while true {
                 do throws(VFSError) {
@@ -96,9 +90,22 @@ public struct RetryLayer: ProviderLayer {
     }
 
     public func read(_ request: ReadRequest, into sink: any ByteSink) async throws(VFSError) -> ObjectInfo {
+        let call = ProviderCall(.read, request.key)
+        return try await bounded(call) {
+            do throws(VFSError) {
+                return .success(try await resumed(request, call, into: sink))
+            } catch {
+                return .failure(error)
+            }
+        }
+    }
+
+    private func resumed(
+        _ request: ReadRequest, _ call: ProviderCall, into sink: any ByteSink
+    ) async throws(VFSError) -> ObjectInfo {
         let resuming = ResumingSink(sink)
         var request = request
-        var course = RetryCourse(ProviderCall(.read, request.key), self, limitedFromStart: false)
+        var course = RetryCourse(call, self, limitedFromStart: false)
         let start = request.extent?.lowerBound ?? 0
         var deliveredBefore = 0
         while true {
@@ -108,8 +115,9 @@ public struct RetryLayer: ProviderLayer {
                 return info
             } catch {
                 let delivered = resuming.delivered
-                if delivered > deliveredBefore {
-                    guard request.version != nil else { throw course.gaveUp(error) }
+                if delivered > 0, request.version == nil { throw course.gaveUp(error) }
+                // Less is no progress: an endpoint that breaks off after a few bytes is not asked for ever.
+                if delivered - deliveredBefore >= Self.leastProgress {
                     deliveredBefore = delivered
                     course.progressed()
                 }

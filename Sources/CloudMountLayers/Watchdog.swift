@@ -1,3 +1,4 @@
+import CloudMountVFS
 import Synchronization
 
 /// Ends work that outlives its deadline. One sleeping task serves all of it, however many calls are under way, so that a
@@ -5,6 +6,8 @@ import Synchronization
 final class Watchdog: Sendable {
     private struct Entry {
         var deadline: ContinuousClock.Instant
+        var meter: TransferMeter
+        var pace: Pace?
         var end: @Sendable () -> Void
     }
 
@@ -17,13 +20,20 @@ final class Watchdog: Sendable {
     private let state = Mutex(State())
 
     /// Runs `work` in a task that is cancelled at its deadline, and with the calling task.
+    /// - Parameter paced: the deadline holds from when a transport has taken the meter, which `work` finds as the current
+    ///   one, and counts anew whenever enough has moved.
     /// - Returns: what `work` returned, and whether the deadline ended it.
     func run<Value: Sendable>(
-        for limit: Duration, on executor: (any TaskExecutor)?, _ work: @escaping @Sendable () async -> Value
+        for limit: Duration, paced: Bool = false, on executor: (any TaskExecutor)?,
+        _ work: @escaping @Sendable () async -> Value
     ) async -> (value: Value, expired: Bool) {
-        let task = Task(executorPreference: executor) { await work() }
-        let id = insert(
-            Entry(deadline: ContinuousClock.now + limit) { task.cancel() }, tick: min(.seconds(1), limit / 8))
+        let meter = TransferMeter()
+        let task = Task(executorPreference: executor) { await TransferMeter.$current.withValue(meter) { await work() } }
+        let now = ContinuousClock.now
+        let entry = Entry(
+            deadline: now + limit, meter: meter, pace: paced ? Pace(meter, limit: limit, now: now) : nil
+        ) { task.cancel() }
+        let id = insert(entry, tick: min(.seconds(1), limit / 8))
         let value = await withTaskCancellationHandler {
             await task.value
         } onCancel: {
@@ -50,13 +60,56 @@ final class Watchdog: Sendable {
             try? await Task.sleep(for: tick)
             let now = ContinuousClock.now
             let (expired, done) = state.withLock { state in
-                let expired = state.entries.filter { $0.value.deadline <= now }
-                for id in expired.keys { state.entries[id] = nil }
+                var expired: [Entry] = []
+                for (id, var entry) in state.entries {
+                    if entry.pace != nil {
+                        entry.deadline = entry.pace?.deadline(now) ?? entry.deadline
+                        state.entries[id] = entry
+                    }
+                    guard entry.deadline <= now else { continue }
+                    expired.append(entry)
+                    state.entries[id] = nil
+                }
                 state.isWatching = !state.entries.isEmpty
                 return (expired, state.entries.isEmpty)
             }
-            for entry in expired.values { entry.end() }
+            for entry in expired {
+                entry.meter.expire()
+                entry.end()
+            }
             if done { return }
         }
+    }
+}
+
+/// How long a transfer may go on that is looked at now and then: as long as it keeps a least rate.
+struct Pace {
+    private let meter: TransferMeter
+    private let limit: Duration
+    private var start: ContinuousClock.Instant
+    private var bytes = 0
+    private var holds = 0
+    private var isTaken = false
+
+    init(_ meter: TransferMeter, limit: Duration, now: ContinuousClock.Instant) {
+        self.meter = meter
+        self.limit = limit
+        start = now
+    }
+
+    /// When it ends if nothing moves from now on.
+    mutating func deadline(_ now: ContinuousClock.Instant) -> ContinuousClock.Instant {
+        guard let reading = meter.reading else {
+            start = now
+            return now + limit
+        }
+        let least = Double(TransferMeter.leastBytesPerSecond) * ((now - start) / .seconds(1))
+        if !isTaken || reading.holds != holds || Double(reading.bytes - bytes) >= max(1, least) {
+            // What came before the first look counts as waiting, not as nothing.
+            if isTaken || reading.bytes > 0 { start = now }
+            isTaken = true
+            (bytes, holds) = reading
+        }
+        return start + limit
     }
 }

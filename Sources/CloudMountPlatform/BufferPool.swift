@@ -1,7 +1,7 @@
 import Glibc
 import Synchronization
 
-/// A hard budget of reusable memory: one per process, shared by every mount.
+/// A hard budget of reusable memory: one per process, shared by every mount through a `MemoryShare` of its own.
 ///
 /// Buffers come in size classes, powers of two from 4 KiB to 16 MiB (larger ones in whole MiB), and the budget counts
 /// the class, handed out or kept. What comes back is handed out again, last in first out, because touching memory that
@@ -14,6 +14,7 @@ public final class BufferPool: Sendable {
 
     private struct Waiter {
         var id: UInt64
+        var share: Int
         var size: Int
         /// Nil until the task has suspended.
         var continuation: CheckedContinuation<Void, Never>?
@@ -21,6 +22,11 @@ public final class BufferPool: Sendable {
 
     private struct State {
         var used = 0
+        /// Bytes in use by share.
+        var shares: [Int: Int] = [:]
+        var nextShare = 1
+        /// What the shares that use less than their guarantee may still take of it, together.
+        var promised = 0
         var kept = 0
         /// Addresses by class, the most recently returned last.
         var free: [[UInt]]
@@ -54,7 +60,8 @@ public final class BufferPool: Sendable {
         set {
             let ready = state.withLock { state in
                 state.limit = max(0, newValue)
-                return takeReady(&state)
+                recount(&state)
+                return wakeable(&state)
             }
             for continuation in ready { continuation.resume() }
         }
@@ -62,6 +69,9 @@ public final class BufferPool: Sendable {
 
     /// Bytes of the budget that buffers in use take.
     public var used: Int { state.withLock { $0.used } }
+
+    /// Tasks that wait for room.
+    public var waiting: Int { state.withLock { $0.waiters.count } }
 
     /// Bytes kept for reuse.
     public var kept: Int { state.withLock { $0.kept } }
@@ -72,15 +82,18 @@ public final class BufferPool: Sendable {
         return smallestClass << classIndex(count)
     }
 
+    /// A part of the pool for one mount.
+    public func share() -> MemoryShare { MemoryShare(self) }
+
     /// A buffer of `count` bytes of undefined content; nil when the budget has no room for it, or the system no memory.
-    public func take(_ count: Int) -> PooledBuffer? {
+    func take(_ count: Int, for share: MemoryShare) -> PooledBuffer? {
         guard count >= 0, count <= limit else { return nil }
         let size = BufferPool.cost(count)
         let pooled = size <= BufferPool.largestClass
         var surplus: [(UInt, Int)] = []
         let address: UInt? = state.withLock { state in
-            guard state.used + size <= state.limit else { return nil }
-            state.used += size
+            guard hasRoom(state, size, for: share.number, within: state.limit) else { return nil }
+            change(&state, share.number, by: size)
             if pooled, let address = state.free[BufferPool.classIndex(size)].popLast() {
                 state.kept -= size
                 return address
@@ -92,23 +105,21 @@ public final class BufferPool: Sendable {
         for (address, size) in surplus { BufferPool.release(address, size) }
         if address == 0 {
             guard let fresh = BufferPool.allocate(size) else {
-                giveBack(size)
+                giveBack(size, share.number)
                 return nil
             }
             address = fresh
         }
         guard let start = UnsafeMutableRawPointer(bitPattern: address) else { return nil }
-        return PooledBuffer(pool: self, bytes: UnsafeMutableRawBufferPointer(start: start, count: count), size: size)
+        return PooledBuffer(share: share, bytes: UnsafeMutableRawBufferPointer(start: start, count: count), size: size)
     }
 
-    /// Returns when `take(count)` had room at that moment, when the task is cancelled, or at once when `count` is
-    /// beyond the limit. Another task may be quicker: take, and wait again when there is none.
-    public func waitForRoom(_ count: Int) async {
+    func waitForRoom(_ count: Int, for share: Int) async {
         let size = BufferPool.cost(max(0, count))
         let id: UInt64? = state.withLock { state in
-            if size > state.limit || state.used + size <= state.limit { return nil }
+            if size > state.limit || hasRoom(state, size, for: share, within: state.limit) { return nil }
             state.nextWaiter += 1
-            state.waiters.append(Waiter(id: state.nextWaiter, size: size))
+            state.waiters.append(Waiter(id: state.nextWaiter, share: share, size: size))
             return state.nextWaiter
         }
         guard let id else { return }
@@ -129,7 +140,7 @@ public final class BufferPool: Sendable {
         }
     }
 
-    fileprivate func putBack(_ address: UInt, _ size: Int) {
+    fileprivate func putBack(_ address: UInt, _ size: Int, _ share: Int) {
         let keep = state.withLock { state in
             guard size <= BufferPool.largestClass, state.kept + size <= state.keepLimit else { return false }
             state.free[BufferPool.classIndex(size)].append(address)
@@ -137,26 +148,88 @@ public final class BufferPool: Sendable {
             return true
         }
         if !keep { BufferPool.release(address, size) }
-        giveBack(size)
+        giveBack(size, share)
     }
 
-    private func giveBack(_ size: Int) {
-        let ready: [CheckedContinuation<Void, Never>] = state.withLock { state in
-            state.used -= size
-            return takeReady(&state)
+    private func giveBack(_ size: Int, _ share: Int) {
+        let ready = state.withLock { state in
+            change(&state, share, by: -size)
+            return wakeable(&state)
         }
         for continuation in ready { continuation.resume() }
     }
 
-    private func takeReady(_ state: inout State) -> [CheckedContinuation<Void, Never>] {
+    /// All that fit are woken, not only the first: one that no longer wants its room must not keep it from the rest.
+    private func wakeable(_ state: inout State) -> [CheckedContinuation<Void, Never>] {
         guard !state.waiters.isEmpty else { return [] }
-        // All that fit are woken, not only the first: one that no longer wants its room must not keep it from the rest. Nor
-        // does one wait for what will never be.
-        let (limit, room) = (state.limit, state.limit - state.used)
-        let isOver = { (waiter: Waiter) in waiter.size <= room || waiter.size > limit }
+        // Nor does one wait for what will never be.
+        let isOver = { [state] (waiter: Waiter) in
+            waiter.size > state.limit || self.hasRoom(state, waiter.size, for: waiter.share, within: state.limit)
+        }
         let ready = state.waiters.compactMap { isOver($0) ? $0.continuation : nil }
         state.waiters.removeAll(where: isOver)
         return ready
+    }
+
+    // MARK: Shares
+
+    func join() -> Int {
+        state.withLock { state in
+            defer { state.nextShare += 1 }
+            state.shares[state.nextShare] = 0
+            recount(&state)
+            return state.nextShare
+        }
+    }
+
+    /// Its buffers are all back.
+    func leave(_ share: Int) {
+        let ready = state.withLock { state in
+            state.shares[share] = nil
+            recount(&state)
+            return wakeable(&state)
+        }
+        for continuation in ready { continuation.resume() }
+    }
+
+    func used(by share: Int) -> Int { state.withLock { $0.shares[share] ?? 0 } }
+
+    func hasRoomAhead(_ count: Int, for share: Int) -> Bool {
+        let size = BufferPool.cost(max(0, count))
+        return state.withLock { hasRoom($0, size, for: share, within: $0.limit / 4 * 3) }
+    }
+
+    /// What no other share can take from one.
+    private func guarantee(_ state: State) -> Int { state.limit / 2 / max(1, state.shares.count) }
+
+    private func hasRoom(_ state: State, _ size: Int, for share: Int, within limit: Int) -> Bool {
+        guard state.used + size <= limit else { return false }
+        let (own, guarantee) = (state.shares[share] ?? 0, guarantee(state))
+        if own + size <= guarantee { return true }
+        // What is promised to the others stays theirs.
+        guard state.used + size + state.promised - max(0, guarantee - own) <= state.limit else { return false }
+        guard state.waiters.contains(where: { $0.share != share }) else { return true }
+        // Others want memory: what is beyond the fair part of all who use or want some is theirs first.
+        var wanting = Set(state.waiters.map(\.share))
+        wanting.insert(share)
+        for (other, used) in state.shares where used > 0 { wanting.insert(other) }
+        let fair = state.limit / wanting.count
+        return own + size <= fair
+            || !state.waiters.contains { $0.share != share && (state.shares[$0.share] ?? 0) + $0.size <= fair }
+    }
+
+    private func change(_ state: inout State, _ share: Int, by size: Int) {
+        let guarantee = guarantee(state)
+        let before = state.shares[share] ?? 0
+        let after = before + size
+        state.used += size
+        state.shares[share] = after
+        state.promised += max(0, guarantee - after) - max(0, guarantee - before)
+    }
+
+    private func recount(_ state: inout State) {
+        let guarantee = guarantee(state)
+        state.promised = state.shares.values.reduce(0) { $0 + max(0, guarantee - $1) }
     }
 
     /// Takes kept buffers, largest class first, out of the pool until no more than `room` bytes are kept.
@@ -197,14 +270,14 @@ public final class PooledBuffer: @unchecked Sendable {
     // SAFETY: the pointer and the count never change; who may touch which bytes at a time is the holders' agreement.
     /// As many bytes as were asked for.
     public let bytes: UnsafeMutableRawBufferPointer
-    private let pool: BufferPool
+    private let share: MemoryShare
     private let size: Int
 
-    fileprivate init(pool: BufferPool, bytes: UnsafeMutableRawBufferPointer, size: Int) {
-        self.pool = pool
+    fileprivate init(share: MemoryShare, bytes: UnsafeMutableRawBufferPointer, size: Int) {
+        self.share = share
         self.bytes = bytes
         self.size = size
     }
 
-    deinit { pool.putBack(UInt(bitPattern: bytes.baseAddress), size) }
+    deinit { share.pool.putBack(UInt(bitPattern: bytes.baseAddress), size, share.number) }
 }

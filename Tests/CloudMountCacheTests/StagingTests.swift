@@ -141,6 +141,28 @@ struct StagingTests {
         #expect(area.used == 16384)
     }
 
+    @Test("A mount that stages all it can leaves each other one its part, until that one is over")
+    func fairness() throws {
+        let area = try area(limit: 4096 * 160)
+        for mount in ["a", "b", "c", "d"] { area.enrol(mount) }
+        func fill(_ file: StagedFile) -> Int {
+            var count = 0
+            while (try? file.write([1], at: count * 4096)) != nil { count += 1 }
+            return count
+        }
+        let greedy = try area.makeFile(label: "a")
+        #expect(fill(greedy) == 130, "a quarter of 160 in four parts, three of them promised")
+        let (b, c) = (try area.makeFile(label: "b"), try area.makeFile(label: "c"))
+        #expect(fill(b) == 10)
+        #expect(fill(c) == 10)
+        area.withdraw("d")
+        // Three are left with 13 each, of which c has not used three yet.
+        #expect(fill(b) == 16)
+        try greedy.truncate(to: 0)
+        #expect(area.used == 4096 * 26)
+        withExtendedLifetime((b, c)) {}
+    }
+
     @Test("Cut and punched space comes back to the limit")
     func givingBack() throws {
         let area = try area()

@@ -7,6 +7,7 @@ import Testing
 
 @testable import CloudMountConfig
 @testable import CloudMountDaemon
+@testable import CloudMountLayers
 
 @Suite("The control socket", .timeLimit(.minutes(1)))
 struct ControlTests {
@@ -147,13 +148,52 @@ struct StatusTests {
                 """)
     }
 
+    @Test("an endpoint that does not answer is told once, a cap with its mount")
+    func troubles() throws {
+        let configuration = try Fixtures.configuration(["a", "b"])
+        let running = [FakeMount(), FakeMount()]
+        for mount in running {
+            mount.state.withLock {
+                $0.outage = OutageReport(
+                    lasts: .seconds(75), nextProbe: .milliseconds(1540), isProbing: false, probes: 9, reason: "no route"
+                )
+            }
+        }
+        running[1].state.withLock {
+            $0.caps = [
+                Caps.Report(kind: .writes, lasts: .seconds(200), nextTry: .seconds(700), reason: "storage cap")
+            ]
+        }
+        var report = try report()
+        report.mounts = [
+            .init(configuration.mounts[0], .mounted(running[0])), .init(configuration.mounts[1], .mounted(running[1])),
+        ]
+        report.staging.leftovers = []
+        report.isStopping = false
+        #expect(
+            StatusTable.text(report) == """
+                MOUNT  STATE                          PATH    STORE          OPEN  NOT STORED  REQUESTS  ERRORS  MEAN
+                a      mounted (unreachable)          /mnt/a  fake bucket-a  0     -           2         1       1.5 ms
+                b      mounted (unreachable, capped)  /mnt/b  fake bucket-b  0     -           2         1       1.5 ms
+                ! b: writes are capped for 3 min; next attempt in 12 min: storage cap
+                ! fake has not answered for 75 s; next probe in 1.5 s: no route
+
+                """)
+        let line = String(decoding: try ControlJSON.line(report), as: UTF8.self)
+        #expect(
+            line.contains(
+                #""outage":{"lasts_seconds":75,"next_probe_seconds":1.5,"probes":9,"reason":"no route"}"#))
+        #expect(line.contains(#""caps":[{"kind":"writes","lasts_seconds":200,"next_try_seconds":700,"#))
+        #expect(try ControlJSON.decode(StatusReport.self, from: Array(line.utf8)) == report)
+    }
+
     @Test("the document is as it is described, and is read back as the same")
     func json() throws {
         let report = try report()
         let line = String(decoding: try ControlJSON.line(report), as: UTF8.self)
         #expect(
             line
-                == #"{"configuration":"/etc/m.yaml","is_stopping":true,"memory":{"limit":536870912,"used":0},"mounts":[{"billed_calls":[{"calls":4,"group":"class A"},{"calls":2,"group":"class C"}],"bucket":"bucket-a","dirty_bytes":3145728,"dirty_files":2,"endpoint":{"in_flight":1,"limit":96,"name":"fake","waiting":0},"failed_commits":[{"bytes":2048,"error":"refused","path":"d/f","since":5,"staged_path":"/c/staged/a-1-9"}],"hidden_key_examples":["x//\u001b[2J"],"hidden_keys":1,"name":"a","open_files":1,"path":"/mnt/a","prefix":"","provider":"fake","read_only":true,"read_only_reason":"the key may not write","requests":[{"bytes_down":4096,"bytes_up":0,"calls":2,"errors":1,"in_flight":0,"max_milliseconds":2,"mean_milliseconds":1.5,"verb":"read"}],"stale_nodes":0,"state":"mounted"},{"billed_calls":[],"bucket":"bucket-b","dirty_bytes":0,"dirty_files":0,"failed_commits":[],"hidden_key_examples":[],"hidden_keys":0,"name":"b","next_try_seconds":0,"open_files":0,"path":"/mnt/b","prefix":"","provider":"fake","read_only":false,"reason":"no bucket (bucketNotFound)","requests":[],"stale_nodes":0,"state":"failed"}],"pid":9,"staging":{"directory":"/c","leftovers":[{"bytes":4096,"path":"/c/staged/z"}],"limit":1073741824,"used":4096},"started_at":7,"version":1}"#
+                == #"{"configuration":"/etc/m.yaml","is_stopping":true,"memory":{"limit":536870912,"used":0},"mounts":[{"billed_calls":[{"calls":4,"group":"class A"},{"calls":2,"group":"class C"}],"bucket":"bucket-a","caps":[],"dirty_bytes":3145728,"dirty_files":2,"endpoint":{"in_flight":1,"limit":96,"name":"fake","waiting":0},"failed_commits":[{"bytes":2048,"error":"refused","path":"d/f","since":5,"staged_path":"/c/staged/a-1-9"}],"hidden_key_examples":["x//\u001b[2J"],"hidden_keys":1,"name":"a","open_files":1,"path":"/mnt/a","prefix":"","provider":"fake","read_only":true,"read_only_reason":"the key may not write","requests":[{"bytes_down":4096,"bytes_up":0,"calls":2,"errors":1,"in_flight":0,"max_milliseconds":2,"mean_milliseconds":1.5,"verb":"read"}],"stale_nodes":0,"state":"mounted"},{"billed_calls":[],"bucket":"bucket-b","caps":[],"dirty_bytes":0,"dirty_files":0,"failed_commits":[],"hidden_key_examples":[],"hidden_keys":0,"name":"b","next_try_seconds":0,"open_files":0,"path":"/mnt/b","prefix":"","provider":"fake","read_only":false,"reason":"no bucket (bucketNotFound)","requests":[],"stale_nodes":0,"state":"failed"}],"pid":9,"staging":{"directory":"/c","leftovers":[{"bytes":4096,"path":"/c/staged/z"}],"limit":1073741824,"used":4096},"started_at":7,"version":1}"#
                 + "\n")
         #expect(try ControlJSON.decode(StatusReport.self, from: Array(line.utf8)) == report)
     }

@@ -83,6 +83,8 @@ final class FakeMount: RunningMount {
         var rotates = true
         var billedCalls: [BilledCalls] = []
         var readOnlyReason: String?
+        var outage: OutageReport?
+        var caps: [Caps.Report] = []
         var closing: [CheckedContinuation<Void, Never>] = []
     }
 
@@ -143,6 +145,8 @@ final class FakeMount: RunningMount {
     }
     func billedCalls() -> [BilledCalls] { state.withLock { $0.billedCalls } }
     func readOnlyReason() -> String? { state.withLock { $0.readOnlyReason } }
+    func outage() -> OutageReport? { state.withLock { $0.outage } }
+    func caps() -> [Caps.Report] { state.withLock { $0.caps } }
     func endpoint() -> (name: String, limit: Int, inFlight: Int, waiting: Int) { ("fake", 96, 1, 0) }
 }
 

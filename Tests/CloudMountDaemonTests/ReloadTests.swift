@@ -197,7 +197,7 @@ struct ReloadTests {
     @Test("a mount that was unmounted by hand is mounted again; one taken out before it came up never comes")
     func byHand() async throws {
         _ = try await running("name: a, path: /mnt/a, bucket: b\nname: b, path: /mnt/b, bucket: b") { supervisor in
-            try await supervisor.unmount("a", lazy: false)
+            _ = try await supervisor.unmount("a", lazy: false)
             engine.hang("c")
             let both = "name: a, path: /mnt/a, bucket: b\nname: b, path: /mnt/b, bucket: b"
             async let first = supervisor.reload(try mounts(both + "\nname: c, path: /mnt/c, bucket: b"), force: false)

@@ -106,7 +106,7 @@ struct SupervisorTests {
             Issue.record("the mount does not go on")
             return
         }
-        try await supervisor.unmount("/mnt/a", lazy: true)
+        _ = try await supervisor.unmount("/mnt/a", lazy: true)
         #expect(await endings.count == 1)
     }
 
@@ -117,7 +117,7 @@ struct SupervisorTests {
         for name in ["a", "b"] { await engine.mount(name).state.withLock { ($0.busy, $0.staysOpen) = (true, true) } }
         await untilMounted(supervisor)
         // One is detached already and kept alive by what is open.
-        try await supervisor.unmount("b", lazy: true)
+        _ = try await supervisor.unmount("b", lazy: true)
         await supervisor.stop()
         #expect(await endings.count == 2)
         #expect(await engine.mount("a").steps.contains("unmount lazily"))
@@ -146,11 +146,11 @@ struct SupervisorTests {
         let supervisor = try supervisor("a", "b")
         async let endings = supervisor.run()
         await #expect(throws: VFSError(.notFound, "there is no mount 'c'; there are a, b")) {
-            try await supervisor.unmount("c", lazy: false)
+            _ = try await supervisor.unmount("c", lazy: false)
         }
         _ = await engine.mount("a")
         _ = await engine.mount("b")
-        try await supervisor.unmount(nil, lazy: false)
+        _ = try await supervisor.unmount(nil, lazy: false)
         #expect(await endings.count == 2)
     }
 

@@ -1,7 +1,8 @@
-import CloudMountLayers
 import CloudMountVFS
 import MemoryProvider
 import Testing
+
+@testable import CloudMountLayers
 
 @Suite("The concurrency limit of an endpoint") struct ConcurrencyLimitTests {
     @Test("holds no more calls than its maximum")
@@ -67,6 +68,71 @@ import Testing
         #expect(served.value == Array(0..<20))
     }
 
+    @Test("mounts take turns, however many calls one of them has waiting")
+    func turns() async throws {
+        let limit = ConcurrencyLimit(maximum: 1)
+        let (busy, modest) = (limit.join(), limit.join())
+        let first = try await limit.acquire(for: busy)
+        let served = Shared<[String]>([])
+        func call(_ tenant: Int, _ name: String) async throws {
+            let slot = try await limit.acquire(for: tenant)
+            served.change { $0.append(name) }
+            limit.release(slot, .success, for: tenant)
+        }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for number in 0..<20 {
+                group.addTask { try await call(busy, "busy") }
+                while limit.current.waiting <= number { await Task.yield() }
+            }
+            for number in 20..<23 {
+                group.addTask { try await call(modest, "modest") }
+                while limit.current.waiting <= number { await Task.yield() }
+            }
+            limit.release(first, .success, for: busy)
+            try await group.waitForAll()
+        }
+        #expect(served.value.prefix(6) == ["busy", "modest", "busy", "modest", "busy", "modest"])
+        #expect(served.value.count == 23)
+    }
+
+    @Test("one mount whose calls never end leaves a quarter of the slots to the others")
+    func reserve() async throws {
+        let limit = ConcurrencyLimit(maximum: 8)
+        let (stuck, other) = (limit.join(), limit.join())
+        let held = Shared(0)
+        let tasks = (0..<20).map { _ in
+            Task {
+                let slot = try await limit.acquire(for: stuck)
+                held.change { $0 += 1 }
+                while !Task.isCancelled { try? await Task.sleep(for: .milliseconds(1)) }
+                limit.release(slot, .other, for: stuck)
+            }
+        }
+        while held.value < 6 || limit.current.waiting < 14 { await Task.yield() }
+        for _ in 0..<100 { limit.release(try await limit.acquire(for: other), .success, for: other) }
+        #expect(held.value == 6)
+        limit.leave(other)
+        for task in tasks { task.cancel() }
+        for task in tasks { _ = await task.result }
+        #expect(limit.current.inFlight == 0)
+        #expect(limit.current.waiting == 0)
+        let alone = try await (0..<8).asyncMap { _ in try await limit.acquire(for: stuck) }
+        #expect(alone.count == 8, "alone, it has all of them")
+    }
+
+    @Test("a smaller maximum holds at once, a larger one is used")
+    func bounded() async throws {
+        let limit = ConcurrencyLimit(maximum: 8)
+        limit.maximum = 2
+        let held = [try await limit.acquire(), try await limit.acquire()]
+        let third = Task { try await limit.acquire() }
+        while limit.current.waiting == 0 { await Task.yield() }
+        limit.maximum = 3
+        _ = try await third.value
+        #expect(limit.current.inFlight == 3)
+        #expect(held.count == 2)
+    }
+
     @Test("loses no slot when a waiting task is cancelled")
     func cancellation() async throws {
         let limit = ConcurrencyLimit(maximum: 2)
@@ -111,5 +177,13 @@ import Testing
         #expect(limit.current.inFlight == 0, "seed \(seed)")
         #expect(limit.current.waiting == 0, "seed \(seed)")
         #expect((1...8).contains(limit.current.limit), "seed \(seed)")
+    }
+}
+
+extension Range where Bound == Int {
+    fileprivate func asyncMap<Value>(_ body: (Int) async throws -> Value) async rethrows -> [Value] {
+        var values: [Value] = []
+        for index in self { values.append(try await body(index)) }
+        return values
     }
 }

@@ -187,12 +187,23 @@ import Testing
         var policy = RetryPolicy()
         policy.maxAttempts = 3
         let stage = Stage(policy: policy)
-        let bytes = [UInt8](repeating: 7, count: 100)
+        let bytes = [UInt8](repeating: 7, count: 1 << 20)
         let stored = try await stage.put("o", bytes)
-        stage.faults.add(.read, calls: 1...20, .truncate(after: 5, connectionLost))
+        stage.faults.add(.read, calls: 1...16, .truncate(after: 64 << 10, connectionLost))
         let sink = CollectingSink()
         _ = try await stage.provider.read(ReadRequest(key: "o", version: stored.etag), into: sink)
         #expect(sink.bytes == bytes)
+    }
+
+    @Test("does not ask for ever a store that breaks off after a few bytes")
+    func crawling() async throws {
+        let stage = Stage()
+        let stored = try await stage.put("o", [UInt8](repeating: 7, count: 1 << 20))
+        stage.faults.add(.read, calls: 1...10_000, .truncate(after: 100, connectionLost))
+        await #expect(throws: connectionLost) {
+            try await stage.provider.read(ReadRequest(key: "o", version: stored.etag), into: CollectingSink())
+        }
+        #expect(stage.faults.calls(.read) <= 10)
     }
 
     // MARK: Lost answers

@@ -11,8 +11,9 @@ struct BufferPoolTests {
             ])
         #expect(BufferPool.cost((16 << 20) + 1) == 17 << 20)
         let pool = BufferPool(limit: 64 << 20)
+        let share = pool.share()
         for count in [0, 1, 5000, 1 << 20, (16 << 20) + 5] {
-            let buffer = try #require(pool.take(count))
+            let buffer = try #require(share.take(count))
             #expect(buffer.bytes.count == count)
             #expect(pool.used == BufferPool.cost(count))
             buffer.bytes.initializeMemory(as: UInt8.self, repeating: 7)
@@ -23,14 +24,15 @@ struct BufferPoolTests {
     @Test("The budget is never exceeded")
     func budget() throws {
         let pool = BufferPool(limit: 10 << 20)
-        var held = (0..<10).compactMap { _ in pool.take(1 << 20) }
+        let share = pool.share()
+        var held = (0..<10).compactMap { _ in share.take(1 << 20) }
         #expect(held.count == 10)
-        #expect(pool.take(1) == nil)
-        #expect(pool.take(-1) == nil)
-        #expect(pool.take(.max) == nil)
+        #expect(share.take(1) == nil)
+        #expect(share.take(-1) == nil)
+        #expect(share.take(.max) == nil)
         held.removeLast()
-        #expect(pool.take(1) != nil)
-        #expect(pool.take((1 << 20) + 1) == nil)
+        #expect(share.take(1) != nil)
+        #expect(share.take((1 << 20) + 1) == nil)
         held.removeAll()
         #expect(pool.used == 0)
     }
@@ -38,28 +40,30 @@ struct BufferPoolTests {
     @Test("Memory that came back last is handed out first, and what is kept has a bound")
     func reuse() throws {
         let pool = BufferPool(limit: 8 << 20)
-        var held = (0..<8).compactMap { _ in pool.take(1 << 20) }
+        let share = pool.share()
+        var held = (0..<8).compactMap { _ in share.take(1 << 20) }
         let last = held[0].bytes.baseAddress
         for _ in 0..<7 { held.removeLast() }
         held.removeAll()
         #expect(pool.kept == 4 << 20)
-        let warm = try #require(pool.take(1 << 20))
+        let warm = try #require(share.take(1 << 20))
         #expect(pool.kept == 3 << 20)
         // The first to be given back are kept; of these the last one is first.
         #expect(warm.bytes.baseAddress != last)
         let address = warm.bytes.baseAddress
         withExtendedLifetime(warm) {}
-        let other = try #require(pool.take(4096))
+        let other = try #require(share.take(4096))
         #expect(other.bytes.baseAddress != address)
     }
 
     @Test("Memory kept in one class makes room for another")
     func trimming() throws {
         let pool = BufferPool(limit: 8 << 20)
-        var held = (0..<8).compactMap { _ in pool.take(1 << 20) }
+        let share = pool.share()
+        var held = (0..<8).compactMap { _ in share.take(1 << 20) }
         held.removeAll()
         #expect(pool.kept == 4 << 20)
-        let large = try #require(pool.take(8 << 20))
+        let large = try #require(share.take(8 << 20))
         #expect(pool.kept == 0)
         #expect(large.bytes.count == 8 << 20)
     }
@@ -67,21 +71,23 @@ struct BufferPoolTests {
     @Test("A waiter is woken when there is room for it")
     func waiting() async throws {
         let pool = BufferPool(limit: 1 << 20)
-        var buffer = pool.take(1 << 20)
-        #expect(buffer != nil && pool.take(1) == nil)
-        await pool.waitForRoom(2 << 20)
-        let waiter = Task { await pool.waitForRoom(4096) }
+        let share = pool.share()
+        var buffer = share.take(1 << 20)
+        #expect(buffer != nil && share.take(1) == nil)
+        await share.waitForRoom(2 << 20)
+        let waiter = Task { await share.waitForRoom(4096) }
         await Task.yield()
         buffer = nil
         await waiter.value
-        #expect(pool.take(4096) != nil)
+        #expect(share.take(4096) != nil)
     }
 
     @Test("A cancelled waiter returns")
     func cancelling() async throws {
         let pool = BufferPool(limit: 1 << 20)
-        let buffer = try #require(pool.take(1 << 20))
-        let task = Task { await pool.waitForRoom(1) }
+        let share = pool.share()
+        let buffer = try #require(share.take(1 << 20))
+        let task = Task { await share.waitForRoom(1) }
         task.cancel()
         await task.value
         #expect(pool.used == 1 << 20)
@@ -91,6 +97,7 @@ struct BufferPoolTests {
     @Test("Many tasks share a small budget, and each gets its turn")
     func contention() async {
         let pool = BufferPool(limit: 1 << 20)
+        let share = pool.share()
         let most = await withTaskGroup(of: Int.self) { group in
             for task in 0..<32 {
                 group.addTask {
@@ -98,8 +105,8 @@ struct BufferPoolTests {
                     for round in 0..<50 {
                         let count = 4096 << ((task + round) % 9)
                         while true {
-                            guard let buffer = pool.take(count) else {
-                                await pool.waitForRoom(count)
+                            guard let buffer = share.take(count) else {
+                                await share.waitForRoom(count)
                                 continue
                             }
                             buffer.bytes.storeBytes(of: UInt8(task), as: UInt8.self)

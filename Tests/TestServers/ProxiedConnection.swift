@@ -146,7 +146,7 @@ private struct Relay {
         responseBytes += bytes.count
         guard send(bytes, to: client) else { return false }
         switch fault {
-        case .trickle: usleep(50_000)
+        case .trickle(let rate): usleep(UInt32(max(50_000, 1_000_000 / max(1, rate))))
         case .resetAfter(let limit) where responseBytes >= limit:
             // What was sent must reach the client before the reset overtakes it.
             usleep(20_000)

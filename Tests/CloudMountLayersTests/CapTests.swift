@@ -1,0 +1,108 @@
+import CloudMountVFS
+import MemoryProvider
+import Testing
+
+@testable import CloudMountLayers
+
+@Suite("Quotas and caps") struct CapTests {
+    private let quota = VFSError(.quotaExceeded, "the storage cap is reached")
+
+    private struct Mount {
+        let faults = Faults()
+        let clock = StillClock()
+        let bucket = MemoryProvider()
+        let layered: LayeredProvider
+        var provider: any ObjectProvider { layered.provider }
+
+        init() {
+            layered = Layers.stack(
+                bucket,
+                settings: LayerSettings(
+                    endpoint: EndpointLoad("capped", environment: clock.environment()), faults: faults,
+                    environment: clock.environment()))
+        }
+
+        func put() async throws(VFSError) {
+            _ = try await provider.put(PutRequest(key: "o"), from: BytesSource("x"))
+        }
+
+        func code(_ body: () async throws(VFSError) -> Void) async -> VFSError.Code? {
+            do throws(VFSError) {
+                try await body()
+                return nil
+            } catch {
+                return error.code
+            }
+        }
+    }
+
+    @Test("a storage cap refuses writes at once, lets reads through, and is tried again after 15 minutes")
+    func writes() async throws {
+        let mount = Mount()
+        try await mount.put()
+        #expect(mount.layered.caps.writeRefusal == nil)
+        mount.faults.add(.put, calls: 1...2, .fail(quota))
+        #expect(await mount.code { () async throws(VFSError) in try await mount.put() } == .quotaExceeded)
+        for _ in 0..<50 {
+            #expect(await mount.code { () async throws(VFSError) in try await mount.put() } == .quotaExceeded)
+        }
+        #expect(mount.faults.calls(.put) == 2, "one before, one that met the cap")
+        #expect(mount.layered.caps.writeRefusal?.code == .quotaExceeded)
+        #expect(mount.layered.caps.current.map(\.kind) == [.writes])
+        #expect(try await mount.provider.head("o").size == 1)
+        mount.clock.advance(.seconds(15 * 60))
+        #expect(mount.layered.caps.writeRefusal == nil, "somebody has to try")
+        #expect(await mount.code { () async throws(VFSError) in try await mount.put() } == .quotaExceeded)
+        #expect(mount.faults.calls(.put) == 3)
+        #expect(mount.layered.caps.writeRefusal?.code == .quotaExceeded)
+        mount.clock.advance(.seconds(15 * 60))
+        try await mount.put()
+        try await mount.put()
+        #expect(mount.layered.caps.current.isEmpty)
+    }
+
+    @Test("a cap on downloads is EIO to readers, and nothing to anybody else")
+    func reads() async throws {
+        let mount = Mount()
+        try await mount.put()
+        mount.faults.add(.read, calls: 1...1, .fail(VFSError(.quotaExceeded, "the download cap is reached")))
+        for _ in 0..<20 {
+            let code = await mount.code { () async throws(VFSError) in
+                _ = try await mount.provider.read(ReadRequest(key: "o"), into: CollectingSink())
+            }
+            #expect(code == .unavailable)
+        }
+        #expect(mount.faults.calls(.read) == 1)
+        try await mount.put()
+        _ = try await mount.provider.list(ListRequest(prefix: "", delimited: false))
+        #expect(mount.layered.caps.writeRefusal == nil)
+        #expect(mount.layered.endpoint.breaker.outage == nil)
+    }
+
+    @Test("who deletes something may try to write again")
+    func room() async throws {
+        let mount = Mount()
+        try await mount.put()
+        mount.faults.add(.put, calls: 1...1, .fail(quota))
+        _ = await mount.code { () async throws(VFSError) in try await mount.put() }
+        #expect(mount.layered.caps.writeRefusal != nil)
+        _ = try await mount.provider.delete(["o"])
+        #expect(mount.layered.caps.writeRefusal == nil)
+        try await mount.put()
+        #expect(mount.layered.caps.current.isEmpty)
+    }
+
+    @Test("an attempt that meets another failure is repeated after a minute")
+    func inconclusive() async throws {
+        let mount = Mount()
+        mount.faults.add(.put, calls: 1...1, .fail(quota))
+        _ = await mount.code { () async throws(VFSError) in try await mount.put() }
+        mount.clock.advance(.seconds(15 * 60))
+        mount.faults.add(.put, calls: 1...1, .fail(VFSError(.permissionDenied, "no")))
+        #expect(await mount.code { () async throws(VFSError) in try await mount.put() } == .permissionDenied)
+        #expect(mount.layered.caps.writeRefusal != nil)
+        mount.clock.advance(.seconds(60))
+        try await mount.put()
+        #expect(mount.layered.caps.current.isEmpty)
+    }
+}

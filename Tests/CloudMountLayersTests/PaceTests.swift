@@ -1,0 +1,63 @@
+import CloudMountVFS
+import Testing
+
+@testable import CloudMountLayers
+
+@Suite("How long a transfer may crawl") struct PaceTests {
+    /// The second at which a transfer's time is over, looked at once a second; nil when it is not within ten minutes.
+    private func end(limit: Int = 30, _ step: (Int, TransferMeter) -> Void) -> Int? {
+        let meter = TransferMeter()
+        let start = ContinuousClock.now
+        var pace = Pace(meter, limit: .seconds(limit), now: start)
+        for second in 0..<600 {
+            step(second, meter)
+            if pace.deadline(start + .seconds(second)) <= start + .seconds(second) { return second }
+        }
+        return nil
+    }
+
+    @Test("a connection on which nothing comes, or one byte a second, ends when the deadline has passed")
+    func crawling() {
+        #expect(end { _, meter in meter.take() } == 30)
+        #expect(
+            end { _, meter in
+                meter.take()
+                meter.add(1)
+            }.map { $0 <= 32 } == true)
+        #expect(end(limit: 5) { _, meter in meter.take() } == 5)
+    }
+
+    @Test("an honest slow line goes on for as long as it takes")
+    func slow() {
+        #expect(
+            end { _, meter in
+                meter.take()
+                meter.add(200)
+            } == nil)
+        // In gulps, as a congested line has them.
+        #expect(
+            end { second, meter in
+                meter.take()
+                if second.isMultiple(of: 25) { meter.add(20_000) }
+            } == nil)
+    }
+
+    @Test("what began well and then stops ends a deadline after the last bytes")
+    func stopping() {
+        let second = end { second, meter in
+            meter.take()
+            if second < 100 { meter.add(20_000) }
+        }
+        #expect(second.map { (128...131).contains($0) } == true)
+    }
+
+    @Test("time in which the receiver has no room does not count, nor does work that no transport carries")
+    func held() {
+        #expect(
+            end { _, meter in
+                meter.take()
+                meter.hold()
+            } == nil)
+        #expect(end { _, _ in } == nil)
+    }
+}
