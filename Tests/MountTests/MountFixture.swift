@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import TestServers
 import Testing
 
@@ -66,26 +67,32 @@ actor MountFixture {
 
     private func configure() async throws {
         try await ChildProcess.output(of: ["mkdir", "\(folder)/mnt"])
+        try write(mounts)
+        if let user { try await ChildProcess.output(of: ["chown", "-R", "\(user):\(user)", folder]) }
+    }
+
+    /// Writes the file anew, as an editor does: beside it, and over it.
+    nonisolated func write(_ mounts: [(options: MountOptions, bucket: Bucket)], memory: String = "128MiB") throws {
         var credentials = ""
         var entries = ""
         for (options, bucket) in mounts {
-            let lines = bucket.yaml(mount: options, path: path(of: options.name))
+            let lines = bucket.yaml(mount: options, path: options.path ?? path(of: options.name))
             credentials += lines.credentials
             entries += lines.mount
         }
         try writeFile(
-            configuration,
+            configuration + ".new",
             """
             version: 1
             cache: { directory: \(folder)/cache, keep_free: 64MiB }
-            memory: 128MiB
+            memory: \(memory)
             control: { socket: \(folder)/control.sock }
             log: { level: info }
             \(credentials.isEmpty ? "" : "credentials:\n\(credentials)")
             mounts:
             \(entries)
             """)
-        if let user { try await ChildProcess.output(of: ["chown", "-R", "\(user):\(user)", folder]) }
+        guard rename(configuration + ".new", configuration) == 0 else { throw TestSupportError("no rename") }
     }
 
     private func asUser(_ arguments: [String]) -> [String] {
@@ -171,6 +178,13 @@ actor MountFixture {
     /// Runs a Python script in the mount, with `os`, `sys` and `errno` imported and `W` as the scratch folder.
     @discardableResult
     func python(_ script: String, on name: String? = nil, seconds: Double = 120) async throws -> String {
+        let process = try pythonProcess(script, directory: path(of: name ?? mounts[0].options.name))
+        let exit = await process.wait(seconds: seconds)
+        guard exit == .code(0) else { throw TestSupportError("\(exit): \(process.transcript)") }
+        return process.output
+    }
+
+    func pythonProcess(_ script: String, directory: String) throws -> ChildProcess {
         let preamble = """
             import errno, os, sys, time, mmap, fcntl, hashlib, random, threading, stat
             W = os.environ["W"]
@@ -188,10 +202,8 @@ actor MountFixture {
             """
         let file = "\(folder)/script-\(UInt32.random(in: 0...UInt32.max)).py"
         try writeFile(file, preamble + script, mode: 0o644)
-        if user != nil { try await ChildProcess.output(of: ["chmod", "644", file]) }
-        return try await ChildProcess.output(
-            of: asUser(["python3", file]), environment: Self.commandEnvironment(folder),
-            directory: path(of: name ?? mounts[0].options.name), seconds: seconds)
+        return try ChildProcess(
+            asUser(["python3", file]), environment: Self.commandEnvironment(folder), directory: directory)
     }
 
     private static func commandEnvironment(_ folder: String) -> [String: String] {

@@ -60,7 +60,7 @@ struct Bucket: Sendable {
         let credentials = server.map {
             let secret = (mount.secret ?? $0.secretKey).yamlQuoted
             return
-                "  key-\(mount.name): { provider: s3, access_key_id: \($0.accessKey), secret_access_key: \(secret) }\n"
+                "  key-\(mount.name): { provider: s3, access_key_id: \(mount.accessKey ?? $0.accessKey), secret_access_key: \(secret) }\n"
         }
         return (credentials ?? "", "  - { \(fields.joined(separator: ", ")) }\n")
     }
@@ -113,8 +113,11 @@ struct MountOptions: Sendable {
     var name = "m"
     /// More settings of the mount, as YAML's flow style has them.
     var settings = ""
-    /// In place of the right one.
+    /// In place of the right ones.
+    var accessKey: String?
     var secret: String?
+    /// Where it is mounted; nil: where the fixture has it.
+    var path: String?
 }
 
 extension String {

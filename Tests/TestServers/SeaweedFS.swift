@@ -6,6 +6,9 @@ public final class SeaweedFS: TestS3Server {
     public let port: UInt16
     public let accessKey = "AKIASEAWEEDTEST"
     public let secretKey = "seaweed/secret+key=for/tests"
+    /// Another key with the same rights.
+    public let secondAccessKey = "AKIASEAWEEDTWO"
+    public let secondSecretKey = "seaweed-second-secret"
     public let process: ChildProcess
     private let folder: TemporaryFolder
     private let sockets: TemporaryPaths
@@ -39,7 +42,8 @@ public final class SeaweedFS: TestS3Server {
         try writeFile(
             "\(path)/s3.json",
             """
-            {"identities":[{"name":"test","credentials":[{"accessKey":"\(accessKey)","secretKey":"\(secretKey)"}],
+            {"identities":[{"name":"test","credentials":[{"accessKey":"\(accessKey)","secretKey":"\(secretKey)"},
+            {"accessKey":"\(secondAccessKey)","secretKey":"\(secondSecretKey)"}],
             "actions":["Admin","Read","Write","List","Tagging"]}]}
             """)
         mkdir("\(path)/data", 0o700)
