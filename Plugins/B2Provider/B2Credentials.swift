@@ -44,6 +44,10 @@ struct B2Credentials: Sendable {
         }
     }
 
+    /// Whose key it is: a key id is the cluster's three digits, the account's twelve and a number of its own; the master
+    /// key's id is the account's.
+    var account: String { keyID.utf8.count > 15 ? String(keyID.dropFirst(3).prefix(12)) : keyID }
+
     static func problems(_ values: OptionValues) -> [OptionProblem] {
         func given(_ name: String) -> Bool { values.string(name).map { !$0.isEmpty } ?? false }
         var problems: [OptionProblem] = []

@@ -33,7 +33,11 @@ public final class B2Provider: ObjectProvider {
     public static let descriptor = ProviderDescriptor(
         name: "b2", summary: "Backblaze B2, native API", bucketMeaning: "bucket name", options: B2Options.descriptors,
         credentials: B2Credentials.descriptors, check: { B2Options.problems($0) },
-        endpoint: { B2Options($0).realm },
+        endpoint: { context in
+            // Accounts live in different clusters, are throttled and capped apart.
+            let account = (try? B2Credentials(context.credentials))?.account ?? context.mountName
+            return "\(B2Options(context).realm) account \(account)"
+        },
         make: { context throws(VFSError) in
             B2Provider(B2Client(B2Options(context), credentials: try B2Credentials(context.credentials)))
         })

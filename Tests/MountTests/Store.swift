@@ -34,6 +34,8 @@ struct Bucket: Sendable {
     let server: (any TestS3Server)?
     /// Where the daemon finds it: the server's own endpoint, or that of a proxy before it.
     var endpoint: String
+    /// Without a server: `directory` or `memory`.
+    var localProvider = "directory"
 
     /// A new, empty one. Folders are made below `place`.
     static func make(in store: Store, below place: String) async throws -> Bucket {
@@ -54,7 +56,7 @@ struct Bucket: Sendable {
                 "credentials: key-\(mount.name)",
             ]
         } else {
-            fields.append("provider: directory")
+            fields.append("provider: \(localProvider)")
         }
         if !mount.settings.isEmpty { fields.append(mount.settings) }
         let credentials = server.map {
