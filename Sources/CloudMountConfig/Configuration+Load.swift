@@ -59,7 +59,7 @@ struct Assembly {
             problems.error(
                 fields.section("control")?.mark("socket"), "the path of the control socket is longer than 107 bytes")
         }
-        let memory = fields.integer("memory") ?? 160 << 20
+        let memory = fields.integer("memory") ?? 144 << 20
         if memory < 32 << 20 { problems.error(fields.mark("memory"), "'memory' must be 32MiB or more") }
         var configuration = Configuration(
             file: file,

@@ -18,7 +18,7 @@ struct Grammar: Sendable {
                 Setting("cache", .section(Self.cache), "The local disk that all mounts share."),
                 Setting(
                     "memory", .value(.size), "Most memory for bytes read ahead, all mounts together.",
-                    default: "160MiB"),
+                    default: "144MiB"),
                 Setting("control", .section(Self.control), "How the other commands reach the daemon."),
                 Setting("log", .section(Self.log), "What is logged to standard error."),
                 Setting("credentials", .table(credentials(inPlace: false)), "Secrets, by names that mounts refer to."),

@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <fcntl.h>
 #include <memory>
+#include <set>
 #include <string>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -41,6 +42,7 @@ int opened(const string &path, int flags) {
     return file;
 }
 
+/// After writing: close may say that something went wrong.
 void closed(int file, const string &path) {
     if (close(file) != 0) fail("close " + path);
 }
@@ -71,7 +73,7 @@ void readWhole(const string &path, uint64_t size) {
         if (!pattern.matches(piece.data(), looked, offset)) wrong(path, offset);
         offset += count;
     }
-    closed(file, path);
+    close(file);
     if (offset != size) wrong(path, offset);
     report(began, size, first);
 }
@@ -114,7 +116,7 @@ void readAll(const string &folder, uint64_t files, int threads, double time) {
         ssize_t count = read(file, piece.data(), piece.size());
         if (count < 0) fail("read " + path);
         if (size_t(count) != block || !pattern.matches(piece.data(), block, 0)) wrong(path, 0);
-        closed(file, path);
+        close(file);
         done++;
     });
     report(began, done);
@@ -134,7 +136,7 @@ void readRandomly(const string &path, uint64_t size, int threads, double time) {
             if (!pattern.matches(piece.data(), block, offset)) wrong(path, offset);
         }
         total += done;
-        closed(file, path);
+        close(file);
     });
     report(began, total);
 }
@@ -144,10 +146,10 @@ void overwrite(const string &path, uint64_t size, uint64_t blocks) {
     Dice dice(5);
     double began = seconds();
     int file = opened(path, O_RDWR);
-    // One in each of equal stretches: no two are the same.
-    uint64_t stretch = size / block / blocks;
-    for (uint64_t i = 0; i < blocks; i++) {
-        uint64_t offset = (i * stretch + dice.below(stretch)) * block;
+    std::set<uint64_t> written;
+    while (written.size() < blocks) {
+        uint64_t offset = dice.below(size / block) * block;
+        if (!written.insert(offset).second) continue;
         if (pwrite(file, marked.data(), block, offset) != ssize_t(block)) fail("write " + path);
     }
     if (fsync(file) != 0) fail("fsync " + path);

@@ -11,7 +11,7 @@ struct EffectiveConfigurationTests {
           directory: /x/cm
           size: 20GiB
           keep_free: 1GiB
-        memory: 160MiB
+        memory: 144MiB
         control:
           socket: /x/s
         log:

@@ -26,7 +26,7 @@ struct ResolutionTests {
             """)
         #expect(configuration.cache == Configuration.Cache(directory: "/x/cm", size: 20 << 30, keepFree: 1 << 30))
         #expect(configuration.controlSocket == "/x/cm.sock")
-        #expect(configuration.memory == 160 << 20)
+        #expect(configuration.memory == 144 << 20)
         let mount = try #require(configuration.mounts.first)
         #expect(mount.provider.name == "s3")
         #expect(mount.context.options.string("endpoint") == "http://127.0.0.1:9310")

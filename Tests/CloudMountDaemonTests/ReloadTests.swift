@@ -263,7 +263,7 @@ struct ReloadTests {
                 let places = error.problems.map { "\($0.file):\($0.line)" }
                 #expect(places == ["m.yaml:2", "m.yaml:3", "m.yaml:4"])
             }
-            #expect(memory.limit == 160 << 20)
+            #expect(memory.limit == 144 << 20)
             #expect(await engine.mount("a").steps == [])
             await reload.runBySignal()
             #expect(lines.all.contains { $0.hasPrefix("m.yaml:4:") })
@@ -272,7 +272,7 @@ struct ReloadTests {
                 "memory: 99MiB\nlog: {level: debug, format: json}\ncontrol: {socket: /other}\n"
                     + "mounts: [{name: a, path: /mnt/a, provider: fake, bucket: b}]")
             let would = try await reload.run(dryRun: true)
-            #expect(memory.limit == 160 << 20)
+            #expect(memory.limit == 144 << 20)
             var report = try await reload.run()
             #expect(report.changed == would.changed && report.mounts == would.mounts)
             #expect(report.changed == ["memory", "log.level", "log.format"])
