@@ -13,6 +13,10 @@ actor ConfigurationReload {
         /// Another reload is under way.
         case busy
         case stopping
+        /// Of the mounts that this daemon was started for, the file has none.
+        case empty
+
+        static let nothingLeft = "the file has none of the mounts that this daemon was started for; nothing has changed"
     }
 
     private var configuration: Configuration
@@ -56,6 +60,7 @@ actor ConfigurationReload {
         case .success(let configuration): new = configuration
         case .failure(let error): throw .wrong(error)
         }
+        guard !new.mounts.isEmpty else { throw .empty }
         let diff = ConfigurationDiff(from: configuration, mounts: await supervisor.configurations, to: new)
         var report = ReloadReport(
             isDryRun: dryRun, changed: diff.live, needRestart: diff.restart, warnings: new.warnings.map(\.description))
@@ -87,6 +92,7 @@ actor ConfigurationReload {
                 switch error {
                 case .busy: isWantedAgain = true
                 case .stopping: return
+                case .empty: logger.error("\(Refusal.nothingLeft)")
                 case .wrong(let error):
                     for problem in error.problems { logger.error("\(problem.description)") }
                     logger.error("the file is wrong; the configuration stays as it is")

@@ -40,6 +40,7 @@ struct ControlDesk: Sendable {
             answer.ok = false
             switch error {
             case .busy: answer.error = "another reload is under way"
+            case .empty: answer.error = ConfigurationReload.Refusal.nothingLeft
             case .stopping: answer.error = "the daemon is stopping"
             case .wrong(let error):
                 answer.error = error.description

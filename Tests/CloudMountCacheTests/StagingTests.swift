@@ -141,6 +141,21 @@ struct StagingTests {
         #expect(area.used == 16384)
     }
 
+    @Test("Another limit holds at once, and what is staged already stays")
+    func otherLimit() throws {
+        let area = try area(limit: 16384)
+        let file = try area.makeFile(label: "m")
+        try file.write([UInt8](repeating: 1, count: 16384), at: 0)
+        #expect(throws: VFSError.self) { try file.write([1], at: 16384) }
+        area.limit(to: 32768, keepFree: 0)
+        try file.write([2], at: 16384)
+        area.limit(to: 4096, keepFree: 0)
+        #expect(throws: VFSError.self) { try file.write([3], at: 32768) }
+        #expect(try file.bytes(Extent(16383, 16385)) == [1, 2])
+        area.limit(to: 1 << 30, keepFree: 1 << 60)
+        #expect(throws: VFSError.self) { try file.write([3], at: 32768) }
+    }
+
     @Test("A mount that stages all it can leaves each other one its part, until that one is over")
     func fairness() throws {
         let area = try area(limit: 4096 * 160)

@@ -97,6 +97,14 @@ struct EffectiveConfigurationTests {
         #expect(configuration.effectiveText == Self.text)
     }
 
+    @Test("every setting of a policy that there is stands in it")
+    func policies() throws {
+        let text = try Fixtures.load(Self.text).effectiveText
+        for setting in Grammar.policy.settings where !setting.isLater && setting.name != "extends" {
+            #expect(text.contains("      \(setting.name): "), "\(setting.name)")
+        }
+    }
+
     @Test("read again, it means the same")
     func roundTrip() throws {
         let first = try Fixtures.load(Self.text)

@@ -223,9 +223,8 @@ struct ReloadTests {
 
     // MARK: The file
 
-    private func withReload(
-        _ body: (ConfigurationReload, FileText, BufferPool, LogOutput) async throws -> Void
-    ) async throws {
+    /// A folder for a staging area, removed with it.
+    private func withFolder(_ body: (String) async throws -> Void) async throws {
         var template = Array("/tmp/cloudmount-test-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw VFSError(.io, "no temporary folder") }
         let folder = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
@@ -234,22 +233,30 @@ struct ReloadTests {
             rmdir(folder + "/staged")
             rmdir(folder)
         }
-        let text = FileText("mounts: [{name: a, path: /mnt/a, provider: fake, bucket: b}]")
-        let configuration = try Fixtures.parse(text.now)
-        let supervisor = supervisor(configuration.mounts)
-        async let endings = supervisor.run()
-        _ = await engine.mount("a")
-        let memory = BufferPool(limit: configuration.memory)
-        let output = LogOutput(level: .warning, format: .text)
-        let lines = lines
-        let reload = ConfigurationReload(
-            configuration, load: { () throws(ConfigurationError) in try Fixtures.parse(text.now) },
-            supervisor: supervisor, staging: try StagingArea(directory: folder, limit: 1 << 30, keepFree: 0),
-            memory: memory, output: output,
-            logger: Logger(label: "test") { _ in CollectingLog(lines: lines) })
-        do { try await body(reload, text, memory, output) } catch { Issue.record(error) }
-        await supervisor.stop()
-        _ = await endings
+        try await body(folder)
+    }
+
+    private func withReload(
+        _ body: (ConfigurationReload, FileText, BufferPool, LogOutput) async throws -> Void
+    ) async throws {
+        try await withFolder { folder in
+            let text = FileText("mounts: [{name: a, path: /mnt/a, provider: fake, bucket: b}]")
+            let configuration = try Fixtures.parse(text.now)
+            let supervisor = supervisor(configuration.mounts)
+            async let endings = supervisor.run()
+            _ = await engine.mount("a")
+            let memory = BufferPool(limit: configuration.memory)
+            let output = LogOutput(level: .warning, format: .text)
+            let lines = lines
+            let reload = ConfigurationReload(
+                configuration, load: { () throws(ConfigurationError) in try Fixtures.parse(text.now) },
+                supervisor: supervisor, staging: try StagingArea(directory: folder, limit: 1 << 30, keepFree: 0),
+                memory: memory, output: output,
+                logger: Logger(label: "test") { _ in CollectingLog(lines: lines) })
+            do { try await body(reload, text, memory, output) } catch { Issue.record(error) }
+            await supervisor.stop()
+            _ = await endings
+        }
     }
 
     @Test("a wrong file changes nothing, and every fault is told with its place; a right one after it holds")
@@ -284,6 +291,30 @@ struct ReloadTests {
             // Until it is started anew.
             #expect(report.needRestart == ["control.socket"])
         }
+    }
+
+    @Test("a file without any mount that the daemon was started for changes nothing")
+    func empty() async throws {
+        var configuration = try Fixtures.configuration(["a"])
+        let supervisor = supervisor(configuration.mounts)
+        configuration.mounts = []
+        let nothing = configuration
+        async let endings = supervisor.run()
+        let mount = await engine.mount("a")
+        try await withFolder { folder in
+            let reload = ConfigurationReload(
+                configuration, load: { nothing }, supervisor: supervisor,
+                staging: try StagingArea(directory: folder, limit: 1 << 30, keepFree: 0),
+                memory: BufferPool(limit: 1 << 20), output: LogOutput(level: .warning, format: .text),
+                logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+            do {
+                _ = try await reload.run()
+                Issue.record("it was taken")
+            } catch ConfigurationReload.Refusal.empty {}
+        }
+        #expect(mount.steps == [])
+        await supervisor.stop()
+        _ = await endings
     }
 
     @Test("of two reloads at once the second is refused; a signal waits its turn")

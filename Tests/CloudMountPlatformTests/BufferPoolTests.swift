@@ -82,6 +82,26 @@ struct BufferPoolTests {
         #expect(share.take(4096) != nil)
     }
 
+    @Test(
+        "Another limit holds at once: a higher one wakes who waits, a lower one is kept by what is taken from then on")
+    func otherLimit() async throws {
+        let pool = BufferPool(limit: 1 << 20)
+        let share = pool.share()
+        var held = [share.take(1 << 20)]
+        #expect(share.take(4096) == nil)
+        let waiter = Task { await share.waitForRoom(4096) }
+        await Task.yield()
+        pool.limit = 8 << 20
+        await waiter.value
+        held.append(share.take(1 << 20))
+        #expect(held[1] != nil)
+        pool.limit = 1 << 20
+        #expect(share.take(4096) == nil)
+        held.removeAll()
+        #expect(share.take(1 << 20) != nil)
+        #expect(share.take((1 << 20) + 1) == nil)
+    }
+
     @Test("A cancelled waiter returns")
     func cancelling() async throws {
         let pool = BufferPool(limit: 1 << 20)

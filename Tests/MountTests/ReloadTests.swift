@@ -177,6 +177,11 @@ extension MountTests {
                     }
                     #expect(load.poll() == nil, "seed \(seed): \(load.transcript)")
                 }
+                // All that can become of a mount has become of some.
+                let said = await mount.log.split(separator: "\n").filter { $0.contains("reload: ") }
+                for outcome in ["added", "removed", "changed", "remounted", "pending"] {
+                    #expect(said.contains { $0.contains(": \(outcome)") }, "\(outcome), seed \(seed)")
+                }
                 try writeFile("\(owner.path)/stop", "")
                 #expect(await load.wait() == .code(0), "seed \(seed): \(load.transcript)")
 
@@ -269,7 +274,7 @@ extension MountTests {
                         with lock: expected[(name, file)] = (hashlib.sha256(data).hexdigest(), dev)
                     finally:
                         os.close(fd)
-                    time.sleep(0.01)
+                    time.sleep(generator.uniform(0, 0.2))
             def reader(name):
                 generator = random.Random(name)
                 while not stopping():
@@ -295,7 +300,7 @@ extension MountTests {
                             if now == sum: assert hashlib.sha256(data).hexdigest() == sum[0], (name, file)
                     finally:
                         os.close(fd)
-                    time.sleep(0.01)
+                    time.sleep(generator.uniform(0, 0.1))
             def guarded(work, *arguments):
                 try: work(*arguments)
                 except BaseException as error:
