@@ -19,6 +19,8 @@ static inline int cm_thread_set_name(const char *name) {
     return pthread_setname_np(pthread_self(), name);
 }
 
+static inline int cm_syncfs(int descriptor) { return syncfs(descriptor); }
+
 static inline int cm_eventfd(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
 
 static inline int cm_pipe(int ends[2]) {

@@ -121,7 +121,11 @@ private struct KernelMount: RunningMount {
         return true
     }
 
-    func drain() async { await bucket.drain() }
+    func drain() async {
+        // Pages of shared maps are the kernel's until they are asked for.
+        await pool.run { [fuse] in fuse.writeBack() }
+        await bucket.drain()
+    }
 
     func unmount(lazy: Bool) async throws(VFSError) {
         try await pool.run { [fuse] () throws(VFSError) in try fuse.unmount(lazy: lazy) }

@@ -1,5 +1,6 @@
 import CFUSE3
 public import CloudMountFilesystem
+import CloudMountPlatform
 public import CloudMountVFS
 import Glibc
 import Logging
@@ -70,6 +71,14 @@ public final class FUSEMount: Sendable {
             throw VFSError(.busy, "\(top.source) (\(top.type)) is mounted over \(path)")
         }
         try Mounting.unmount(path, lazy: lazy)
+    }
+
+    /// Has the kernel send what it holds of shared writable maps. Blocks as long as it takes to serve that.
+    public func writeBack() {
+        guard !session.isClosed, MountTable.top(at: path)?.device == device else { return }
+        let raw = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard raw >= 0 else { return }
+        Descriptor(owning: raw).syncFileSystem()
     }
 
     /// Returns when the kernel has closed the session and all threads have ended.

@@ -11,6 +11,8 @@ final class Request: @unchecked Sendable {
     let raw: fuse_req_t
     let unique: UInt64
     let inode: InodeID
+    /// Who asks.
+    private let thread: Int32
     private var watched = false
 
     /// What writev(2) takes, less some for the head. More of them would leave the request without an answer.
@@ -23,6 +25,7 @@ final class Request: @unchecked Sendable {
         self.raw = raw
         unique = header.pointee.unique
         inode = header.pointee.nodeid
+        thread = Int32(truncatingIfNeeded: header.pointee.pid)
     }
 
     var operations: any FileOperations { session.operations }
@@ -37,7 +40,7 @@ final class Request: @unchecked Sendable {
 
     private func watch(_ action: @escaping @Sendable () -> Void) {
         watched = true
-        session.interrupts.watch(unique, action)
+        session.interrupts.watch(unique, thread: thread, action)
     }
 
     private func settle() {

@@ -7,7 +7,9 @@ extension Session {
     func statx(_ header: fuse_in_header) {
         guard let body = ServingThread.body(as: cm_fuse_statx_in.self)?.pointee else { return }
         let unique = header.unique
-        let reply = Reply<AttributeReply>(onInterrupt: { self.interrupts.watch(unique, $0) }) { result in
+        let thread = Int32(truncatingIfNeeded: header.pid)
+        let reply = Reply<AttributeReply>(onInterrupt: { self.interrupts.watch(unique, thread: thread, $0) }) {
+            result in
             self.interrupts.unwatch(unique)
             switch result {
             case .success(let value):

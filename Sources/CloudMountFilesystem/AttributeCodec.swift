@@ -134,6 +134,12 @@ public enum AttributeCodec {
 
         var size = attributes.modified == nil ? 0 : "mtime".utf8.count + 20
         for (name, value) in metadata.user { size += name.utf8.count + value.utf8.count }
+        // A long one is in the body alone, where most tools look for it.
+        if size > limit, attributes.symlinkTargetInBody,
+            let target = metadata.user.removeValue(forKey: "--symlink-target")
+        {
+            size -= "--symlink-target".utf8.count + target.utf8.count
+        }
         guard size <= limit else {
             throw VFSError(.noSpace, "the attributes take \(size) bytes, and the store keeps \(limit) beside an object")
         }

@@ -11,6 +11,9 @@ public struct MountSettings: Sendable {
     public var directoryPermissions: UInt32 = 0o755
     public var readOnly = false
     public var policy = CachePolicy()
+    /// Names kept in memory beyond those in use, more or less: what is over it and was not used for some seconds is
+    /// forgotten, by the kernel too.
+    public var mostNodes = 200_000
 
     public init(name: String, uid: UInt32, gid: UInt32) {
         self.name = name

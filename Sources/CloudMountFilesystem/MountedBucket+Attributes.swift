@@ -56,12 +56,16 @@ extension MountedBucket {
         reply: consuming Reply<AttributeReply>
     ) {
         if settings.readOnly { return reply.fail(.readOnly) }
-        slow(reply) { () async throws(VFSError) -> AttributeReply in
+        slow(reply, changing: [.inode(inode)]) { () async throws(VFSError) -> AttributeReply in
             try await self.describeFully(inode)
-            if let size = changes.size { try await self.resize(inode, to: size) }
-            let isOpen = try self.change(inode, changes)
-            // A file that is open for writing takes its attributes along when its bytes are committed.
-            if !isOpen, changes.size != nil || self.policy.durableAttributes { try await self.commitAttributes(inode) }
+            try await self.undoing(inode) { () async throws(VFSError) in
+                if let size = changes.size { try await self.resize(inode, to: size) }
+                let isOpen = try self.change(inode, changes)
+                // A file that is open for writing takes its attributes along when its bytes are committed.
+                if !isOpen, changes.size != nil || self.policy.durableAttributes {
+                    try await self.commitAttributes(inode)
+                }
+            }
             return try self.attributes(of: inode)
         }
     }
@@ -150,15 +154,19 @@ extension MountedBucket {
         }
     }
 
+    /// The stored version of a file that holds nothing else.
+    func base(of node: Node, _ names: borrowing Namespace) -> ObjectInfo? {
+        node.version.flatMap { version in
+            names.key(of: node).map { ObjectInfo(key: $0, size: node.size, etag: version, stored: node.stored) }
+        }
+    }
+
     /// The content of a file that is not open, for the time of one change.
     func content(of node: Node, _ names: inout Namespace, changed: Bool = false) -> FileContent {
         if let content = node.content {
             return content
         }
-        let base = node.version.flatMap { version in
-            names.key(of: node).map { ObjectInfo(key: $0, size: node.size, etag: version, stored: node.stored) }
-        }
-        let content = FileContent(base: base, size: node.size, provider: provider, pool: memory)
+        let content = FileContent(base: base(of: node, names), size: node.size, provider: provider, pool: memory)
         node.content = content
         if changed { content.touchAttributes() }
         return content
@@ -281,22 +289,24 @@ extension MountedBucket {
         of inode: InodeID, _ reply: consuming Reply<Void>,
         _ change: @escaping @Sendable (inout [String: [UInt8]]) throws(VFSError) -> Void
     ) {
-        slow(reply) { () async throws(VFSError) in
+        slow(reply, changing: [.inode(inode)]) { () async throws(VFSError) in
             try await self.describeFully(inode)
             let limit = self.capabilities.maxMetadataBytes
             let isStored = self.policy.durableAttributes
-            let isOpen = try self.namespace.withLock { names throws(VFSError) in
-                let node = try names.node(inode)
-                var attributes = node.storedAttributes
-                try change(&attributes.xattrs)
-                _ = try AttributeCodec.encode(attributes, limit: limit)
-                var details = node.details ?? StoredAttributes()
-                details.xattrs = attributes.xattrs
-                node.details = details
-                self.changedAttributes(of: node, SystemClock.now(), isStored: isStored)
-                return node.writers > 0
+            try await self.undoing(inode) { () async throws(VFSError) in
+                let isOpen = try self.namespace.withLock { names throws(VFSError) in
+                    let node = try names.node(inode)
+                    var attributes = node.storedAttributes
+                    try change(&attributes.xattrs)
+                    _ = try AttributeCodec.encode(attributes, limit: limit)
+                    var details = node.details ?? StoredAttributes()
+                    details.xattrs = attributes.xattrs
+                    node.details = details
+                    self.changedAttributes(of: node, SystemClock.now(), isStored: isStored)
+                    return node.writers > 0
+                }
+                if !isOpen, isStored { try await self.commitAttributes(inode) }
             }
-            if !isOpen, isStored { try await self.commitAttributes(inode) }
         }
     }
 }

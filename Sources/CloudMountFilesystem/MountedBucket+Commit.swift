@@ -101,6 +101,14 @@ extension MountedBucket {
                 throw VFSError(
                     .stale, "\(snapshot.key) was changed by somebody else since it was opened", wire: error.wire)
             }
+            if there == nil, snapshot.version != nil {
+                // Somebody else has removed what was here: nothing is in the way of the name.
+                var anew = snapshot
+                anew.version = nil
+                anew.stream = nil
+                let info = try await store(anew, content, capabilities.conditionalCreate ? .absent : .none)
+                return try settle(inode, content, anew, info)
+            }
             try await keepBoth(inode, content, snapshot)
         }
     }
@@ -167,8 +175,12 @@ extension MountedBucket {
                     source: base, destination: snapshot.key, metadata: metadata,
                     precondition: base.key == snapshot.key ? .none : condition))
         }
-        if let stream = snapshot.stream, stream.target == snapshot.key {
-            return try await finish(stream, snapshot, content, metadata, condition)
+        if let stream = snapshot.stream {
+            if stream.serves(snapshot.key, snapshot.staged) {
+                return try await finish(stream, snapshot, content, metadata, condition)
+            }
+            // Renamed while it was on its way: the bytes go up anew, under the name that the file has now.
+            giveUp(stream, content)
         }
         let image = snapshot.image ?? FileImage(size: snapshot.size, baseSize: snapshot.base?.size ?? 0)
         let plan = try UploadPlan(image: image, base: snapshot.base, capabilities: capabilities)
@@ -233,10 +245,14 @@ extension MountedBucket {
             return info
         } catch {
             // The next attempt begins anew.
-            forget(stream, content)
-            if error.code != .preconditionFailed { stream.abandon() }
+            giveUp(stream, content)
             throw error
         }
+    }
+
+    private func giveUp(_ stream: StreamingUpload, _ content: FileContent) {
+        forget(stream, content)
+        stream.abandon()
     }
 
     private func forget(_ stream: StreamingUpload, _ content: FileContent) {
@@ -258,7 +274,6 @@ extension MountedBucket {
             let (unchanged, reads) = content.committed(
                 snapshot.generation, over: snapshot.base, as: stored, attributesOnly: snapshot.isBase)
             guard let node = names[inode] else { return reads }
-            if node.cachedVersion == node.version { node.cachedVersion = info.etag }
             node.keepsAttributes = false
             node.version = info.etag
             node.stored = info.stored
@@ -293,6 +308,7 @@ extension MountedBucket {
         copy.key = ObjectKey(String(old[..<start]) + name.string)
         copy.version = nil
         copy.stream = nil
+        if let stream = snapshot.stream { giveUp(stream, content) }
         let info = try await store(copy, content, capabilities.conditionalCreate ? .absent : .none)
         let parent: InodeID? = namespace.withLock { names in
             guard let node = names[inode], let directory = names[node.parent], !node.isOrphan else { return nil }

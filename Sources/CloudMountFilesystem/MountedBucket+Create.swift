@@ -14,7 +14,7 @@ extension MountedBucket {
         case .success(let made?): reply.send(made)
         case .failure(let error): reply.fail(error)
         case .success(nil):
-            slow(reply) { () async throws(VFSError) -> CreateReply in
+            slow(reply, discard: { self.discard($0) }) { () async throws(VFSError) -> CreateReply in
                 try await self.persistently { () async throws(VFSError) -> CreateReply? in
                     guard let existing = try await self.resolve(name, in: parent) else {
                         return try self.createNow(parent, name, mode, flags, caller, isAbsent: true)
@@ -49,6 +49,7 @@ extension MountedBucket {
             let content = FileContent(base: nil, size: 0, provider: provider, pool: memory)
             content.touchAttributes()
             node.content = content
+            node.isCached = true
             node.openCount += 1
             node.writers += 1
             return (entry(for: node, now), content, node.id)
@@ -104,7 +105,10 @@ extension MountedBucket {
     ) {
         var caller = caller
         caller.umask = 0
-        make(parent, name, .symbolicLink, 0o777, caller, reply, body: target) { $0.symlinkTarget = target }
+        make(parent, name, .symbolicLink, 0o777, caller, reply, body: target) {
+            $0.symlinkTarget = target
+            $0.symlinkTargetInBody = true
+        }
     }
 
     /// Makes a node that is in the store before the call returns.
@@ -114,7 +118,8 @@ extension MountedBucket {
         _ describe: @escaping @Sendable (inout StoredAttributes) -> Void
     ) {
         if settings.readOnly { return reply.fail(.readOnly) }
-        slow(reply) { () async throws(VFSError) -> Entry in
+        slow(reply, changing: [.name(name, in: parent)], discard: { self.discard($0) }) {
+            () async throws(VFSError) -> Entry in
             if try await self.find(name, in: parent) != nil { throw VFSError(.alreadyExists, "\(name) exists") }
             let made = try await self.holding([parent]) { () async throws(VFSError) in
                 try await self.makeStored(parent, name, kind, mode, caller, body: body, describe)
@@ -144,11 +149,11 @@ extension MountedBucket {
         }
         do throws(VFSError) {
             let metadata = try AttributeCodec.encode(attributes, limit: capabilities.maxMetadataBytes)
-            let info = try await provider.put(
+            let info = try await putNew(
                 PutRequest(
                     key: key, metadata: metadata,
                     precondition: capabilities.conditionalCreate ? .absent : .none),
-                from: BytesSource(body))
+                BytesSource(body))
             return try namespace.withLock { names throws(VFSError) in
                 let made = try names.node(node)
                 made.version = info.etag
@@ -161,6 +166,21 @@ extension MountedBucket {
             undo(node)
             if error.code == .preconditionFailed { throw VFSError(.alreadyExists, "\(key) exists") }
             throw error
+        }
+    }
+
+    /// Stores what must not be there yet. The answer to an earlier attempt may have been lost: then what is in the way is
+    /// our own.
+    private func putNew(_ request: PutRequest, _ source: BytesSource) async throws(VFSError) -> ObjectInfo {
+        do throws(VFSError) {
+            return try await provider.put(request, from: source)
+        } catch {
+            guard error.code == .preconditionFailed, request.metadata.modified != nil,
+                let there = try await headIfThere(request.key), there.size == source.count,
+                there.metadata?.modified == request.metadata.modified,
+                there.metadata?.user["mode"] == request.metadata.user["mode"]
+            else { throw error }
+            return there
         }
     }
 
@@ -179,7 +199,8 @@ extension MountedBucket {
         parent: InodeID, name: FileName, mode: UInt32, caller: Caller, reply: consuming Reply<Entry>
     ) {
         if settings.readOnly { return reply.fail(.readOnly) }
-        slow(reply) { () async throws(VFSError) -> Entry in
+        slow(reply, changing: [.name(name, in: parent)], discard: { self.discard($0) }) {
+            () async throws(VFSError) -> Entry in
             if try await self.find(name, in: parent) != nil { throw VFSError(.alreadyExists, "\(name) exists") }
             let made = try await self.holding([parent]) { () async throws(VFSError) in
                 try await self.makeDirectory(parent, name, mode, caller)
@@ -225,8 +246,8 @@ extension MountedBucket {
     ) async throws(VFSError) {
         var metadata = try AttributeCodec.encode(attributes, limit: capabilities.maxMetadataBytes)
         metadata.contentType = AttributeCodec.directoryType
-        let info = try await provider.put(
-            PutRequest(key: key, metadata: metadata, precondition: precondition), from: BytesSource([]))
+        let info = try await putNew(
+            PutRequest(key: key, metadata: metadata, precondition: precondition), BytesSource([]))
         guard let inode else { return }
         namespace.withLock { names in
             guard let node = names[inode] else { return }

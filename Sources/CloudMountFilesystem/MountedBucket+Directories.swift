@@ -9,6 +9,8 @@ extension MountedBucket {
             do throws(VFSError) {
                 let node = try names.directory(inode)
                 node.openCount += 1
+                node.directory?.usedAt = now
+                node.directory?.isFading = false
                 let ahead = walked(into: node, names, now)
                 guard let directory = node.directory, directory.completeUntil <= now, directory.listing == nil,
                     !node.isOrphan

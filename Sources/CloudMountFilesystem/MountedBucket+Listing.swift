@@ -6,6 +6,8 @@ extension MountedBucket {
     /// Marks a directory as being listed. Under the namespace lock; `startLoading` follows outside it.
     func beginListing(_ directory: Directory) -> UInt32 {
         directory.generation += 1
+        directory.usedAt = SystemClock.monotonic()
+        directory.isFading = false
         directory.listing = Listing()
         directory.removed = []
         directory.misses = 0
@@ -71,7 +73,7 @@ extension MountedBucket {
         directory.completeUntil = expiry(now)
         directory.isWhole = true
         node.staleSince = 0
-        directory.absent = [:]
+        directory.forgetAbsent()
         directory.tooLongToList = false
         if directory.marker == .unknown { directory.marker = .absent }
         return gone
@@ -115,6 +117,7 @@ extension MountedBucket {
                 }
             }
             publish(page, prefix, id, generation)
+            tidy()
             continuation = page.continuation
             count += 1
         } while continuation != nil

@@ -38,7 +38,7 @@ extension MountedBucket {
         case .success(let entry?): reply.send(entry)
         case .failure(let error): reply.fail(error)
         case .success(nil):
-            slow(reply) { () async throws(VFSError) -> Entry in
+            slow(reply, discard: { self.discard($0) }) { () async throws(VFSError) -> Entry in
                 let began = now
                 let id = try await self.resolveOrRemember(name, in: parent)
                 let now = SystemClock.monotonic()
@@ -227,10 +227,11 @@ extension MountedBucket {
                 if old.isHeld { return (old.id, list) }
                 names.orphan(old)
             }
-            directory.directory?.absent[name] = absence(now)
+            directory.directory?.setAbsent(name, absence(now))
             return (nil, list)
         }
         if let list { startLoading(parent, generation: list, pages: Self.lookupListPages) }
+        tidy()
         return id
     }
 

@@ -52,9 +52,16 @@ extension MountedBucket {
             if node.version == info.etag, sameKind {
                 node.validUntil = expiry(now)
                 if node.openCount == 0 { node.size = info.size }
-                if let attributes, !node.isKnown {
-                    node.adopt(attributes, defaults: settings)
+                if let attributes {
+                    // Metadata changes under the same ETag. What has not changed keeps the times it has here.
+                    if !node.isKnown || !node.keepsAttributes && !node.agrees(with: attributes, defaults: settings) {
+                        node.stored = info.stored
+                        node.adopt(attributes, defaults: settings)
+                    }
                     if !capabilities.listingCarriesMetadata { weigh(attributes, of: node, &names) }
+                } else if !node.keepsAttributes, info.stored.seconds > node.stored.seconds + 2 {
+                    node.stored = info.stored
+                    node.isKnown = false
                 }
                 return node
             }
@@ -82,6 +89,7 @@ extension MountedBucket {
     ) {
         node.kernelIsBehind = node.lookups > 0
         node.keepsAttributes = false
+        if node.version != info.etag { node.isCached = false }
         node.version = info.etag
         node.size = info.size
         node.stored = info.stored
@@ -155,7 +163,7 @@ extension MountedBucket {
             guard let info else {
                 let name = node.name
                 if node.openCount == 0 { names.orphan(node) } else { node.validUntil = 0 }
-                if node.isOrphan { parent.directory?.absent[name] = absence(now) }
+                if node.isOrphan { parent.directory?.setAbsent(name, absence(now)) }
                 throw VFSError(.notFound, "\(key) is not there any more")
             }
             show(info, name: node.name, in: parent, asked: asked, &names, now)

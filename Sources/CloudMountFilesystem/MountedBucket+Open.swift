@@ -11,7 +11,8 @@ extension MountedBucket {
         case .success(let open?): reply.send(open)
         case .failure(let error): reply.fail(error)
         case .success(nil):
-            slow(reply) { () async throws(VFSError) in
+            slow(reply, discard: { self.release(inode, handle: $0.handle, reply: Reply { _ in }) }) {
+                () async throws(VFSError) in
                 try await self.openExisting(inode, flags, clearSetID: caller.clearSetID)
             }
         }
@@ -46,8 +47,8 @@ extension MountedBucket {
                 guard node.validUntil > now || node.openCount > 0, policy.freshness == .ttl else { return nil }
             }
             let content = self.content(of: node, &names)
-            let keep = node.cachedVersion == node.version && policy.data == .memory
-            node.cachedVersion = node.version
+            let keep = node.isCached && policy.data == .memory
+            node.isCached = true
             node.openCount += 1
             if canWrite { node.writers += 1 }
             defer { node.kernelIsBehind = false }
@@ -121,12 +122,14 @@ extension MountedBucket {
     }
 
     private func closed(_ file: OpenFile) {
-        namespace.withLock { names in
-            guard let node = names[file.inode] else { return }
+        let changed: (parent: InodeID, name: FileName)? = namespace.withLock { names in
+            guard let node = names[file.inode] else { return nil }
             node.openCount -= 1
             if file.canWrite { node.writers -= 1 }
             if node.openCount == 0, !node.isLocal { node.content = nil }
-            names.dropIfUnused(node)
+            defer { names.dropIfUnused(node) }
+            return giveUpForbidden(node, &names)
         }
+        if let (parent, name) = changed { tellKernel { $0.invalidateEntry(parent: parent, name: name) } }
     }
 }

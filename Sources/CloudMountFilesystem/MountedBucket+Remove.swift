@@ -1,12 +1,13 @@
 import CloudMountCache
 import CloudMountPlatform
 import CloudMountVFS
+import Logging
 import Synchronization
 
 extension MountedBucket {
     public func unlink(parent: InodeID, name: FileName, reply: consuming Reply<Void>) {
         if settings.readOnly { return reply.fail(.readOnly) }
-        slow(reply) { () async throws(VFSError) in
+        slow(reply, changing: [.name(name, in: parent)]) { () async throws(VFSError) in
             try await self.persistently { () async throws(VFSError) -> Void? in
                 guard let inode = try await self.find(name, in: parent) else {
                     throw VFSError(.notFound, "no such file")
@@ -27,9 +28,10 @@ extension MountedBucket {
     private func destroy(_ inode: InodeID) async throws(VFSError) {
         let (key, content): (ObjectKey?, FileContent?) = try namespace.withLock { names throws(VFSError) in
             let node = try names.node(inode)
+            // A commit that failed may have reached the store all the same.
+            let mayBeStored = node.version != nil || node.content?.state.withLock { $0.commitError } != nil
             return (
-                node.version == nil ? nil : names.key(of: node),
-                node.openCount > 0 ? self.content(of: node, &names) : nil
+                mayBeStored ? names.key(of: node) : nil, node.openCount > 0 ? self.content(of: node, &names) : nil
             )
         }
         if let key {
@@ -44,7 +46,7 @@ extension MountedBucket {
             node.changed = time
             let parent = names[node.parent]
             names.orphan(node)
-            parent?.directory?.absent[node.name] = absence(now)
+            parent?.directory?.setAbsent(node.name, absence(now))
             parent?.modified = time
             parent?.changed = time
         }
@@ -101,7 +103,7 @@ extension MountedBucket {
 
     public func rmdir(parent: InodeID, name: FileName, reply: consuming Reply<Void>) {
         if settings.readOnly { return reply.fail(.readOnly) }
-        slow(reply) { () async throws(VFSError) in
+        slow(reply, changing: [.name(name, in: parent)]) { () async throws(VFSError) in
             try await self.persistently { () async throws(VFSError) -> Void? in
                 guard let inode = try await self.find(name, in: parent) else {
                     throw VFSError(.notFound, "no such directory")
@@ -118,23 +120,27 @@ extension MountedBucket {
 
     /// Removes an empty directory, whose name is held.
     private func removeDirectory(_ inode: InodeID) async throws(VFSError) {
-        let (key, isStored) = try await requireEmpty(inode)
-        if isStored, let failure = try await provider.delete([key]).first { throw failure.error }
+        let key = try await requireEmpty(inode, orUnreachable: true).key
+        // Also where no marker was listed: some stores keep a folder for a while when its last object goes.
+        if let failure = try await provider.delete([key]).first { throw failure.error }
         let now = SystemClock.monotonic()
         let time = SystemClock.now()
         namespace.withLock { names in
             guard let node = names[inode] else { return }
             let parent = names[node.parent]
             names.orphan(node)
-            parent?.directory?.absent[node.name] = absence(now)
+            parent?.directory?.setAbsent(node.name, absence(now))
             parent?.modified = time
             parent?.changed = time
         }
     }
 
     /// The key of an empty directory, and whether it has a marker.
+    /// - Parameter isUnreachable: keys that no path can say do not count as its entries; they are deleted.
     /// - Throws: `notDirectory`, `notEmpty`, `busy` for the root.
-    func requireEmpty(_ inode: InodeID) async throws(VFSError) -> (key: ObjectKey, isStored: Bool) {
+    func requireEmpty(
+        _ inode: InodeID, orUnreachable isUnreachable: Bool = false
+    ) async throws(VFSError) -> (key: ObjectKey, isStored: Bool) {
         let found: ObjectKey? = try namespace.withLock { names throws(VFSError) in
             let node = try names.directory(inode)
             if let children = node.directory?.children.values, children.contains(where: { $0.isHeld }) {
@@ -143,10 +149,37 @@ extension MountedBucket {
             return names.key(of: node)
         }
         guard let key = found, !key.isEmpty else { throw VFSError(.busy, "the root of a mount cannot be removed") }
-        let page = try await provider.list(ListRequest(prefix: key, delimited: false, limit: 2))
-        guard !page.objects.contains(where: { $0.key != key }) else {
-            throw VFSError(.notEmpty, "the directory is not empty")
+        var unreachable: [ObjectKey] = []
+        var isStored = false
+        var request = ListRequest(prefix: key, delimited: false, limit: 2)
+        repeat {
+            let page = try await provider.list(request)
+            for object in page.objects {
+                if object.key == key {
+                    isStored = true
+                } else if isUnreachable, Self.isUnreachable(object.key, below: key) {
+                    unreachable.append(object.key)
+                } else {
+                    throw VFSError(.notEmpty, "the directory is not empty")
+                }
+            }
+            request.limit = nil
+            request.continuation = page.continuation
+        } while request.continuation != nil
+        if !unreachable.isEmpty {
+            log.notice(
+                "keys that no path can say go with their directory",
+                metadata: ["directory": "\(key)", "keys": "\(unreachable.count)"])
+            try await deleteAll(unreachable)
         }
-        return (key, !page.objects.isEmpty)
+        return (key, isStored)
+    }
+
+    /// Whether no path can say `key`.
+    private static func isUnreachable(_ key: ObjectKey, below prefix: ObjectKey) -> Bool {
+        var names = key.dropping(prefix.byteCount).utf8.split(
+            separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+        if names.last?.isEmpty ?? false { names.removeLast() }
+        return !names.allSatisfy { FileName.isLegal(String(Substring($0))) }
     }
 }

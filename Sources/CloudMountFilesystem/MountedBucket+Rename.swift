@@ -11,7 +11,7 @@ extension MountedBucket {
         guard flags.subtracting(.noReplace).isEmpty else {
             return reply.fail(.invalidArgument, "a store cannot exchange two names")
         }
-        slow(reply) { () async throws(VFSError) in
+        slow(reply, changing: [.name(name, in: parent), .name(newName, in: newParent)]) { () async throws(VFSError) in
             try await self.persistently { () async throws(VFSError) -> Void? in
                 guard let source = try await self.find(name, in: parent) else {
                     throw VFSError(.notFound, "\(name) is not there")
@@ -86,8 +86,16 @@ extension MountedBucket {
             let replaced = namespace.withLock { names in target.flatMap { names[$0]?.version } }
             return move(inode, to: name, in: parent) { node in node.version = replaced }
         }
+        let origin = namespace.withLock { names in names[inode].map { ($0.parent, $0.name) } }
         let copied = try await copyObject(source, to: destination, pinned: isOpen)
-        if let failure = try await provider.delete([source.key]).first { throw failure.error }
+        do throws(VFSError) {
+            if let failure = try await provider.delete([source.key]).first { throw failure.error }
+        } catch {
+            // The old name stays. What replaced another cannot be taken back.
+            if target == nil { _ = try? await provider.delete([destination]) }
+            distrust([(parent, name)] + (origin.map { [$0] } ?? []))
+            throw error
+        }
         move(inode, to: name, in: parent) { node in
             var info = copied
             info.key = destination
@@ -109,7 +117,6 @@ extension MountedBucket {
 
     /// The node, which was the object `old`, is the object `info` from now on; same bytes, another key.
     private func settle(_ node: Node, _ old: ObjectInfo, as info: ObjectInfo) {
-        if node.cachedVersion == node.version { node.cachedVersion = info.etag }
         // Another version than was known has been moved, or one that the store names anew: to be looked at again.
         node.validUntil = node.version == info.etag ? expiry(SystemClock.monotonic()) : 0
         node.version = info.etag
@@ -129,7 +136,7 @@ extension MountedBucket {
             if let replaced = target.directory?.children[name], replaced !== node { replaced.content?.detach() }
             old?.directory?.children[oldName] = nil
             if old?.directory?.listing != nil { old?.directory?.removed.insert(oldName) }
-            old?.directory?.absent[oldName] = absence(now)
+            old?.directory?.setAbsent(oldName, absence(now))
             node.name = name
             node.touched = now
             change(node)
@@ -157,13 +164,7 @@ extension MountedBucket {
             else { throw VFSError(.notFound, "the directory is gone") }
             return (from, ObjectKey(to.string + "/"))
         }
-        var objects: [ObjectInfo] = []
-        var continuation: String?
-        repeat {
-            let page = try await provider.list(ListRequest(prefix: from, delimited: false, continuation: continuation))
-            objects += page.objects
-            continuation = page.continuation
-        } while continuation != nil
+        let objects = try await all(below: from)
         guard capabilities.serverCopy || objects.isEmpty else { throw VFSError(.crossDevice, "the store cannot copy") }
         guard let longest = objects.map(\.key.byteCount).max() ?? to.byteCount as Int?,
             longest - from.byteCount + to.byteCount <= capabilities.maxKeyBytes
@@ -183,14 +184,37 @@ extension MountedBucket {
         }
         // Folder objects last, the deepest first: a store that is a tree inside keeps one that is not empty.
         let keys = objects.map(\.key)
-        try await deleteAll(keys.filter { !$0.endsWithSlash })
-        try await deleteAll(keys.filter(\.endsWithSlash).sorted { $0.byteCount > $1.byteCount })
+        let origin = namespace.withLock { names in names[inode].map { ($0.parent, $0.name) } }
+        do throws(VFSError) {
+            try await deleteAll(keys.filter { !$0.endsWithSlash })
+            try await deleteAll(keys.filter(\.endsWithSlash).sorted { $0.byteCount > $1.byteCount })
+        } catch {
+            // The new tree is whole. It goes again only if the old one is certain to be whole too.
+            let made = keys.map { ObjectKey(to.string + $0.dropping(from.byteCount).string) }
+            if let rest = try? await all(below: from), rest.count == keys.count {
+                _ = try? await deleteAll(made.filter { $0 != replaced })
+            }
+            distrust([(parent, name)] + (origin.map { [$0] } ?? []))
+            throw error
+        }
         if let replaced, !objects.contains(where: { $0.key == from }) { try await deleteAll([replaced]) }
         var moved: [ObjectKey: (old: ObjectInfo, new: ObjectInfo)] = [:]
         for (old, new) in zip(objects, copied) { moved[old.key.dropping(from.byteCount)] = (old, new) }
         let results = moved
         // In one step: nobody sees a new path with an old version.
         move(inode, to: name, in: parent) { node in self.settleBelow(node, path: "", base: to, results) }
+    }
+
+    private func all(below prefix: ObjectKey) async throws(VFSError) -> [ObjectInfo] {
+        var objects: [ObjectInfo] = []
+        var continuation: String?
+        repeat {
+            let page = try await provider.list(
+                ListRequest(prefix: prefix, delimited: false, continuation: continuation))
+            objects += page.objects
+            continuation = page.continuation
+        } while continuation != nil
+        return objects
     }
 
     /// The keys of files below a directory that are open.

@@ -60,7 +60,7 @@ extension MountedBucket {
                 guard let directory = node.directory else { continue }
                 directory.completeUntil = min(directory.completeUntil, known)
                 for (name, absence) in directory.absent where absence.until > absent {
-                    directory.absent[name]?.until = absent
+                    directory.setAbsent(name, Directory.Absence(since: absence.since, until: absent))
                     forget.entries.append((node.id, name, false))
                 }
             }

@@ -86,20 +86,63 @@ public final class MountedBucket: FileOperations {
 
     // MARK: The slow path
 
-    /// Answers with what `work` brings; an interrupted caller is answered at once, and the work's task cancelled.
+    /// What the kernel remembers something of.
+    enum Subject: Sendable {
+        case name(FileName, in: InodeID)
+        case inode(InodeID)
+    }
+
+    /// Answers with what `work` brings; an interrupted caller is answered at once.
+    /// - Parameters:
+    ///   - subjects: the work changes these in the store. It is then brought to its end, or to its own undoing, also when
+    ///     nobody waits for it any more, and the kernel is told to look again. Without any, an interruption cancels it.
+    ///   - discard: lets go of a value that came after the interruption.
     func slow<Value: Sendable>(
-        _ reply: consuming Reply<Value>, _ work: @escaping @Sendable () async throws(VFSError) -> Value
+        _ reply: consuming Reply<Value>, changing subjects: [Subject] = [],
+        discard: @escaping @Sendable (Value) -> Void = { _ in },
+        _ work: @escaping @Sendable () async throws(VFSError) -> Value
     ) {
         let canceller = Canceller()
         let box = ReplyBox(reply)
         box.onInterrupt {
-            canceller.cancel()
+            if subjects.isEmpty { canceller.cancel() }
             box.fail(.cancelled)
         }
         canceller.set(
             Task(executorPreference: provider.executor) {
-                do throws(VFSError) { box.send(try await work()) } catch { box.fail(error) }
+                let result = await attempt(work)
+                if let reply = box.take() {
+                    switch result {
+                    case .success(let value): reply.send(value)
+                    case .failure(let error): reply.fail(error)
+                    }
+                } else {
+                    if case .success(let value) = result { discard(value) }
+                    self.forget(subjects)
+                }
             })
+    }
+
+    private func forget(_ subjects: [Subject]) {
+        if subjects.isEmpty { return }
+        tellKernel { kernel in
+            for subject in subjects {
+                switch subject {
+                case .name(let name, in: let parent): kernel.invalidateEntry(parent: parent, name: name)
+                case .inode(let inode): kernel.invalidateInode(inode, extent: Extent(0, .max))
+                }
+            }
+        }
+    }
+
+    func discard(_ entry: Entry) {
+        if let inode = entry.attributes?.inode { forget(inode, count: 1) }
+    }
+
+    func discard(_ created: CreateReply) {
+        guard let inode = created.entry.attributes?.inode else { return }
+        release(inode, handle: created.open.handle, reply: Reply { _ in })
+        forget(inode, count: 1)
     }
 
     // MARK: What is believed, and for how long

@@ -13,6 +13,7 @@ struct Namespace {
     private static let mostHidden = 100_000
     var hiddenKeys: Int { hidden.count }
     var hiddenExamples: [String] = []
+    var isSweeping = false
     /// What the first listings without markers have shown; spares later ones the wait for a sample.
     var sampledDirectories = 0
     var evidenceSeen = false
@@ -85,7 +86,7 @@ struct Namespace {
         node.seenIn = directory.generation
         node.listedIn = 0
         directory.children[node.name] = node
-        directory.absent[node.name] = nil
+        directory.setAbsent(node.name, nil)
         directory.removed.remove(node.name)
     }
 
@@ -106,30 +107,22 @@ struct Namespace {
         guard let node = nodes[id] else { return }
         node.lookups = node.lookups > count ? node.lookups - count : 0
         dropIfUnused(node)
+        if node.lookups == 0, let parent = nodes[node.parent], parent.directory?.isFading ?? false, node.isIdle {
+            drop(node, from: parent)
+        }
     }
 
     mutating func dropIfUnused(_ node: Node) {
         if node.isOrphan, node.lookups == 0, node.openCount == 0 { nodes[node.id] = nil }
     }
 
-    /// Lets go of what nobody refers to and whose time has run out, so that memory follows what is in use.
-    mutating func sweep(now: UInt64) {
-        for node in Array(nodes.values) {
-            guard let directory = node.directory, directory.completeUntil < now, directory.listing == nil else {
-                continue
-            }
-            for (name, child) in directory.children
-            where child.lookups == 0 && child.openCount == 0 && child.validUntil < now && !child.isLocal
-                && !child.keepsAttributes
-            {
-                if let below = child.directory, !below.children.isEmpty { continue }
-                directory.children[name] = nil
-                nodes[child.id] = nil
-                directory.isWhole = false
-            }
-            directory.completeUntil = 0
-            directory.absent = directory.absent.filter { $0.value.until > now }
-        }
+    /// Forgets a node that nobody refers to; it comes back, with the same id, when it is asked for.
+    mutating func drop(_ node: Node, from parent: Node) {
+        guard let directory = parent.directory, directory.children[node.name] === node else { return }
+        directory.children[node.name] = nil
+        directory.completeUntil = 0
+        directory.isWhole = false
+        nodes[node.id] = nil
     }
 
     var count: Int { nodes.count }

@@ -1,55 +1,44 @@
 import CloudMountVFS
 
 /// One inode in memory. Touched only under the namespace lock.
+///
+/// There are as many as names have been listed, so what most of them do not need is elsewhere: times in `Times` when they
+/// differ from the store's, what comes with use in `Use`, metadata in `Details`.
 final class Node {
     let id: InodeID
     /// 0 for the root and for an orphan (unlinked or replaced, but still known to the kernel).
     var parent: InodeID
     var name: FileName
-    var kind: FileKind
+    var size = 0
+    /// Monotonic nanoseconds until which the name and its attributes are believed.
+    var validUntil: UInt64 = 0
+    /// How often the kernel was given this inode, less what it has forgotten.
+    var lookups: UInt64 = 0
+    var directory: Directory?
+    private var ownDetails: Details?
+    private var use: Use?
+    private var times: Times?
+    private var storedSeconds: Int
+    private var tag: CompactTag
+    private var storedNanoseconds: Int32
     var permissions: UInt32
     var uid: UInt32
     var gid: UInt32
-    var size = 0
-    var modified: Timestamp
-    var changed: Timestamp
-    /// When the store took the version in.
-    var stored: Timestamp
-    /// The object's version; nil for a file that no commit has reached, and for a directory without a marker.
-    var version: ETag?
-    /// Everything in the metadata that has no field above: xattrs, link target, device, foreign entries.
-    var details: StoredAttributes?
-    /// The metadata of `version` has been seen, so the fields above are the writer's and not the mount's defaults.
-    var isKnown = false
-    /// Monotonic nanoseconds until which the name and its attributes are believed.
-    var validUntil: UInt64 = 0
-    /// Monotonic nanoseconds when it was last made, committed or renamed here: what was asked for before knows nothing of
-    /// that.
-    var touched: UInt64 = 0
-    /// How often the kernel was given this inode, less what it has forgotten.
-    var lookups: UInt64 = 0
-    var openCount = 0
-    /// Open for writing so many times.
-    var writers = 0
-    /// `modified` was set by utimens(2) since the last write.
-    var hasExplicitTime = false
     /// The listing of its directory that has last shown it, or under which it was made here.
     var seenIn: UInt32 = 0
     /// The listing whose readers have been given its name.
     var listedIn: UInt32 = 0
+    var kind: FileKind
+    /// The metadata of `version` has been seen, so the fields above are the writer's and not the mount's defaults.
+    var isKnown = false
     /// What of the attributes the metadata does not say, so that the mount's defaults stand for it.
     var defaulted: Defaulted = []
     /// Attributes were changed here and not stored (`durable_attributes: false`).
     var keepsAttributes = false
     /// The kernel was told of an older version's attributes.
     var kernelIsBehind = false
-    /// Monotonic nanoseconds when it was last shown past its time because the store could not be reached.
-    var staleSince: UInt64 = 0
-    /// The version whose pages the kernel may hold.
-    var cachedVersion: ETag?
-    var directory: Directory?
-    /// While open or uncommitted.
-    var content: FileContent?
+    /// The kernel may hold pages of `version`.
+    var isCached = false
 
     init(
         id: InodeID, parent: InodeID, name: FileName, kind: FileKind, permissions: UInt32, uid: UInt32, gid: UInt32,
@@ -62,10 +51,126 @@ final class Node {
         self.permissions = permissions
         self.uid = uid
         self.gid = gid
-        modified = time
-        changed = time
-        stored = time
+        storedSeconds = time.seconds
+        storedNanoseconds = Int32(time.nanoseconds)
+        tag = .none
         if kind == .directory { directory = Directory() }
+    }
+
+    // MARK: What few have
+
+    private final class Details {
+        let attributes: StoredAttributes
+        init(_ attributes: StoredAttributes) { self.attributes = attributes }
+    }
+
+    private final class Times {
+        var modified: Timestamp
+        var changed: Timestamp
+        init(_ time: Timestamp) {
+            modified = time
+            changed = time
+        }
+    }
+
+    private final class Use {
+        var openCount = 0
+        var writers = 0
+        var hasExplicitTime = false
+        var touched: UInt64 = 0
+        var staleSince: UInt64 = 0
+        var content: FileContent?
+    }
+
+    private func used() -> Use {
+        if let use { return use }
+        let made = Use()
+        use = made
+        return made
+    }
+
+    /// Everything in the metadata that has no field above: xattrs, link target, device, foreign entries.
+    var details: StoredAttributes? {
+        get { ownDetails?.attributes }
+        set { ownDetails = newValue.map { Details($0) } }
+    }
+
+    /// The object's version; nil for a file that no commit has reached, and for a directory without a marker.
+    var version: ETag? {
+        get { tag.etag }
+        set { tag = CompactTag(newValue) }
+    }
+
+    /// When the store took the version in.
+    var stored: Timestamp {
+        get { Timestamp(seconds: storedSeconds, nanoseconds: Int(storedNanoseconds)) }
+        set {
+            // The others do not follow.
+            if times == nil, newValue != stored { times = Times(stored) }
+            (storedSeconds, storedNanoseconds) = (newValue.seconds, Int32(newValue.nanoseconds))
+            mergeTimes()
+        }
+    }
+
+    var modified: Timestamp {
+        get { times?.modified ?? stored }
+        set {
+            let times = times ?? Times(stored)
+            times.modified = newValue
+            self.times = times
+            mergeTimes()
+        }
+    }
+
+    var changed: Timestamp {
+        get { times?.changed ?? stored }
+        set {
+            let times = times ?? Times(stored)
+            times.changed = newValue
+            self.times = times
+            mergeTimes()
+        }
+    }
+
+    private func mergeTimes() {
+        if let times, times.modified == stored, times.changed == stored { self.times = nil }
+    }
+
+    /// Open so many times.
+    var openCount: Int {
+        get { use?.openCount ?? 0 }
+        set { if newValue != openCount { used().openCount = newValue } }
+    }
+
+    /// Open for writing so many times.
+    var writers: Int {
+        get { use?.writers ?? 0 }
+        set { if newValue != writers { used().writers = newValue } }
+    }
+
+    /// `modified` was set by utimens(2) since the last write.
+    var hasExplicitTime: Bool {
+        get { use?.hasExplicitTime ?? false }
+        set { if newValue != hasExplicitTime { used().hasExplicitTime = newValue } }
+    }
+
+    /// Monotonic nanoseconds when it was last made, committed or renamed here: what was asked for before knows nothing of
+    /// that.
+    var touched: UInt64 {
+        get { use?.touched ?? 0 }
+        set { if newValue != touched { used().touched = newValue } }
+    }
+
+    /// Monotonic nanoseconds when it was last shown past its time because the store could not be reached.
+    var staleSince: UInt64 {
+        get { use?.staleSince ?? 0 }
+        set { if newValue != staleSince { used().staleSince = newValue } }
+    }
+
+    /// While open or uncommitted.
+    var content: FileContent? {
+        get { use?.content }
+        set { if newValue !== content { used().content = newValue } }
     }
 
     struct Defaulted: OptionSet {
@@ -74,6 +179,12 @@ final class Node {
         static let uid = Defaulted(rawValue: 2)
         static let gid = Defaulted(rawValue: 4)
         static let all: Defaulted = [.permissions, .uid, .gid]
+    }
+
+    /// Nobody refers to it, and it holds nothing that could not be had again.
+    var isIdle: Bool {
+        lookups == 0 && openCount == 0 && !isHeld && !keepsAttributes
+            && (directory.map { $0.children.isEmpty && $0.listing == nil } ?? true)
     }
 
     var isOrphan: Bool { parent == 0 && id != Namespace.root }
@@ -108,6 +219,17 @@ final class Node {
         isKnown = true
     }
 
+    /// Whether `adopt` would change more than times that no metadata keeps.
+    func agrees(with attributes: StoredAttributes, defaults: MountSettings) -> Bool {
+        permissions
+            == attributes.permissions
+            ?? (kind == .directory ? defaults.directoryPermissions : defaults.filePermissions)
+            && uid == attributes.uid ?? defaults.uid && gid == attributes.gid ?? defaults.gid
+            && modified == attributes.modified ?? modified && details?.xattrs == attributes.xattrs
+            && details?.foreign == attributes.foreign && details?.contentType == attributes.contentType
+            && details?.headers == attributes.headers
+    }
+
     /// What is to be stored with the object, the fields above included.
     var storedAttributes: StoredAttributes {
         var attributes = details ?? StoredAttributes()
@@ -139,7 +261,22 @@ final class Directory {
         /// Believed until then.
         var until: UInt64
     }
-    var absent: [FileName: Absence] = [:]
+    private(set) var absent: [FileName: Absence] = [:]
+    /// When there are so many, those whose time has passed go.
+    private var tidyAbsentAt = 1024
+
+    func setAbsent(_ name: FileName, _ absence: Absence?) {
+        absent[name] = absence
+        guard absent.count >= tidyAbsentAt, let now = absence?.since else { return }
+        absent = absent.filter { $0.value.until > now }
+        // Programs may ask for any number of names that are not there.
+        if absent.count > 1 << 16 { absent = [:] }
+        tidyAbsentAt = max(1024, 2 * absent.count)
+    }
+
+    /// A listing says all that is there.
+    func forgetAbsent() { absent = [:] }
+
     /// Objects of the listing under way that have the name of a directory.
     var shadowed: [FileName: ObjectInfo] = [:]
     var marker = Marker.unknown
@@ -148,6 +285,10 @@ final class Directory {
     var isWhole = false
     /// Monotonic nanoseconds until which `children` is all there is; 0: it is not known to be complete.
     var completeUntil: UInt64 = 0
+    /// Monotonic nanoseconds when it was last listed or opened.
+    var usedAt: UInt64 = 0
+    /// Its nodes go as soon as the kernel forgets them.
+    var isFading = false
     /// A listing under way.
     var listing: Listing?
     /// Names that went while it is under way, and must not come back by it.

@@ -42,6 +42,9 @@ final class StreamingUpload: Sendable {
     var target: ObjectKey { key }
     var begunMetadata: ObjectMetadata { metadata }
 
+    /// Whether it can become the object of `key` whose new bytes are in `staged`.
+    func serves(_ key: ObjectKey, _ staged: StagedFile?) -> Bool { self.key == key && self.staged === staged }
+
     /// The staged file has new bytes.
     func wrote(_ extent: Extent, size: Int) {
         let capabilities = provider.capabilities

@@ -9,6 +9,9 @@ public final class Descriptor: Sendable {
 
     deinit { close(raw) }
 
+    /// `syncfs(2)`: what the kernel holds of the file system that the file is on is written. Blocks.
+    public func syncFileSystem() { _ = cm_syncfs(raw) }
+
     /// Both ends of a `pipe(2)`, which children do not inherit; nil when the process has no descriptor left.
     public static func pipe() -> (read: Descriptor, write: Descriptor)? {
         var ends: [Int32] = [-1, -1]

@@ -40,19 +40,19 @@ struct TableTests {
 
     @Test("An interrupt finds who watches, before or after it came, once")
     func interrupts() {
-        let interrupts = Interrupts()
+        let interrupts = Interrupts(pending: { _ in nil })
         let heard = Mutex<[UInt64]>([])
         interrupts.interrupt(1)
-        interrupts.watch(1) { heard.withLock { $0.append(1) } }
-        interrupts.watch(2) { heard.withLock { $0.append(2) } }
+        interrupts.watch(1, thread: 1) { heard.withLock { $0.append(1) } }
+        interrupts.watch(2, thread: 1) { heard.withLock { $0.append(2) } }
         interrupts.interrupt(2)
         interrupts.interrupt(2)
-        interrupts.watch(3) { heard.withLock { $0.append(3) } }
+        interrupts.watch(3, thread: 1) { heard.withLock { $0.append(3) } }
         interrupts.unwatch(3)
         interrupts.interrupt(3)
         #expect(heard.withLock { $0 } == [1, 2])
         for unique in 10..<2000 as Range<UInt64> { interrupts.interrupt(unique) }
-        interrupts.watch(1999) { heard.withLock { $0.append(1999) } }
+        interrupts.watch(1999, thread: 1) { heard.withLock { $0.append(1999) } }
         #expect(heard.withLock { $0 } == [1, 2, 1999])
     }
 }

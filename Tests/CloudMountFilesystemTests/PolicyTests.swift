@@ -60,6 +60,7 @@ struct PolicyTests {
     func negativeTTL() async throws {
         let mount = try mount()
         func miss() async throws { #expect(try await mount.fs.lookup(TestMount.root, "no") == nil) }
+        change(mount) { $0.negativeTTL = .seconds(600) }
         #expect(try await requests(mount) { try await miss() } > 0)
         #expect(try await requests(mount) { try await miss() } == 0)
         change(mount) { $0.negativeTTL = .zero }
