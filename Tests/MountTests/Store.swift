@@ -3,12 +3,12 @@ import Testing
 
 /// What a mount under test is a mount of.
 enum Store: String, CaseIterable, Sendable, CustomTestStringConvertible {
-    case folder, seaweedFS, moto
+    case folder, seaweedFS, moto, b2
 
     /// The stores that every case runs on.
-    static let everyday: [Store] = chosen([.folder, .seaweedFS])
+    static let everyday: [Store] = chosen([.folder, .seaweedFS, .b2])
     /// Where folder objects keep their metadata and keys may be anything, which is not so on SeaweedFS.
-    static let faithful: [Store] = chosen([.folder, .moto])
+    static let faithful: [Store] = chosen([.folder, .moto, .b2])
 
     /// For a quick look at one store: `CLOUDMOUNT_STORES=folder`.
     private static func chosen(_ stores: [Store]) -> [Store] {
@@ -18,10 +18,10 @@ enum Store: String, CaseIterable, Sendable, CustomTestStringConvertible {
 
     var testDescription: String { rawValue }
 
-    /// The common server of the test process; nil for a folder.
+    /// The common S3 server of the test process; nil for other stores.
     func server() async throws -> (any TestS3Server)? {
         switch self {
-        case .folder: nil
+        case .folder, .b2: nil
         case .seaweedFS: try await SeaweedFS.shared()
         case .moto: try await Moto.shared()
         }
@@ -36,9 +36,16 @@ struct Bucket: Sendable {
     var endpoint: String
     /// Without a server: `directory` or `memory`.
     var localProvider = "directory"
+    /// Where a bucket of B2 is; nil for others.
+    var b2: B2Server?
 
     /// A new, empty one. Folders are made below `place`.
     static func make(in store: Store, below place: String) async throws -> Bucket {
+        if store == .b2 {
+            let server = try await B2Server.shared()
+            let name = try await server.makeBucket("mount")
+            return Bucket(name: name, server: nil, endpoint: server.endpoint, b2: server)
+        }
         guard let server = try await store.server() else {
             let path = "\(place)/store-\(UInt32.random(in: 0...UInt32.max))"
             try await ChildProcess.output(of: ["mkdir", path])
@@ -55,59 +62,72 @@ struct Bucket: Sendable {
                 "provider: s3", "endpoint: \(endpoint)", "region: \(server.region)", "path_style: true",
                 "credentials: key-\(mount.name)",
             ]
+        } else if b2 != nil {
+            fields += ["provider: b2", "realm: \(endpoint)", "credentials: key-\(mount.name)"]
         } else {
             fields.append("provider: \(localProvider)")
         }
         if !mount.settings.isEmpty { fields.append(mount.settings) }
-        let credentials = server.map {
-            let secret = (mount.secret ?? $0.secretKey).yamlQuoted
-            return
-                "  key-\(mount.name): { provider: s3, access_key_id: \(mount.accessKey ?? $0.accessKey), secret_access_key: \(secret) }\n"
+        var credentials = ""
+        if let server {
+            let secret = (mount.secret ?? server.secretKey).yamlQuoted
+            let id = mount.accessKey ?? server.accessKey
+            credentials = "provider: s3, access_key_id: \(id), secret_access_key: \(secret)"
+        } else if let key = b2?.masterKey {
+            let secret = (mount.secret ?? key.applicationKey).yamlQuoted
+            credentials = "provider: b2, key_id: \(mount.accessKey ?? key.keyID), application_key: \(secret)"
         }
-        return (credentials ?? "", "  - { \(fields.joined(separator: ", ")) }\n")
+        if !credentials.isEmpty { credentials = "  key-\(mount.name): { \(credentials) }\n" }
+        return (credentials, "  - { \(fields.joined(separator: ", ")) }\n")
     }
 
     /// All keys, in the store's own order, seen without CloudMount.
     func keys() async throws -> [String] {
-        guard let server else {
+        guard let remote else {
             let text = try await ChildProcess.output(of: [
                 "find", name, "-mindepth", "1", "-name", ".cloudmount", "-prune", "-o", "-type", "f", "-printf",
                 "%P\\n",
             ])
             return text.split(separator: "\n").map(String.init).sorted()
         }
-        let text = try await rclone(["lsf", "-R", "--files-only", "t:\(name)"], server)
-        return text.split(separator: "\n").map(String.init).sorted()
+        let text = try await rclone(["lsf", "-R", "--files-only", "t:\(name)"], remote)
+        // An object of this name stands for an empty folder of B2.
+        let names = text.split(separator: "\n").map(String.init).filter { b2 == nil || !$0.hasSuffix("/.bzEmpty") }
+        return names.sorted()
     }
 
     /// The bytes of an object as text, read without CloudMount.
     func content(_ key: String) async throws -> String {
-        guard let server else { return try await ChildProcess.output(of: ["cat", "\(name)/\(key)"]) }
-        return try await rclone(["cat", "t:\(name)/\(key)"], server)
+        guard let remote else { return try await ChildProcess.output(of: ["cat", "\(name)/\(key)"]) }
+        return try await rclone(["cat", "t:\(name)/\(key)"], remote)
     }
 
     /// Stores an object without CloudMount.
     func put(_ key: String, _ text: String) async throws {
-        guard let server else {
+        guard let remote else {
             let script = "mkdir -p \"$(dirname \"$1\")\"; cat > \"$1.new\"; mv \"$1.new\" \"$1\""
             try await ChildProcess.output(of: ["bash", "-c", script, "-", "\(name)/\(key)"], input: text)
             return
         }
-        try await rclone(["rcat", "t:\(name)/\(key)"], server, input: text)
+        try await rclone(["rcat", "t:\(name)/\(key)"], remote, input: text)
     }
 
     func delete(_ key: String) async throws {
-        guard let server else {
+        guard let remote else {
             try await ChildProcess.output(of: ["rm", "\(name)/\(key)"])
             return
         }
-        try await rclone(["deletefile", "t:\(name)/\(key)"], server)
+        try await rclone(["deletefile", "t:\(name)/\(key)"], remote)
     }
 
+    /// The environment in which rclone knows the store as `t:`; nil for a folder.
+    var remote: [String: String]? { server?.rcloneRemote(named: "t") ?? b2?.rcloneRemote(named: "t") }
+
     @discardableResult
-    private func rclone(_ arguments: [String], _ server: any TestS3Server, input: String = "") async throws -> String {
-        try await ChildProcess.output(
-            of: [try Tools.path("rclone")] + arguments, environment: server.rcloneRemote(named: "t"), input: input)
+    private func rclone(
+        _ arguments: [String], _ remote: [String: String], input: String = ""
+    ) async throws -> String {
+        try await ChildProcess.output(of: [try Tools.path("rclone")] + arguments, environment: remote, input: input)
     }
 }
 
