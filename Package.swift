@@ -132,7 +132,7 @@ let package = Package(
             ["B2Provider", "CloudMountLayers", "ProviderConformance", "CloudMountVFS", "TestServers"]),
         tests("CloudMountLayersTests", ["CloudMountLayers", "MemoryProvider", "CloudMountVFS", log]),
         tests("ArchitectureTests", []),
-        tests("MountTests", ["TestServers"]),
+        tests("MountTests", ["TestServers", "CloudMountConfig"]),
         tests("CloudMountPlatformTests", ["CloudMountPlatform"]),
         tests("CloudMountCacheTests", ["CloudMountCache", "CloudMountVFS"]),
         tests("UploadPlanTests", ["CloudMountFilesystem", "CloudMountCache", "CloudMountVFS"]),
