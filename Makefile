@@ -1,4 +1,4 @@
-# make demo     a local S3 server, two buckets and a folder mounted, shown and cleaned up
+# make demo     two S3 buckets, two native B2 buckets and a folder, of local servers: mounted, shown and cleaned up
 # make test     everything that CI checks
 # make bench    CloudMount, rclone, s3fs and bare requests side by side (QUICK=1: two minutes, rough figures)
 # make build    the release binary: .build/release/cloudmount
