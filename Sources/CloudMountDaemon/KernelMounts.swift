@@ -79,8 +79,12 @@ final class KernelMounts: MountEngine {
         return provider
     }
 
+    fileprivate static func endpointName(of mount: Configuration.Mount) -> String {
+        "\(mount.provider.name) \(mount.provider.endpoint(mount.context))"
+    }
+
     private func endpoint(of mount: Configuration.Mount) -> EndpointLoad {
-        let name = "\(mount.provider.name) \(mount.provider.endpoint(mount.context))"
+        let name = Self.endpointName(of: mount)
         return endpoints.withLock { endpoints in
             endpoints = endpoints.filter { $0.value.load != nil }
             if let known = endpoints[name]?.load { return known }
@@ -115,6 +119,8 @@ private struct KernelMount: RunningMount {
     }
 
     func rotateCredentials(_ mount: Configuration.Mount) async throws(VFSError) -> Bool {
+        // Those of another account share their limits with others.
+        guard layered.endpoint.name == KernelMounts.endpointName(of: mount) else { return false }
         let fresh = try await prepared(mount)
         guard fresh.capabilities == layered.current.now.capabilities else { return false }
         layered.current.replace(fresh)
