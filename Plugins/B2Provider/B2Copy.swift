@@ -35,6 +35,7 @@ extension B2Provider {
 
     /// What is to be copied. B2 copies any version it has, so it is for us to see that it is the current one.
     private func source(_ request: CopyRequest) async throws(VFSError) -> ObjectInfo {
+        if request.restoring { return request.source }
         if request.pinned {
             try await compare(request.source)
             return request.source

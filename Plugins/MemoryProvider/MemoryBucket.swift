@@ -38,6 +38,11 @@ struct MemoryBucket: Sendable {
         return newest
     }
 
+    /// Any version that is still kept.
+    func version(_ key: ObjectKey, _ etag: ETag) -> StoredObject? {
+        history[key]?.first { $0.info.etag == etag && !$0.isDeleteMarker }
+    }
+
     /// Index of the first key that is not below `key`.
     func lowerBound(_ key: ObjectKey) -> Int {
         var low = 0

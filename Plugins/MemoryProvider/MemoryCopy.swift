@@ -5,7 +5,12 @@ import Synchronization
 extension MemoryProvider {
     public func copy(_ request: CopyRequest) async throws(VFSError) -> ObjectInfo {
         guard capabilities.serverCopy else { throw VFSError(.notSupported, "this store has no server-side copy") }
-        let source = try version(request.source, pinned: request.pinned)
+        let source =
+            if request.restoring, let old = bucket.withLock({ $0.version(request.source.key, request.source.etag) }) {
+                old
+            } else {
+                try version(request.source, pinned: request.pinned)
+            }
         let metadata = request.metadata ?? source.info.metadata ?? ObjectMetadata()
         try check(request.destination, metadata)
         guard source.info.size <= capabilities.maxCopySize else {

@@ -6,7 +6,10 @@ extension MemoryProvider {
     private static let slice = 256 << 10
 
     public func read(_ request: ReadRequest, into sink: any ByteSink) async throws(VFSError) -> ObjectInfo {
-        guard let object = bucket.withLock({ $0.current(request.key) }) else {
+        let old = request.version.flatMap { version in
+            capabilities.readsOldVersions ? bucket.withLock { $0.version(request.key, version) } : nil
+        }
+        guard let object = old ?? bucket.withLock({ $0.current(request.key) }) else {
             // An object that was deleted after it was opened is another state of the world than the one asked for.
             if request.version != nil, capabilities.pinnedRead { throw MemoryErrors.stale(request.key) }
             throw MemoryErrors.notFound(request.key)

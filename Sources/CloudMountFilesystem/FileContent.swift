@@ -25,6 +25,7 @@ final class FileContent: Sendable {
         var failedSince: Timestamp?
         /// An upload that began while the file was still being written.
         var stream: StreamingUpload?
+        var unfinished: UnfinishedUpload?
         var fetches: [Fetch] = []
         var waiters: [ReadWaiter] = []
         /// Unlinked or replaced: never committed again.
@@ -184,13 +185,16 @@ final class FileContent: Sendable {
 
     /// From now on the file has no name: nothing of it is committed.
     func detach() {
-        let stream = state.withLock { state in
+        let (stream, unfinished) = state.withLock { state in
             state.isDetached = true
             let stream = state.stream
             state.stream = nil
-            return stream
+            return (stream, state.unfinished.take())
         }
         stream?.abandon()
+        guard let unfinished else { return }
+        let provider = provider
+        Task(executorPreference: provider.executor) { try? await provider.abortUpload(unfinished.upload) }
     }
 
     // MARK: Holes

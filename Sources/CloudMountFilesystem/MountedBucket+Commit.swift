@@ -82,6 +82,7 @@ extension MountedBucket {
         let rule = policy.onConflict
         let precondition: Precondition =
             rule == .overwrite ? .none : snapshot.version.map { .match($0) } ?? .absent
+        if precondition == .absent, try await createdBeside(inode, content, snapshot) { return }
         do throws(VFSError) {
             let info = try await store(snapshot, content, try await guarded(precondition, snapshot))
             try settle(inode, content, snapshot, info)
@@ -165,7 +166,7 @@ extension MountedBucket {
         return metadata
     }
 
-    private func store(
+    func store(
         _ snapshot: Snapshot, _ content: FileContent, _ condition: Precondition
     ) async throws(VFSError) -> ObjectInfo {
         let metadata = try metadata(snapshot)
@@ -194,7 +195,7 @@ extension MountedBucket {
         }
     }
 
-    private func source(
+    func source(
         _ extent: Extent, _ image: FileImage, _ snapshot: Snapshot, _ content: FileContent
     ) async throws(VFSError) -> any ByteSource {
         if let source = ImageSource(image, extent, staged: snapshot.staged) { return source }
@@ -203,36 +204,14 @@ extension MountedBucket {
         return BufferSource(buffer: buffer, count: extent.count)
     }
 
-    private func upload(
-        _ parts: [UploadPlan.Part], _ image: FileImage, _ snapshot: Snapshot, _ content: FileContent,
-        _ metadata: ObjectMetadata, _ condition: Precondition
-    ) async throws(VFSError) -> ObjectInfo {
-        let upload = try await provider.beginUpload(snapshot.key, metadata: metadata)
-        do throws(VFSError) {
-            let sent = try await inParallel(parts, width: 16) { part async throws(VFSError) -> UploadedPart in
-                switch part.kind {
-                case .copy(let extent):
-                    guard let base = snapshot.base else { throw VFSError(.io, "a plan copies from nothing") }
-                    return try await self.provider.copyPart(upload, number: part.number, source: base, extent: extent)
-                case .upload:
-                    let source = try await self.source(part.extent, image, snapshot, content)
-                    return try await self.provider.uploadPart(upload, number: part.number, from: source)
-                }
-            }
-            return try await provider.completeUpload(upload, parts: sent, precondition: condition)
-        } catch {
-            let provider = provider
-            Task(executorPreference: provider.executor) { try? await provider.abortUpload(upload) }
-            throw error
-        }
-    }
-
     private func finish(
         _ stream: StreamingUpload, _ snapshot: Snapshot, _ content: FileContent, _ metadata: ObjectMetadata,
         _ condition: Precondition
     ) async throws(VFSError) -> ObjectInfo {
+        let isFirst = !stream.wasTried
         do throws(VFSError) {
-            var info = try await stream.finish(size: snapshot.size, precondition: condition)
+            var info = try await stream.finish(
+                size: snapshot.size, generation: snapshot.generation, precondition: condition)
             forget(stream, content)
             // The upload began before the last byte was written: its metadata has no times.
             let begun = try AttributeCodec.encode(
@@ -244,9 +223,14 @@ extension MountedBucket {
             if info.metadata == nil { info = try await headIfThere(snapshot.key) ?? info }
             return info
         } catch {
-            // The next attempt begins anew.
+            // What the store holds is of use to the next attempt, unless the cause will last.
+            if error.mayPass { throw error }
             giveUp(stream, content)
-            throw error
+            guard error.code == .uploadNotFound, !isFirst else { throw error }
+            // The store has given it up since the first attempt.
+            var rest = snapshot
+            rest.stream = nil
+            return try await store(rest, content, condition)
         }
     }
 
@@ -261,12 +245,13 @@ extension MountedBucket {
 
     // MARK: Afterwards
 
-    private func settle(
+    func settle(
         _ inode: InodeID, _ content: FileContent, _ snapshot: Snapshot, _ info: ObjectInfo
     ) throws(VFSError) {
         guard info.size == snapshot.size else {
             throw VFSError(.corrupted, "\(snapshot.key): the store has \(info.size) bytes of \(snapshot.size)")
         }
+        drop(content.state.withLock { state in state.unfinished.take() })
         let now = SystemClock.monotonic()
         var stored = info
         stored.key = snapshot.key
@@ -298,7 +283,7 @@ extension MountedBucket {
 
     /// Somebody else has changed the object: neither version is lost. This one goes under a name of its own, and the
     /// open file with it.
-    private func keepBoth(
+    func keepBoth(
         _ inode: InodeID, _ content: FileContent, _ snapshot: Snapshot
     ) async throws(VFSError) {
         let old = snapshot.key.string

@@ -14,7 +14,10 @@ final class StreamingUpload: Sendable {
         var sent: [Int: UploadedPart] = [:]
         /// Counts changes of a part's bytes since it was cut.
         var touched: [Int: Int] = [:]
+        /// The count when it was last sent, arrived or not.
         var sentTouched: [Int: Int] = [:]
+        /// The file's generation when its end was last sent without success.
+        var triedGeneration: UInt64?
         var isAbandoned = false
         var isFinishing = false
         var failure: VFSError?
@@ -40,6 +43,8 @@ final class StreamingUpload: Sendable {
 
     /// Where the object will be; a rename before the commit makes the upload useless.
     var target: ObjectKey { key }
+    /// Its end has been sent before, without success.
+    var wasTried: Bool { state.withLock { $0.triedGeneration != nil } }
     var begunMetadata: ObjectMetadata { metadata }
 
     /// Whether it can become the object of `key` whose new bytes are in `staged`.
@@ -94,10 +99,9 @@ final class StreamingUpload: Sendable {
             result = .failure(error)
         }
         let idle = state.withLock { state in
+            state.sentTouched[index] = touched
             switch result {
-            case .success(let part):
-                state.sent[index] = part
-                state.sentTouched[index] = touched
+            case .success(let part): state.sent[index] = part
             case .failure(let error): state.failure = error
             }
             state.inFlight -= 1
@@ -125,20 +129,37 @@ final class StreamingUpload: Sendable {
         return try await task.value.get()
     }
 
-    /// Sends what has not been sent as it is now, and completes the object.
-    /// - Parameter size: bytes of the file; more than nothing.
-    func finish(size: Int, precondition: Precondition) async throws(VFSError) -> ObjectInfo {
+    /// Sends what has not been sent as it is now, and completes the object. Called again after a failure, it asks which
+    /// parts the store holds, and sends the others.
+    /// - Parameters:
+    ///   - size: bytes of the file; more than nothing.
+    ///   - generation: of the file's bytes.
+    func finish(size: Int, generation: UInt64, precondition: Precondition) async throws(VFSError) -> ObjectInfo {
         state.withLock { $0.isFinishing = true }
         await quiet()
-        if let failure = state.withLock({ $0.failure }) { throw failure }
+        let tried = state.withLock { state in
+            defer { state.triedGeneration = generation }
+            return state.triedGeneration
+        }
+        if tried == nil {
+            if let failure = state.withLock({ $0.failure }) { throw failure }
+        } else if let task = state.withLock({ $0.upload }), case .failure = await task.value {
+            state.withLock { $0.upload = nil }
+        }
         let upload = try await begun()
+        var held: [Int: UploadedPart] = [:]
+        if tried == generation {
+            for part in try await provider.listParts(upload) { held[part.number] = part }
+        }
+        let found = held
         let capabilities = provider.capabilities
         let (good, plan): ([UploadedPart], [UploadPlan.Part]?) = state.withLock { state in
             var rewritten = ExtentMap()
             var good: [UploadedPart] = []
             let parts = (0..<state.next).map { Extent(state.bounds[$0], state.bounds[$0 + 1]) }
             for (index, extent) in parts.enumerated() {
-                if let part = state.sent[index], state.sentTouched[index] == state.touched[index] ?? 0 {
+                let isAsSent = state.sentTouched[index] == state.touched[index] ?? 0
+                if isAsSent, let part = state.sent[index] ?? found[index + 1], part.size == extent.count {
                     good.append(part)
                 } else {
                     rewritten.insert(extent)
@@ -150,8 +171,11 @@ final class StreamingUpload: Sendable {
         }
         guard let plan else { throw VFSError(.tooLarge, "\(key) is larger than the store allows") }
         let (provider, staged) = (provider, staged)
+        let streamed = state.withLock { $0.next }
         let rest = try await inParallel(plan, width: Self.parallel) { part throws(VFSError) in
-            try await provider.uploadPart(
+            // Of what was sent while the file grew, the store may hold an older state.
+            if part.number > streamed, let held = found[part.number], held.size == part.extent.count { return held }
+            return try await provider.uploadPart(
                 upload, number: part.number, from: StagedSource(file: staged, extent: part.extent))
         }
         return try await provider.completeUpload(

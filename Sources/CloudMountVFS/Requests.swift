@@ -73,6 +73,8 @@ public struct CopyRequest: Sendable {
     /// The copy fails with `stale` when `source` is not current any more. Else whatever is current is copied, which spares
     /// stores that cannot compare a request.
     public var pinned: Bool
+    /// The source is this version, current or not (`Capabilities.readsOldVersions`); `pinned` has no meaning then.
+    public var restoring = false
     public var destination: ObjectKey
     /// Nil: the source's, all of it. Else replaced whole.
     public var metadata: ObjectMetadata?

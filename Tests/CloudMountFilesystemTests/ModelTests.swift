@@ -38,6 +38,14 @@ struct StoreKind: Sendable, CustomTestStringConvertible {
             $0.conditionalCreate = false
             $0.conditionalReplace = false
         },
+        StoreKind("old versions stay readable, no conditional writes") {
+            $0.listingCarriesMetadata = true
+            $0.versions = true
+            $0.readsOldVersions = true
+            $0.deleteKeepsVersion = true
+            $0.conditionalCreate = false
+            $0.conditionalReplace = false
+        },
         StoreKind("tiny parts", span: 400_000) {
             $0.minPartSize = 4096
             $0.maxPartSize = 64 << 10

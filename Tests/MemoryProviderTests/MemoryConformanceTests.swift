@@ -21,3 +21,18 @@ import Testing
     @Test("keeps the provider contract", arguments: try await subject.cases())
     func conforms(_ test: ConformanceCase) async throws { try await Self.subject.run(test) }
 }
+
+@Suite("The memory provider that keeps what is overwritten") struct KeepingMemoryConformanceTests {
+    static let subject = Subject {
+        var capabilities = MemoryProvider.fullCapabilities
+        capabilities.versions = true
+        capabilities.readsOldVersions = true
+        capabilities.deleteKeepsVersion = true
+        capabilities.minParts = 2
+        capabilities.minPartSize = 4096
+        return MemoryProvider(capabilities: capabilities)
+    }
+
+    @Test("keeps the provider contract", arguments: try await subject.cases())
+    func conforms(_ test: ConformanceCase) async throws { try await Self.subject.run(test) }
+}

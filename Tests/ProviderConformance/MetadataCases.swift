@@ -80,10 +80,8 @@ extension Conformance {
         },
         ConformanceCase("an upload in parts keeps its metadata", if: { $0.metadata && $0.multipart }) { bench in
             let upload = try await bench.provider.beginUpload(bench.key("o"), metadata: full)
-            let lead = try await bench.lead(upload)
-            let part = try await bench.provider.uploadPart(
-                upload, number: lead.count + 1, from: BytesSource(pattern(500)))
-            _ = try await bench.provider.completeUpload(upload, parts: lead + [part], precondition: .none)
+            let parts = try await bench.lead(upload, then: pattern(500))
+            _ = try await bench.provider.completeUpload(upload, parts: parts, precondition: .none)
             expect(try await bench.head("o").metadata, full)
         },
         ConformanceCase("a folder object keeps its metadata", if: { $0.metadata && $0.folderObjects }) { bench in

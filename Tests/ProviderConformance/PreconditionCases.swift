@@ -35,16 +35,16 @@ extension Conformance {
             bench in
             try await bench.put("o", [1])
             let upload = try await bench.provider.beginUpload(bench.key("o"), metadata: ObjectMetadata())
-            let part = try await bench.provider.uploadPart(upload, number: 1, from: BytesSource(pattern(100)))
+            let parts = try await bench.lead(upload, then: pattern(100))
             await bench.refuses(.preconditionFailed) {
-                _ = try await bench.provider.completeUpload(upload, parts: [part], precondition: .absent)
+                _ = try await bench.provider.completeUpload(upload, parts: parts, precondition: .absent)
             }
             #expect(try await bench.read("o").bytes == [1])
             try await bench.provider.abortUpload(upload)
             let second = try await bench.provider.beginUpload(bench.key("new"), metadata: ObjectMetadata())
-            let other = try await bench.provider.uploadPart(second, number: 1, from: BytesSource(pattern(100)))
-            _ = try await bench.provider.completeUpload(second, parts: [other], precondition: .absent)
-            #expect(same(try await bench.read("new").bytes, pattern(100)))
+            let others = try await bench.lead(second, then: pattern(100))
+            _ = try await bench.provider.completeUpload(second, parts: others, precondition: .absent)
+            #expect(same(try await bench.read("new").bytes, bench.leadingBytes + pattern(100)))
         },
         ConformanceCase("put only over the version that was read", if: \.conditionalReplace) { bench in
             let first = try await bench.put("o", [1])
@@ -67,14 +67,14 @@ extension Conformance {
             let second = try await bench.put("o", [2, 2])
             for (version, works) in [(first.etag, false), (second.etag, true)] {
                 let upload = try await bench.provider.beginUpload(bench.key("o"), metadata: ObjectMetadata())
-                let part = try await bench.provider.uploadPart(upload, number: 1, from: BytesSource(pattern(100)))
+                let parts = try await bench.lead(upload, then: pattern(100))
                 if works {
-                    _ = try await bench.provider.completeUpload(upload, parts: [part], precondition: .match(version))
-                    #expect(same(try await bench.read("o").bytes, pattern(100)))
+                    _ = try await bench.provider.completeUpload(upload, parts: parts, precondition: .match(version))
+                    #expect(same(try await bench.read("o").bytes, bench.leadingBytes + pattern(100)))
                 } else {
                     await bench.refuses(.preconditionFailed) {
                         _ = try await bench.provider.completeUpload(
-                            upload, parts: [part], precondition: .match(version))
+                            upload, parts: parts, precondition: .match(version))
                     }
                     #expect(try await bench.read("o").bytes == [2, 2])
                     try await bench.provider.abortUpload(upload)

@@ -18,6 +18,13 @@ extension Bench {
         }
         return parts
     }
+
+    /// The same, and one more part of `bytes`.
+    func lead(_ upload: Upload, then bytes: [UInt8]) async throws -> [UploadedPart] {
+        let parts = try await lead(upload)
+        let last = try await provider.uploadPart(upload, number: parts.count + 1, from: BytesSource(bytes))
+        return parts + [last]
+    }
 }
 
 extension Conformance {
@@ -122,25 +129,21 @@ extension Conformance {
         ConformanceCase("an upload replaces an object only when it is complete", if: \.multipart) { bench in
             try await bench.put("o", [1])
             let upload = try await bench.provider.beginUpload(bench.key("o"), metadata: ObjectMetadata())
-            let lead = try await bench.lead(upload)
-            let part = try await bench.provider.uploadPart(
-                upload, number: lead.count + 1, from: BytesSource(pattern(100)))
+            let parts = try await bench.lead(upload, then: pattern(100))
             #expect(try await bench.read("o").bytes == [1])
             #expect(try await bench.names() == ["o"])
-            _ = try await bench.provider.completeUpload(upload, parts: lead + [part], precondition: .none)
+            _ = try await bench.provider.completeUpload(upload, parts: parts, precondition: .none)
             #expect(same(try await bench.read("o").bytes, bench.leadingBytes + pattern(100)))
         },
         ConformanceCase("two uploads of one key do not meet", if: \.multipart) { bench in
             let one = try await bench.provider.beginUpload(bench.key("o"), metadata: ObjectMetadata())
             let two = try await bench.provider.beginUpload(bench.key("o"), metadata: ObjectMetadata())
             #expect(one.id != two.id)
-            let (lead, other) = (try await bench.lead(one), try await bench.lead(two))
-            let number = lead.count + 1
-            let first = try await bench.provider.uploadPart(one, number: number, from: BytesSource(pattern(100)))
-            let second = try await bench.provider.uploadPart(two, number: number, from: BytesSource(pattern(200)))
-            _ = try await bench.provider.completeUpload(two, parts: other + [second], precondition: .none)
+            let first = try await bench.lead(one, then: pattern(100))
+            let second = try await bench.lead(two, then: pattern(200))
+            _ = try await bench.provider.completeUpload(two, parts: second, precondition: .none)
             #expect(try await bench.head("o").size == bench.leadingBytes.count + 200)
-            _ = try await bench.provider.completeUpload(one, parts: lead + [first], precondition: .none)
+            _ = try await bench.provider.completeUpload(one, parts: first, precondition: .none)
             #expect(try await bench.head("o").size == bench.leadingBytes.count + 100)
         },
         ConformanceCase("an upload under an odd key", if: \.multipart) { bench in
