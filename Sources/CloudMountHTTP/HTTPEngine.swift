@@ -30,16 +30,16 @@ public final class HTTPEngine: TaskExecutor {
     public func perform(
         _ request: HTTPRequest, body target: HTTPBodyTarget = .memory
     ) async throws(HTTPError) -> HTTPResponse {
-        let transfer = Transfer(request, target, meter: TransferMeter.current)
-        transfer.meter?.take()
+        let transfer = Transfer(request, target, queue, meter: TransferMeter.current)
+        transfer.meter?.enter(transfer)
+        defer { transfer.meter?.leave(transfer) }
         let result = await withTaskCancellationHandler {
             await withUnsafeContinuation { continuation in
                 transfer.continuation = continuation
                 queue.push(.start(transfer))
             }
         } onCancel: {
-            transfer.cancel()
-            queue.push(.cancel(transfer))
+            transfer.expire()
         }
         return try result.get()
     }

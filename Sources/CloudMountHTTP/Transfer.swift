@@ -3,7 +3,7 @@ import CloudMountVFS
 import Synchronization
 
 /// One `perform`: its request, where the answer goes, and the task that waits.
-final class Transfer: @unchecked Sendable {
+final class Transfer: TransferMeter.Expirable, @unchecked Sendable {
     // SAFETY: the task that makes it writes `continuation` and then pushes it to the queue, whose lock publishes it. From
     // there on until the continuation is resumed the transfer thread alone touches the properties, except `cancelled`,
     // which is atomic.
@@ -19,14 +19,22 @@ final class Transfer: @unchecked Sendable {
     let meter: TransferMeter?
     private let cancelled = Atomic(false)
 
-    init(_ request: HTTPRequest, _ target: HTTPBodyTarget, meter: TransferMeter? = nil) {
+    private let queue: TransferQueue
+
+    init(_ request: HTTPRequest, _ target: HTTPBodyTarget, _ queue: TransferQueue, meter: TransferMeter? = nil) {
         self.request = request
+        self.queue = queue
         self.target = target
         self.meter = meter
     }
 
     var isCancelled: Bool { cancelled.load(ordering: .acquiring) }
-    func cancel() { cancelled.store(true, ordering: .releasing) }
+
+    /// Ends it, from any thread.
+    func expire() {
+        cancelled.store(true, ordering: .releasing)
+        queue.push(.cancel(self))
+    }
 
     /// Lets go of source and sink, for the waiting task may do with them what it likes.
     func end(_ outcome: Outcome) {

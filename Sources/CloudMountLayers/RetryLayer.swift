@@ -57,8 +57,9 @@ public struct RetryLayer: ProviderLayer {
         _ call: ProviderCall, _ work: @escaping @Sendable () async -> Result<Value, VFSError>
     ) async throws(VFSError) -> Value {
         let deadline = policy.deadline
-        let (outcome, expired) = await watchdog.run(
-            for: deadline, paced: call.verb.movesContent, on: inner.executor, work)
+        let (outcome, expired) =
+            call.verb.movesContent
+            ? await watchdog.pace(deadline, work) : await watchdog.run(for: deadline, on: inner.executor, work)
         do throws(VFSError) {
             return try outcome.get()
         } catch {

@@ -19,20 +19,33 @@ final class Watchdog: Sendable {
 
     private let state = Mutex(State())
 
+    /// Runs `work`, whose transfers end when they have next to nothing moved for so long.
+    ///
+    /// Costs less than a task of its own, which would be felt where thousands of small objects are read. Nothing but
+    /// transfers is ended.
+    /// - Returns: what `work` returned, and whether its time was over.
+    func pace<Value: Sendable>(
+        _ limit: Duration, _ work: @Sendable () async -> Value
+    ) async -> (value: Value, expired: Bool) {
+        let meter = TransferMeter()
+        let now = ContinuousClock.now
+        let entry = Entry(deadline: now + limit, meter: meter, pace: Pace(meter, limit: limit, now: now), end: {})
+        let id = insert(entry, tick: min(.seconds(1), limit / 8))
+        let value = await TransferMeter.$current.withValue(meter) { await work() }
+        state.withLock { _ = $0.entries.removeValue(forKey: id) }
+        return (value, meter.isLate)
+    }
+
     /// Runs `work` in a task that is cancelled at its deadline, and with the calling task.
-    /// - Parameter paced: the deadline holds from when a transport has taken the meter, which `work` finds as the current
-    ///   one, and counts anew whenever enough has moved.
     /// - Returns: what `work` returned, and whether the deadline ended it.
     func run<Value: Sendable>(
-        for limit: Duration, paced: Bool = false, on executor: (any TaskExecutor)?,
+        for limit: Duration, on executor: (any TaskExecutor)?,
         _ work: @escaping @Sendable () async -> Value
     ) async -> (value: Value, expired: Bool) {
         let meter = TransferMeter()
         let task = Task(executorPreference: executor) { await TransferMeter.$current.withValue(meter) { await work() } }
         let now = ContinuousClock.now
-        let entry = Entry(
-            deadline: now + limit, meter: meter, pace: paced ? Pace(meter, limit: limit, now: now) : nil
-        ) { task.cancel() }
+        let entry = Entry(deadline: now + limit, meter: meter) { task.cancel() }
         let id = insert(entry, tick: min(.seconds(1), limit / 8))
         let value = await withTaskCancellationHandler {
             await task.value

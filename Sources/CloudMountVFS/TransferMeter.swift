@@ -16,11 +16,29 @@ public final class TransferMeter: Sendable {
     private let bytes = Atomic(0)
     private let holds = Atomic(0)
     private let late = Atomic(false)
+    private let transfers = Mutex<(first: (any Expirable)?, more: [any Expirable])>((nil, []))
+
+    /// A transfer that counts into a meter, and ends when the time of the call is over.
+    public protocol Expirable: AnyObject, Sendable {
+        /// Returns at once; the transfer then ends as cancelled.
+        func expire()
+    }
 
     public init() {}
 
-    /// A transport begins to count.
-    public func take() { isTaken.store(true, ordering: .releasing) }
+    /// `transfer` begins to count, until `leave`.
+    public func enter(_ transfer: any Expirable) {
+        isTaken.store(true, ordering: .releasing)
+        // Nearly always there is one.
+        transfers.withLock { if $0.first == nil { $0.first = transfer } else { $0.more.append(transfer) } }
+        if isLate { transfer.expire() }
+    }
+
+    public func leave(_ transfer: any Expirable) {
+        transfers.withLock { all in
+            if all.first === transfer { all.first = all.more.popLast() } else { all.more.removeAll { $0 === transfer } }
+        }
+    }
 
     /// Bytes moved, either way, or were acknowledged.
     public func add(_ count: Int) { if count > 0 { bytes.add(count, ordering: .relaxed) } }
@@ -34,7 +52,13 @@ public final class TransferMeter: Sendable {
         return (bytes.load(ordering: .relaxed), holds.load(ordering: .relaxed))
     }
 
-    /// The call was ended because its time was over; its error says `cancelled`.
+    /// The time of the call was over; its error says `cancelled`.
     public var isLate: Bool { late.load(ordering: .acquiring) }
-    public func expire() { late.store(true, ordering: .releasing) }
+
+    /// Ends the transfers of the call, and those that it begins from now on.
+    public func expire() {
+        late.store(true, ordering: .releasing)
+        let ending = transfers.withLock { all in all.more + (all.first.map { [$0] } ?? []) }
+        for transfer in ending { transfer.expire() }
+    }
 }

@@ -4,6 +4,10 @@ import Testing
 @testable import CloudMountLayers
 
 @Suite("How long a transfer may crawl") struct PaceTests {
+    private final class Idle: TransferMeter.Expirable {
+        func expire() {}
+    }
+
     /// The second at which a transfer's time is over, looked at once a second; nil when it is not within ten minutes.
     private func end(limit: Int = 30, _ step: (Int, TransferMeter) -> Void) -> Int? {
         let meter = TransferMeter()
@@ -18,26 +22,26 @@ import Testing
 
     @Test("a connection on which nothing comes, or one byte a second, ends when the deadline has passed")
     func crawling() {
-        #expect(end { _, meter in meter.take() } == 30)
+        #expect(end { _, meter in meter.enter(Idle()) } == 30)
         #expect(
             end { _, meter in
-                meter.take()
+                meter.enter(Idle())
                 meter.add(1)
             }.map { $0 <= 32 } == true)
-        #expect(end(limit: 5) { _, meter in meter.take() } == 5)
+        #expect(end(limit: 5) { _, meter in meter.enter(Idle()) } == 5)
     }
 
     @Test("an honest slow line goes on for as long as it takes")
     func slow() {
         #expect(
             end { _, meter in
-                meter.take()
+                meter.enter(Idle())
                 meter.add(200)
             } == nil)
         // In gulps, as a congested line has them.
         #expect(
             end { second, meter in
-                meter.take()
+                meter.enter(Idle())
                 if second.isMultiple(of: 25) { meter.add(20_000) }
             } == nil)
     }
@@ -45,7 +49,7 @@ import Testing
     @Test("what began well and then stops ends a deadline after the last bytes")
     func stopping() {
         let second = end { second, meter in
-            meter.take()
+            meter.enter(Idle())
             if second < 100 { meter.add(20_000) }
         }
         #expect(second.map { (128...131).contains($0) } == true)
@@ -55,7 +59,7 @@ import Testing
     func held() {
         #expect(
             end { _, meter in
-                meter.take()
+                meter.enter(Idle())
                 meter.hold()
             } == nil)
         #expect(end { _, _ in } == nil)

@@ -161,7 +161,7 @@ private struct Scene {
             let (calm, loaded) = (before[name] ?? 0, during[name] ?? .infinity)
             print("isolation: \(loss): p99 on \(name) \(Int(calm)) ms before, \(Int(loaded)) ms during")
             // Twice, on a machine that has nothing else to do; CI has.
-            #expect(loaded <= max(2 * calm, 500), "\(name)")
+            #expect(loaded <= max(2 * calm, 1_000), "\(name)")
         }
     }
 
