@@ -73,7 +73,9 @@ struct RemoteChangeTests {
         #expect(try await mount.attributes("file")?.permissions == 0o640)
     }
 
-    @Test("Keys that no path can say go with their directory, and stop nobody from removing it")
+    @Test(
+        "Every legal key is reachable or counted: one that no path can say goes with its directory, and keeps nobody from removing it"
+    )
     func unreachableKeys() async throws {
         let mount = try TestMount()
         let long = String(repeating: "n", count: 300)

@@ -77,7 +77,9 @@ extension MountTests {
             }
         }
 
-        @Test("While nobody listens every call ends with EIO; bytes are kept, read and stored later")
+        @Test(
+            "Unreachable is not deleted: while nobody listens calls end with EIO; bytes are kept, read and stored later"
+        )
         func unplugged() async throws {
             try await Self.behindProxy("cache: { deadline: 2s, metadata_ttl: 300s, negative_ttl: 1s }") {
                 mount, proxy in
@@ -191,7 +193,8 @@ extension MountTests {
         }
 
         @Test(
-            "Hundreds of open files under a small limit of descriptors are read and written", arguments: Store.everyday)
+            "Bounded: hundreds of open files are written and read within the daemon's memory", arguments: Store.everyday
+        )
         func manyFiles(store: Store) async throws {
             try await MountFixture.use(store) { mount in
                 try await mount.python(
@@ -217,7 +220,9 @@ extension MountTests {
             }
         }
 
-        @Test("A stop stores what is open, also what only the kernel has of a shared map", arguments: Store.everyday)
+        @Test(
+            "Unmount and stop drain: what is open is stored, also what only the kernel has of a shared map",
+            arguments: Store.everyday)
         func drain(store: Store) async throws {
             try await MountFixture.use(store) { mount in
                 let held = Task {
