@@ -11,7 +11,7 @@ STRICT := CLOUDMOUNT_STRICT=1
 CHECKED := --explicit-target-dependency-import-check error
 
 # These start servers and mounts that use all of the machine: each in its turn, and not beside tests of waiting times.
-LOADED := MountTests|S3ConformanceTests|CloudMountFUSETests|CloudMountHTTPTests
+LOADED := MountTests|S3ConformanceTests|B2ConformanceTests|B2ServerTests|CloudMountFUSETests|CloudMountHTTPTests
 
 .PHONY: all build test lint setup setup-build demo bench install clean
 
@@ -36,6 +36,7 @@ test: setup lint
 	$(STRICT) swift test --skip-build --filter CloudMountHTTPTests
 	$(STRICT) swift test --skip-build --filter CloudMountFUSETests
 	$(STRICT) swift test --skip-build --filter S3ConformanceTests
+	$(STRICT) swift test --skip-build --filter 'B2ConformanceTests|B2ServerTests'
 	$(STRICT) swift test --skip-build --filter MountTests
 
 demo: setup build

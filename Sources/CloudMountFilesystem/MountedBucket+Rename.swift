@@ -73,7 +73,7 @@ extension MountedBucket {
         }
         let stored: (ObjectInfo, ObjectKey, isOpen: Bool)? = try namespace.withLock { names throws(VFSError) in
             let node = try names.node(inode)
-            guard let version = node.version else { return nil }
+            guard let version = node.version, !node.isToReplace else { return nil }
             guard let key = names.key(of: node), let new = names.key(of: name, in: try names.directory(parent)) else {
                 throw VFSError(.notFound, "the file is gone")
             }
@@ -82,8 +82,12 @@ extension MountedBucket {
             return (ObjectInfo(key: key, size: size, etag: version, stored: node.stored), new, node.openCount > 0)
         }
         guard let (source, destination, isOpen) = stored else {
-            // Never stored under the old name: the commit will find the new one.
-            let replaced = namespace.withLock { names in target.flatMap { names[$0]?.version } }
+            // Never stored under the old name: the commit will find the new one. What it was to replace there goes now.
+            let (replaced, doomed): (ETag?, ObjectKey?) = namespace.withLock { names in
+                let node = names[inode].flatMap { $0.version == nil ? nil : $0 }
+                return (target.flatMap { names[$0]?.version }, node.flatMap { names.key(of: $0) })
+            }
+            if let doomed, let failure = try await provider.delete([doomed]).first { throw failure.error }
             return move(inode, to: name, in: parent) { node in node.version = replaced }
         }
         let origin = namespace.withLock { names in names[inode].map { ($0.parent, $0.name) } }

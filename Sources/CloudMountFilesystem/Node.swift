@@ -190,6 +190,11 @@ final class Node {
     var isOrphan: Bool { parent == 0 && id != Namespace.root }
     /// Holds something that the store does not have.
     var isLocal: Bool { content?.isDirty ?? false }
+    /// Has never been stored: `version` is another file's, which had the name before and is there until the commit.
+    var isToReplace: Bool {
+        guard let version, isLocal else { return false }
+        return content?.state.withLock { $0.base?.etag != version } ?? false
+    }
     /// What the store says of its name has to wait for its writers: they commit over it, or beside it.
     var isHeld: Bool { writers > 0 || isLocal }
     /// Shown past its time, and the store has not confirmed it since.

@@ -29,4 +29,20 @@ struct FileTests {
         mount.remount()
         #expect(try await mount.read("a") == [])
     }
+
+    @Test("A new file that replaced another by its name, and is renamed again before it is stored, takes no copy")
+    func renamedTwiceBeforeStored() async throws {
+        let mount = try TestMount()
+        let root = TestMount.root
+        try await mount.write("b", pattern(10))
+        let (inode, handle) = try await mount.fs.create(root, "a")
+        _ = try await mount.fs.write(inode, handle, 0, pattern(20, seed: 2))
+        try await mount.fs.rename(root, "a", root, "b")
+        try await mount.fs.rename(root, "b", root, "c")
+        #expect(mount.traffic[.copy] == 0)
+        #expect(try await mount.keys() == [])
+        try await mount.fs.close(inode, handle)
+        #expect(try await mount.keys() == ["c"])
+        #expect(try await mount.object("c") == pattern(20, seed: 2))
+    }
 }
