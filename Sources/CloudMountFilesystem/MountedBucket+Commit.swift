@@ -340,9 +340,12 @@ extension MountedBucket {
         let contents: [(InodeID, FileContent)] = namespace.withLock { names in
             names.all.compactMap { node in node.isLocal ? node.content.map { (node.id, $0) } : nil }
         }
-        for (inode, content) in contents {
-            let result = await attempt { () async throws(VFSError) in try await self.commit(inode, content) }
-            if case .failure = result { content.state.withLock { $0.staged }?.keep() }
+        _ = await attempt { () async throws(VFSError) in
+            try await inParallel(contents, width: 16) { entry async throws(VFSError) in
+                let (inode, content) = entry
+                let result = await attempt { () async throws(VFSError) in try await self.commit(inode, content) }
+                if case .failure = result { content.state.withLock { $0.staged }?.keep() }
+            }
         }
     }
 
