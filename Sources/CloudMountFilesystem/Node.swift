@@ -1,4 +1,5 @@
 import CloudMountVFS
+import Synchronization
 
 /// One inode in memory. Touched only under the namespace lock.
 ///
