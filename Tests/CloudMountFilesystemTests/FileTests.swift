@@ -1,5 +1,6 @@
 import CloudMountCache
 import CloudMountFilesystem
+import CloudMountLayers
 import CloudMountPlatform
 import CloudMountVFS
 import Testing
