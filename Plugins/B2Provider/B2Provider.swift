@@ -63,6 +63,8 @@ public final class B2Provider: ObjectProvider {
         let place = place
         var capabilities = Capabilities()
         capabilities.maxKeyBytes = B2Names.maxBytes
+        capabilities.maxNameBytes = B2Names.maxSegmentBytes
+        capabilities.controlCharacters = false
         capabilities.maxMetadataBytes = B2FileInfo.limit(isProtected: place.isProtected)
         capabilities.maxPutSize = Self.maxPieceSize
         capabilities.maxCopySize = Self.maxFileSize

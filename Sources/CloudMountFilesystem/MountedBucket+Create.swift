@@ -60,9 +60,16 @@ extension MountedBucket {
         return CreateReply(entry: entry, open: open)
     }
 
+    /// What the store will not take is refused before anything is written.
     func checkKey(_ name: FileName, in directory: Node, _ names: borrowing Namespace) throws(VFSError) {
         guard !directory.isOrphan, let key = names.key(of: name, in: directory) else {
             throw VFSError(.notFound, "the directory is gone")
+        }
+        guard name.string.utf8.count <= capabilities.maxNameBytes else {
+            throw VFSError(.nameTooLong, "the name is longer than the store's \(capabilities.maxNameBytes) bytes")
+        }
+        guard capabilities.controlCharacters || !name.string.utf8.contains(where: { $0 < 0x20 || $0 == 0x7F }) else {
+            throw VFSError(.invalidName, "the store takes no control characters in names")
         }
         guard key.byteCount < capabilities.maxKeyBytes else {
             throw VFSError(.nameTooLong, "the path is longer than the store's \(capabilities.maxKeyBytes) bytes")

@@ -6,6 +6,8 @@ public struct Capabilities: Sendable, Equatable {
 
     /// Longest key.
     public var maxKeyBytes = 1024
+    /// Longest piece of a key between slashes.
+    public var maxNameBytes = 255
     /// Names and values of `ObjectMetadata.user` together.
     public var maxMetadataBytes = 2048
     /// Largest object of one `put`.
@@ -26,6 +28,8 @@ public struct Capabilities: Sendable, Equatable {
 
     // MARK: Features
 
+    /// Keys may hold the control characters of ASCII.
+    public var controlCharacters = true
     /// `beginUpload` and its kin work.
     public var multipart = false
     /// All parts of an upload but the last must be of one size (Cloudflare R2).
