@@ -260,6 +260,7 @@ extension MountedBucket {
                 snapshot.generation, over: snapshot.base, as: stored, attributesOnly: snapshot.isBase)
             guard let node = names[inode] else { return reads }
             node.keepsAttributes = false
+            node.isToReplace = false
             node.version = info.etag
             node.stored = info.stored
             node.touched = now

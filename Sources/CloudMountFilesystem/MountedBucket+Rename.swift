@@ -88,7 +88,10 @@ extension MountedBucket {
                 return (target.flatMap { names[$0]?.version }, node.flatMap { names.key(of: $0) })
             }
             if let doomed, let failure = try await provider.delete([doomed]).first { throw failure.error }
-            return move(inode, to: name, in: parent) { node in node.version = replaced }
+            return move(inode, to: name, in: parent) { node in
+                node.version = replaced
+                node.isToReplace = replaced != nil
+            }
         }
         let origin = namespace.withLock { names in names[inode].map { ($0.parent, $0.name) } }
         let copied = try await copyObject(source, to: destination, pinned: isOpen)

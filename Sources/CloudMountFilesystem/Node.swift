@@ -1,5 +1,4 @@
 import CloudMountVFS
-import Synchronization
 
 /// One inode in memory. Touched only under the namespace lock.
 ///
@@ -96,6 +95,8 @@ final class Node {
         set { ownDetails = newValue.map { Details($0) } }
     }
 
+    /// Has never been stored: `version` is another file's, which had the name before and is there until the commit.
+    var isToReplace = false
     /// The object's version; nil for a file that no commit has reached, and for a directory without a marker.
     var version: ETag? {
         get { tag.etag }
@@ -191,11 +192,6 @@ final class Node {
     var isOrphan: Bool { parent == 0 && id != Namespace.root }
     /// Holds something that the store does not have.
     var isLocal: Bool { content?.isDirty ?? false }
-    /// Has never been stored: `version` is another file's, which had the name before and is there until the commit.
-    var isToReplace: Bool {
-        guard let version, isLocal else { return false }
-        return content?.state.withLock { $0.base?.etag != version } ?? false
-    }
     /// What the store says of its name has to wait for its writers: they commit over it, or beside it.
     var isHeld: Bool { writers > 0 || isLocal }
     /// Shown past its time, and the store has not confirmed it since.
