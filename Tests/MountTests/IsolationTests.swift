@@ -34,9 +34,18 @@ extension MountTests {
             "A mount whose endpoint is lost hurts nobody, hangs nobody, loses nothing and comes back",
             arguments: Loss.allCases)
         func loss(_ loss: Loss) async throws {
+            try await lose(loss, .seaweedFS, before: try await SeaweedFS.shared())
+        }
+
+        @Test("So it is with native B2", arguments: [Loss.neverAnswers, .answers503, .isUnplugged])
+        func lossOfB2(_ loss: Loss) async throws {
+            try await lose(loss, .b2, before: try await B2Server.shared())
+        }
+
+        private func lose(_ loss: Loss, _ store: Store, before server: any TestServer) async throws {
             let owner = try TemporaryFolder("isolation")
-            let proxy = try FaultProxy(before: try await SeaweedFS.shared())
-            var a = try await Bucket.make(in: .seaweedFS, below: owner.path)
+            let proxy = try FaultProxy(before: server)
+            var a = try await Bucket.make(in: store, below: owner.path)
             a.endpoint = proxy.endpoint
             let b = try await Bucket.make(in: .seaweedFS, below: owner.path)
             let c = try await Bucket.make(in: .folder, below: owner.path)
