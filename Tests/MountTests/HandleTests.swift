@@ -22,8 +22,13 @@ extension MountTests {
                 #expect(try await mount.bucket.content("closed") == "closed")
                 #expect(try await mount.bucket.content("synced") == "synced")
                 #expect(try await mount.bucket.content("large").utf8.count == 20 << 20)
-                // The dead mount is cleared at the next start.
+                // The dead mount, which the kernel shows until then, is cleared at the next start.
                 try await mount.start()
+                let path = mount.path
+                for _ in 0..<300 {
+                    if try await ChildProcess.run(["stat", "-f", path], seconds: 10).succeeded { break }
+                    try await Task.sleep(for: .milliseconds(100))
+                }
                 try await mount.shell("test -d d && test $(readlink link) = closed && test $(cat synced) = synced")
             }
         }
