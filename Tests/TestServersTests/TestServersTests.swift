@@ -69,7 +69,7 @@ struct TestServersTests {
 
 @Suite("The proxy that misbehaves")
 struct FaultProxyTests {
-    private func fetch(_ proxy: FaultProxy, _ path: String = "/", seconds: Int = 2) async throws -> String {
+    private func fetch(_ proxy: FaultProxy, _ path: String = "/", seconds: Int = 20) async throws -> String {
         let result = try await ChildProcess.run([
             "curl", "-s", "-o", "/dev/null", "--max-time", "\(seconds)", "-w", "%{http_code} %{size_download}",
             proxy.endpoint + path,

@@ -17,6 +17,8 @@ CLOUDMOUNT_DEMO_B2_PORT=$(free_port)
 mounts=(photos lab backups documents inbox)
 endpoint=http://127.0.0.1:$CLOUDMOUNT_DEMO_PORT
 server=
+# SeaweedFS makes some in /tmp, whatever one says, and leaves them there when it is killed.
+sockets=()
 b2_server=
 daemon=
 
@@ -31,6 +33,7 @@ end() {
 cleanup() {
     local status=$?
     trap - EXIT
+    trap '' INT TERM
     if [ -n "$daemon" ]; then end "$daemon" 10; fi
     for mount in "${mounts[@]}"; do
         mountpoint -q "$dir/mnt/$mount" 2>/dev/null && umount -l "$dir/mnt/$mount" || true
@@ -43,6 +46,7 @@ cleanup() {
         tail -n 12 "$dir/server.log" "$dir/b2.log" "$dir/cloudmount.log" >&2 || true
     fi
     rm -rf --one-file-system "$dir"
+    rm -f "${sockets[@]}"
     exit $status
 }
 trap cleanup EXIT
@@ -72,10 +76,12 @@ arguments=(-logtostderr=true server -dir="$dir/server" -ip=127.0.0.1 -ip.bind=12
     -master.peers=none -master.volumeSizeLimitMB=1024 -volume.max=100 -s3 -s3.port="$CLOUDMOUNT_DEMO_PORT"
     -s3.config="$dir/s3.json" -s3.port.iceberg=0 -s3.port.lance=0 -s3.autoCreateBucket=false
     -s3.localSocket="$dir/s3.sock" -filer.localSocket="$dir/filer.sock")
-for part in master volume filer; do
-    arguments+=(-$part.port="$(free_port)" -$part.port.grpc="$(free_port)")
+for part in master volume filer; do arguments+=(-$part.port="$(free_port)"); done
+for part in master volume filer s3; do
+    port=$(free_port)
+    arguments+=(-$part.port.grpc="$port")
+    sockets+=("/tmp/seaweedfs-$part-grpc-$port.sock")
 done
-arguments+=(-s3.port.grpc="$(free_port)")
 WEED_MASTER_VOLUME_GROWTH_COPY_1=1 GOMEMLIMIT=1GiB setpriv --pdeathsig KILL weed "${arguments[@]}" \
     >"$dir/server.log" 2>&1 &
 server=$!
