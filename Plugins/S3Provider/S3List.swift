@@ -23,13 +23,22 @@ extension S3Provider {
             try await client.send(wire, parsedBy: parser)
         }
         guard parser.isWanted else { throw client.refusal(wire, response) }
-        guard let page = parser.page(request, version: profile.listVersion) else {
+        guard var page = parser.page(request, version: profile.listVersion) else {
             throw client.error(.malformedResponse, "a listing without the fields that it must have", wire, response)
         }
         if page.continuation != nil, page.continuation == request.continuation {
             throw client.error(.malformedResponse, "a listing that repeats its continuation", wire, response)
         }
+        hideProbes(in: &page, of: request)
         return page
+    }
+
+    /// What probes of any mount of the bucket have there for a moment is nobody's file.
+    private func hideProbes(in page: inout ListPage, of request: ListRequest) {
+        let stem = S3Probe.stem(below: client.options.prefix)
+        guard stem.hasPrefix(request.prefix), stem != request.prefix else { return }
+        page.objects.removeAll { $0.key.hasPrefix(stem) }
+        page.commonPrefixes.removeAll { $0.hasPrefix(stem) }
     }
 
     /// A 404 without a known code that answers a request for the bucket.

@@ -51,7 +51,9 @@ func result<Value: Sendable>(
 /// objects that lose their metadata. Everything is written under names of its own below the mount's prefix and deleted
 /// again.
 struct S3Probe: Sendable {
-    private static let stem = ".cloudmount-probe-"
+    /// What the names of all probes of a prefix begin with.
+    static func stem(below prefix: String) -> ObjectKey { ObjectKey(prefix + ".cloudmount-probe-") }
+
     private static let content = BytesSource("0123456789abcdef")
 
     private let provider: S3Provider
@@ -66,13 +68,13 @@ struct S3Probe: Sendable {
         self.provider = provider
         self.known = known
         let prefix = provider.client.options.prefix
-        let name = prefix + Self.stem + String(UInt64.random(in: .min ... .max), radix: 16)
+        leftovers = Self.stem(below: prefix)
+        let name = leftovers.string + String(UInt64.random(in: .min ... .max), radix: 16)
         key = ObjectKey(name)
         // In byte order `…-d-x` comes before `…-d/`; in the order of a tree it does not.
         folder = ObjectKey(name + "-d/")
         neighbour = ObjectKey(name + "-d-x")
         copied = ObjectKey(name + "-c")
-        leftovers = ObjectKey(prefix + Self.stem)
     }
 
     /// - Throws: why the bucket cannot be written to, or that the endpoint went away meanwhile.

@@ -74,6 +74,8 @@ final class KernelMounts: MountEngine {
         // The supervisor tries again, and says so; here a second attempt is enough.
         var preparation = settings
         preparation.retry.maxAttempts = 2
+        // Nobody waits for it as for a file, and one cut short leaves probes behind.
+        preparation.retry.deadline = max(preparation.retry.deadline, .seconds(30))
         preparation.logger.logLevel = .critical
         try await Layers.stack(provider, settings: preparation).provider.prepare(writable: !mount.readOnly)
         return provider

@@ -196,7 +196,11 @@ public final class BufferPool: Sendable {
 
     func hasRoomAhead(_ count: Int, for share: Int) -> Bool {
         let size = BufferPool.cost(max(0, count))
-        return state.withLock { hasRoom($0, size, for: share, within: $0.limit / 4 * 3) }
+        return state.withLock { state in
+            // Several that read at once take turns on the same processors and lines: more ahead is no faster.
+            let isAlone = !state.shares.contains { $0.key != share && $0.value > 0 }
+            return hasRoom(state, size, for: share, within: isAlone ? state.limit / 4 * 3 : state.limit / 2)
+        }
     }
 
     /// What no other share can take from one.

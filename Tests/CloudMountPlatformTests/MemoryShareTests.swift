@@ -78,6 +78,17 @@ struct MemoryShareTests {
         #expect(!share.hasRoomAhead(mebibyte))
     }
 
+    @Test("Half of the pool is for reading ahead while another share reads")
+    func aheadTogether() {
+        let pool = BufferPool(limit: 64 << 20)
+        let (one, other) = (pool.share(), pool.share())
+        let held = other.take(mebibyte)
+        withExtendedLifetime(held) {
+            #expect(one.hasRoomAhead(31 << 20))
+            #expect(!one.hasRoomAhead(32 << 20))
+        }
+    }
+
     @Test("Random use by many shares: the limit and every guarantee hold")
     func random() {
         let seed = UInt64.random(in: 0...UInt64.max)

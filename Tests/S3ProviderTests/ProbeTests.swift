@@ -93,6 +93,19 @@ struct ProbeTests {
         #expect(store.paths == ["/bucket/other"])
     }
 
+    @Test("A listing of the mount's root shows no probe of another mount")
+    func hidden() async throws {
+        let store = PoorStore()
+        let server = try ScriptedServer { request, _ in store.answer(request) }
+        let provider = try provider(server, prefix: "")
+        for name in [".cloudmount-probe-1", ".cloudmount-probe-1-d/", "other"] { store.add("/bucket/" + name) }
+        let page = try await provider.list(ListRequest(prefix: "", delimited: true))
+        #expect(page.objects.map(\.key) == ["other"])
+        #expect(page.commonPrefixes == [])
+        let probes = try await provider.list(ListRequest(prefix: ".cloudmount-probe-", delimited: false))
+        #expect(probes.objects.count == 2)
+    }
+
     @Test("A bucket that must not be written to says so, and nothing is left in it")
     func forbidden() async throws {
         let store = PoorStore { request in
