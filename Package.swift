@@ -99,7 +99,7 @@ let package = Package(
                 "DirectoryProvider", "MemoryProvider",
                 log, .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], path: "Sources/cloudmount", swiftSettings: houseRules),
-        tests("CloudMountConfigTests", ["CloudMountConfig", "CloudMountVFS"]),
+        tests("CloudMountConfigTests", ["CloudMountConfig", "CloudMountVFS", "TestSeeds"]),
         tests(
             "CloudMountDaemonTests",
             [
@@ -114,6 +114,7 @@ let package = Package(
             name: "TestServers", dependencies: ["CloudMountPlatform"], path: "Tests/TestServers",
             swiftSettings: houseRules),
         tests("TestServersTests", ["TestServers"]),
+        .target(name: "TestSeeds", path: "Tests/TestSeeds", swiftSettings: houseRules),
         tests("B2ServerTests", ["TestServers"]),
 
         // The cases that every provider must pass. Imports Testing, so it is built for tests only.
@@ -134,15 +135,15 @@ let package = Package(
         tests("ArchitectureTests", []),
         tests("MountTests", ["TestServers", "CloudMountConfig"]),
         tests("CloudMountPlatformTests", ["CloudMountPlatform"]),
-        tests("CloudMountCacheTests", ["CloudMountCache", "CloudMountVFS"]),
-        tests("UploadPlanTests", ["CloudMountFilesystem", "CloudMountCache", "CloudMountVFS"]),
-        tests("AttributeCodecTests", ["CloudMountFilesystem", "CloudMountVFS"]),
+        tests("CloudMountCacheTests", ["CloudMountCache", "CloudMountVFS", "TestSeeds"]),
+        tests("UploadPlanTests", ["CloudMountFilesystem", "CloudMountCache", "CloudMountVFS", "TestSeeds"]),
+        tests("AttributeCodecTests", ["CloudMountFilesystem", "CloudMountVFS", "TestSeeds"]),
         tests("CloudMountHTTPTests", ["CloudMountHTTP", "CloudMountVFS", "CloudMountPlatform"]),
         tests(
             "CloudMountFilesystemTests",
             [
                 "CloudMountFilesystem", "CloudMountCache", "CloudMountLayers", "CloudMountPlatform", "CloudMountVFS",
-                "MemoryProvider",
+                "MemoryProvider", "TestSeeds",
             ]),
     ]
 )

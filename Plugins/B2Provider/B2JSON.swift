@@ -1,3 +1,4 @@
+import CloudMountPlatform
 import CloudMountVFS
 import Glibc
 
@@ -254,13 +255,7 @@ struct B2JSONReader: ~Copyable {
         guard index + 4 <= text.count else { throw B2JSONError() }
         var value: UInt32 = 0
         for byte in text[index..<index + 4] {
-            let digit: UInt8
-            switch byte {
-            case 0x30...0x39: digit = byte - 0x30
-            case 0x41...0x46: digit = byte - 0x37
-            case 0x61...0x66: digit = byte - 0x57
-            default: throw B2JSONError()
-            }
+            guard let digit = Hex.value(byte) else { throw B2JSONError() }
             value = value << 4 | UInt32(digit)
         }
         index += 4

@@ -25,8 +25,6 @@ final class B2Session: Sendable {
         var outcome: Result<B2Authorisation, VFSError>?
         var began: UInt64?
         var isRunning = false
-        var waiters: [UInt64: CheckedContinuation<Void, Never>] = [:]
-        var nextWaiter: UInt64 = 0
     }
 
     private enum Step {
@@ -41,6 +39,8 @@ final class B2Session: Sendable {
     private let interval: UInt64
     private let now: @Sendable () -> UInt64
     private let state = Mutex(State())
+    /// For the attempt under way.
+    private let waiters = Waiters()
 
     init(
         _ identity: Identity, engine: HTTPEngine = .shared, interval: UInt64 = B2Session.interval,
@@ -80,7 +80,7 @@ final class B2Session: Sendable {
             if Task.isCancelled { throw .cancelled }
             switch step(rejected) {
             case .done(let outcome): return try outcome.get()
-            case .join: await ended()
+            case .join: await waiters.wait { self.state.withLock { !$0.isRunning } }
             case .pause(let time): try? await Task.sleep(for: .nanoseconds(time))
             case .start:
                 billing.count("b2_authorize_account")
@@ -107,33 +107,11 @@ final class B2Session: Sendable {
     }
 
     private func end(_ outcome: Result<B2Authorisation, VFSError>) {
-        let waiters = state.withLock { state in
+        state.withLock { state in
             state.outcome = outcome
             state.isRunning = false
-            defer { state.waiters = [:] }
-            return state.waiters.values
         }
-        for waiter in waiters { waiter.resume() }
-    }
-
-    /// Returns when the attempt under way has ended, or soon after the task is cancelled.
-    private func ended() async {
-        let id = state.withLock { state in
-            state.nextWaiter += 1
-            return state.nextWaiter
-        }
-        await withTaskCancellationHandler {
-            await withCheckedContinuation { continuation in
-                let isOver = state.withLock { state in
-                    if !state.isRunning || Task.isCancelled { return true }
-                    state.waiters[id] = continuation
-                    return false
-                }
-                if isOver { continuation.resume() }
-            }
-        } onCancel: {
-            state.withLock { $0.waiters.removeValue(forKey: id) }?.resume()
-        }
+        waiters.resume()
     }
 
     private func attempt() async -> Result<B2Authorisation, VFSError> {

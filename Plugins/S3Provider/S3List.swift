@@ -1,4 +1,5 @@
 import CloudMountHTTP
+import CloudMountPlatform
 public import CloudMountVFS
 import CloudMountXML
 
@@ -191,8 +192,8 @@ final class ListParser: XMLHandler {
             var byte = bytes[input]
             if byte == UInt8(ascii: "+") {
                 byte = UInt8(ascii: " ")
-            } else if byte == UInt8(ascii: "%"), input + 2 < bytes.count, let high = value(bytes[input + 1]),
-                let low = value(bytes[input + 2])
+            } else if byte == UInt8(ascii: "%"), input + 2 < bytes.count, let high = Hex.value(bytes[input + 1]),
+                let low = Hex.value(bytes[input + 2])
             {
                 byte = high << 4 | low
                 input += 2
@@ -202,14 +203,5 @@ final class ListParser: XMLHandler {
             input += 1
         }
         return output
-    }
-
-    private static func value(_ digit: UInt8) -> UInt8? {
-        switch digit {
-        case 0x30...0x39: digit - 0x30
-        case 0x41...0x46: digit - 0x37
-        case 0x61...0x66: digit - 0x57
-        default: nil
-        }
     }
 }

@@ -1,4 +1,5 @@
 import CloudMountHTTP
+import CloudMountPlatform
 import CloudMountVFS
 
 /// Object metadata as header fields, and back.
@@ -150,21 +151,12 @@ enum S3Metadata {
 
     /// Whether `%XX` of something that `encode` would escape stands at `index`.
     private static func isEscapeOfSpecial(_ bytes: [UInt8], _ index: Int) -> Bool {
-        guard bytes[index] == 0x25, index + 2 < bytes.count, let high = value(bytes[index + 1]),
-            let low = value(bytes[index + 2])
+        guard bytes[index] == 0x25, index + 2 < bytes.count, let high = Hex.value(bytes[index + 1]),
+            let low = Hex.value(bytes[index + 2])
         else { return false }
         let byte = high << 4 | low
         return byte <= 0x20 || byte >= 0x7F || byte == 0x25
     }
 
     private static func digit(_ nibble: UInt8) -> UInt8 { nibble < 10 ? nibble + 0x30 : nibble + 0x37 }
-
-    private static func value(_ digit: UInt8) -> UInt8? {
-        switch digit {
-        case 0x30...0x39: digit - 0x30
-        case 0x41...0x46: digit - 0x37
-        case 0x61...0x66: digit - 0x57
-        default: nil
-        }
-    }
 }

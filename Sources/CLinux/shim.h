@@ -7,8 +7,8 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
-#include <fcntl.h>
 #include <linux/openat2.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/xattr.h>
@@ -26,6 +26,11 @@ static inline int cm_eventfd(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOC
 static inline int cm_pipe(int ends[2]) {
     extern int pipe2(int[2], int);
     return pipe2(ends, O_CLOEXEC);
+}
+
+static inline int cm_accept(int listener) {
+    extern int accept4(int, struct sockaddr *, socklen_t *, int);
+    return accept4(listener, 0, 0, SOCK_CLOEXEC);
 }
 
 // The bytes that a TCP socket has taken and its peer has not acknowledged (SIOCOUTQ of tcp(7)); -1 when that is unknown.

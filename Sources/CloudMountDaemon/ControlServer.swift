@@ -38,7 +38,12 @@ final class ControlServer: Sendable {
             ]
             guard poll(&polled, 2, -1) >= 0 || errno == EINTR else { return }
             if polled[1].revents != 0 { return }
-            guard polled[0].revents != 0, let connection = UnixSocket.accept(socket) else { continue }
+            guard polled[0].revents != 0 else { continue }
+            guard let connection = socket.accept() else {
+                // No descriptor is left: who waits is served when there is one.
+                usleep(20_000)
+                continue
+            }
             connections.withLock { $0 += 1 }
             Task {
                 await self.serve(connection)

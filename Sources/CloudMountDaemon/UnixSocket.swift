@@ -46,13 +46,6 @@ enum UnixSocket {
         return socket
     }
 
-    static func accept(_ socket: Descriptor) -> Descriptor? {
-        let raw = Glibc.accept(socket.raw, nil, nil)
-        guard raw >= 0 else { return nil }
-        _ = fcntl(raw, F_SETFD, FD_CLOEXEC)
-        return Descriptor(owning: raw)
-    }
-
     static func setTimeout(_ socket: Descriptor, seconds: Int) {
         var time = timeval(tv_sec: seconds, tv_usec: 0)
         for option in [SO_RCVTIMEO, SO_SNDTIMEO] {

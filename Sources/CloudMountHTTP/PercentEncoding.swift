@@ -1,3 +1,5 @@
+import CloudMountPlatform
+
 /// Percent-encoding of RFC 3986 over bytes: everything but unreserved characters (`A-Z a-z 0-9 - . _ ~`) is escaped, with
 /// upper-case digits, as AWS Signature Version 4 wants it.
 public enum PercentEncoding {
@@ -50,7 +52,8 @@ public enum PercentEncoding {
                     var byte = input[index]
                     index += 1
                     if byte == UInt8(ascii: "%") {
-                        guard index + 1 < input.count, let high = value(input[index]), let low = value(input[index + 1])
+                        guard index + 1 < input.count, let high = Hex.value(input[index]),
+                            let low = Hex.value(input[index + 1])
                         else {
                             wellFormed = false
                             return
@@ -79,14 +82,4 @@ public enum PercentEncoding {
 
     @inline(__always)
     private static func digit(_ nibble: UInt8) -> UInt8 { nibble < 10 ? nibble + 0x30 : nibble + 0x37 }
-
-    @inline(__always)
-    private static func value(_ digit: UInt8) -> UInt8? {
-        switch digit {
-        case 0x30...0x39: digit - 0x30
-        case 0x41...0x46: digit - 0x37
-        case 0x61...0x66: digit - 0x57
-        default: nil
-        }
-    }
 }

@@ -27,8 +27,6 @@ public final class CircuitBreaker: Sendable {
         var reason = VFSError(.unavailable, "")
         var sources: [WeakSource] = []
         var isProbing = false
-        var waiters: [UInt64: CheckedContinuation<Void, Never>] = [:]
-        var nextWaiter: UInt64 = 0
     }
 
     private struct WeakSource {
@@ -38,6 +36,8 @@ public final class CircuitBreaker: Sendable {
     /// False lets every call pass with one look.
     private let isTroubled = Atomic(false)
     private let state = Mutex(State())
+    /// For the end of the outage.
+    private let waiters = Waiters()
     private let name: String
     private let logger: Logger
     private let environment: RetryEnvironment
@@ -83,7 +83,9 @@ public final class CircuitBreaker: Sendable {
                 throw refusal(now)
             case .wait(let until):
                 probe(with: source)
-                _ = await watchdog.run(for: until - now, on: nil) { await self.waitForEnd() }
+                _ = await watchdog.run(for: until - now, on: nil) {
+                    await self.waiters.wait { self.state.withLock { $0.machine.outage == nil } }
+                }
                 if Task.isCancelled { throw .cancelled }
             }
         }
@@ -95,25 +97,6 @@ public final class CircuitBreaker: Sendable {
         return VFSError(
             .unavailable, "\(name) has not answered for \(seconds) s: \(reason.message)",
             wire: VFSError.Wire(operation: VFSError.refusedCall, endpoint: name))
-    }
-
-    private func waitForEnd() async {
-        let id = state.withLock { state in
-            state.nextWaiter += 1
-            return state.nextWaiter
-        }
-        await withTaskCancellationHandler {
-            await withCheckedContinuation { continuation in
-                let isOver = state.withLock { state in
-                    if Task.isCancelled || state.machine.outage == nil { return true }
-                    state.waiters[id] = continuation
-                    return false
-                }
-                if isOver { continuation.resume() }
-            }
-        } onCancel: {
-            state.withLock { $0.waiters.removeValue(forKey: id) }?.resume()
-        }
     }
 
     /// When a call starts, for `ended`.
@@ -150,12 +133,8 @@ public final class CircuitBreaker: Sendable {
         case .closed(let time):
             let seconds = Int(time.components.seconds)
             logger.notice("\(name) answers again, after \(seconds) s")
-            let waiters = state.withLock { state in
-                isTroubled.store(!state.machine.isUntroubled, ordering: .releasing)
-                defer { state.waiters = [:] }
-                return state.waiters.values.map { $0 }
-            }
-            for waiter in waiters { waiter.resume() }
+            state.withLock { isTroubled.store(!$0.machine.isUntroubled, ordering: .releasing) }
+            waiters.resume()
         case nil:
             state.withLock { isTroubled.store(!$0.machine.isUntroubled, ordering: .releasing) }
         }

@@ -18,6 +18,13 @@ public final class Descriptor: Sendable {
         guard cm_pipe(&ends) == 0 else { return nil }
         return (Descriptor(owning: ends[0]), Descriptor(owning: ends[1]))
     }
+
+    /// The next connection of this listening socket (`accept(2)`), which children do not inherit: one that holds it would
+    /// keep it open after its end here. Blocks; nil when there is none any more or no descriptor left.
+    public func accept() -> Descriptor? {
+        let connection = cm_accept(raw)
+        return connection >= 0 ? Descriptor(owning: connection) : nil
+    }
 }
 
 /// An `eventfd(2)`: wakes a thread that polls it.

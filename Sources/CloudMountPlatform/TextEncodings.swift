@@ -1,6 +1,17 @@
-/// Lower-case hexadecimal digits.
+/// Hexadecimal digits; written in lower case.
 public enum Hex {
     private static let digits: StaticString = "0123456789abcdef"
+
+    /// What an ASCII digit of either case stands for; nil when it is none.
+    @inlinable
+    public static func value(_ digit: UInt8) -> UInt8? {
+        switch digit {
+        case 0x30...0x39: digit - 0x30
+        case 0x41...0x46: digit - 0x37
+        case 0x61...0x66: digit - 0x57
+        default: nil
+        }
+    }
 
     public static func append(_ bytes: some Sequence<UInt8>, to output: inout [UInt8]) {
         let digits = digits.utf8Start

@@ -1,5 +1,6 @@
 import CloudMountFilesystem
 import CloudMountVFS
+import TestSeeds
 import Testing
 
 @Suite("Attributes as they are written")
@@ -116,7 +117,7 @@ struct EncodeTests {
 
     @Test("What is written reads the same", arguments: 0..<300)
     func roundTrip(index: Int) throws {
-        var generator = SeededGenerator(state: UInt64(index))
+        var generator = SeededGenerator(seed: UInt64(index))
         func pick<Value>(_ values: [Value]) -> Value { values[Int.random(in: 0..<values.count, using: &generator)] }
         func number(_ range: ClosedRange<Int>) -> Int { Int.random(in: range, using: &generator) }
         func anyTime() -> Timestamp {
@@ -157,18 +158,5 @@ struct EncodeTests {
         ] as [(String, String?)])
     func contentTypes(name: String, type: String?) {
         #expect(AttributeCodec.contentType(forName: name) == type)
-    }
-}
-
-/// SplitMix64: the same numbers for the same seed, everywhere.
-struct SeededGenerator: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
     }
 }

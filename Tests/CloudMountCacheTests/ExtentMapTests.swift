@@ -1,5 +1,6 @@
 import CloudMountCache
 import CloudMountVFS
+import TestSeeds
 import Testing
 
 @Suite("ExtentMap")
@@ -52,7 +53,7 @@ struct ExtentMapTests {
 
     @Test("Random operations agree with a bitmap", arguments: seeds(200, "ExtentMap"))
     func bitmap(seed: UInt64) {
-        var generator = SeededGenerator(state: seed)
+        var generator = SeededGenerator(seed: seed)
         var map = ExtentMap()
         var bits = [Bool](repeating: false, count: 256)
         for _ in 0..<200 {

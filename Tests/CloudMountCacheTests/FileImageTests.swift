@@ -1,5 +1,6 @@
 import CloudMountCache
 import CloudMountVFS
+import TestSeeds
 import Testing
 
 @Suite("FileImage")
@@ -63,7 +64,7 @@ struct FileImageTests {
 
     @Test("Random operations agree with an array of bytes", arguments: seeds(200, "FileImage"))
     func bytes(seed: UInt64) {
-        var generator = SeededGenerator(state: seed)
+        var generator = SeededGenerator(seed: seed)
         let baseSize = Int.random(in: 0...200, using: &generator)
         // Bytes tell where they are from: 1 to 99 the base, 101 to 199 what was written, 0 a hole.
         let base = (0..<baseSize).map { _ in UInt8.random(in: 1...99, using: &generator) }

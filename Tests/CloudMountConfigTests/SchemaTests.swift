@@ -1,4 +1,5 @@
 import CloudMountVFS
+import TestSeeds
 import Testing
 
 @testable import CloudMountConfig

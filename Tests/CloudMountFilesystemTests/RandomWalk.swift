@@ -3,6 +3,7 @@ import CloudMountFilesystem
 import CloudMountPlatform
 import CloudMountVFS
 import MemoryProvider
+import TestSeeds
 import Testing
 
 /// Random operations on a mount and on the reference, each compared at once.

@@ -221,21 +221,6 @@ func pattern(_ count: Int, seed: UInt64 = 1) -> [UInt8] {
     }
 }
 
-/// Splitmix64: a seed printed in a failing test brings the same run again.
-struct SeededGenerator: RandomNumberGenerator {
-    private var state: UInt64
-
-    init(seed: UInt64) { state = seed }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
-    }
-}
-
 private func removeTree(_ path: String) {
     guard let stream = opendir(path) else { return }
     var names: [String] = []

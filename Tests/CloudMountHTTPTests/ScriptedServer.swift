@@ -39,9 +39,8 @@ final class ScriptedServer: Sendable {
         acceptor = NamedThread("test-accept") {
             var count = 0
             while true {
-                let fd = accept(listener.raw, nil, nil)
-                guard fd >= 0 else { return }
-                let connection = ScriptedConnection(Descriptor(owning: fd))
+                guard let accepted = listener.accept() else { return }
+                let connection = ScriptedConnection(accepted)
                 let order = count
                 count += 1
                 state.value.withLock { state in

@@ -46,7 +46,7 @@ public final class ScriptedServer: Sendable {
 
     public init(_ handler: @escaping Handler) throws {
         self.handler = handler
-        listener = Descriptor(owning: socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0))
+        listener = Descriptor(owning: socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0))
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
         address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
@@ -62,12 +62,8 @@ public final class ScriptedServer: Sendable {
         // The thread owns the socket too: its number must not be given away while the thread may still use it.
         NamedThread("scripted") { [weak self, listener] in
             while true {
-                let connection = accept(listener.raw, nil, nil)
-                guard connection >= 0 else { return }
-                guard let self else {
-                    close(connection)
-                    return
-                }
+                // Inherited by a child that another test starts, it would stay open after its end here.
+                guard let connection = listener.accept(), let self else { return }
                 NamedThread("scripted-one") { self.serve(connection) }.detach()
             }
         }.detach()
@@ -75,10 +71,9 @@ public final class ScriptedServer: Sendable {
 
     deinit { shutdown(listener.raw, Int32(SHUT_RDWR)) }
 
-    private func serve(_ connection: Int32) {
-        defer { close(connection) }
+    private func serve(_ connection: Descriptor) {
         var buffer: [UInt8] = []
-        while let request = Self.read(connection, &buffer) {
+        while let request = Self.read(connection.raw, &buffer) {
             let index = requests.withLock { requests in
                 requests.append(request)
                 return requests.count - 1
@@ -90,7 +85,7 @@ public final class ScriptedServer: Sendable {
             if let length { text += "Content-Length: \(length)\r\n" }
             text += "\r\n"
             let bytes = Array(text.utf8) + (request.method == "HEAD" ? [] : answer.body)
-            guard send(connection, bytes, bytes.count, Int32(MSG_NOSIGNAL)) == bytes.count, !answer.isCut else {
+            guard send(connection.raw, bytes, bytes.count, Int32(MSG_NOSIGNAL)) == bytes.count, !answer.isCut else {
                 return
             }
         }

@@ -1,4 +1,5 @@
 import CloudMountVFS
+import TestSeeds
 import Testing
 
 @testable import CloudMountFilesystem
@@ -7,7 +8,7 @@ import Testing
 struct CopiesTests {
     @Test("The chosen copies cost no more than the best of all choices", arguments: seeds(2000, "Copies"))
     func bruteForce(seed: UInt64) {
-        var generator = SeededGenerator(state: seed)
+        var generator = SeededGenerator(seed: seed)
         let size = Int.random(in: 1...70, using: &generator)
         let minimum = Int.random(in: 2...7, using: &generator)
         let requestCost = Int.random(in: 0..<minimum, using: &generator)

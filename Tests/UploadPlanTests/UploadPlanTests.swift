@@ -1,6 +1,7 @@
 import CloudMountCache
 import CloudMountFilesystem
 import CloudMountVFS
+import TestSeeds
 import Testing
 
 @Suite("UploadPlan")
@@ -121,7 +122,7 @@ struct UploadPlanTests {
 
     @Test("100 × 4 KiB in 256 MiB send at most 230 MB, 4 × 4 KiB in 1 GiB at most 25 MB", arguments: seeds(20, "W7"))
     func benchmark(seed: UInt64) throws {
-        var generator = SeededGenerator(state: seed)
+        var generator = SeededGenerator(seed: seed)
         func random(_ count: Int, _ size: Int) -> FileImage {
             edited(
                 size,
@@ -166,7 +167,7 @@ struct UploadPlanTests {
 
     @Test("Random files at random stores get legal plans", arguments: seeds(300, "UploadPlan"))
     func random(seed: UInt64) throws {
-        var generator = SeededGenerator(state: seed)
+        var generator = SeededGenerator(seed: seed)
         func pick(_ range: ClosedRange<Int>) -> Int { Int.random(in: range, using: &generator) }
         var capabilities = s3Capabilities()
         capabilities.minPartSize = [1, 64 * kibibyte, 5 * mebibyte, 5 * mebibyte, 100 * mebibyte][pick(0...4)]

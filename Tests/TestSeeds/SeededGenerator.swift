@@ -1,11 +1,12 @@
 import Glibc
-import Testing
 
 /// SplitMix64: the same numbers for the same seed, everywhere.
-struct SeededGenerator: RandomNumberGenerator {
-    var state: UInt64
+public struct SeededGenerator: RandomNumberGenerator {
+    private var state: UInt64
 
-    mutating func next() -> UInt64 {
+    public init(seed: UInt64) { state = seed }
+
+    public mutating func next() -> UInt64 {
         state &+= 0x9E37_79B9_7F4A_7C15
         var z = state
         z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
@@ -15,7 +16,7 @@ struct SeededGenerator: RandomNumberGenerator {
 }
 
 /// Fresh seeds, printed; `SEED` in the environment repeats a run.
-func seeds(_ count: Int, _ name: String) -> [UInt64] {
+public func seeds(_ count: Int, _ name: String) -> [UInt64] {
     if let text = getenv("SEED"), let seed = UInt64(String(cString: text)) { return [seed] }
     let first = UInt64.random(in: 0...UInt64(UInt32.max))
     print("\(name): seeds \(first) to \(first + UInt64(count) - 1)")
