@@ -109,7 +109,8 @@ struct ProbeTests {
     @Test("A bucket that must not be written to says so, and nothing is left in it")
     func forbidden() async throws {
         let store = PoorStore { request in
-            request.method == "PUT" && !request.path.contains("-d") ? .error(403, "AccessDenied") : nil
+            request.method == "PUT" && !request.path.hasSuffix("-d/") && !request.path.hasSuffix("-d-x")
+                ? .error(403, "AccessDenied") : nil
         }
         let error = await #expect(throws: VFSError.self) { try await run(store) }
         #expect(error?.code == .permissionDenied)
