@@ -97,13 +97,18 @@ extension TestS3Server {
     func waitUntilReady(bucket: String, seconds: Double = 60) async throws {
         let deadline = ContinuousClock.now + .seconds(seconds)
         var answer = TestResponse(status: 0, body: "")
+        var name = bucket
+        var attempts = 0
         while ContinuousClock.now < deadline {
             if let exit = process.poll() {
                 throw TestSupportError("the server ended with \(exit): \(process.transcript.suffix(2_000))")
             }
-            _ = try await request("PUT", "/\(bucket)")
-            answer = try await request("PUT", "/\(bucket)/ready", body: "ready")
+            _ = try await request("PUT", "/\(name)")
+            answer = try await request("PUT", "/\(name)/ready", body: "ready")
             if answer.status == 200 { return }
+            // SeaweedFS that was asked while it started may go on denying the bucket that it has.
+            attempts += 1
+            if answer.status == 404 { name = "\(bucket)-\(attempts)" }
             try await Task.sleep(for: .milliseconds(100))
         }
         throw TestSupportError("no PUT succeeded in \(seconds) s: \(answer)\n\(process.transcript.suffix(2_000))")
