@@ -86,14 +86,16 @@ WEED_MASTER_VOLUME_GROWTH_COPY_1=1 GOMEMLIMIT=1GiB setpriv --pdeathsig KILL weed
     >"$dir/server.log" 2>&1 &
 server=$!
 for try in $(seq 120); do
-    # The gateway answers before the store behind it does: ready is when an object can be put.
-    s3 mkdir "$remote:photos" >/dev/null 2>&1 || true
-    echo ready | s3 rcat "$remote:photos/ready" >/dev/null 2>&1 && break
+    # The gateway answers before the store behind it does: ready is when an object can be put. Each time into another
+    # bucket, for it may go on denying one that it was asked for too early.
+    s3 mkdir "$remote:ready-$try" >/dev/null 2>&1 || true
+    echo ready | s3 rcat "$remote:ready-$try/ready" >/dev/null 2>&1 && break
     kill -0 $server 2>/dev/null || { echo "the server ended" >&2; exit 1; }
     [ "$try" != 120 ] || { echo "the server does not get ready" >&2; exit 1; }
     sleep 0.5
 done
-s3 deletefile "$remote:photos/ready"
+s3 purge "$remote:ready-$try"
+s3 mkdir "$remote:photos"
 s3 mkdir "$remote:lab"
 for try in $(seq 120); do
     grep -qx "$CLOUDMOUNT_DEMO_B2_PORT" "$dir/b2.log" && break
