@@ -1,6 +1,6 @@
 # make demo     two S3 buckets, two native B2 buckets and a folder, of local servers: mounted, shown and cleaned up
 # make test     everything that CI checks
-# make bench    CloudMount, rclone, s3fs and bare requests side by side (QUICK=1: two minutes, rough figures)
+# make bench    CloudMount, rclone, s3fs and bare requests side by side, by S3 and B2 (QUICK=1: three minutes, rough figures)
 # make build    the release binary: .build/release/cloudmount
 # make install  puts it into $(PREFIX)/bin
 

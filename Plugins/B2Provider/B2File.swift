@@ -25,8 +25,9 @@ struct B2File: Sendable {
     var uploaded = 0
     var info: [String: String] = [:]
 
+    /// - Parameter listed: a listing has ten thousand of them, and nobody looks at their SHA-1.
     /// - Returns: nil when a field is missing that every file has.
-    static func read(_ reader: inout B2JSONReader) throws(B2JSONError) -> B2File? {
+    static func read(_ reader: inout B2JSONReader, listed: Bool = false) throws(B2JSONError) -> B2File? {
         var file = B2File()
         var hasName = false
         try reader.object { reader, name throws(B2JSONError) in
@@ -38,7 +39,7 @@ struct B2File: Sendable {
                 hasName = true
             case "contentLength": file.size = try reader.optionalInteger() ?? 0
             case "contentType": file.contentType = try reader.optionalString()
-            case "contentSha1": file.sha1 = Self.sha1(try reader.optionalString())
+            case "contentSha1" where !listed: file.sha1 = Self.sha1(try reader.optionalString())
             case "uploadTimestamp": file.uploaded = try reader.optionalInteger() ?? 0
             case "fileInfo": if try !reader.null() { file.info = try reader.strings() }
             default: try reader.skip()

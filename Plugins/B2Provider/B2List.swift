@@ -90,7 +90,7 @@ private struct ListAnswer: Sendable {
                 switch name {
                 case "files":
                     try reader.array { reader throws(B2JSONError) in
-                        guard let file = try B2File.read(&reader) else {
+                        guard let file = try B2File.read(&reader, listed: true) else {
                             isWhole = false
                             return
                         }

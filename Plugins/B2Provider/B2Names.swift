@@ -15,7 +15,9 @@ enum B2Names {
     /// The key that a file stands for; nil for the marker of the bucket's own top, which has no key.
     static func key(_ name: String) -> ObjectKey? {
         let bytes = name.utf8
-        guard bytes.count >= markerCount, bytes.suffix(markerCount).elementsEqual(marker.utf8) else {
+        guard bytes.last == UInt8(ascii: "y"), bytes.count >= markerCount,
+            bytes.suffix(markerCount).elementsEqual(marker.utf8)
+        else {
             return ObjectKey(name)
         }
         let rest = bytes.dropLast(markerCount)

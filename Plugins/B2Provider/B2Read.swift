@@ -6,22 +6,39 @@ import Synchronization
 
 extension B2Provider {
     /// HEAD of the file by name: class B, where a listing of one entry would be class C, which costs ten times as much.
+    ///
+    /// The two names that the mark of a folder may have are asked for at the same time.
     public func head(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo {
-        var absent = VFSError(.notFound, "there is no such object")
-        for name in B2Names.names(key) {
-            do throws(VFSError) {
-                let response = try await client.download(Self.byName, .head, key: key, path: path(name))
-                guard let size = response.headers["content-length"].flatMap({ Int($0) }), size >= 0,
-                    let etag = Self.etag(response.headers)
-                else { throw client.malformed("a file without length or id", Self.byName, key, response) }
-                seen(key, etag.value)
-                return Self.info(key, size: size, etag: etag, response.headers)
-            } catch {
-                guard error.code == .notFound else { throw error }
-                absent = error
-            }
+        let info = try await lookedAt(key)
+        seen(key, info.etag.value)
+        return info
+    }
+
+    private func lookedAt(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo {
+        let names = B2Names.names(key)
+        guard let first = names.first else { throw VFSError(.notFound, "there is no such object") }
+        guard names.count > 1 else { return try await head(key, first) }
+        async let other = Self.outcome { () async throws(VFSError) in try await self.head(key, names[1]) }
+        do throws(VFSError) {
+            return try await head(key, first)
+        } catch {
+            guard error.code == .notFound else { throw error }
+            return try await other.get()
         }
-        throw absent
+    }
+
+    private static func outcome(
+        _ work: @Sendable () async throws(VFSError) -> ObjectInfo
+    ) async -> Result<ObjectInfo, VFSError> {
+        do throws(VFSError) { return .success(try await work()) } catch { return .failure(error) }
+    }
+
+    private func head(_ key: ObjectKey, _ name: String) async throws(VFSError) -> ObjectInfo {
+        let response = try await client.download(Self.byName, .head, key: key, path: path(name))
+        guard let size = response.headers["content-length"].flatMap({ Int($0) }), size >= 0,
+            let etag = Self.etag(response.headers)
+        else { throw client.malformed("a file without length or id", Self.byName, key, response) }
+        return Self.info(key, size: size, etag: etag, response.headers)
     }
 
     /// The file by its id where a version is asked for, else by its name; of the range asked for, or nothing. A version

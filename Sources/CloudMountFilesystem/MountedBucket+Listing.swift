@@ -89,25 +89,37 @@ extension MountedBucket {
         case moved
     }
 
+    /// A page that is fetched while the one before is made nodes of.
+    private struct Ahead: Sendable {
+        var page: Task<Result<ListPage, VFSError>, Never>
+        var asked: UInt64
+        var moves: UInt64
+    }
+
     private func load(_ id: InodeID, _ generation: UInt32, _ pages: Int?) async throws(VFSError) -> Loaded {
         let found: ObjectKey? = namespace.withLock { names in names[id].flatMap { names.key(of: $0) } }
         guard let prefix = found else { throw VFSError(.stale, "the directory is gone") }
         var continuation: String?
         var count = 0
+        var ahead: Ahead?
+        defer { ahead?.page.cancel() }
         repeat {
             if let pages, count >= pages, giveUp(id, generation) { return .givenUp }
             let request = ListRequest(prefix: prefix, delimited: true, continuation: continuation)
-            let answer: (ListPage, wantsMarker: Bool, Sampling)? = try await holding(
+            let goesOn = pages.map { count + 1 < $0 } ?? true
+            let begun = ahead
+            let answer: (ListPage, Ahead?, wantsMarker: Bool, Sampling)? = try await holding(
                 [id], verify: { names in names[id].flatMap { names.key(of: $0) } == prefix },
                 { () async throws(VFSError) in
-                    let asked = SystemClock.monotonic()
-                    let page = try await self.provider.list(request)
+                    let (page, asked) = try await self.page(request, begun)
+                    let ahead = goesOn ? self.follow(request, page) : nil
                     let isFirst = request.continuation == nil
                     let (wantsMarker, sampling) = self.apply(
                         page, to: id, generation, prefix, asked: asked, isFirst: isFirst)
-                    return (page, wantsMarker, sampling)
+                    return (page, ahead, wantsMarker, sampling)
                 })
-            guard let (page, wantsMarker, sampling) = answer else { return .moved }
+            guard let (page, following, wantsMarker, sampling) = answer else { return .moved }
+            ahead = following
             if wantsMarker { try? await learn(id) }
             if !sampling.ids.isEmpty {
                 if sampling.awaited {
@@ -122,6 +134,27 @@ extension MountedBucket {
             count += 1
         } while continuation != nil
         return .whole
+    }
+
+    /// The page that was fetched ahead, unless directories have got other names since: it may lie about their contents.
+    private func page(_ request: ListRequest, _ ahead: Ahead?) async throws(VFSError) -> (ListPage, asked: UInt64) {
+        let moves = namespace.withLock { $0.gate.moves }
+        if let ahead, ahead.moves == moves { return (try await ahead.page.value.get(), ahead.asked) }
+        ahead?.page.cancel()
+        let asked = SystemClock.monotonic()
+        return (try await provider.list(request), asked)
+    }
+
+    private func follow(_ request: ListRequest, _ page: ListPage) -> Ahead? {
+        guard let continuation = page.continuation else { return nil }
+        var request = request
+        request.continuation = continuation
+        let next = request
+        return Ahead(
+            page: Task(executorPreference: provider.executor) {
+                await attempt { () async throws(VFSError) in try await self.provider.list(next) }
+            },
+            asked: SystemClock.monotonic(), moves: namespace.withLock { $0.gate.moves })
     }
 
     /// Ends a listing that nobody reads along.

@@ -12,11 +12,14 @@ struct NameGate {
     private(set) var inUse: [InodeID: Int] = [:]
     /// Inodes whose names are changing.
     private(set) var changing: Set<InodeID> = []
+    /// How often names of directories have begun to change.
+    private(set) var moves: UInt64 = 0
     private var waiters: [CheckedContinuation<Void, Never>] = []
 
-    mutating func enter(using used: [InodeID], changing changed: [InodeID]) {
+    mutating func enter(using used: [InodeID], changing changed: [InodeID], moving: Bool) {
         for id in used { inUse[id, default: 0] += 1 }
         changing.formUnion(changed)
+        if moving { moves += 1 }
     }
 
     /// - Returns: whom to wake, outside the lock.
@@ -74,7 +77,8 @@ extension MountedBucket {
                 if !isIn {
                     guard names.isFree(used), names.isFree(changed) else { return (false, true) }
                     guard verify(names) else { return (true, false) }
-                    names.gate.enter(using: used, changing: changed)
+                    let moving = changed.contains { names[$0]?.directory != nil }
+                    names.gate.enter(using: used, changing: changed, moving: moving)
                     isIn = true
                 }
                 return (changed.isEmpty || !names.isUsed(below: changed, own: used), true)

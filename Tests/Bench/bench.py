@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Mounts one bucket of an S3 server in memory with CloudMount and with its peers, does the same work in each, and prints the
-figures side by side. `make bench` builds what it needs first. See README.md."""
+"""Mounts one bucket of a server in memory, by S3 and by B2, with CloudMount and with its peers, does the same work in each,
+and prints the figures side by side. `make bench` builds what it needs first. See README.md."""
 
 import argparse
 import json
@@ -14,6 +14,8 @@ import time
 import contenders
 import workloads
 from machine import Anchor, Failed, Folder, Server, build
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # name, title, unit, whether more is better
 ROWS = [
@@ -68,13 +70,22 @@ class Benchmark:
     def rounds(self, present):
         """Everything once, then again as often as the time allows."""
         for turn in range(self.options.rounds):
-            for latency in self.options.latency:
-                for name in self.options.workloads:
+            for store, latency in self.settings():
+                for name in self.workloads(store):
                     for contender in present:
-                        self.once(turn, latency, name, contender)
+                        if store in contender.stores:
+                            self.once(turn, store, latency, name, contender)
 
-    def once(self, turn, latency, name, contender):
-        unit = (latency, name, contender.name)
+    def settings(self):
+        for store in self.options.stores:
+            for latency in self.options.latency or workloads.DEFAULTS[store][0]:
+                yield store, latency
+
+    def workloads(self, store):
+        return self.options.workloads or workloads.DEFAULTS[store][1] or list(workloads.ALL)
+
+    def once(self, turn, store, latency, name, contender):
+        unit = (store, latency, name, contender.name)
         before = self.took.get(unit)
         # One that is slow, or that failed, is not asked again.
         if turn > 0 and (before is None or before > self.options.slow):
@@ -82,12 +93,12 @@ class Benchmark:
         if (before or 5) > self.left():
             return
         began = time.monotonic()
-        result = {"latency": latency, "workload": name, "contender": contender.name, "round": turn}
+        result = {"setting": (store, latency), "workload": name, "contender": contender.name, "round": turn}
         try:
             self.mounted = contender
-            contender.mount(self.server, self.folder.path)
+            contender.mount(self.server, store, self.folder.path)
             self.server.network(latency)
-            work = workloads.Work(contender, self.server, self.sizes, latency)
+            work = workloads.Work(contender, self.server, store, self.sizes, latency)
             result["figures"] = workloads.ALL[name](work)
             result["cost"] = work.cost
             self.took[unit] = time.monotonic() - began
@@ -100,28 +111,28 @@ class Benchmark:
         self.took.setdefault(unit, None)
         self.results.append(result)
         shown = result.get("failed") or ", ".join(f"{k} {short(v)}" for k, v in result["figures"].items())
-        print(f"{time.monotonic() - self.began:4.0f} s  {latency:>2} ms  {name:<8} {contender.name:<11} {shown}", flush=True)
+        place = f"{store}  {latency:>2} ms  {name:<8} {contender.name:<11}"
+        print(f"{time.monotonic() - self.began:4.0f} s  {place} {shown}", flush=True)
 
     def end(self):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for part in (self.mounted,):
-            if part:
-                part.unmount()
+        ignore_signals()
+        if self.mounted:
+            self.mounted.unmount()
         for part in (self.server, self.anchor, self.folder):
             if part:
                 part.end()
 
     # ---- Report
 
-    def values(self, latency, contender, figure):
+    def values(self, setting, contender, figure):
         return [
             result["figures"][figure]
             for result in self.results
-            if (result["latency"], result["contender"]) == (latency, contender) and figure in result.get("figures", {})
+            if (result["setting"], result["contender"]) == (setting, contender) and figure in result.get("figures", {})
         ]
 
-    def cell(self, latency, contender, figure, workload):
-        values = self.values(latency, contender, figure)
+    def cell(self, setting, contender, figure, workload):
+        values = self.values(setting, contender, figure)
         if values:
             # The mark says that the runs were far apart.
             middle = statistics.median(values)
@@ -129,17 +140,17 @@ class Benchmark:
         failures = [
             result["failed"]
             for result in self.results
-            if (result["latency"], result["contender"], result["workload"]) == (latency, contender, workload)
+            if (result["setting"], result["contender"], result["workload"]) == (setting, contender, workload)
             and "failed" in result
         ]
         if not failures or figure != workload:
             return "-"
         return failures[0] if failures[0].startswith(">") else "fails"
 
-    def ratio(self, latency, figure, others, more_is_better):
+    def ratio(self, setting, figure, others, more_is_better):
         """How CloudMount stands to the best of `others`, by the medians."""
-        own = self.values(latency, "cloudmount", figure)
-        medians = [statistics.median(v) for v in (self.values(latency, name, figure) for name in others) if v]
+        own = self.values(setting, "cloudmount", figure)
+        medians = [statistics.median(v) for v in (self.values(setting, name, figure) for name in others) if v]
         if not own or not medians:
             return "-"
         own = statistics.median(own)
@@ -159,13 +170,19 @@ class Benchmark:
             folders=sizes.folders,
             renamed=f"{sizes.renamed:,}",
         )
-        names = [name for name in ("cloudmount", "rclone", "s3fs", "raw") if name in self.options.contenders]
-        for latency in self.options.latency:
+        for setting in self.settings():
+            store, latency = setting
+            names = [
+                kind.name
+                for kind in contenders.ALL
+                if kind.name in self.options.contenders and store in kind.stores
+            ]
             said = f"{latency} ms a request, 100 MB/s a connection" if latency else "no latency"
+            said = f"{store.upper()}, {said}"
             table = [[said, "", *names, "x peer", "of raw"]]
             for figure, title, unit, more_is_better in ROWS:
                 workload = {"first": "read"}.get(figure, figure.split("_")[0])
-                cells = [self.cell(latency, name, figure, workload) for name in names]
+                cells = [self.cell(setting, name, figure, workload) for name in names]
                 if all(cell == "-" for cell in cells):
                     continue
                 table.append(
@@ -173,12 +190,12 @@ class Benchmark:
                         title.format(**words),
                         unit,
                         *cells,
-                        self.ratio(latency, figure, ("rclone", "s3fs"), more_is_better),
-                        self.ratio(latency, figure, ("raw",), more_is_better),
+                        self.ratio(setting, figure, ("rclone", "s3fs"), more_is_better),
+                        self.ratio(setting, figure, ("raw",), more_is_better),
                     ]
                 )
             print_table(table)
-            print_table(self.costs(latency, [name for name in names if name != "raw"]))
+            print_table(self.costs(setting, [name for name in names if name != "raw"]))
         print(
             'Medians. "x peer": as many times as good as the better peer; "of raw": share of what the same requests do\n'
             "without a file system. ~: the runs differ by more than 40 %. >: given up after that time."
@@ -192,15 +209,15 @@ class Benchmark:
             f"{time.monotonic() - self.began:.0f} s; other programs used {share:.0f} % of the machine meanwhile."
         )
 
-    def costs(self, latency, names):
+    def costs(self, setting, names):
         table = [["what it costs: CPU s / peak MB / requests", "", *names]]
-        for workload in self.options.workloads:
+        for workload in self.workloads(setting[0]):
             cells = []
             for name in names:
                 costs = [
                     result["cost"]
                     for result in self.results
-                    if (result["latency"], result["contender"], result["workload"]) == (latency, name, workload)
+                    if (result["setting"], result["contender"], result["workload"]) == (setting, name, workload)
                     and result.get("cost")
                 ]
                 middle = lambda key: statistics.median(cost[key] for cost in costs)
@@ -227,24 +244,40 @@ def print_table(table):
     print()
 
 
+def ignore_signals():
+    for one in ENDING:
+        signal.signal(one, signal.SIG_IGN)
+
+
+def interrupted(number, _):
+    """Everything is brought to its end, once, before the program ends."""
+    ignore_signals()
+    sys.exit(128 + number)
+
+
 def main():
     words = lambda text: text.split(",")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller work, once: shows that all works")
-    parser.add_argument("--latency", type=lambda text: list(map(int, words(text))), default=[0, 20], metavar="MS,MS")
-    parser.add_argument("--workloads", type=words, default=list(workloads.ALL), metavar="NAME,NAME")
+    parser.add_argument("--stores", type=words, default=list(workloads.DEFAULTS), metavar="NAME,NAME")
+    numbers = lambda text: list(map(int, words(text)))
+    parser.add_argument("--latency", type=numbers, metavar="MS,MS", help="S3: 0,20; B2: 20")
+    parser.add_argument("--workloads", type=words, default=[], metavar="NAME,NAME", help="S3: all; B2: the main ones")
     parser.add_argument("--contenders", type=words, default=[kind.name for kind in contenders.ALL], metavar="NAME,NAME")
     parser.add_argument("--rounds", type=int, default=None, help="at most; 3, quick 1")
-    parser.add_argument("--seconds", type=float, default=None, help="no work begins that would end later; 540, quick 105")
+    parser.add_argument("--seconds", type=float, default=None, help="no work begins that would end later; 690, quick 150")
     parser.add_argument("--slow", type=float, default=12, help="who took longer is not asked again")
     parser.add_argument("--nice", type=int, default=0, help="niceness of everything; below 0 for root alone")
     parser.add_argument("--json", metavar="FILE", help="all figures of all runs")
     options = parser.parse_args()
     options.rounds = options.rounds or (1 if options.quick else 3)
-    options.seconds = options.seconds or (105 if options.quick else 540)
+    options.seconds = options.seconds or (150 if options.quick else 690)
     for name in options.workloads:
         if name not in workloads.ALL:
             parser.error(f"'{name}' is none of {', '.join(workloads.ALL)}")
+    for name in options.stores:
+        if name not in workloads.DEFAULTS:
+            parser.error(f"'{name}' is none of {', '.join(workloads.DEFAULTS)}")
     if options.nice:
         os.setpriority(os.PRIO_PROCESS, 0, options.nice)
         try:  # where the scheduler groups by session, that group's weight is what counts
@@ -252,12 +285,10 @@ def main():
                 file.write(str(options.nice))
         except OSError:
             pass
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for one in ENDING:
+        signal.signal(one, interrupted)
     benchmark = Benchmark(options)
-    try:
-        benchmark.run()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    benchmark.run()
     benchmark.report()
     if options.json:
         with open(options.json, "w") as file:

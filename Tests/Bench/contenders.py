@@ -14,6 +14,7 @@ IN_VENV = os.path.join(ROOT, ".build", "venv", "bin")
 class Contender:
     name = ""
     program = ""
+    stores = ("s3", "b2")
 
     def __init__(self):
         self.process = None
@@ -26,12 +27,12 @@ class Contender:
         output = subprocess.run([self.program, *self.asks_version], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         return output.stdout.decode(errors="replace").splitlines()[0].strip()
 
-    def mount(self, server, folder):
+    def mount(self, server, store, folder):
         self.path = os.path.join(folder, "mnt")
         self.cache = os.path.join(folder, "cache")
         os.makedirs(self.path, exist_ok=True)
         os.makedirs(self.cache, exist_ok=True)
-        command, environment = self.command(server, folder)
+        command, environment = self.command(server, store, folder)
         with open(os.path.join(folder, "log"), "wb") as log:
             self.process = start(command, env=dict(os.environ, **environment), stdout=log, stderr=log)
         began = time.monotonic()
@@ -77,8 +78,14 @@ class CloudMount(Contender):
     program = os.environ.get("CLOUDMOUNT", os.path.join(ROOT, ".build", "release", "cloudmount"))
     asks_version = ["version"]
 
-    def command(self, server, folder):
+    def command(self, server, store, folder):
         configuration = os.path.join(folder, "mounts.yaml")
+        place = {
+            "s3": f"""region: us-east-1, endpoint: "{server.endpoint}", path_style: true,
+      credentials: {{ provider: s3, access_key_id: bench, secret_access_key: bench }}""",
+            "b2": f"""realm: "{server.endpoint}",
+      credentials: {{ provider: b2, key_id: bench, application_key: bench }}""",
+        }[store]
         with open(configuration, "w") as file:
             file.write(
                 f"""\
@@ -86,8 +93,7 @@ version: 1
 cache: {{ directory: {self.cache} }}
 control: {{ socket: {folder}/control.sock }}
 mounts:
-  - {{ name: bench, path: {self.path}, provider: s3, bucket: bench, region: us-east-1, endpoint: "{server.endpoint}",
-      path_style: true, credentials: {{ provider: s3, access_key_id: bench, secret_access_key: bench }} }}
+  - {{ name: bench, path: {self.path}, provider: {store}, bucket: benchmark, {place} }}
 """
             )
         return [self.program, "mount", "-f", configuration], {}
@@ -103,28 +109,32 @@ class Rclone(Contender):
     program = os.environ.get("RCLONE") or shutil.which("rclone", path=IN_VENV + os.pathsep + os.environ["PATH"])
     asks_version = ["version"]
 
-    def command(self, server, folder):
+    def command(self, server, store, folder):
         flags = "--config /dev/null --vfs-cache-mode full --vfs-write-back 0 --log-level ERROR".split()
-        environment = {
-            "RCLONE_CONFIG_S_TYPE": "s3",
-            "RCLONE_CONFIG_S_PROVIDER": "Other",
-            "RCLONE_CONFIG_S_ACCESS_KEY_ID": "bench",
-            "RCLONE_CONFIG_S_SECRET_ACCESS_KEY": "bench",
-            "RCLONE_CONFIG_S_REGION": "us-east-1",
-            "RCLONE_CONFIG_S_FORCE_PATH_STYLE": "true",
-            "RCLONE_CONFIG_S_ENDPOINT": server.endpoint,
-        }
-        return [self.program, "mount", "S:bench", self.path, "--cache-dir", self.cache, *flags], environment
+        settings = {
+            "s3": {
+                "PROVIDER": "Other",
+                "ACCESS_KEY_ID": "bench",
+                "SECRET_ACCESS_KEY": "bench",
+                "REGION": "us-east-1",
+                "FORCE_PATH_STYLE": "true",
+            },
+            "b2": {"ACCOUNT": "bench", "KEY": "bench"},
+        }[store]
+        settings.update(TYPE=store, ENDPOINT=server.endpoint)
+        environment = {f"RCLONE_CONFIG_STORE_{name}": value for name, value in settings.items()}
+        return [self.program, "mount", "STORE:benchmark", self.path, "--cache-dir", self.cache, *flags], environment
 
 
 class S3FS(Contender):
     """As one sets it for throughput."""
 
     name = "s3fs"
+    stores = ("s3",)
     program = os.environ.get("S3FS") or shutil.which("s3fs")
     asks_version = ["--version"]
 
-    def command(self, server, folder):
+    def command(self, server, store, folder):
         secret = os.path.join(folder, "s3fs.secret")
         with open(os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write("bench:bench\n")
@@ -140,7 +150,7 @@ class S3FS(Contender):
             "stat_cache_expire=900",
             "dbglevel=crit",
         ]
-        command = [self.program, "bench", self.path, "-f"]
+        command = [self.program, "benchmark", self.path, "-f"]
         for option in options:
             command += ["-o", option]
         return command, {}
@@ -150,12 +160,13 @@ class Raw:
     """No file system: bare requests."""
 
     name = "raw"
+    stores = ("s3", "b2")
     process = None
 
     def version(self):
         return "the same requests without a file system"
 
-    def mount(self, server, folder):
+    def mount(self, server, store, folder):
         pass
 
     def unmount(self):

@@ -1,4 +1,4 @@
-"""The machine under the benchmark: programs, processes, what they use, and the S3 server."""
+"""The machine under the benchmark: programs, processes, what they use, and the server."""
 
 import ctypes
 import json
@@ -35,8 +35,12 @@ def build(name):
 
 
 def start(command, **options):
-    """A child that ends when we do."""
-    prepare = lambda: LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    """A child that ends when we do. Ctrl-C is for us alone, who end everything in order."""
+
+    def prepare():
+        os.setpgrp()
+        LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
     return subprocess.Popen(command, preexec_fn=prepare, stdin=subprocess.DEVNULL, **options)
 
 
@@ -135,6 +139,8 @@ class Anchor:
         reading, writing = os.pipe()
         self.process = os.fork()
         if self.process == 0:
+            for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(one, signal.SIG_IGN)
             LIBC.prctl(1, signal.SIGKILL)
             LIBC.mmap.restype = ctypes.c_void_p
             LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
@@ -166,7 +172,7 @@ class Anchor:
 
 
 class Server:
-    """The S3 server and its controls."""
+    """The server of S3 and B2, and its controls."""
 
     def __init__(self):
         with socket.socket() as probe:
@@ -198,23 +204,23 @@ class Server:
         self.ask("network", delay=milliseconds * 1000, rate=100_000_000 if milliseconds else 0)
 
     def make(self, key, size):
-        self.ask("make", bucket="bench", key=key, size=size)
+        self.ask("make", bucket="benchmark", key=key, size=size)
 
     def fill(self, prefix, count, size, folders=0):
-        self.ask("fill", bucket="bench", key=prefix, count=count, size=size, folders=folders)
+        self.ask("fill", bucket="benchmark", key=prefix, count=count, size=size, folders=folders)
 
     def drop(self, prefix):
-        self.ask("drop", bucket="bench", key=prefix)
+        self.ask("drop", bucket="benchmark", key=prefix)
 
     def count(self, prefix, size=0):
-        return int(self.ask("count", bucket="bench", key=prefix, size=size))
+        return int(self.ask("count", bucket="benchmark", key=prefix, size=size))
 
     def etag(self, key, size):
         """Empty as long as there is no such object of that size."""
-        return self.ask("etag", bucket="bench", key=key, size=size)
+        return self.ask("etag", bucket="benchmark", key=key, size=size)
 
     def check(self, key):
-        return self.ask("check", bucket="bench", key=key)
+        return self.ask("check", bucket="benchmark", key=key)
 
     def end(self):
         end(self.process)

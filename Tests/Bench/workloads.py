@@ -32,9 +32,10 @@ class Work:
     threads = 8
     jobs = 16
 
-    def __init__(self, contender, server, sizes, latency):
+    def __init__(self, contender, server, store, sizes, latency):
         self.contender = contender
         self.server = server
+        self.store = store
         self.sizes = sizes
         self.is_raw = contender.name == "raw"
         self.root = getattr(contender, "path", "")
@@ -42,7 +43,7 @@ class Work:
         self.cost = {}
 
     def raw(self, *arguments):
-        command = [build("raw"), str(self.server.port), *map(str, arguments)]
+        command = [build("raw"), str(self.server.port), self.store, *map(str, arguments)]
         return json.loads(run(command, self.sizes.timeout))
 
     def files(self, *arguments):
@@ -71,7 +72,8 @@ class Work:
         serving = cpu_seconds(self.server.process.pid) - served
         others = busy_seconds() - busy - used - serving - (own_seconds() - own)
         after = self.server.stats()
-        requests = {kind: after[kind] - stats[kind] for kind in after if kind.isupper() and after[kind] != stats[kind]}
+        requests = {kind: after[kind] - stats.get(kind, 0) for kind in after if kind.isupper()}
+        requests = {kind: count for kind, count in requests.items() if count}
         self.cost = {
             "cpu_s": round(used, 2),
             "peak_mb": round(peak_megabytes(pid), 1),
@@ -247,6 +249,12 @@ def rename(work):
 
     return {"rename": work.measured(body), "rename_requests": work.cost["requests"]}
 
+
+# What is done unless asked otherwise: where its latencies, in milliseconds, and which work.
+DEFAULTS = {
+    "s3": ([0, 20], None),
+    "b2": ([20], ["read", "write", "create", "small", "flat"]),
+}
 
 # In this order: the main work first, in case time is short.
 ALL = {

@@ -1,0 +1,53 @@
+import CloudMountFilesystem
+import CloudMountLayers
+import CloudMountVFS
+import MemoryProvider
+import Testing
+
+/// Directories of several pages.
+@Suite("Long listings")
+struct ListingTests {
+    /// A directory `d` of seven files, three to a page.
+    private func mount() async throws -> TestMount {
+        var capabilities = MemoryProvider.fullCapabilities
+        capabilities.maxListKeys = 3
+        let mount = try TestMount(capabilities: capabilities)
+        for index in 0..<7 { try await mount.put("d/f\(index)", [UInt8(index)]) }
+        return mount
+    }
+
+    private let names = (0..<7).map { "f\($0)" }
+
+    @Test("A page that comes late or fails does so where the listing is read, and nothing is missing the next time")
+    func lateAndFailing() async throws {
+        let mount = try await mount()
+        let folder = try await mount.inode("d")
+        mount.faults.add(.list, calls: 2...2, .delay(.milliseconds(100)))
+        #expect(try await mount.fs.list(folder).map(\.name).sorted() == names)
+        mount.remount()
+        let again = try await mount.inode("d")
+        mount.faults.add(.list, calls: 3...3, .fail(VFSError(.unavailable, "unplugged")))
+        #expect(await failure { () async throws(VFSError) in try await mount.fs.list(again) } == .unavailable)
+        mount.faults.clear()
+        #expect(try await mount.fs.list(again).map(\.name).sorted() == names)
+    }
+
+    @Test("A directory that is renamed there and back while it is being listed is shown whole")
+    func renamedMeanwhile() async throws {
+        for late in 1...3 {
+            let mount = try await mount()
+            let folder = try await mount.inode("d")
+            mount.traffic.reset()
+            mount.faults.add(.list, calls: late...late, .delay(.milliseconds(100)))
+            async let listed = outcome { () async throws(VFSError) in
+                try await mount.fs.list(folder).map(\.name).sorted()
+            }
+            await settled { mount.traffic[.list] >= late - 1 }
+            try await mount.fs.rename(TestMount.root, "d", TestMount.root, "e")
+            try await mount.fs.rename(TestMount.root, "e", TestMount.root, "d")
+            #expect(try await listed.get() == names)
+            #expect(try await mount.fs.list(folder).map(\.name).sorted() == names)
+            for index in 0..<7 { #expect(try await mount.read("d/f\(index)") == [UInt8(index)]) }
+        }
+    }
+}
