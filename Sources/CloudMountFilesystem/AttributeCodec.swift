@@ -53,8 +53,17 @@ public enum AttributeCodec {
         var stored = StoredAttributes()
         stored.contentType = metadata.contentType
         stored.headers = metadata.headers
+        stored.modified = metadata.modified
         stored.foreign = metadata.user
+        if !metadata.user.isEmpty { decodeUser(metadata, &stored) }
+        if stored.kind == nil, metadata.contentType.map(isDirectoryType) ?? false { stored.kind = .directory }
+        if stored.kind == nil, key.utf8.suffix(11).elementsEqual(".rclonelink".utf8) { stored.kind = .symbolicLink }
+        if key.endsWithSlash { stored.kind = .directory }
+        stored.symlinkTargetInBody = stored.kind == .symbolicLink && stored.symlinkTarget == nil
+        return stored
+    }
 
+    private static func decodeUser(_ metadata: ObjectMetadata, _ stored: inout StoredAttributes) {
         /// The first of `names` that has a meaning; it is not foreign then.
         func take<Value>(_ names: [String], _ parse: (String) -> Value?) -> Value? {
             var found: Value?
@@ -80,24 +89,30 @@ public enum AttributeCodec {
         stored.device = take(["rdev"], parseDevice)
         if let xattrs = take(["xattr"], parseXattrs) { stored.xattrs = xattrs }
         stored.kind = mode.flatMap { FileKind(rawValue: $0 & 0o170000) } ?? kind(metadata)
-
         if let target = take(["--symlink-target"], percentDecoded) ?? metadata.user["gcsfuse_symlink_target"] {
             stored.kind = .symbolicLink
             stored.symlinkTarget = target
         }
-        if stored.kind == nil, key.utf8.suffix(11).elementsEqual(".rclonelink".utf8) { stored.kind = .symbolicLink }
-        if key.endsWithSlash { stored.kind = .directory }
-        stored.symlinkTargetInBody = stored.kind == .symbolicLink && stored.symlinkTarget == nil
-        return stored
     }
 
     /// What is said elsewhere than in a mode. These marks stay foreign, so that a rewrite keeps them for their tools.
     private static func kind(_ metadata: ObjectMetadata) -> FileKind? {
         func isTrue(_ name: String) -> Bool { metadata.user[name].map { lowercased($0) == "true" } ?? false }
         if isTrue("goog-reserved-file-is-symlink") || isTrue("is_symlink") { return .symbolicLink }
-        if isTrue("hdi_isfolder") { return .directory }
-        let type = metadata.contentType.map { lowercased($0.prefix { $0 != ";" }) }
-        return type == directoryType || type == "httpd/unix-directory" ? .directory : nil
+        return isTrue("hdi_isfolder") ? .directory : nil
+    }
+
+    /// Whatever its parameters.
+    private static func isDirectoryType(_ text: String) -> Bool {
+        func begins(with type: String) -> Bool {
+            var rest = text.utf8[...]
+            for expected in type.utf8 {
+                guard let byte = rest.popFirst() else { return false }
+                guard (0x41...0x5A ~= byte ? byte | 0x20 : byte) == expected else { return false }
+            }
+            return rest.first.map { $0 == UInt8(ascii: ";") } ?? true
+        }
+        return begins(with: directoryType) || begins(with: "httpd/unix-directory")
     }
 
     /// - Parameter limit: `Capabilities.maxMetadataBytes`.

@@ -114,6 +114,10 @@ extension MountedBucket {
                     let (page, asked) = try await self.page(request, begun)
                     let ahead = goesOn ? self.follow(request, page) : nil
                     let isFirst = request.continuation == nil
+                    if !isFirst, page.objects.count > Self.sliceCount {
+                        let wantsMarker = await self.applySlices(page, to: id, generation, prefix, asked: asked)
+                        return (page, ahead, wantsMarker, Sampling())
+                    }
                     let (wantsMarker, sampling) = self.apply(
                         page, to: id, generation, prefix, asked: asked, isFirst: isFirst)
                     return (page, ahead, wantsMarker, sampling)
@@ -167,6 +171,30 @@ extension MountedBucket {
             directory.tooLongToList = true
             return true
         }
+    }
+
+    /// Longer pages are worked in piece by piece, so that nobody waits long for the namespace.
+    private static let sliceCount = 1000
+
+    /// Makes nodes of a long page and gives their names to those who read along, away from the thread that all transfers
+    /// share.
+    /// - Returns: whether the directory's marker is to be looked at.
+    private func applySlices(
+        _ page: ListPage, to id: InodeID, _ generation: UInt32, _ prefix: ObjectKey, asked: UInt64
+    ) async -> Bool {
+        await Task.detached {
+            var wantsMarker = false
+            // Directories first: an object of the same name knows then that it is to be hidden.
+            var slice = ListPage(commonPrefixes: page.commonPrefixes)
+            for start in stride(from: 0, to: page.objects.count, by: Self.sliceCount) {
+                slice.objects = Array(page.objects[start..<min(start + Self.sliceCount, page.objects.count)])
+                wantsMarker =
+                    self.apply(slice, to: id, generation, prefix, asked: asked, isFirst: false).wantsMarker
+                self.publish(slice, prefix, id, generation)
+                slice.commonPrefixes = []
+            }
+            return wantsMarker
+        }.value
     }
 
     private struct Sampling: Sendable {

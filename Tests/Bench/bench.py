@@ -265,13 +265,13 @@ def main():
     parser.add_argument("--workloads", type=words, default=[], metavar="NAME,NAME", help="S3: all; B2: the main ones")
     parser.add_argument("--contenders", type=words, default=[kind.name for kind in contenders.ALL], metavar="NAME,NAME")
     parser.add_argument("--rounds", type=int, default=None, help="at most; 3, quick 1")
-    parser.add_argument("--seconds", type=float, default=None, help="no work begins that would end later; 690, quick 150")
+    parser.add_argument("--seconds", type=float, default=None, help="no work begins that would end later; 690, quick 180")
     parser.add_argument("--slow", type=float, default=12, help="who took longer is not asked again")
     parser.add_argument("--nice", type=int, default=0, help="niceness of everything; below 0 for root alone")
     parser.add_argument("--json", metavar="FILE", help="all figures of all runs")
     options = parser.parse_args()
     options.rounds = options.rounds or (1 if options.quick else 3)
-    options.seconds = options.seconds or (150 if options.quick else 690)
+    options.seconds = options.seconds or (180 if options.quick else 690)
     for name in options.workloads:
         if name not in workloads.ALL:
             parser.error(f"'{name}' is none of {', '.join(workloads.ALL)}")

@@ -253,7 +253,7 @@ def rename(work):
 # What is done unless asked otherwise: where its latencies, in milliseconds, and which work.
 DEFAULTS = {
     "s3": ([0, 20], None),
-    "b2": ([20], ["read", "write", "create", "small", "flat"]),
+    "b2": ([20], ["write", "create", "flat", "read", "small"]),
 }
 
 # In this order: the main work first, in case time is short.

@@ -32,6 +32,22 @@ struct ListingTests {
         #expect(try await mount.fs.list(again).map(\.name).sorted() == names)
     }
 
+    @Test("Pages of thousands are shown whole, and an object beside a folder of its name is hidden")
+    func longPages() async throws {
+        var capabilities = MemoryProvider.fullCapabilities
+        capabilities.maxListKeys = 1500
+        let mount = try TestMount(capabilities: capabilities)
+        for index in 0..<3200 { try await mount.put("d/f\(index)", [1]) }
+        for key in ["d/f2500/below", "d/g/below", "d/g"] { try await mount.put(key, [2]) }
+        let folder = try await mount.inode("d")
+        let names = try await mount.fs.list(folder).map(\.name)
+        #expect(names.count == 3201)
+        #expect(Set(names) == Set((0..<3200).map { "f\($0)" } + ["g"]))
+        for name in ["f2500", "g"] { #expect(try await mount.attributes("d/\(name)")?.kind == .directory) }
+        #expect(try await mount.attributes("d/f3199")?.size == 1)
+        #expect(mount.fs.statistics().hiddenKeys == 2)
+    }
+
     @Test("A directory that is renamed there and back while it is being listed is shown whole")
     func renamedMeanwhile() async throws {
         for late in 1...3 {
