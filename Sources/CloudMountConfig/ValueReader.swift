@@ -16,7 +16,7 @@ struct ValueReader {
         } catch {
             throw Fault(message: "'\(setting.name)': \(error.message)")
         }
-        let shown = setting.secret ? "'\(setting.name)'" : "'\(setting.name): \(Self.shortened(scalar.text))'"
+        let shown = shown(scalar, setting)
         if text.isEmpty, setting.required || setting.secret || !setting.kind.allowsEmpty {
             throw Fault(message: "'\(setting.name)' is empty")
         }
@@ -41,6 +41,17 @@ struct ValueReader {
         case .section, .table, .list, .later:
             throw Fault(message: "'\(setting.name)' must be \(setting.kind.noun), found text")
         }
+    }
+
+    /// The setting as it is in the file, without its text where that is a secret or may hold one.
+    private func shown(_ scalar: Node.Scalar, _ setting: Setting) -> String {
+        var text = Self.shortened(scalar.text)
+        switch setting.kind {
+        case .value(.url, _) where text.contains("@"): return "'\(setting.name)'"
+        case .constant, .value(.boolean, _), .value(.integer, _): if !scalar.plain { text = "\"\(text)\"" }
+        default: break
+        }
+        return setting.secret ? "'\(setting.name)'" : "'\(setting.name): \(text)'"
     }
 
     private func value(

@@ -343,12 +343,13 @@ extension FileContent {
             taken = pool.take(extent.count)
         }
         guard let buffer = taken else { throw .cancelled }
-        for piece in pieces {
-            guard case .base(let part) = piece else { continue }
+        // Bytes that are staged or zeros are laid over what the store has of them.
+        _ = try await inParallel(FileContent.stored(pieces), width: 8) { part async throws(VFSError) in
             guard let base else { throw VFSError(.io, "a file has lost the version it is based on") }
             let sink = BufferSink(buffer, offset: part.lowerBound - extent.lowerBound, count: part.count)
             do throws(VFSError) {
-                _ = try await provider.read(ReadRequest(key: base.key, extent: part, version: base.etag), into: sink)
+                _ = try await self.provider.read(
+                    ReadRequest(key: base.key, extent: part, version: base.etag), into: sink)
             } catch {
                 throw error.code == .notFound ? VFSError(.stale, error.message, wire: error.wire) : error
             }
@@ -356,6 +357,21 @@ extension FileContent {
         }
         try fill(buffer, extent, pieces, staged)
         return buffer
+    }
+
+    /// What is to be read of the base: stored bytes, and what lies between two runs of them where a request of its own
+    /// would cost more.
+    private static func stored(_ pieces: [FileImage.Piece]) -> [Extent] {
+        var extents: [Extent] = []
+        for piece in pieces {
+            guard case .base(let part) = piece else { continue }
+            if let last = extents.last, part.lowerBound - last.upperBound <= 256 << 10 {
+                extents[extents.count - 1].upperBound = part.upperBound
+            } else {
+                extents.append(part)
+            }
+        }
+        return extents
     }
 }
 

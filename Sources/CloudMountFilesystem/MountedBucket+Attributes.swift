@@ -231,6 +231,11 @@ extension MountedBucket {
         name.hasPrefix("system.") || name == "security.selinux" || name.hasPrefix("security.SMACK")
     }
 
+    /// The namespaces of xattr(7) that an object's metadata can hold.
+    private static func isNamespaced(_ name: String) -> Bool {
+        ["user.", "trusted.", "security."].contains { name.hasPrefix($0) && name.utf8.count > $0.utf8.count }
+    }
+
     public func getxattr(_ inode: InodeID, name: String, reply: consuming Reply<[UInt8]>) {
         if Self.isForeign(name) { return reply.fail(.notSupported) }
         if name == Self.stateAttribute { return reply.send(Array(state(of: inode).utf8)) }
@@ -266,7 +271,7 @@ extension MountedBucket {
         _ inode: InodeID, name: String, value: [UInt8], flags: Int32, reply: consuming Reply<Void>
     ) {
         if settings.readOnly { return reply.fail(.readOnly) }
-        if Self.isForeign(name) { return reply.fail(.notSupported) }
+        if Self.isForeign(name) || !Self.isNamespaced(name) { return reply.fail(.notSupported) }
         if name.hasPrefix(Self.ownAttributes) { return reply.fail(.notPermitted, "an attribute of CloudMount's own") }
         changeXattrs(of: inode, reply) { attributes throws(VFSError) in
             let exists = attributes[name] != nil

@@ -171,8 +171,9 @@ extension MountedBucket {
             }
         } catch {
             undo(node)
-            if error.code == .preconditionFailed { throw VFSError(.alreadyExists, "\(key) exists") }
-            throw error
+            guard error.code == .preconditionFailed else { throw error }
+            distrust([(parent, name)])
+            throw VFSError(.alreadyExists, "\(key) exists")
         }
     }
 
@@ -208,17 +209,29 @@ extension MountedBucket {
         if settings.readOnly { return reply.fail(.readOnly) }
         slow(reply, changing: [.name(name, in: parent)], discard: { self.discard($0) }) {
             () async throws(VFSError) -> Entry in
-            if try await self.find(name, in: parent) != nil { throw VFSError(.alreadyExists, "\(name) exists") }
-            let made = try await self.holding([parent]) { () async throws(VFSError) in
-                try await self.makeDirectory(parent, name, mode, caller)
+            var isNew = self.capabilities.conditionalCreate
+            while true {
+                if try await self.find(name, in: parent) != nil { throw VFSError(.alreadyExists, "\(name) exists") }
+                let made = await attempt { () async throws(VFSError) in
+                    try await self.holding([parent]) { () async throws(VFSError) in
+                        try await self.makeDirectory(parent, name, mode, caller, isNew ? .absent : .none)
+                    }
+                }
+                switch made {
+                case .success(let made?): return made
+                case .success(nil): throw VFSError(.notFound, "the directory is gone")
+                case .failure(let error):
+                    guard isNew, error.code == .alreadyExists else { throw error }
+                    // Somebody else's, or a folder that the store keeps and shows to nobody: then it is taken over.
+                    isNew = false
+                    self.distrust([(parent, name)])
+                }
             }
-            guard let made else { throw VFSError(.notFound, "the directory is gone") }
-            return made
         }
     }
 
     private func makeDirectory(
-        _ parent: InodeID, _ name: FileName, _ mode: UInt32, _ caller: Caller
+        _ parent: InodeID, _ name: FileName, _ mode: UInt32, _ caller: Caller, _ precondition: Precondition
     ) async throws(VFSError) -> Entry {
         let (key, inode, attributes) = try namespace.withLock {
             names throws(VFSError) -> (ObjectKey, InodeID, StoredAttributes) in
@@ -232,8 +245,7 @@ extension MountedBucket {
             return (key, node.id, node.storedAttributes)
         }
         do throws(VFSError) {
-            try await putMarker(
-                key, attributes, of: inode, precondition: capabilities.conditionalCreate ? .absent : .none)
+            try await putMarker(key, attributes, of: inode, precondition: precondition)
             return try namespace.withLock { names throws(VFSError) in
                 let made = try names.node(inode)
                 made.writers -= 1

@@ -160,6 +160,12 @@ extension MountedBucket {
                 } else if isUnreachable, Self.isUnreachable(object.key, below: key) {
                     unreachable.append(object.key)
                 } else {
+                    // Others have put something there: the next listing shows it.
+                    namespace.withLock { names in
+                        if let directory = names[inode]?.directory, directory.children.isEmpty {
+                            directory.completeUntil = 0
+                        }
+                    }
                     throw VFSError(.notEmpty, "the directory is not empty")
                 }
             }

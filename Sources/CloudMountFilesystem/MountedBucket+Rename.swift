@@ -94,7 +94,14 @@ extension MountedBucket {
             }
         }
         let origin = namespace.withLock { names in names[inode].map { ($0.parent, $0.name) } }
-        let copied = try await copyObject(source, to: destination, pinned: isOpen)
+        let copied: ObjectInfo
+        do throws(VFSError) {
+            copied = try await copyObject(source, to: destination, pinned: isOpen)
+        } catch {
+            // Somebody else has removed or replaced it.
+            if error.code == .notFound || error.code == .stale { distrust(origin.map { [$0] } ?? []) }
+            throw error
+        }
         do throws(VFSError) {
             if let failure = try await provider.delete([source.key]).first { throw failure.error }
         } catch {

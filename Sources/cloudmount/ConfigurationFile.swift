@@ -26,12 +26,14 @@ struct ConfigurationFile: ParsableArguments {
 
     var path: String { file ?? UserPlaces(environment: Self.environment).configurationFile }
 
-    /// The checked configuration; errors and warnings go to standard error.
-    func load(_ named: String? = nil) throws -> Configuration {
+    /// The checked configuration; errors go to standard error, and warnings unless `quietly`.
+    func load(_ named: String? = nil, quietly: Bool = false) throws -> Configuration {
         do throws(ConfigurationError) {
             let configuration = try Configuration.load(
                 file: named ?? path, providers: builtinProviders, environment: Self.environment)
-            for warning in configuration.warnings { TerminalLog.write("\(warning.description) (warning)\n") }
+            for warning in configuration.warnings where !quietly {
+                TerminalLog.write("\(warning.description) (warning)\n")
+            }
             return configuration
         } catch {
             throw ExitStatus.configuration.error(error.description)

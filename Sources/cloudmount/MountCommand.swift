@@ -22,7 +22,7 @@ struct MountCommand: ParsableCommand {
     var names: [String] = []
 
     func run() throws {
-        let configuration = try source.load()
+        let configuration = try source.load(quietly: true)
         for name in names where !configuration.mounts.contains(where: { $0.name == name }) {
             let known = configuration.mounts.map(\.name).joined(separator: ", ")
             throw ExitStatus.usage.error("there is no mount '\(name)' in \(configuration.file); there are \(known)")
@@ -34,6 +34,13 @@ struct MountCommand: ParsableCommand {
         LoggingSystem.bootstrap { TerminalLog(label: $0, output: output) }
         let onTerminal = isatty(STDERR_FILENO) == 1
         let logger = Logger(label: "cloudmount")
+        for warning in chosen.warnings {
+            if chosen.log.format == .json {
+                logger.warning("\(warning.description)")
+            } else {
+                TerminalLog.write("\(warning.description) (warning)\n")
+            }
+        }
         let (path, environment) = (source.path, ConfigurationFile.environment)
         let daemon = Daemon(
             configuration: chosen, logger: logger, output: output,

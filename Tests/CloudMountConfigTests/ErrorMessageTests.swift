@@ -109,7 +109,7 @@ struct ErrorMessageTests {
         Wrong(
             "a boolean of old YAML", Fixtures.withMount("    read_only: yes\n    allow_other: \"true\"\n"),
             "m.yaml:7:16: 'read_only: yes' is neither true nor false; did you mean true?",
-            "m.yaml:8:18: 'allow_other: true' is neither true nor false; did you mean true?"),
+            "m.yaml:8:18: 'allow_other: \"true\"' is neither true nor false; did you mean true?"),
         Wrong(
             "numbers that are none", Fixtures.withMount("    uid: -1\n    gid: staff\n    umask: 888\n"),
             "m.yaml:7:10: 'uid: -1' is not a whole number", "m.yaml:8:10: 'gid: staff' is not a whole number",
@@ -143,7 +143,7 @@ struct ErrorMessageTests {
                 + "  - {name: b, path: /mnt/b, provider: s3, bucket: b, credentials: c, endpoint: \"https://u:p@h\"}\n"
                 + "credentials: {c: {provider: s3, access_key_id: k, secret_access_key: s}}\n",
             "m.yaml:3:80: 'endpoint: s3.example.com' is not a URL that begins with https:// or http://",
-            "m.yaml:4:80: 'endpoint: https://u:p@h' has a user or a password in it; secrets belong in credentials"),
+            "m.yaml:4:80: 'endpoint' has a user or a password in it; secrets belong in credentials"),
     ]
 
     static let whole = [

@@ -46,4 +46,24 @@ struct FileTests {
         #expect(try await mount.keys() == ["c"])
         #expect(try await mount.object("c") == pattern(20, seed: 2))
     }
+
+    @Test("A commit of many small changes reads what lies between them in a few requests")
+    func scatteredChanges() async throws {
+        let mount = try TestMount()
+        var bytes = pattern(1 << 20)
+        try await mount.write("a", bytes)
+        let inode = try await mount.inode("a")
+        let handle = try await mount.fs.open(inode, flags: 2)
+        for offset in stride(from: 5_000, to: 1_000_000, by: 5_000) {
+            try await mount.fs.write(inode, handle, offset, [1, 2, 3])
+            bytes.replaceSubrange(offset..<offset + 3, with: [1, 2, 3])
+        }
+        mount.traffic.reset()
+        try await mount.fs.fsync(inode, handle)
+        #expect(mount.traffic[.read] <= 2)
+        #expect(mount.traffic.bytesWanted <= 1 << 20)
+        try await mount.fs.close(inode, handle)
+        #expect(try await mount.object("a") == bytes)
+        #expect(mount.memory.used == 0)
+    }
 }

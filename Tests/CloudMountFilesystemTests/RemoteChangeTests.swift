@@ -32,6 +32,32 @@ struct RemoteChangeTests {
         #expect(try await mount.read("note.txt") == pattern(30, seed: 3))
     }
 
+    @Test("Names that the store contradicts are asked again at once, however long they were to be believed")
+    func contradicted() async throws {
+        let mount = try TestMount()
+        let root = TestMount.root
+        let directory = try await mount.fs.mkdir(root, "d")
+        try await mount.write("gone", pattern(10))
+        #expect(try await mount.fs.list(root).count == 2)
+        #expect(try await mount.fs.list(directory).isEmpty)
+        _ = try await mount.store.delete(["gone"])
+        for key in ["d/unseen", "made/", "made/x", "node"] { try await mount.put(key, []) }
+
+        #expect(await failure { () async throws(VFSError) in try await mount.fs.rmdir(root, "d") } == .notEmpty)
+        #expect(try await mount.fs.list(directory).map(\.name) == ["unseen"])
+        let move = await failure { () async throws(VFSError) in try await mount.fs.rename(root, "gone", root, "new") }
+        #expect(move == .notFound)
+        #expect(try await mount.fs.lookup(root, "gone") == nil)
+        #expect(await failure { () async throws(VFSError) in try await mount.fs.mkdir(root, "made") } == .alreadyExists)
+        let made = try #require(try await mount.fs.lookup(root, "made"))
+        #expect(try await mount.fs.list(made.inode).map(\.name) == ["x"])
+        let node = await failure { () async throws(VFSError) in
+            try await mount.fs.mknod(root, "node", mode: 0o100644)
+        }
+        #expect(node == .alreadyExists)
+        #expect(try await mount.fs.lookup(root, "node") != nil)
+    }
+
     @Test("A file that others remove while it is written whole comes back under its own name")
     func removedWhileWritten() async throws {
         let mount = try TestMount()
