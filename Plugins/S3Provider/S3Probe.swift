@@ -97,10 +97,7 @@ struct S3Probe: Sendable {
         var features = known
 
         async let createdObject = result { () async throws(VFSError) in try await create() }
-        async let createdFolder = result { () async throws(VFSError) in
-            try await provider.put(
-                folder, ObjectMetadata(user: ["cloudmount": "probe"]), nil, from: BytesSource([]))
-        }
+        async let createdFolder = result { () async throws(VFSError) in try await createFolder() }
         async let createdNeighbour = result { () async throws(VFSError) in
             try await provider.put(neighbour, ObjectMetadata(), nil, from: Self.content)
         }
@@ -119,7 +116,7 @@ struct S3Probe: Sendable {
             let object = try objectResult.get()
             // What is read and copied is another object than the one that is written meanwhile.
             let source = try neighbourResult.get()
-            let ordered = (try? folderResult.get()) != nil
+            let folderTaken = try folderResult.get()
 
             async let created = refuses { () async throws(VFSError) in
                 _ = try await provider.put(
@@ -148,7 +145,8 @@ struct S3Probe: Sendable {
             features.pinnedCopy = decide(profile.pinnedCopy, answers.2 == .pinned)
             features.rangedRead = decide(profile.rangedRead, answers.3)
             features.folderObjects = decide(profile.folderObjects, answers.4 && answers.5.folder)
-            features.sortedListing = decide(profile.sortedListing, ordered && answers.5.sorted)
+            features.emptyFolders = folderTaken.map { $0 && answers.5.takesFolder } ?? true
+            features.sortedListing = decide(profile.sortedListing, folderTaken == true && answers.5.sorted)
             features.multipart = decide(profile.multipart, answers.6 != nil)
             features.rangeCopy = decide(profile.rangeCopy, answers.8)
 
@@ -159,7 +157,9 @@ struct S3Probe: Sendable {
             features.completeAbsent = decide(trusted, refused.0)
             features.completeMatch = decide(trusted, refused.1)
             await abort([first, second])
-            return Findings(features: features, stale: answers.5.stale)
+            // Some make a file of a folder (rclone).
+            let file = features.emptyFolders ? [] : [ObjectKey(String(folder.string.dropLast()))]
+            return Findings(features: features, stale: file + answers.5.stale)
         } catch {
             await abort([first, second])
             throw error
@@ -193,6 +193,22 @@ struct S3Probe: Sendable {
             guard [.notSupported, .invalidArgument, .preconditionFailed].contains(error.code) else { throw error }
         }
         return (try await provider.put(key, ObjectMetadata(), nil, from: Self.content), false)
+    }
+
+    /// Whether the endpoint takes an object whose key ends in `/`; nil when its answer says nothing of that.
+    private func createFolder() async throws(VFSError) -> Bool? {
+        // Twice, since the first refusal may be a passing fault.
+        for _ in 0..<2 {
+            do throws(VFSError) {
+                let metadata = ObjectMetadata(user: ["cloudmount": "probe"])
+                _ = try await provider.put(folder, metadata, nil, from: BytesSource([]))
+                return true
+            } catch {
+                if unanswered(error) { throw error }
+                if error.code == .permissionDenied || error.code == .throttled { return nil }
+            }
+        }
+        return false
     }
 
     /// Whether a condition that does not hold is answered by 412.
@@ -235,8 +251,16 @@ struct S3Probe: Sendable {
         }
     }
 
+    private struct Listed: Sendable {
+        var sorted = false
+        var folder = false
+        /// Not listed although what was written beside it is.
+        var takesFolder = true
+        var stale: [ObjectKey] = []
+    }
+
     /// Whether `…-d-x` is listed before `…-d/`, and what other probes have left behind an hour ago or earlier.
-    private func lists() async -> Result<(sorted: Bool, folder: Bool, stale: [ObjectKey]), VFSError> {
+    private func lists() async -> Result<Listed, VFSError> {
         let request = ListRequest(prefix: leftovers, delimited: false)
         switch await result({ () async throws(VFSError) in try await provider.list(request) }) {
         case .success(let page):
@@ -245,10 +269,11 @@ struct S3Probe: Sendable {
             let stale = page.objects.filter { object in now.map { object.stored.seconds < $0 - 3600 } ?? false }
             let places = (keys.firstIndex(of: neighbour), keys.firstIndex(of: folder))
             guard let first = places.0, let second = places.1 else {
-                return .success((false, places.1 != nil, stale.map(\.key)))
+                return .success(
+                    Listed(folder: places.1 != nil, takesFolder: places.0 == nil, stale: stale.map(\.key)))
             }
-            return .success((first < second, true, stale.map(\.key)))
-        case .failure(let error): return unanswered(error) ? .failure(error) : .success((false, false, []))
+            return .success(Listed(sorted: first < second, folder: true, stale: stale.map(\.key)))
+        case .failure(let error): return unanswered(error) ? .failure(error) : .success(Listed())
         }
     }
 

@@ -59,6 +59,7 @@ public final class S3Provider: ObjectProvider {
 struct S3Features: Sendable, Equatable {
     var sortedListing: Bool
     var folderObjects: Bool
+    var emptyFolders = true
     var putAbsent: Bool
     var putMatch: Bool
     var completeAbsent: Bool
@@ -111,6 +112,7 @@ struct S3Features: Sendable, Equatable {
         capabilities.listingCarriesMetadata = false
         capabilities.sortedListing = sortedListing
         capabilities.folderObjects = folderObjects
+        capabilities.emptyFolders = emptyFolders
         capabilities.metadata = true
         capabilities.versions = versions
         return capabilities

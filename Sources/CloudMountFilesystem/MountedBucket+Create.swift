@@ -263,6 +263,14 @@ extension MountedBucket {
     func putMarker(
         _ key: ObjectKey, _ attributes: StoredAttributes, of inode: InodeID?, precondition: Precondition = .none
     ) async throws(VFSError) {
+        guard capabilities.emptyFolders else {
+            return namespace.withLock { names in
+                guard let node = inode.flatMap({ names[$0] }) else { return }
+                node.directory?.marker = .absent
+                node.directory?.isOnlyHere = true
+                node.isKnown = true
+            }
+        }
         var metadata = try AttributeCodec.encode(attributes, limit: capabilities.maxMetadataBytes)
         metadata.contentType = AttributeCodec.directoryType
         let info = try await putNew(

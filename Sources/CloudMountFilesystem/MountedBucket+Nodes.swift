@@ -45,6 +45,7 @@ extension MountedBucket {
     func show(
         _ info: ObjectInfo, name: FileName, in parent: Node, asked: UInt64, _ names: inout Namespace, _ now: UInt64
     ) -> Node {
+        names.unhide(info.key)
         let attributes = info.metadata.map { AttributeCodec.decode($0, key: info.key) }
         if let node = parent.directory?.children[name] {
             if node.isHeld || node.touched >= asked { return node }

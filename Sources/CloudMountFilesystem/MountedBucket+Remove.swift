@@ -88,7 +88,7 @@ extension MountedBucket {
         let now = SystemClock.monotonic()
         let (key, attributes, isCertain): (ObjectKey?, StoredAttributes?, Bool) = namespace.withLock { names in
             guard let node = names[inode], let directory = node.directory, directory.marker != .present,
-                directory.children.isEmpty || directory.completeUntil <= now
+                !directory.isOnlyHere, directory.children.isEmpty || directory.completeUntil <= now
             else { return (nil, nil, false) }
             guard directory.children.isEmpty else { return (nil, nil, false) }
             return (names.key(of: node), node.storedAttributes, directory.completeUntil > now)
@@ -122,16 +122,29 @@ extension MountedBucket {
     private func removeDirectory(_ inode: InodeID) async throws(VFSError) {
         let key = try await requireEmpty(inode, orUnreachable: true).key
         // Also where no marker was listed: some stores keep a folder for a while when its last object goes.
-        if let failure = try await provider.delete([key]).first { throw failure.error }
+        if capabilities.emptyFolders, let failure = try await provider.delete([key]).first { throw failure.error }
         let now = SystemClock.monotonic()
         let time = SystemClock.now()
         namespace.withLock { names in
             guard let node = names[inode] else { return }
             let parent = names[node.parent]
             names.orphan(node)
-            parent?.directory?.setAbsent(node.name, absence(now))
+            forgetDirectory(key, node.name, in: parent?.directory, &names, now)
             parent?.modified = time
             parent?.changed = time
+        }
+    }
+
+    /// A directory has gone from under its key; an object that it hid is to be looked at again.
+    func forgetDirectory(
+        _ key: ObjectKey, _ name: FileName, in parent: Directory?, _ names: inout Namespace, _ now: UInt64
+    ) {
+        names.unhide(below: key)
+        if names.unhide(ObjectKey(String(key.string.dropLast()))) {
+            parent?.completeUntil = 0
+            parent?.setAbsent(name, nil)
+        } else {
+            parent?.setAbsent(name, absence(now))
         }
     }
 

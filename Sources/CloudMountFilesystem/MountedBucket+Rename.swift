@@ -150,7 +150,11 @@ extension MountedBucket {
             if let replaced = target.directory?.children[name], replaced !== node { replaced.content?.detach() }
             old?.directory?.children[oldName] = nil
             if old?.directory?.listing != nil { old?.directory?.removed.insert(oldName) }
-            old?.directory?.setAbsent(oldName, absence(now))
+            if node.kind == .directory, let old, let key = names.key(of: node) {
+                forgetDirectory(key, oldName, in: old.directory, &names, now)
+            } else {
+                old?.directory?.setAbsent(oldName, absence(now))
+            }
             node.name = name
             node.touched = now
             change(node)

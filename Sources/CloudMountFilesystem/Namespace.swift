@@ -133,4 +133,18 @@ struct Namespace {
         guard hidden.count < Self.mostHidden, hidden.insert(key).inserted else { return }
         if hiddenExamples.count < 10 { hiddenExamples.append(key.string) }
     }
+
+    /// Its name shows the object, or it has gone.
+    /// - Returns: whether it was counted.
+    @discardableResult
+    mutating func unhide(_ key: ObjectKey) -> Bool {
+        guard !hidden.isEmpty, hidden.remove(key) != nil else { return false }
+        hiddenExamples.removeAll { $0 == key.string }
+        return true
+    }
+
+    /// A directory has gone, and what could not be shown below it too.
+    mutating func unhide(below prefix: ObjectKey) {
+        for key in hidden where key.hasPrefix(prefix) { unhide(key) }
+    }
 }

@@ -193,7 +193,7 @@ final class Node {
     /// Holds something that the store does not have.
     var isLocal: Bool { content?.isDirty ?? false }
     /// What the store says of its name has to wait for its writers: they commit over it, or beside it.
-    var isHeld: Bool { writers > 0 || isLocal }
+    var isHeld: Bool { writers > 0 || isLocal || directory?.isOnlyHere ?? false }
     /// Shown past its time, and the store has not confirmed it since.
     var isStale: Bool { staleSince > 0 && validUntil <= staleSince && !isHeld && !isOrphan }
 
@@ -283,6 +283,8 @@ final class Directory {
     var shadowed: [FileName: ObjectInfo] = [:]
     var marker = Marker.unknown
     var markerVersion: ETag?
+    /// Made, emptied or changed here, in a store that keeps no folders.
+    var isOnlyHere = false
     /// `children` was once all there is, and nothing but what is gone has left it since.
     var isWhole = false
     /// Monotonic nanoseconds until which `children` is all there is; 0: it is not known to be complete.

@@ -57,6 +57,8 @@ public struct Capabilities: Sendable, Equatable {
     public var sortedListing = false
     /// Objects whose key ends in `/` keep their metadata.
     public var folderObjects = true
+    /// Objects whose key ends in `/` are taken at all. Where they are not, empty directories last as long as the mount.
+    public var emptyFolders = true
     /// User metadata, content type and headers come back as given.
     public var metadata = true
     /// Old versions can be listed and read.

@@ -3,6 +3,7 @@ import CloudMountFilesystem
 import CloudMountLayers
 import CloudMountPlatform
 import CloudMountVFS
+import MemoryProvider
 import Testing
 
 @Suite("Files")
@@ -45,6 +46,34 @@ struct FileTests {
         try await mount.fs.close(inode, handle)
         #expect(try await mount.keys() == ["c"])
         #expect(try await mount.object("c") == pattern(20, seed: 2))
+    }
+
+    @Test("Directories are made, moved and removed where the store keeps none")
+    func directoriesWithoutFolderObjects() async throws {
+        var capabilities = MemoryProvider.fullCapabilities
+        capabilities.emptyFolders = false
+        let mount = try TestMount(capabilities: capabilities) {
+            $0.policy.metadataTTL = .zero; $0.policy.negativeTTL = .zero
+        }
+        let (root, fs) = (TestMount.root, mount.fs)
+        let top = try await fs.mkdir(root, "d")
+        let inner = try await fs.mkdir(top, "inner")
+        #expect(await failure { () async throws(VFSError) in try await fs.mkdir(root, "d") } == .alreadyExists)
+        #expect(await failure { () async throws(VFSError) in try await fs.rmdir(root, "d") } == .notEmpty)
+        let (inode, handle) = try await fs.create(inner, "f")
+        try await fs.close(inode, handle)
+        try await fs.setattr(inner) { $0.permissions = 0o700 }
+        try await fs.rename(root, "d", root, "e")
+        #expect(try await mount.keys() == ["e/inner/f"])
+        try await fs.unlink(inner, "f")
+        #expect(try await mount.keys() == [])
+        #expect(try await fs.list(root).map(\.name) == ["e"])
+        #expect(try await fs.list(top).map(\.name) == ["inner"])
+        #expect(try await fs.lookup(top, "inner")?.permissions == 0o700)
+        try await fs.rmdir(top, "inner")
+        try await fs.rmdir(root, "e")
+        #expect(try await fs.list(root).isEmpty)
+        #expect(try await fs.lookup(root, "e") == nil)
     }
 
     @Test("A commit of many small changes reads what lies between them in a few requests")

@@ -120,7 +120,14 @@ struct RemoteChangeTests {
         #expect(try await mount.keys("moved").count == 4)
         try await mount.fs.rmdir(TestMount.root, "moved")
         #expect(try await mount.keys() == ["a", "a/b"])
+        let folder = try await mount.inode("a")
         #expect(try await mount.attributes("a")?.kind == .directory)
+        #expect(mount.fs.statistics().hiddenKeyExamples == ["a"])
+        try await mount.fs.unlink(folder, "b")
+        try await mount.fs.rmdir(TestMount.root, "a")
+        #expect(try await mount.attributes("a")?.kind == .regular)
+        #expect(try await mount.fs.list(TestMount.root).map(\.name) == ["a"])
+        #expect(mount.fs.statistics().hiddenKeys == 0)
     }
 
     @Test("Uploads that began under a name that the file has no more are given up", arguments: ["file", "folder"])

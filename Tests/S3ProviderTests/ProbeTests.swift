@@ -69,11 +69,21 @@ struct ProbeTests {
         #expect(!capabilities.conditionalCreate && !capabilities.conditionalReplace)
         #expect(!capabilities.serverCopy && !capabilities.rangeCopy && !capabilities.multipart)
         #expect(!capabilities.rangedRead && !capabilities.folderObjects && !capabilities.versions)
-        #expect(capabilities.sortedListing)
+        #expect(capabilities.sortedListing && capabilities.emptyFolders)
         #expect(store.paths.isEmpty)
         for request in seen where request.method == "PUT" || request.method == "DELETE" || request.method == "POST" {
             #expect(request.path.hasPrefix("/bucket/runs/7/.cloudmount-probe-"))
         }
+    }
+
+    @Test("A store that takes no folder objects is asked for none, unless it only forbids them", arguments: [500, 403])
+    func folders(status: Int) async throws {
+        let store = PoorStore { request in
+            request.method == "PUT" && request.path.hasSuffix("/") ? .error(status, "No") : nil
+        }
+        let (provider, _) = try await run(store)
+        #expect(provider.capabilities.emptyFolders == (status == 403))
+        #expect(store.paths.isEmpty)
     }
 
     @Test("A read-only mount writes nothing")
