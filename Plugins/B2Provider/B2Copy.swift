@@ -17,6 +17,7 @@ extension B2Provider {
         if source.size > copyLimit { return try await copyInParts(source, to: destination, metadata: metadata) }
         let name = B2Names.name(destination)
         var call = B2Call("b2_copy_file", destination)
+        call.worksOn = source.size
         call.body.add("sourceFileId", source.etag.value)
         call.body.add("fileName", name)
         if let metadata {

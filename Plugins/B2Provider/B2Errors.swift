@@ -103,7 +103,7 @@ enum B2Errors {
     /// By the HTTP status alone, when the body says nothing that is known.
     static func verdict(status: Int, retryAfter: Duration? = nil) -> Verdict {
         switch status {
-        case 300..<400: Verdict(.invalidArgument, .never, "the store redirects elsewhere")
+        case 300..<400: Verdict(.unavailable, .backoff, "the store redirects elsewhere")
         case 401, 403: Verdict(.permissionDenied)
         case 404: Verdict(.notFound)
         case 405, 501: Verdict(.notSupported)

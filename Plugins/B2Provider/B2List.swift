@@ -30,7 +30,14 @@ extension B2Provider {
         if !request.prefix.isEmpty { call.body.add("prefix", request.prefix.string) }
         if request.delimited { call.body.add("delimiter", "/") }
         call.body.add("startFileName", position.start)
-        let response = try await client.send(call)
+        let response: HTTPResponse
+        do throws(VFSError) {
+            response = try await client.send(call)
+        } catch {
+            // That would be an empty folder; but a listing is of the bucket, and that is what is not there.
+            guard error.code == .notFound else { throw error }
+            throw VFSError(.bucketNotFound, "there is no such bucket", wire: error.wire)
+        }
         guard let answer = await ListAnswer.read(response.body, request, position) else {
             throw client.malformed("a listing that cannot be read", call.operation, request.prefix, response)
         }
@@ -84,11 +91,13 @@ private struct ListAnswer: Sendable {
         var answer = ListAnswer()
         var markers: [ObjectKey: Int] = [:]
         var isWhole = true
+        var (hasFiles, hasEnd) = (false, false)
         var next: String?
         let read: Void? = B2JSONReader.read(bytes) { reader throws(B2JSONError) in
             try reader.object { reader, name throws(B2JSONError) in
                 switch name {
                 case "files":
+                    hasFiles = true
                     try reader.array { reader throws(B2JSONError) in
                         guard let file = try B2File.read(&reader, listed: true) else {
                             isWhole = false
@@ -96,12 +105,15 @@ private struct ListAnswer: Sendable {
                         }
                         answer.add(file, request, position, &markers)
                     }
-                case "nextFileName": next = try reader.optionalString()
+                case "nextFileName":
+                    hasEnd = true
+                    next = try reader.optionalString()
                 default: try reader.skip()
                 }
             }
         }
-        guard read != nil, isWhole else { return nil }
+        // What says neither files nor where it ends is no listing, and least of all an empty one.
+        guard read != nil, isWhole, hasFiles, hasEnd else { return nil }
         if !markers.isEmpty { answer.page.objects.sort { $0.key < $1.key } }
         if let next {
             // Only what lies above the next name can come again.

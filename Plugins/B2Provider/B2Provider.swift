@@ -23,6 +23,7 @@ public final class B2Provider: ObjectProvider {
 
     let client: B2Client
     let uploadURLs = B2UploadURLs()
+    let suspects = B2Suspects()
     let sightings: Mutex<B2Sightings>
     /// Sources up to here are copied by one call, larger ones in parts.
     let copyLimit: Int
@@ -83,6 +84,7 @@ public final class B2Provider: ObjectProvider {
         capabilities.listingCarriesMetadata = true
         capabilities.sortedListing = true
         capabilities.versions = true
+        capabilities.sharedQuota = true
         capabilities.readOnlyReason = place.readOnlyReason
         return capabilities
     }

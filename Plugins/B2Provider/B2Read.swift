@@ -63,6 +63,9 @@ extension B2Provider {
         _ request: ReadRequest, name: String?, into sink: any ByteSink
     ) async throws(VFSError) -> ObjectInfo {
         let operation = name == nil ? Self.byID : Self.byName
+        if let id = request.version?.value, let extent = request.extent, suspects.isPart(extent, of: id) {
+            throw mismatch(operation, request.key, retry: .never)
+        }
         let path = name.map(path) ?? Self.path(id: request.version?.value ?? "")
         let judge = ReadJudge(request, version: Self.etag)
         let checked = B2CheckedSink(sink)
@@ -78,7 +81,11 @@ extension B2Provider {
                         return true
                     }))
         } catch {
-            if checked.hasFailed { throw mismatch(checked, operation, request.key) }
+            if let size = checked.failedSize {
+                if let id = request.version?.value { suspects.add(id, size: size) }
+                // Bytes that were passed on cannot be taken back, and a retry would only go on behind them.
+                throw mismatch(operation, request.key, retry: checked.hasDelivered ? .never : .backoff)
+            }
             if let refusal = judge.refusal { throw refused(refusal, operation, request.key, nil) }
             switch (error.wire?.status, error.code) {
             case (416, _): return try await readNothing(request, error)
@@ -95,11 +102,10 @@ extension B2Provider {
         }
     }
 
-    private func mismatch(_ sink: B2CheckedSink, _ operation: String, _ key: ObjectKey) -> VFSError {
-        // Bytes that were passed on cannot be taken back, and a retry would only go on behind them.
+    private func mismatch(_ operation: String, _ key: ObjectKey, retry: VFSError.RetryAdvice) -> VFSError {
         client.malformed(
             "the bytes that came are not those that were stored: their SHA-1 differs", operation, key, nil,
-            code: .corrupted, retry: sink.hasDelivered ? .never : .backoff)
+            code: .corrupted, retry: retry)
     }
 
     private func gone(_ wire: VFSError.Wire?) -> VFSError {
@@ -169,11 +175,11 @@ extension B2Provider {
 
 /// Passes a file on, and holds it against its SHA-1 where the store tells one and all of it comes by.
 ///
-/// Small files are held back until they are known to be right. Of larger ones the last bytes are, so that a read whose
-/// bytes are wrong never ends well.
+/// Small files, those that a reader from the start on gets in one request, are held back until they are known to be right.
+/// Of larger ones the last bytes are, so that a read whose bytes are wrong never ends well.
 final class B2CheckedSink: ByteSink {
     /// Files up to this many bytes are held back whole.
-    static let heldBack = 256 << 10
+    static let heldBack = 1 << 20
 
     private struct State {
         var sha1: String?
@@ -191,8 +197,8 @@ final class B2CheckedSink: ByteSink {
 
     init(_ inner: any ByteSink) { self.inner = inner }
 
-    /// The bytes that came are not those of the SHA-1.
-    var hasFailed: Bool { state.withLock { $0.hasFailed } }
+    /// The file's size, when the bytes that came are not those of its SHA-1.
+    var failedSize: Int? { state.withLock { $0.hasFailed ? $0.size : nil } }
     /// Some of them were passed on.
     var hasDelivered: Bool { state.withLock { $0.hasDelivered } }
 

@@ -1,7 +1,6 @@
 import CloudMountHTTP
 import CloudMountPlatform
 import CloudMountVFS
-import Synchronization
 
 /// One call of B2's JSON interface.
 struct B2Call: Sendable {
@@ -16,6 +15,8 @@ struct B2Call: Sendable {
     var units = 1
     /// Longest answer.
     var maxBodyBytes = 16 << 20
+    /// Bytes that B2 works through before it answers.
+    var worksOn = 0
 
     init(_ operation: String, _ key: ObjectKey? = nil) {
         self.operation = operation
@@ -33,8 +34,6 @@ final class B2Client: Sendable {
     let billing = B2Billing()
     private let session: B2Session
     private let engine: HTTPEngine
-    /// A fresh token whose requests are refused all the same, without a word: that is no expiry.
-    private let refused = Mutex<String?>(nil)
 
     init(_ options: B2Options, credentials: B2Credentials, session: B2Session? = nil, engine: HTTPEngine = .shared) {
         self.options = options
@@ -69,6 +68,7 @@ final class B2Client: Sendable {
             let url = "\(authorisation.apiURL)/b2api/v4/\(call.operation)"
             var request = self.request(.post, url, headers, maxBodyBytes: call.maxBodyBytes)
             request.body = BytesSource(body.bytes)
+            request.options.allowWork(on: call.worksOn)
             return request
         }
     }
@@ -167,17 +167,29 @@ final class B2Client: Sendable {
                 throw VFSError(error, wire: wire)
             }
             if 200..<300 ~= response.status { return response }
-            let error = B2Errors.error(response, wire: wire)
-            guard response.status == 401 else { throw error }
-            if response.body.isEmpty {
-                // The answer to HEAD cannot say whether the token is dead.
-                if rejected != nil { refused.withLock { $0 = authorisation.token } }
-                if refused.withLock({ $0 }) == authorisation.token { throw error }
-            } else if !B2Errors.isDeadToken(error.wire?.code) {
+            var error = B2Errors.error(response, wire: wire)
+            if request.method == .head, response.status == 401 || response.status == 403 {
+                error = try await explained(request, wire) ?? error
+            }
+            guard rejected == nil, error.wire?.status == 401, B2Errors.isDeadToken(error.wire?.code) else {
                 throw error
             }
-            guard rejected == nil else { throw error }
             rejected = authorisation.token
+        }
+    }
+
+    /// The answer to HEAD cannot say whether the token is dead, a cap is reached, or the key may not: asked for a byte of
+    /// the file, B2 says it.
+    private func explained(_ request: HTTPRequest, _ wire: VFSError.Wire) async throws(VFSError) -> VFSError? {
+        var question = request
+        question.method = .get
+        question.headers.append("Range", "bytes=0-0")
+        billing.count(wire.operation)
+        do throws(HTTPError) {
+            let response = try await engine.perform(question)
+            return 200..<300 ~= response.status ? nil : B2Errors.error(response, wire: wire)
+        } catch {
+            throw VFSError(error, wire: wire)
         }
     }
 }

@@ -53,6 +53,7 @@ extension B2Provider {
         _ upload: Upload, number: Int, sourceID: String, _ extent: Extent
     ) async throws(VFSError) -> UploadedPart {
         var call = B2Call("b2_copy_part", upload.key)
+        call.worksOn = extent.count
         call.body.add("sourceFileId", sourceID)
         call.body.add("largeFileId", upload.id)
         call.body.add("partNumber", number)
@@ -81,6 +82,7 @@ extension B2Provider {
         }
         try await compare(precondition, upload.key)
         var call = Self.call("b2_finish_large_file", upload)
+        call.worksOn = parts.reduce(0) { $0 + $1.size }
         call.body.add("partSha1Array", parts.map(\.tag))
         do throws(VFSError) {
             let file: B2File = try await client.send(call) { reader throws(B2JSONError) in try B2File.read(&reader) }

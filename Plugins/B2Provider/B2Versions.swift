@@ -42,19 +42,23 @@ extension B2Provider {
     ) throws(B2JSONError) -> (files: [B2File], next: (name: String, id: String?)?)? {
         var files: [B2File] = []
         var isWhole = true
+        var (hasFiles, hasEnd) = (false, false)
         var nextName: String?
         var nextID: String?
         try reader.object { reader, name throws(B2JSONError) in
             switch name {
             case "files":
+                hasFiles = true
                 try reader.array { reader throws(B2JSONError) in
                     if let file = try B2File.read(&reader) { files.append(file) } else { isWhole = false }
                 }
-            case "nextFileName": nextName = try reader.optionalString()
+            case "nextFileName":
+                hasEnd = true
+                nextName = try reader.optionalString()
             case "nextFileId": nextID = try reader.optionalString()
             default: try reader.skip()
             }
         }
-        return isWhole ? (files, nextName.map { ($0, nextID) }) : nil
+        return isWhole && hasFiles && hasEnd ? (files, nextName.map { ($0, nextID) }) : nil
     }
 }

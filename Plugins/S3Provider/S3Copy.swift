@@ -23,7 +23,7 @@ extension S3Provider {
         _ request: CopyRequest, _ condition: S3Signer.Field?, pinned: Bool
     ) async throws(VFSError) -> ObjectInfo {
         var wire = S3Request("CopyObject", .put, request.destination)
-        wire.isPadded = true
+        wire.worksOn = request.source.size
         if let metadata = request.metadata {
             wire.fields = try S3Metadata.fields(metadata)
             wire.field("x-amz-metadata-directive", "REPLACE")

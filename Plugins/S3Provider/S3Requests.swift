@@ -15,8 +15,8 @@ struct S3Request: Sendable {
     var body: (any ByteSource)?
     /// Longest body that is collected in memory.
     var maxBodyBytes = 64 << 20
-    /// The store may send white space while it works on the answer.
-    var isPadded = false
+    /// The store works through so many bytes before it answers, and may send white space meanwhile.
+    var worksOn: Int?
 
     init(_ operation: String, _ method: HTTPMethod, _ key: ObjectKey? = nil) {
         self.operation = operation
@@ -103,7 +103,10 @@ extension S3Request {
         }
         var options = options
         options.maxBodyBytes = maxBodyBytes
-        if isPadded { options.stallBytesPerSecond = 0 }
+        if let worksOn {
+            options.stallBytesPerSecond = 0
+            options.allowWork(on: worksOn)
+        }
         let url = query.isEmpty ? "\(route.url)\(path)" : "\(route.url)\(path)?\(query)"
         return HTTPRequest(method, url, headers: headers, body: body, options: options)
     }

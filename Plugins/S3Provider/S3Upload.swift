@@ -55,7 +55,7 @@ extension S3Provider {
         guard !extent.isEmpty else { throw VFSError(.invalidArgument, "a part must have bytes") }
         if !pinned { try await compare(source, lately: true) }
         var wire = part("UploadPartCopy", upload, number)
-        wire.isPadded = true
+        wire.worksOn = extent.count
         addSource(&wire, source, pinned: pinned)
         wire.field("x-amz-copy-source-range", "bytes=\(extent.lowerBound)-\(extent.upperBound - 1)")
         let (fields, response): (S3Fields, HTTPResponse)
@@ -88,7 +88,7 @@ extension S3Provider {
     ) async throws(VFSError) -> ObjectInfo {
         let parts = parts.sorted { $0.number < $1.number }
         var wire = S3Request("CompleteMultipartUpload", .post, upload.key)
-        wire.isPadded = true
+        wire.worksOn = parts.reduce(0) { $0 + $1.size }
         wire.parameter("uploadId", upload.id)
         addPayer(&wire)
         if let condition { wire.fields.append(condition) }

@@ -17,6 +17,7 @@ final class KernelMounts: MountEngine {
     /// Mounts of one store draw on one endpoint's limits.
     private let endpoints = Mutex<[String: Endpoint]>([:])
     private let folders = MountFolders()
+    private let places = MountPlaces()
     private let pool = BlockingPool(name: "cm-mount", width: 8)
 
     private struct Endpoint {
@@ -31,6 +32,7 @@ final class KernelMounts: MountEngine {
     }
 
     func begin(_ mount: Configuration.Mount) async throws(VFSError) -> any RunningMount {
+        let place = try places.take()
         let settings = layerSettings(mount)
         let layered = Layers.stack(try await prepared(mount, settings), settings: settings)
         let cannotWrite = layered.provider.capabilities.readOnlyReason
@@ -46,7 +48,7 @@ final class KernelMounts: MountEngine {
                     path: mount.path, options: FUSEMountOptions(mount, readOnly: readOnly), operations: bucket)
                 bucket.attach(fuse.notifier)
                 return KernelMount(
-                    fuse: fuse, bucket: bucket, layered: layered, folders: folders, pool: pool,
+                    fuse: fuse, bucket: bucket, layered: layered, folders: folders, pool: pool, place: place,
                     prepared: { mount throws(VFSError) in
                         try await self.prepared(mount, self.layerSettings(mount))
                     })
@@ -113,6 +115,7 @@ private struct KernelMount: RunningMount {
     let layered: LayeredProvider
     let folders: MountFolders
     let pool: BlockingPool
+    let place: MountPlaces.Place
     let prepared: @Sendable (Configuration.Mount) async throws(VFSError) -> any ObjectProvider
 
     func apply(_ mount: Configuration.Mount) {

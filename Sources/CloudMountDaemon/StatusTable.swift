@@ -70,8 +70,8 @@ public enum StatusTable {
         }
         for commit in mount.failedCommits {
             notes.append(
-                "! \(mount.name): \(commit.path) (\(size(commit.bytes))) is not stored: \(commit.error); "
-                    + "its bytes are in \(commit.stagedPath)")
+                "! \(mount.name): \(commit.path) (\(size(commit.bytes))) is not stored: \(commit.error)"
+                    + (commit.stagedPath.isEmpty ? "" : "; its bytes are in \(commit.stagedPath)"))
         }
         for cap in mount.caps {
             notes.append(

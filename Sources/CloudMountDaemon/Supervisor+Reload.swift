@@ -151,11 +151,11 @@ extension Supervisor {
         }
         if !force {
             let open = running.statistics().openFiles
-            if open > 0 { return "\(open) files are open" }
+            if open > 0 { return open == 1 ? "1 file is open" : "\(open) files are open" }
         }
         await running.drain()
         let dirty = running.statistics().dirtyFiles
-        if !force, dirty > 0 { return "\(dirty) files are not stored yet" }
+        if !force, dirty > 0 { return dirty == 1 ? "1 file is not stored yet" : "\(dirty) files are not stored yet" }
         // Others have been at work meanwhile.
         guard case .mounted? = entries[id]?.phase, entries[id]?.isUnwanted == false, let pending = entries[id]?.pending
         else { return nil }

@@ -17,16 +17,14 @@ final class Notifier: KernelNotifier {
     private struct State {
         var queue: [Message] = []
         var threads = 0
-        var closed = false
+        /// Nil once it is closed: a session keeps its operations, which keep this.
+        var session: Session?
     }
 
-    private let session: Session
-    private let state = Mutex(State())
+    private let state: Mutex<State>
     private let wakeups = Semaphore()
 
-    init(_ session: Session) {
-        self.session = session
-    }
+    init(_ session: Session) { state = Mutex(State(session: session)) }
 
     func invalidateEntry(parent: InodeID, name: FileName) { send(.entry(parent: parent, name: name)) }
 
@@ -38,21 +36,23 @@ final class Notifier: KernelNotifier {
 
     /// Attributes alone are dropped without any lock that an operation could hold.
     func expireAttributes(_ inode: InodeID) {
-        if !state.withLock({ $0.closed }) { fuse_lowlevel_notify_inval_inode(session.raw, inode, -1, 0) }
+        if let session = state.withLock({ $0.session }) { fuse_lowlevel_notify_inval_inode(session.raw, inode, -1, 0) }
     }
 
-    /// Ends the thread.
+    /// Ends the thread, and lets go of the session.
     func close() {
-        state.withLock { state in
-            state.closed = true
-            state.queue = []
+        let session = state.withLock { state in
+            defer { (state.session, state.queue) = (nil, []) }
+            return state.session
         }
         wakeups.signal()
+        // Its end may be here, and outside the lock.
+        withExtendedLifetime(session) {}
     }
 
     private func send(_ message: Message) {
         let start: Bool? = state.withLock { state in
-            if state.closed { return nil }
+            if state.session == nil { return nil }
             state.queue.append(message)
             defer { state.threads = 1 }
             return state.threads == 0
@@ -65,16 +65,16 @@ final class Notifier: KernelNotifier {
     private func run() {
         while true {
             wakeups.wait()
-            let (messages, closed) = state.withLock { state in
+            let (messages, session) = state.withLock { state in
                 defer { state.queue = [] }
-                return (state.queue, state.closed)
+                return (state.queue, state.session)
             }
-            if closed { return }
-            for message in messages { deliver(message) }
+            guard let session else { return }
+            for message in messages { deliver(message, to: session) }
         }
     }
 
-    private func deliver(_ message: Message) {
+    private func deliver(_ message: Message, to session: Session) {
         switch message {
         case .entry(let parent, let name):
             fuse_lowlevel_notify_inval_entry(session.raw, parent, name.string, name.string.utf8.count)

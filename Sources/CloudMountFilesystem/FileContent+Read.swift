@@ -12,6 +12,8 @@ extension FileContent {
         case staged([FileImage.Piece], Extent, StagedFile?)
         /// The read waits for these fetches, which have to be started, and perhaps for others under way.
         case waiting(start: [Fetch], stop: [Fetch])
+        /// It has just failed.
+        case failed(VFSError)
         /// Staged and stored bytes, or no memory to read ahead into.
         case assemble
     }
@@ -44,6 +46,7 @@ extension FileContent {
         case .waiting(let start, let stop):
             for fetch in stop { fetch.stop() }
             for fetch in start { run(fetch) }
+        case .failed(let error): box.fail(error)
         case .assemble: assembleLater(extent, box)
         case nil: box.fail(VFSError(.io, "a read has no way to its bytes"))
         }
@@ -78,6 +81,10 @@ extension FileContent {
         _ state: inout State, _ wanted: Extent, _ plan: Prefetcher.Plan, _ handle: OpenFile, _ box: ReplyBox<ReadSlices>
     ) -> Step {
         let extent = wanted.clipped(to: state.size)
+        if let failure = state.failure, failure.extent.overlaps(extent) {
+            if SystemClock.monotonic() < failure.until { return .failed(failure.error) }
+            state.failure = nil
+        }
         let stop = plan.collapsed ? dropUnwanted(&state, of: handle) : []
         dropPassed(&state, before: extent.lowerBound, of: handle)
         guard let base = state.base else { return .assemble }
@@ -218,6 +225,10 @@ extension FileContent {
             state.fetches.remove(at: index)
             let failed = state.waiters.filter { $0.extent.overlaps(missing) }
             state.waiters.removeAll { $0.extent.overlaps(missing) }
+            if error.code.isUnreachable || error.code == .corrupted, !failed.isEmpty {
+                let until = SystemClock.monotonic() + ReadFailure.life
+                state.failure = ReadFailure(extent: missing, error: error, until: until)
+            }
             // Renamed or committed here meanwhile: the same bytes are under another key or in another version.
             let isGone = error.code == .stale || error.code == .notFound
             return (isGone && state.base.map { !$0.isSameVersion(as: base) } ?? true, failed)

@@ -28,8 +28,20 @@ final class FileContent: Sendable {
         var unfinished: UnfinishedUpload?
         var fetches: [Fetch] = []
         var waiters: [ReadWaiter] = []
+        /// A read that has just failed.
+        var failure: ReadFailure?
         /// Unlinked or replaced: never committed again.
         var isDetached = false
+    }
+
+    /// The kernel asks once more, page by page, for what a read ahead of it did not get: it has its answer.
+    struct ReadFailure: Sendable {
+        let extent: Extent
+        let error: VFSError
+        let until: UInt64
+
+        /// Nanoseconds for which it answers for others.
+        static let life: UInt64 = 250_000_000
     }
 
     struct ReadWaiter: Sendable {

@@ -299,6 +299,9 @@ extension MountedBucket {
         let parent: InodeID? = namespace.withLock { names in
             guard let node = names[inode], let directory = names[node.parent], !node.isOrphan else { return nil }
             directory.directory?.children[node.name] = nil
+            // What somebody else has made of the old name has not been seen here.
+            directory.directory?.setAbsent(node.name, nil)
+            directory.directory?.completeUntil = 0
             node.name = name
             names.attach(node, to: directory)
             return directory.id

@@ -37,6 +37,7 @@ extension MountedBucket {
         _ parent: InodeID, _ name: FileName, _ mode: UInt32, _ flags: Int32, _ caller: Caller, isAbsent: Bool = false
     ) throws(VFSError) -> CreateReply? {
         let now = SystemClock.monotonic()
+        let refusal = refusesWrites()
         let made: (Entry, FileContent, InodeID)? = try namespace.withLock { names throws(VFSError) in
             let directory = try names.directory(parent)
             switch known(name, in: directory, now) {
@@ -44,6 +45,7 @@ extension MountedBucket {
             case .unknown: if !isAbsent || directory.directory?.children[name] != nil { return nil }
             case .absent: break
             }
+            if let refusal { throw refusal }
             try checkKey(name, in: directory, names)
             let node = try make(name, in: directory, kind: .regular, mode: mode, caller, &names)
             let content = FileContent(base: nil, size: 0, provider: provider, pool: memory)

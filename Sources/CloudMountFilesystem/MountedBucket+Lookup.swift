@@ -10,13 +10,17 @@ extension MountedBucket {
         case unknown
     }
 
+    /// For so long at most the kernel is told that a complete listing lacks a name. Nobody remembers which names those were,
+    /// so it cannot be told otherwise when a reload shortens the times.
+    private static let longestUntold: UInt64 = 10_000_000_000
+
     /// What memory says of a name.
     func known(_ name: FileName, in parent: Node, _ now: UInt64) -> Known {
         guard let directory = parent.directory else { return .absent(0) }
         if let node = directory.children[name] {
             return isFresh(node, now) && isDescribed(node, in: directory) ? .node(node.id) : .unknown
         }
-        if directory.completeUntil > now { return .absent(directory.completeUntil - now) }
+        if directory.completeUntil > now { return .absent(min(directory.completeUntil - now, Self.longestUntold)) }
         if let until = directory.absent[name]?.until, until > now { return .absent(until - now) }
         return .unknown
     }

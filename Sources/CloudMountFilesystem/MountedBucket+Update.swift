@@ -5,7 +5,7 @@ import Synchronization
 extension MountedBucket {
     /// Goes on with other settings. Open files are not disturbed; what is known is believed no longer than the new settings
     /// say, and the kernel is told to ask again for what it would believe for longer. The exception are names that it was
-    /// told to be absent by a complete listing: those it believes for as long as it was told.
+    /// told to be absent by a complete listing: those it asks for again within ten seconds by itself.
     ///
     /// The name of the mount and whether it is read-only stay as they are.
     public func update(_ settings: MountSettings) {

@@ -44,7 +44,7 @@ public final class MountedBucket: FileOperations {
     ///   - provider: prepared, and already wrapped in its layers.
     ///   - staging: where the bytes of writers are kept until they are committed; shared by all mounts.
     ///   - memory: the process-wide budget for bytes read ahead; shared by all mounts.
-    ///   - refusesWrites: asked before each write, on the thread that serves it: why it would not be stored; nil lets it be.
+    ///   - refusesWrites: asked before each create and write, on the thread that serves it: why it would not be stored; nil lets it be.
     public init(
         settings: MountSettings, provider: any ObjectProvider, staging: StagingArea, memory: BufferPool,
         refusesWrites: @escaping @Sendable () -> VFSError? = { nil }

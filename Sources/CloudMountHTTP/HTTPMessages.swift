@@ -47,6 +47,12 @@ public struct HTTPOptions: Sendable, Hashable {
     public var expectContinueAbove = 64 << 20
 
     public init() {}
+
+    /// Of a request that the server works through so many bytes for before it answers: it may be silent for as long as that
+    /// takes at 10 MB/s, an hour at most. Whether it is still there is for who waits to find out.
+    public mutating func allowWork(on bytes: Int) {
+        stallTimeout = max(stallTimeout, .seconds(min(bytes / 10_000_000, 3600)))
+    }
 }
 
 /// The answer's status line and headers, complete, before any byte of the body.

@@ -11,16 +11,15 @@ public struct BreakerLayer: ProviderLayer {
     private let source: ProbeSource
 
     /// - Parameters:
-    ///   - probing: asked for one key below `prefix` while the endpoint is out.
     ///   - policy: its deadline is how long a call may wait.
-    public init(
-        _ inner: any ObjectProvider, breaker: CircuitBreaker, policy: LiveRetryPolicy, probing: any ObjectProvider,
-        prefix: ObjectKey
+    ///   - source: asked while the endpoint is out.
+    init(
+        _ inner: any ObjectProvider, breaker: CircuitBreaker, policy: LiveRetryPolicy, probing source: ProbeSource
     ) {
         self.inner = inner
         self.breaker = breaker
         self.policy = policy
-        source = ProbeSource(probing, prefix: prefix)
+        self.source = source
     }
 
     public func perform<Value: Sendable>(

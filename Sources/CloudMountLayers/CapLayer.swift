@@ -2,7 +2,7 @@ public import CloudMountVFS
 public import Logging
 import Synchronization
 
-/// What one mount may not do at present because of a quota or an account's cap.
+/// What one mount, or all of one account, may not do at present because of a quota or a cap.
 public final class Caps: Sendable {
     public struct Report: Sendable, Equatable {
         public var kind: CapMachine.Kind
@@ -17,7 +17,7 @@ public final class Caps: Sendable {
     private let logger: Logger
     private let environment: RetryEnvironment
 
-    /// - Parameter logger: names the mount.
+    /// - Parameter logger: names the mount or the endpoint.
     public init(logger: Logger = Logger(label: "cloudmount.store"), environment: RetryEnvironment = .system) {
         self.logger = logger
         self.environment = environment
@@ -46,8 +46,13 @@ public final class Caps: Sendable {
 
     func admit(_ verb: Verb) throws(VFSError) {
         guard isCapped.load(ordering: .acquiring), let kind = verb.kind else { return }
+        let time = time
+        if let cap = state.withLock({ $0.admit(kind, time) }) { throw refusal(kind, cap, time.now) }
+    }
+
+    private var time: CapMachine.Time {
         let now = environment.now()
-        if let cap = state.withLock({ $0.admit(kind, now: now) }) { throw refusal(kind, cap, now) }
+        return CapMachine.Time(now: now, midnight: now + environment.untilMidnight())
     }
 
     private func refusal(_ kind: CapMachine.Kind, _ cap: CapMachine.Cap, _ now: Duration) -> VFSError {
@@ -80,25 +85,25 @@ public final class Caps: Sendable {
     func failed(_ verb: Verb, _ error: VFSError) -> VFSError {
         guard let kind = verb.kind else { return error }
         if error.code != .quotaExceeded, !isCapped.load(ordering: .acquiring) { return error }
-        let now = environment.now()
+        let time = time
         guard error.code == .quotaExceeded else {
-            state.withLock { $0.learntNothing(kind, now: now) }
+            state.withLock { $0.learntNothing(kind, now: time.now) }
             return error
         }
         let isNews = state.withLock { state in
             isCapped.store(true, ordering: .releasing)
-            return state.capped(kind, error, now: now)
+            return state.capped(kind, error, time)
         }
         if isNews {
             logger.error(
-                "\(kind.rawValue) are capped: the mount tries one every 15 minutes",
+                "\(kind.rawValue) are capped: one is tried every 15 minutes, and soon after midnight UTC",
                 metadata: ["reason": "\(error.description)"])
         }
         return shown(kind, error)
     }
 }
 
-/// Keeps a mount from calling what its store has capped: see `CapMachine`. Outside the retry layer.
+/// Keeps mounts from calling what their store has capped: see `CapMachine`. Outside the retry layer.
 public struct CapLayer: ProviderLayer {
     public let inner: any ObjectProvider
     public let caps: Caps

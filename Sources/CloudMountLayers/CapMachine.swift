@@ -1,6 +1,6 @@
 import CloudMountVFS
 
-/// What a quota or an account's cap keeps a mount from doing, kind by kind. A value: no clock, no I/O.
+/// What a quota or an account's cap keeps mounts from doing, kind by kind. A value: no clock, no I/O.
 ///
 /// A store that says "cap exceeded" says so to every further call of that kind until somebody pays, deletes, or the day
 /// is over. So the kind is not tried again for a while; then one call tries.
@@ -16,8 +16,19 @@ public struct CapMachine: Sendable {
         var error: VFSError
     }
 
+    /// A point in time, and the next midnight in Greenwich, when daily caps end.
+    struct Time: Sendable {
+        var now: Duration
+        var midnight: Duration
+
+        /// When to try again.
+        fileprivate var next: Duration { min(now + CapMachine.pause, midnight + CapMachine.afterMidnight) }
+    }
+
     /// Between attempts.
     static let pause: Duration = .seconds(15 * 60)
+    /// Clocks differ.
+    static let afterMidnight: Duration = .seconds(30)
     /// After an attempt that said nothing about the cap.
     static let shortPause: Duration = .seconds(60)
 
@@ -27,17 +38,17 @@ public struct CapMachine: Sendable {
     func refusal(_ kind: Kind, now: Duration) -> Cap? { caps[kind].flatMap { now < $0.nextTry ? $0 : nil } }
 
     /// Nil: the call may go; when the kind is capped it is the one that tries, and the next one waits again.
-    mutating func admit(_ kind: Kind, now: Duration) -> Cap? {
+    mutating func admit(_ kind: Kind, _ time: Time) -> Cap? {
         guard let cap = caps[kind] else { return nil }
-        if now < cap.nextTry { return cap }
-        caps[kind]?.nextTry = now + Self.pause
+        if time.now < cap.nextTry { return cap }
+        caps[kind]?.nextTry = time.next
         return nil
     }
 
     /// True when that is news.
-    mutating func capped(_ kind: Kind, _ error: VFSError, now: Duration) -> Bool {
+    mutating func capped(_ kind: Kind, _ error: VFSError, _ time: Time) -> Bool {
         let since = caps[kind]?.since
-        caps[kind] = Cap(since: since ?? now, nextTry: now + Self.pause, error: error)
+        caps[kind] = Cap(since: since ?? time.now, nextTry: time.next, error: error)
         return since == nil
     }
 

@@ -1,20 +1,25 @@
 public import CloudMountVFS
 public import Logging
 
-/// What all mounts of one endpoint share: how many calls it takes at a time, how many retries it is worth, and whether it
-/// is worth calling at all.
+/// What all mounts of one endpoint share: how many calls it takes at a time, how many retries it is worth, whether it is
+/// worth calling at all, and what an account's caps forbid.
 public final class EndpointLoad: Sendable {
     /// For the log and `status`, such as `s3 https://s3.eu-west-1.amazonaws.com`.
     public let name: String
     public let limit: ConcurrencyLimit
     public let budget = RetryBudget()
     public let breaker: CircuitBreaker
+    /// Of mounts whose quota is not the bucket's own.
+    public let caps: Caps
 
     public init(
         _ name: String, maxConcurrency: Int = 96, logger: Logger = Logger(label: "cloudmount.store"),
         environment: RetryEnvironment = .system
     ) {
         self.name = name
+        var named = logger
+        named[metadataKey: "endpoint"] = "\(name)"
+        caps = Caps(logger: named, environment: environment)
         let limit = ConcurrencyLimit(maximum: maxConcurrency)
         self.limit = limit
         breaker = CircuitBreaker(name, logger: logger, environment: environment) { limit.dismissWaiters() }
@@ -62,20 +67,21 @@ public enum Layers {
     public static func stack(_ provider: any ObjectProvider, settings: LayerSettings) -> LayeredProvider {
         let measurements = Measurements()
         let log = FailureLog(settings.logger, endpoint: settings.endpoint.name)
-        let caps = Caps(logger: settings.logger, environment: settings.environment)
+        let caps =
+            provider.capabilities.sharedQuota
+            ? settings.endpoint.caps : Caps(logger: settings.logger, environment: settings.environment)
         let current = CurrentProvider(provider)
         let retry = LiveRetryPolicy(settings.retry)
         var stack: any ObjectProvider = CurrentLayer(current)
         if let faults = settings.faults { stack = FaultLayer(stack, faults) }
         stack = MeasureLayer(stack, into: measurements)
-        let measured = stack
+        let source = ProbeSource(stack, prefix: settings.prefix)
         stack = LimitLayer(stack, limit: settings.endpoint.limit)
         stack = BreakerLayer(
-            stack, breaker: settings.endpoint.breaker, policy: retry, probing: measured,
-            prefix: settings.prefix)
+            stack, breaker: settings.endpoint.breaker, policy: retry, probing: source)
         stack = RetryLayer(
             stack, policy: retry, budget: settings.endpoint.budget, environment: settings.environment,
-            observe: log.record)
+            isAlive: { await source.probe() == .answered }, observe: log.record)
         stack = CapLayer(stack, caps: caps)
         if !settings.prefix.isEmpty { stack = PrefixLayer(stack, prefix: settings.prefix) }
         return LayeredProvider(

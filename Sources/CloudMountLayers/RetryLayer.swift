@@ -19,17 +19,22 @@ public struct RetryLayer: ProviderLayer {
     public let budget: RetryBudget
     let environment: RetryEnvironment
     let observe: @Sendable (FailedAttempt) -> Void
+    let isAlive: (@Sendable () async -> Bool)?
     let watchdog = Watchdog()
     /// Bytes of a read after which the number of attempts counts anew.
     private static let leastProgress = 64 << 10
     let uploads = BegunUploads()
 
-    /// - Parameter observe: told of each failed attempt; must return at once.
+    /// - Parameters:
+    ///   - isAlive: asks the endpoint something small, while it is silent over what it may work on for long.
+    ///   - observe: told of each failed attempt; must return at once.
     public init(
         _ inner: any ObjectProvider, policy: LiveRetryPolicy, budget: RetryBudget = RetryBudget(),
-        environment: RetryEnvironment = .system, observe: @escaping @Sendable (FailedAttempt) -> Void = { _ in }
+        environment: RetryEnvironment = .system, isAlive: (@Sendable () async -> Bool)? = nil,
+        observe: @escaping @Sendable (FailedAttempt) -> Void = { _ in }
     ) {
         self.inner = inner
+        self.isAlive = isAlive
         live = policy
         self.budget = budget
         self.environment = environment
@@ -52,14 +57,23 @@ public struct RetryLayer: ProviderLayer {
     }
 
     /// Ends `work` when its time is over. A verb without content has the deadline for the whole of it, also when an answer
-    /// trickles or never comes; one with content has it anew whenever enough has moved.
+    /// trickles or never comes; one with content has it anew whenever enough has moved. Where the content moves within the
+    /// store nothing is to be seen of it: then it goes on for as long as the endpoint answers other questions.
     func bounded<Value: Sendable>(
         _ call: ProviderCall, _ work: @escaping @Sendable () async -> Result<Value, VFSError>
     ) async throws(VFSError) -> Value {
         let deadline = policy.deadline
-        let (outcome, expired) =
-            call.verb.movesContent
-            ? await watchdog.pace(deadline, work) : await watchdog.run(for: deadline, on: inner.executor, work)
+        let (outcome, expired): (Result<Value, VFSError>, Bool)
+        if call.verb.worksInStore, let isAlive {
+            let question = min(CircuitBreaker.probeLimit, deadline / 4)
+            (outcome, expired) = await watchdog.pace(
+                deadline - question,
+                unless: { await watchdog.run(for: question, on: inner.executor, isAlive) == (true, false) }, work)
+        } else if call.verb.movesContent {
+            (outcome, expired) = await watchdog.pace(deadline, work)
+        } else {
+            (outcome, expired) = await watchdog.run(for: deadline, on: inner.executor, work)
+        }
         do throws(VFSError) {
             return try outcome.get()
         } catch {
@@ -133,6 +147,14 @@ public struct RetryLayer: ProviderLayer {
 }
 
 extension Verb {
+    /// The bytes are in the store already.
+    var worksInStore: Bool {
+        switch self {
+        case .copy, .copyPart, .completeUpload: true
+        default: false
+        }
+    }
+
     /// Time spent may be bytes moved, here or inside the store.
     var movesContent: Bool {
         switch self {

@@ -1,4 +1,5 @@
 public import CloudMountVFS
+import Glibc
 import Synchronization
 
 /// How the retry layer obeys the advice in errors.
@@ -68,15 +69,22 @@ public struct RetryEnvironment: Sendable {
     public var sleep: @Sendable (Duration) async -> Void
     /// Any number from 0 up to 1.
     public var random: @Sendable () -> Double
+    /// Time left of the day in Greenwich.
+    public var untilMidnight: @Sendable () -> Duration
 
     public init(
         now: @escaping @Sendable () -> Duration, sleep: @escaping @Sendable (Duration) async -> Void,
-        random: @escaping @Sendable () -> Double
+        random: @escaping @Sendable () -> Double,
+        untilMidnight: @escaping @Sendable () -> Duration = RetryEnvironment.restOfDay
     ) {
         self.now = now
         self.sleep = sleep
         self.random = random
+        self.untilMidnight = untilMidnight
     }
+
+    /// By the system's clock.
+    public static let restOfDay: @Sendable () -> Duration = { .seconds(86_400 - time(nil) % 86_400) }
 
     public static let system: RetryEnvironment = {
         let start = ContinuousClock.now

@@ -8,7 +8,10 @@ final class Watchdog: Sendable {
         var deadline: ContinuousClock.Instant
         var meter: TransferMeter
         var pace: Pace?
-        var end: @Sendable () -> Void
+        /// Asked before a transfer that stands still is ended: there may be a reason.
+        var isAlive: (@Sendable () async -> Bool)?
+        var isAsking = false
+        var end: @Sendable () -> Void = {}
     }
 
     private struct State {
@@ -23,13 +26,15 @@ final class Watchdog: Sendable {
     ///
     /// Costs less than a task of its own, which would be felt where thousands of small objects are read. Nothing but
     /// transfers is ended.
+    /// - Parameter isAlive: asked when they have stood still for so long; while it says true they go on.
     /// - Returns: what `work` returned, and whether its time was over.
     func pace<Value: Sendable>(
-        _ limit: Duration, _ work: @Sendable () async -> Value
+        _ limit: Duration, unless isAlive: (@Sendable () async -> Bool)? = nil, _ work: @Sendable () async -> Value
     ) async -> (value: Value, expired: Bool) {
         let meter = TransferMeter()
         let now = ContinuousClock.now
-        let entry = Entry(deadline: now + limit, meter: meter, pace: Pace(meter, limit: limit, now: now), end: {})
+        let entry = Entry(
+            deadline: now + limit, meter: meter, pace: Pace(meter, limit: limit, now: now), isAlive: isAlive)
         let id = insert(entry, tick: min(.seconds(1), limit / 8))
         let value = await TransferMeter.$current.withValue(meter) { await work() }
         state.withLock { _ = $0.entries.removeValue(forKey: id) }
@@ -45,7 +50,7 @@ final class Watchdog: Sendable {
         let meter = TransferMeter()
         let task = Task(executorPreference: executor) { await TransferMeter.$current.withValue(meter) { await work() } }
         let now = ContinuousClock.now
-        let entry = Entry(deadline: now + limit, meter: meter) { task.cancel() }
+        let entry = Entry(deadline: now + limit, meter: meter, end: { task.cancel() })
         let id = insert(entry, tick: min(.seconds(1), limit / 8))
         let value = await withTaskCancellationHandler {
             await task.value
@@ -72,26 +77,51 @@ final class Watchdog: Sendable {
         while true {
             try? await Task.sleep(for: tick)
             let now = ContinuousClock.now
-            let (expired, done) = state.withLock { state in
+            let (expired, doubtful, done) = state.withLock { state in
                 var expired: [Entry] = []
-                for (id, var entry) in state.entries {
+                var doubtful: [(id: UInt64, isAlive: @Sendable () async -> Bool)] = []
+                for (id, var entry) in state.entries where !entry.isAsking {
                     if entry.pace != nil {
                         entry.deadline = entry.pace?.deadline(now) ?? entry.deadline
                         state.entries[id] = entry
                     }
                     guard entry.deadline <= now else { continue }
-                    expired.append(entry)
-                    state.entries[id] = nil
+                    if let isAlive = entry.isAlive {
+                        entry.isAsking = true
+                        state.entries[id] = entry
+                        doubtful.append((id, isAlive))
+                    } else {
+                        expired.append(entry)
+                        state.entries[id] = nil
+                    }
                 }
                 state.isWatching = !state.entries.isEmpty
-                return (expired, state.entries.isEmpty)
+                return (expired, doubtful, state.entries.isEmpty)
             }
-            for entry in expired {
-                entry.meter.expire()
-                entry.end()
-            }
+            for entry in expired { Self.expire(entry) }
+            for (id, isAlive) in doubtful { Task { self.told(await isAlive(), of: id) } }
             if done { return }
         }
+    }
+
+    private func told(_ isAlive: Bool, of id: UInt64) {
+        let now = ContinuousClock.now
+        let expired: Entry? = state.withLock { state in
+            guard var entry = state.entries[id] else { return nil }
+            entry.isAsking = false
+            if isAlive { entry.pace?.begin(now) }
+            // It may have moved while nobody looked.
+            entry.deadline = entry.pace?.deadline(now) ?? entry.deadline
+            let isOver = entry.deadline <= now
+            state.entries[id] = isOver ? nil : entry
+            return isOver ? entry : nil
+        }
+        if let expired { Self.expire(expired) }
+    }
+
+    private static func expire(_ entry: Entry) {
+        entry.meter.expire()
+        entry.end()
     }
 }
 
@@ -109,6 +139,9 @@ struct Pace {
         self.limit = limit
         start = now
     }
+
+    /// What was until now does not count.
+    mutating func begin(_ now: ContinuousClock.Instant) { start = now }
 
     /// When it ends if nothing moves from now on.
     mutating func deadline(_ now: ContinuousClock.Instant) -> ContinuousClock.Instant {

@@ -63,6 +63,8 @@ public struct Capabilities: Sendable, Equatable {
     public var metadata = true
     /// Old versions can be listed and read.
     public var versions = false
+    /// What `quotaExceeded` says holds for all mounts of the endpoint: caps are the account's.
+    public var sharedQuota = false
 
     // MARK: What this mount may not
 

@@ -36,6 +36,26 @@ struct ListTests {
         #expect(found.objects[0].stored == Timestamp(milliseconds: 1_700_000_000_123))
     }
 
+    @Test(
+        "What is not a whole listing is an error, never an empty folder",
+        arguments: [
+            (200, "{}"), (200, "[]"), (200, ""), (200, "{\"files\": []}"), (200, "{\"nextFileName\": null}"),
+            (200, "{\"files\": null, \"nextFileName\": null}"), (200, "<html>log in</html>"),
+            (200, "{\"status\": 500, \"code\": \"internal_error\", \"message\": \"x\"}"),
+            (200, "{\"files\": [], \"nextFileName\": null"), (404, ""),
+            (404, "{\"code\": \"not_found\", \"message\": \"x\"}"),
+            (302, ""),
+        ])
+    func noListing(status: Int, body: String) async throws {
+        let script = try ScriptedB2 { request, _ in
+            request.operation.hasPrefix("b2_list_file_") ? .json(body, status: status) : nil
+        }
+        let provider = try await script.prepared()
+        let listed = await failure { _ = try await provider.list(ListRequest(prefix: "a/", delimited: true)) }
+        #expect(listed.map { [.malformedResponse, .bucketNotFound, .unavailable].contains($0.code) } == true)
+        if status == 200 { #expect(await failure { _ = try await provider.versions(of: "a") } != nil) }
+    }
+
     @Test("The first page costs one call of the bill, the next ones are as large as may be")
     func pages() async throws {
         let script = try listing { request in

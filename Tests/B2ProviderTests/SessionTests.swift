@@ -162,14 +162,26 @@ struct SessionTests {
         #expect(try await provider.list(ListRequest(prefix: "", delimited: false)).objects.isEmpty)
     }
 
-    @Test("A HEAD that is refused without a word leads to one login, not to one each time")
-    func silentRefusal() async throws {
-        let script = try ScriptedB2 { request, _ in request.method == "HEAD" ? ScriptedAnswer(status: 401) : nil }
-        let provider = try await script.prepared(session: script.session(interval: 0))
-        for _ in 0..<3 {
-            #expect(await failure { _ = try await provider.head("k") }?.code == .permissionDenied)
+    @Test(
+        "A HEAD is refused without a word; why, one byte of the file tells",
+        arguments: [
+            (401, "unauthorized", VFSError.Code.permissionDenied), (401, "expired_auth_token", nil),
+            (403, "access_denied", .permissionDenied), (403, "transaction_cap_exceeded", .quotaExceeded),
+        ])
+    func silentRefusal(status: Int, code: String, meaning: VFSError.Code?) async throws {
+        let script = try ScriptedB2 { request, _ in
+            guard request.path.hasPrefix("/file/") else { return nil }
+            if meaning == nil, request.headers["authorization"] != "token1" {
+                return ScriptedAnswer(headers: headers("v", [("Content-Length", "0")]))
+            }
+            if request.method == "HEAD" { return ScriptedAnswer(status: status) }
+            #expect(request.headers["range"] == "bytes=0-0")
+            return .error(status, code)
         }
-        #expect(script.operations.filter { $0 == "b2_authorize_account" }.count == 2)
-        #expect(script.seen.filter { $0.method == "HEAD" }.count == 4)
+        let provider = try await script.prepared(session: script.session(interval: 0))
+        #expect(await failure { _ = try await provider.head("k") }?.code == meaning)
+        #expect(script.operations.filter { $0 == "b2_authorize_account" }.count == (meaning == nil ? 2 : 1))
+        #expect(script.seen.filter { $0.method == "HEAD" }.count == (meaning == nil ? 2 : 1))
+        #expect(script.seen.filter { $0.method == "GET" && $0.path.hasPrefix("/file/") }.count == 1)
     }
 }

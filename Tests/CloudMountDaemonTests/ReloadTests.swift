@@ -115,7 +115,7 @@ struct ReloadTests {
             #expect(await supervisor.reload(new, force: false).first?.reason == "2 files are open")
             #expect(!old.steps.contains("unmount"))
             old.state.withLock { ($0.statistics.openFiles, $0.statistics.dirtyFiles) = (0, 1) }
-            #expect(await supervisor.reload(new, force: false).first?.reason == "1 files are not stored yet")
+            #expect(await supervisor.reload(new, force: false).first?.reason == "1 file is not stored yet")
             #expect(!old.steps.contains("unmount"))
             #expect(outcomes(await supervisor.reload(try mounts(was), force: false)) == ["a kept "])
             old.state.withLock { $0.statistics.dirtyFiles = 0 }

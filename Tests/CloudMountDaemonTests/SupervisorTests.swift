@@ -7,6 +7,20 @@ import Testing
 @testable import CloudMountConfig
 @testable import CloudMountDaemon
 
+@Suite("Descriptors") struct MountPlacesTests {
+    @Test("mounts take no more than their part of a low limit, and what they are told says how to raise it")
+    func places() throws {
+        let places = MountPlaces(descriptors: 60)
+        var taken = try (0..<10).map { _ in try places.take() }
+        let error = #expect(throws: VFSError.self) { try places.take() }
+        #expect(error?.message.contains("60 files open, enough for 10 mounts") == true)
+        taken.removeLast()
+        taken.append(try places.take())
+        #expect(throws: VFSError.self) { try places.take() }
+        withExtendedLifetime(taken) {}
+    }
+}
+
 @Suite("The supervisor", .timeLimit(.minutes(1)))
 struct SupervisorTests {
     let engine = FakeEngine()

@@ -71,6 +71,16 @@ struct PolicyTests {
         #expect(try await requests(mount) { try await miss() } == 0)
     }
 
+    @Test("the kernel asks again, from memory, for what a complete listing lacks, so that a shorter time holds soon")
+    func absentFromListing() async throws {
+        let mount = try mount { $0.metadataTTL = .seconds(3600) }
+        try await mount.put("a", [1])
+        _ = try await mount.fs.list(TestMount.root)
+        var valid: Duration = .zero
+        #expect(try await requests(mount) { valid = try await mount.fs.entry(TestMount.root, "no").validFor } == 0)
+        #expect(valid > .zero && valid <= .seconds(10))
+    }
+
     @Test("freshness: ttl asks once, open at every open, always at every lookup too")
     func freshness() async throws {
         let mount = try mount()
@@ -343,10 +353,13 @@ struct PolicyTests {
         return await failure { () async throws(VFSError) in try await mount.fs.close(inode, handle) }
     }
 
-    @Test("on_conflict: keep-both keeps both")
+    @Test("on_conflict: keep-both keeps both, and both are seen at once")
     func keepBoth() async throws {
         let mount = try mount()
+        _ = try await mount.fs.list(TestMount.root)
         #expect(try await collide(mount) == nil)
+        #expect(try await mount.fs.list(TestMount.root).count == 2)
+        #expect(try await mount.fs.lookup(TestMount.root, "a")?.size == 3)
         #expect(try await mount.object("a") == [3, 3, 3])
         let other = try #require(try await mount.keys().first { $0.contains("conflict") })
         #expect(try await mount.object(other) == [2, 2])

@@ -9,17 +9,23 @@ import Testing
 
     private struct Mount {
         let faults = Faults()
-        let clock = StillClock()
-        let bucket = MemoryProvider()
+        let clock: StillClock
+        let bucket: MemoryProvider
         let layered: LayeredProvider
         var provider: any ObjectProvider { layered.provider }
 
-        init() {
+        init(
+            clock: StillClock = StillClock(), endpoint: EndpointLoad? = nil,
+            capabilities: Capabilities = MemoryProvider.fullCapabilities
+        ) {
+            self.clock = clock
+            bucket = MemoryProvider(capabilities: capabilities)
+            let environment = clock.environment()
             layered = Layers.stack(
                 bucket,
                 settings: LayerSettings(
-                    endpoint: EndpointLoad("capped", environment: clock.environment()), faults: faults,
-                    environment: clock.environment()))
+                    endpoint: endpoint ?? EndpointLoad("capped", environment: environment), faults: faults,
+                    environment: environment))
         }
 
         func put() async throws(VFSError) {
@@ -104,5 +110,42 @@ import Testing
         mount.clock.advance(.seconds(60))
         try await mount.put()
         #expect(mount.layered.caps.current.isEmpty)
+    }
+
+    @Test(
+        "what caps an account is found once, by whichever mount, and ended for all of them", arguments: [true, false])
+    func shared(isAccount: Bool) async throws {
+        let clock = StillClock()
+        let endpoint = EndpointLoad("account", environment: clock.environment())
+        var capabilities = MemoryProvider.fullCapabilities
+        capabilities.sharedQuota = isAccount
+        let first = Mount(clock: clock, endpoint: endpoint, capabilities: capabilities)
+        let second = Mount(clock: clock, endpoint: endpoint, capabilities: capabilities)
+        first.faults.add(.put, calls: 1...1, .fail(quota))
+        #expect(await first.code { () async throws(VFSError) in try await first.put() } == .quotaExceeded)
+        let code = await second.code { () async throws(VFSError) in try await second.put() }
+        #expect(code == (isAccount ? .quotaExceeded : nil))
+        #expect(second.faults.calls(.put) == (isAccount ? 0 : 1))
+        #expect(second.layered.caps.current.map(\.kind) == (isAccount ? [.writes] : []))
+        clock.advance(.seconds(15 * 60))
+        try await second.put()
+        #expect(first.layered.caps.current.isEmpty == isAccount)
+    }
+
+    @Test("soon after midnight in Greenwich, when daily caps end, a capped kind is tried again")
+    func midnight() async throws {
+        let mount = Mount()
+        mount.clock.setMidnight(in: .seconds(100))
+        mount.faults.add(.put, calls: 1...2, .fail(quota))
+        #expect(await mount.code { () async throws(VFSError) in try await mount.put() } == .quotaExceeded)
+        mount.clock.advance(.seconds(100))
+        #expect(mount.layered.caps.writeRefusal != nil, "clocks differ")
+        mount.clock.advance(.seconds(30))
+        mount.clock.setMidnight(in: .seconds(86_370))
+        #expect(await mount.code { () async throws(VFSError) in try await mount.put() } == .quotaExceeded)
+        mount.clock.advance(.seconds(14 * 60))
+        #expect(mount.layered.caps.writeRefusal != nil, "the day has only begun")
+        mount.clock.advance(.seconds(60))
+        try await mount.put()
     }
 }

@@ -5,7 +5,7 @@ import Synchronization
 
 /// Time that passes only by sleeping, and the longest pause of each range.
 final class StillClock: Sendable {
-    private let state = Mutex((now: Duration.zero, pauses: [Duration]()))
+    private let state = Mutex((now: Duration.zero, pauses: [Duration](), midnight: Duration.seconds(40_000)))
 
     var pauses: [Duration] { state.withLock { $0.pauses } }
 
@@ -17,8 +17,11 @@ final class StillClock: Sendable {
                     state.now += time
                     state.pauses.append(time)
                 }
-            }, random: { random })
+            }, random: { random }, untilMidnight: { self.state.withLock { $0.midnight - $0.now } })
     }
+
+    /// Midnight in Greenwich comes so much later.
+    func setMidnight(in time: Duration) { state.withLock { $0.midnight = $0.now + time } }
 
     func advance(_ time: Duration) { state.withLock { $0.now += time } }
 }

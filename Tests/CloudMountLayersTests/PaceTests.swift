@@ -64,4 +64,32 @@ import Testing
             } == nil)
         #expect(end { _, _ in } == nil)
     }
+
+    @Test(
+        "a store that is silent over a copy is asked something else, and given up when it does not answer that either")
+    func silentWork() async {
+        let asked = Shared(0)
+        let expired = await Watchdog().pace(
+            .milliseconds(40),
+            unless: {
+                asked.change { $0 += 1 }
+                return asked.value < 4
+            },
+            {
+                let (ends, end) = AsyncStream.makeStream(of: Void.self)
+                let transfer = Silent(end: end)
+                TransferMeter.current?.enter(transfer)
+                for await _ in ends {}
+                TransferMeter.current?.leave(transfer)
+            }
+        ).expired
+        #expect(expired)
+        #expect(asked.value == 4)
+    }
+
+    private final class Silent: TransferMeter.Expirable {
+        private let end: AsyncStream<Void>.Continuation
+        init(end: AsyncStream<Void>.Continuation) { self.end = end }
+        func expire() { end.finish() }
+    }
 }

@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import TestServers
 import Testing
 
@@ -217,6 +218,63 @@ extension MountTests {
                     threads = [threading.Thread(target=check, args=(first,)) for first in range(16)]
                     [thread.start() for thread in threads]; [thread.join() for thread in threads]
                     """, seconds: 300)
+            }
+        }
+
+        @Test("A store that is silent over a copy for longer than the deadline, and answers otherwise, is waited for")
+        func silentCopy() async throws {
+            try await Self.behindProxy("cache: { deadline: 2s }") { mount, proxy in
+                try await mount.python("write('f', b'f' * 1000)")
+                try proxy.set(.delay(milliseconds: 6_000)) { request in
+                    request.headers.contains { $0.lowercased().hasPrefix("x-amz-copy-source:") }
+                }
+                try await mount.python(
+                    "os.rename('f', 'g'); assert read('g') == b'f' * 1000 and os.listdir('.') == ['g']")
+                try proxy.set(.blackHole)
+                try await mount.python(
+                    """
+                    start = time.time(); fails(errno.EIO, os.rename, 'g', 'h')
+                    assert time.time() - start < 20, time.time() - start
+                    """)
+                try proxy.set(.pass)
+            }
+        }
+
+        @Test(
+            "A folder's rename that the daemon's death cuts short loses nothing and changes nothing",
+            arguments: [Store.moto, .b2])
+        func killedRename(store: Store) async throws {
+            let owner = try TemporaryFolder("mount")
+            var bucket = try await Bucket.make(in: store, below: owner.path)
+            let proxy = try bucket.server.map { try FaultProxy(before: $0) }
+            if let proxy { bucket.endpoint = proxy.endpoint }
+            defer { proxy?.stop() }
+            try await MountFixture.use([(MountOptions(), bucket)], in: owner) { mount in
+                await mount.expectBadEnd()
+                try await mount.shell("mkdir old; for i in $(seq 1 120); do echo $i > old/$i; done")
+                try proxy?.set(.delay(milliseconds: 150)) { request in request.method == "PUT" }
+                let slow =
+                    #"{"latency": {"milliseconds": 300, "operation": "b2_copy_file", "bucket": "\#(bucket.name)"}}"#
+                try await bucket.b2?.control(slow)
+                let user = try await mount.background("os.rename('old', 'new')")
+                try await eventually("a rename half done") {
+                    let copies = try await bucket.keys().count { $0.hasPrefix("new/") }
+                    return copies > 0 || user.poll() != nil
+                }
+                await mount.daemon?.signal(SIGKILL)
+                #expect(await user.wait() != .code(0))
+                try proxy?.set(.pass)
+                try await bucket.b2?.control(#"{"clear": {"bucket": "\#(bucket.name)"}}"#)
+                try await mount.start()
+                let path = mount.path
+                try await eventually("a mount") { try await ChildProcess.run(["ls", path], seconds: 10).succeeded }
+                try await mount.shell(
+                    """
+                    for i in $(seq 1 120); do cat old/$i 2>/dev/null || cat new/$i; done | diff - <(seq 1 120)
+                    [ ! -e new ] || for f in $(ls new); do [ "$(cat new/$f)" = $f ]; done
+                    mkdir -p new; rsync -a --remove-source-files old/ new/; find old -depth -type d -delete
+                    [ $(ls new | wc -l) = 120 ] && [ "$(ls)" = new ]
+                    """)
             }
         }
 

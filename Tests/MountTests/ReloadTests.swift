@@ -66,11 +66,36 @@ extension MountTests {
                 // By force an open file goes on, and the place is the new mount's at once.
                 let reader = try await mount.hold("elsewhere/f")
                 try mount.write(mounts)
-                expectExit(try await mount.command("reload"), 0, "a: pending (path): 1 files are open")
+                expectExit(try await mount.command("reload"), 0, "a: pending (path): 1 file is open")
                 expectExit(try await mount.command("reload", "--force"), 0, "a: remounted (path)")
                 #expect(mount.isMounted("a") && !mount.isMounted("elsewhere"))
                 #expect(try await reader.finish() == "kept\n")
                 #expect(try await mount.shell("cat f", on: "a") == "kept\n")
+            }
+        }
+
+        @Test("A mount that has gone leaves nothing behind: no connection to the kernel, no thread")
+        func remounts() async throws {
+            let owner = try TemporaryFolder("mount")
+            var mounts = try await folders(["a", "b"], owner)
+            try await MountFixture.use(mounts, in: owner) { mount in
+                func count(_ script: String) async throws -> Int {
+                    let pid = await mount.daemon?.pid ?? 0
+                    let text = try await ChildProcess.output(of: ["bash", "-c", "cd /proc/\(pid); \(script) | wc -l"])
+                    return Int(text.split(separator: "\n").joined()) ?? -1
+                }
+                for index in 0..<6 {
+                    mounts[1].options.settings = "prefix: p\(index)/"
+                    try mount.write(mounts)
+                    expectExit(try await mount.command("reload"), 0, "b: remounted (prefix)")
+                    try await mount.shell("echo x > f; cat f > /dev/null", on: "b")
+                }
+                try await eventually("two connections to the kernel") {
+                    try await count("ls -l fd | grep /dev/fuse") == 2
+                }
+                try await eventually("two threads that serve") {
+                    try await count("cat task/*/comm | grep cm-fuse") <= 4
+                }
             }
         }
 

@@ -263,8 +263,8 @@ class Account(RawSimulator):
         self.version_counter = itertools.count(1)
         # Every version of every bucket; the model knows the bucket of those that were uploaded only.
         self.files = {}
-        # Not the id of the key, as it is not for any key but the account's master key.
-        self.account_id = "0123456789ab"
+        # Within the id of the key, as the service has it: three digits of the cluster, the account's twelve, a number.
+        self.account_id = key_id[3:15] if re.fullmatch("[0-9a-f]{25}", key_id) else "0123456789ab"
         from b2sdk._internal.raw_api import ALL_CAPABILITIES
         self.key_id_to_key[key_id] = KeySimulator(
             self.account_id, "master", key_id, secret, ALL_CAPABILITIES, None, None, None)
@@ -292,6 +292,11 @@ class Account(RawSimulator):
                 raise bad_request("invalid capability: " + capability)
         made = self.create_key(
             self.API_URL, None, self.account_id, capabilities, name, seconds, bucket_ids, prefix)
+        # The model numbers them "appKeyId0".
+        key = self.key_id_to_key.pop(made["applicationKeyId"])
+        key.application_key_id = f"005{self.account_id}{1000 + self.app_key_counter:010}"
+        self.key_id_to_key[key.application_key_id] = key
+        made["applicationKeyId"] = key.application_key_id
         return made
 
     def bucket(self, bucket_id):

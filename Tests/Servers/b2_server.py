@@ -5,6 +5,7 @@ Prints its port when it is ready. State is in memory, bodies are in a folder; bo
 switch on is in b2_control.py.
 """
 import argparse
+import os
 import signal
 import sys
 import tempfile
@@ -25,6 +26,8 @@ def main():
     parser.add_argument("--min-part", type=int, default=5_000_000, help="absoluteMinimumPartSize")
     parser.add_argument("--part", type=int, default=100_000_000, help="recommendedPartSize")
     arguments = parser.parse_args()
+    if arguments.data and not os.path.isdir(arguments.data):
+        parser.error(f"--data: there is no folder {arguments.data}")
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     # Short turns: a call must not wait while another thread compiles a listing.
