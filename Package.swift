@@ -135,7 +135,7 @@ let package = Package(
         tests("ArchitectureTests", []),
         tests("MountTests", ["TestServers", "CloudMountConfig"]),
         tests("CloudMountPlatformTests", ["CloudMountPlatform"]),
-        tests("CloudMountCacheTests", ["CloudMountCache", "CloudMountVFS", "TestSeeds"]),
+        tests("CloudMountCacheTests", ["CloudMountCache", "CloudMountPlatform", "CloudMountVFS", "TestSeeds"]),
         tests("UploadPlanTests", ["CloudMountFilesystem", "CloudMountCache", "CloudMountVFS", "TestSeeds"]),
         tests("AttributeCodecTests", ["CloudMountFilesystem", "CloudMountVFS", "TestSeeds"]),
         tests("CloudMountHTTPTests", ["CloudMountHTTP", "CloudMountVFS", "CloudMountPlatform"]),

@@ -3,13 +3,14 @@ public import CloudMountVFS
 import Glibc
 import Synchronization
 
-/// A sparse local file that holds the new bytes of one file until its commit. Removed when the last reference goes,
-/// unless `keep` was called.
+/// The new bytes of one file until its commit: in memory while they are few and there is room, else in a sparse local
+/// file. Gone when the last reference goes, unless `keep` was called.
 ///
 /// Any thread may call; calls block on local disk only. Which of its bytes count is for the caller's `FileImage` to
 /// say.
 public final class StagedFile: Sendable {
-    private struct State {
+    struct State {
+        var memory: StagedMemory?
         /// Space reserved, in whole blocks.
         var blocks = ExtentMap()
         var exists = false
@@ -20,15 +21,19 @@ public final class StagedFile: Sendable {
     /// Space is counted in blocks of the disk, not in bytes: one byte takes a block.
     static let block = 4096
 
+    /// Where the bytes are once they are on disk.
     public let path: String
-    private let area: StagingArea
+    let area: StagingArea
     private let mount: String
-    private let state = Mutex(State())
+    let state: Mutex<State>
+    /// Held over the disk's work by who brings the bytes from memory to disk, so that nobody does it twice.
+    let spilling = Mutex(())
 
-    init(area: StagingArea, path: String, mount: String) {
+    init(area: StagingArea, path: String, mount: String, memory: MemoryShare?) {
         self.area = area
         self.mount = mount
         self.path = path
+        state = Mutex(State(memory: memory.map { StagedMemory(share: $0) }))
     }
 
     deinit {
@@ -36,6 +41,7 @@ public final class StagedFile: Sendable {
             defer { state.descriptor = nil }
             return state
         }
+        if let memory = last.memory { area.giveBackMemory(memory.room) }
         let (area, mount, path) = (area, mount, path)
         let count = last.blocks.total
         guard last.exists else { return area.giveBack(count, of: mount) }
@@ -49,8 +55,15 @@ public final class StagedFile: Sendable {
             area.giveBack(count, of: mount)
             withExtendedLifetime(last.descriptor) {}
         }
+        guard count > 16 << 20 else { return remove() }
         // Freeing much space takes the disk a while.
-        if count <= 16 << 20 { remove() } else { BlockingPool.shared.submit(remove) }
+        area.removalBegins()
+        BlockingPool.shared.submit {
+            // Not only when the descriptor is closed.
+            Glibc.truncate(path, 0)
+            remove()
+            area.removalEnds()
+        }
     }
 
     /// Bytes of the area's limit that this file takes.
@@ -60,6 +73,12 @@ public final class StagedFile: Sendable {
     /// - Throws: `noSpace` (the area's limit, the space to be left free, the disk itself), `io`.
     public func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(VFSError) {
         guard bytes.count > 0 else { return }
+        if writeToMemory(bytes, at: offset) { return }
+        try spill()
+        try writeToDisk(bytes, at: offset)
+    }
+
+    func writeToDisk(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(VFSError) {
         try reserve(Extent(offset: offset, count: bytes.count))
         // A failure below leaves the reservation as it is: some of the bytes may be on disk.
         let descriptor = try open(creating: true)
@@ -68,8 +87,9 @@ public final class StagedFile: Sendable {
             let rest = UnsafeRawBufferPointer(rebasing: bytes[done...])
             let count = pwrite(descriptor.raw, rest.baseAddress, rest.count, offset + done)
             if count < 0 {
-                if errno == EINTR { continue }
-                throw localError("\(path) cannot be written")
+                let error = errno
+                if error == EINTR || error == ENOSPC && area.waitForRemovals() { continue }
+                throw localError("\(path) cannot be written", error)
             }
             done += count
         }
@@ -77,6 +97,7 @@ public final class StagedFile: Sendable {
 
     /// Reads up to `buffer.count` bytes; fewer only at the file's end. Bytes never written are zeros.
     public func read(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) throws(VFSError) -> Int {
+        if let count = readFromMemory(at: offset, into: buffer) { return count }
         guard state.withLock({ $0.exists }) else { return 0 }
         let descriptor = try open(creating: false)
         var done = 0
@@ -105,6 +126,7 @@ public final class StagedFile: Sendable {
 
     /// Drops all bytes from `size` on. A file that is shorter stays so.
     public func truncate(to size: Int) throws(VFSError) {
+        if truncateMemory(to: size) { return }
         let isLonger = state.withLock { $0.exists && $0.blocks.upperBound > size }
         guard isLonger else { return }
         let descriptor = try open(creating: false)
@@ -114,7 +136,7 @@ public final class StagedFile: Sendable {
         area.giveBack(state.withLock { $0.blocks.removeAll(from: StagedFile.roundUp(size)) }, of: mount)
     }
 
-    /// Leaves the bytes on disk when this object goes, listed among the area's leftovers.
+    /// Leaves the bytes that are on disk there when this object goes, listed among the area's leftovers.
     public func keep() { state.withLock { $0.kept = true } }
 
     /// Lets go of the descriptor until the next use; one that is in use stays open till then.
@@ -143,7 +165,13 @@ public final class StagedFile: Sendable {
             }
             switch reservation {
             case .granted: return
-            case .diskUnknown where looksLeft > 0: try area.askDisk(wanted, for: mount)
+            case .diskUnknown where looksLeft > 0:
+                do throws(VFSError) {
+                    try area.askDisk(wanted, for: mount)
+                } catch {
+                    guard area.waitForRemovals() else { throw error }
+                }
+            case .full where area.waitForRemovals(): continue
             case .full where looksLeft > 0:
                 // A leftover may have been removed by hand meanwhile.
                 looksLeft = 1

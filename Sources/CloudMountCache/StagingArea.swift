@@ -1,4 +1,4 @@
-import CloudMountPlatform
+public import CloudMountPlatform
 public import CloudMountVFS
 import Glibc
 import Synchronization
@@ -16,9 +16,14 @@ public final class StagingArea: Sendable {
 
     private struct State {
         var used = 0
+        /// Bytes of memory that small files take.
+        var memory = 0
         var claims: [String: Claim] = [:]
         /// Bytes that may still be reserved before the disk is asked again how much is free.
         var allowance = 0
+        /// Files that are about to give their room back.
+        var removals = 0
+        var waiters: [CloudMountPlatform.Semaphore] = []
         var counter = 0
         var leftovers: [Leftover] = []
         /// Files that hold a descriptor, the one opened first in front.
@@ -97,8 +102,10 @@ public final class StagingArea: Sendable {
     }
 
     /// A new, empty staged file, which takes no room before its first write.
-    /// - Parameter label: what `status` shall find in its name, such as the mount's.
-    public func makeFile(label: String) throws(VFSError) -> StagedFile {
+    /// - Parameters:
+    ///   - label: what `status` shall find in its name, such as the mount's.
+    ///   - memory: whose memory it may take while it is small; nil: it is on disk from its first byte.
+    public func makeFile(label: String, memory: MemoryShare? = nil) throws(VFSError) -> StagedFile {
         let plain = label.utf8.prefix(64).map { byte -> Character in
             let isPlain = byte.isLetterOrDigit || byte == UInt8(ascii: ".") || byte == UInt8(ascii: "-")
             return isPlain ? Character(UnicodeScalar(byte)) : "_"
@@ -112,8 +119,23 @@ public final class StagingArea: Sendable {
                 if !earlierPaths.contains(path) { return path }
             }
         }
-        return StagedFile(area: self, path: path, mount: label)
+        return StagedFile(area: self, path: path, mount: label, memory: memory)
     }
+
+    // MARK: Memory
+
+    /// What small files take of memory at most, and of the whole of it an eighth: a file may stay open for days.
+    private static let mostMemory = 16 << 20
+
+    func takeMemory(_ count: Int, of whole: Int) -> Bool {
+        state.withLock { state in
+            guard state.memory + count <= min(StagingArea.mostMemory, whole / 8) else { return false }
+            state.memory += count
+            return true
+        }
+    }
+
+    func giveBackMemory(_ count: Int) { state.withLock { $0.memory -= count } }
 
     // MARK: Fair shares
 
@@ -191,6 +213,30 @@ public final class StagingArea: Sendable {
             state.used -= count
             change(&state, mount, by: -count)
         }
+    }
+
+    func removalBegins() { state.withLock { $0.removals += 1 } }
+
+    func removalEnds() {
+        let waiters: [CloudMountPlatform.Semaphore] = state.withLock { state in
+            state.removals -= 1
+            // One by one: each may be enough.
+            defer { state.waiters = [] }
+            return state.waiters
+        }
+        for waiter in waiters { waiter.signal() }
+    }
+
+    /// Returns when a file that was being removed has given its room back; false when none has.
+    func waitForRemovals() -> Bool {
+        let waiter = CloudMountPlatform.Semaphore()
+        let isDue = state.withLock { state in
+            guard state.removals > 0 else { return false }
+            state.waiters.append(waiter)
+            return true
+        }
+        // Not for ever: it may be behind the caller in the same queue of disk work.
+        return isDue && waiter.wait(seconds: 2)
     }
 
     /// Its bytes stay, and stay counted.

@@ -2,23 +2,6 @@ import CFUSE3
 import CloudMountPlatform
 import Glibc
 
-/// Whether a thread has much to do: more than a few requests in a second. Costs a look at the clock every few requests.
-struct ServingLoad {
-    static let requests = 16
-    private static let second: UInt64 = 1_000_000_000
-    private var count = 0
-    private var start = SystemClock.monotonic()
-
-    /// To be asked once per request; true at most once in `requests` times.
-    mutating func isBusy() -> Bool {
-        count += 1
-        guard count == Self.requests else { return false }
-        let now = SystemClock.monotonic()
-        defer { (count, start) = (0, now) }
-        return now &- start < Self.second
-    }
-}
-
 /// What one serving thread needs: the memory that requests are read into, found again inside libfuse's callbacks.
 enum ServingThread {
     private static let key: pthread_key_t = {
@@ -36,6 +19,21 @@ enum ServingThread {
     static func body<Body>(as type: Body.Type) -> UnsafePointer<Body>? {
         UnsafePointer(
             pthread_getspecific(key)?.advanced(by: MemoryLayout<fuse_in_header>.size).assumingMemoryBound(to: type))
+    }
+
+    /// More bytes than another thread is woken in less time than they are moved.
+    private static let manyBytes: UInt32 = 64 << 10
+
+    /// Whether serving this thread's request takes it a while: many bytes are moved, or the local disk gives space back.
+    static var isLong: Bool {
+        guard let header else { return false }
+        return switch fuse_opcode(header.pointee.opcode) {
+        case FUSE_WRITE: header.pointee.len > manyBytes
+        case FUSE_READ: body(as: fuse_read_in.self).map { $0.pointee.size > manyBytes } ?? false
+        case FUSE_OPEN: body(as: fuse_open_in.self).map { $0.pointee.flags & UInt32(O_TRUNC) != 0 } ?? false
+        case FUSE_SETATTR, FUSE_FALLOCATE: true
+        default: false
+        }
     }
 
     /// Reads requests from `descriptor` and gives each to `serve` until the kernel has closed the connection.

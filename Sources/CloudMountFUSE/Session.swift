@@ -24,6 +24,9 @@ final class Session: @unchecked Sendable {
     private var offered: (flags: UInt32, flags2: UInt32) = (0, 0)
     private let answeredInit = Atomic(false)
     private let ready = Semaphore()
+    /// Who has it reads requests, and keeps it while they take no time: the kernel wakes one thread for all of them then,
+    /// where of two it would wake now this one, now that one.
+    private let turn = Semaphore(value: 1)
 
     private struct State {
         var threads = 0
@@ -57,8 +60,8 @@ final class Session: @unchecked Sendable {
         if let raw { fuse_session_destroy(raw) }
     }
 
-    /// Takes over `descriptor`, open on /dev/fuse, and serves it: with one thread while there is little to do, with up to
-    /// `threads` from the first busy second on.
+    /// Takes over `descriptor`, open on /dev/fuse, and serves it: with one thread at first, with `threads` as soon as a
+    /// request takes one a while.
     func start(descriptor: Int32, threads: Int, name: String) throws(VFSError) {
         var io = fuse_custom_io()
         io.read = { descriptor, bytes, count, _ in Glibc.read(descriptor, bytes, count) }
@@ -78,6 +81,12 @@ final class Session: @unchecked Sendable {
             state.spare = threads - 1
         }
         NamedThread("cm-fuse-" + name) { self.serve() }.detach()
+    }
+
+    /// Lets another thread read the next requests.
+    private func passTurn() {
+        turn.signal()
+        startSpareThread()
     }
 
     private func startSpareThread() {
@@ -120,9 +129,11 @@ final class Session: @unchecked Sendable {
     // MARK: Serving
 
     private func serve() {
-        var load = ServingLoad()
+        turn.wait()
         let error = ServingThread.run(reading: descriptor) { bytes, count in
-            if load.isBusy() { startSpareThread() }
+            let isLong = ServingThread.isLong
+            if isLong { passTurn() }
+            defer { if isLong { turn.wait() } }
             let header = bytes.assumingMemoryBound(to: fuse_in_header.self)
             switch header.pointee.opcode {
             case FUSE_INTERRUPT.rawValue:
@@ -138,6 +149,7 @@ final class Session: @unchecked Sendable {
                 process(bytes, count)
             }
         }
+        turn.signal()
         if error != 0 {
             log.error("the connection to the kernel broke", metadata: ["error": "\(String(cString: strerror(error)))"])
         }

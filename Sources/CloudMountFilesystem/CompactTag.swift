@@ -1,49 +1,20 @@
 import CloudMountVFS
 
-/// An ETag in little memory: of the form that S3 stores give most of theirs, as numbers.
-enum CompactTag: Equatable {
-    case none
-    /// 32 lower-case hexadecimal digits, then `-` and the number of parts unless that is 0.
-    case digest(UInt64, UInt64, UInt16)
-    case other(String)
+/// An ETag of the form that S3 stores give most objects: 32 lower-case hexadecimal digits, as numbers.
+struct CompactTag: Equatable {
+    let high: UInt64
+    let low: UInt64
 
-    init(_ etag: ETag?) {
-        guard let etag else {
-            self = .none
-            return
-        }
-        self = CompactTag.digest(etag.value) ?? .other(etag.value)
+    init(_ high: UInt64, _ low: UInt64) {
+        self.high = high
+        self.low = low
     }
 
-    var etag: ETag? {
-        switch self {
-        case .none: return nil
-        case .other(let text): return ETag(text)
-        case .digest(let high, let low, let parts):
-            func digits(_ value: UInt64) -> String {
-                let text = String(value, radix: 16)
-                return String(repeating: "0", count: 16 - text.utf8.count) + text
-            }
-            return ETag(digits(high) + digits(low) + (parts == 0 ? "" : "-\(parts)"))
-        }
-    }
-
-    private static func digest(_ text: String) -> CompactTag? {
+    /// Nil for an ETag of another form.
+    init?(_ etag: ETag) {
         var numbers: (UInt64, UInt64) = (0, 0)
-        var parts: UInt16 = 0
         var index = 0
-        for byte in text.utf8 {
-            defer { index += 1 }
-            if index == 32 {
-                guard byte == UInt8(ascii: "-") else { return nil }
-                continue
-            }
-            if index > 32 {
-                // No leading zero: the text must come out again as it was.
-                guard (0x30...0x39).contains(byte), index > 33 || byte != 0x30, parts < 6000 else { return nil }
-                parts = parts * 10 + UInt16(byte - 0x30)
-                continue
-            }
+        for byte in etag.value.utf8 {
             let digit: UInt8
             switch byte {
             case 0x30...0x39: digit = byte - 0x30
@@ -55,8 +26,17 @@ enum CompactTag: Equatable {
             } else {
                 numbers.1 = numbers.1 << 4 | UInt64(digit)
             }
+            index += 1
         }
-        guard index == 32 || index > 33 else { return nil }
-        return .digest(numbers.0, numbers.1, parts)
+        guard index == 32 else { return nil }
+        (high, low) = numbers
+    }
+
+    var etag: ETag {
+        func digits(_ value: UInt64) -> String {
+            let text = String(value, radix: 16)
+            return String(repeating: "0", count: 16 - text.utf8.count) + text
+        }
+        return ETag(digits(high) + digits(low))
     }
 }

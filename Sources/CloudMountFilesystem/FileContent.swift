@@ -70,17 +70,17 @@ final class FileContent: Sendable {
 
     // MARK: Changes
 
-    /// Stages `bytes` at `offset`.
+    /// Stages `bytes` at `offset`, in memory as long as they are few unless `onDisk`.
     /// - Returns: the size of the file afterwards.
     /// - Throws: `noSpace`, `io`; nothing has changed then.
-    func write(_ bytes: UnsafeRawBufferPointer, at offset: Int, staging: StagingArea, label: String) throws(VFSError)
-        -> Int
-    {
+    func write(
+        _ bytes: UnsafeRawBufferPointer, at offset: Int, staging: StagingArea, label: String, onDisk: Bool = false
+    ) throws(VFSError) -> Int {
         let extent = Extent(offset: offset, count: bytes.count)
         while true {
-            let staged = try stagedFile(staging, label)
+            let staged = try stagedFile(staging, label, onDisk ? nil : pool)
             try staged.write(bytes, at: offset)
-            // Published only now that the bytes are on disk; a commit that ended meanwhile has taken the file away.
+            // Published only now that the bytes are there; a commit that ended meanwhile has taken the file away.
             let result: (size: Int, stream: StreamingUpload?)? = state.withLock { state in
                 guard state.staged === staged else { return nil }
                 var image = FileContent.beginChange(&state)
@@ -97,9 +97,11 @@ final class FileContent: Sendable {
         }
     }
 
-    private func stagedFile(_ staging: StagingArea, _ label: String) throws(VFSError) -> StagedFile {
+    private func stagedFile(
+        _ staging: StagingArea, _ label: String, _ memory: MemoryShare?
+    ) throws(VFSError) -> StagedFile {
         if let staged = state.withLock({ $0.staged }) { return staged }
-        let made = try staging.makeFile(label: label)
+        let made = try staging.makeFile(label: label, memory: memory)
         return state.withLock { state in
             if let staged = state.staged { return staged }
             state.staged = made

@@ -52,7 +52,9 @@ extension MountedBucket {
                 try await self.commitOnce(inode, content)
             }
         }
-        let path = content.state.withLock { state in
+        // What could not be stored is on disk before anybody is told.
+        if case .failure = result { await spill(content) }
+        let place = content.state.withLock { state in
             state.commit = nil
             switch result {
             case .success:
@@ -62,12 +64,23 @@ extension MountedBucket {
                 state.commitError = error
                 state.failedSince = state.failedSince ?? SystemClock.now()
             }
-            return state.staged?.path
+            return state.staged?.place
         }
         if case .failure(let error) = result, error.code != .cancelled {
-            log.error("commit failed; the bytes are kept", metadata: ["staged": "\(path ?? "-")", "error": "\(error)"])
+            log.error(
+                "commit failed; the bytes are kept", metadata: ["staged": "\(place ?? "-")", "error": "\(error)"])
         }
         return result
+    }
+
+    /// Brings what is staged in memory to disk.
+    private func spill(_ content: FileContent) async {
+        guard let staged = content.state.withLock({ $0.staged }) else { return }
+        do throws(VFSError) {
+            try await BlockingPool.shared.run { () throws(VFSError) in try staged.spill() }
+        } catch {
+            log.error("bytes that are not stored stay in memory", metadata: ["error": "\(error)"])
+        }
     }
 
     private func commitOnce(_ inode: InodeID, _ content: FileContent) async throws(VFSError) {
@@ -339,11 +352,14 @@ extension MountedBucket {
 
     // MARK: The end
 
-    /// Commits what open files hold that the store does not have. Failures stay in `statistics`, their bytes on disk.
+    /// Commits what open files hold that the store does not have, once it is all on disk. Failures stay in `statistics`,
+    /// their bytes on disk.
     public func drain() async {
+        isEnding.store(true, ordering: .relaxed)
         let contents: [(InodeID, FileContent)] = namespace.withLock { names in
             names.all.compactMap { node in node.isLocal ? node.content.map { (node.id, $0) } : nil }
         }
+        for (_, content) in contents { await spill(content) }
         _ = await attempt { () async throws(VFSError) in
             try await inParallel(contents, width: 16) { entry async throws(VFSError) in
                 let (inode, content) = entry
@@ -370,7 +386,8 @@ extension MountedBucket {
                     guard let error = state.commitError, let since = state.failedSince else { return }
                     statistics.failedCommits.append(
                         MountStatistics.FailedCommit(
-                            path: names.key(of: node)?.string ?? node.name.string, stagedPath: state.staged?.path ?? "",
+                            path: names.key(of: node)?.string ?? node.name.string,
+                            stagedPath: state.staged?.place ?? "",
                             bytes: state.image?.dirty.total ?? 0, error: error.description, since: since))
                 }
             }

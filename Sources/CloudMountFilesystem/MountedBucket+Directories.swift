@@ -161,7 +161,7 @@ extension MountedBucket {
                 return .success((listing, nil))
             }
             if directory.completeUntil > now || node.isOrphan {
-                return .success((Listing(complete: Array(directory.children.keys)), nil))
+                return .success((Listing(complete: directory.children.map(\.name)), nil))
             }
             let generation = beginListing(directory)
             guard let listing = directory.listing else { return .failure(VFSError(.io, "a listing was lost")) }

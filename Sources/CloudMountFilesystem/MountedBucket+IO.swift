@@ -29,7 +29,8 @@ extension MountedBucket {
             if clearSetID { self.clearSetID(node) }
         }
         switch attemptNow({ () throws(VFSError) in
-            try file.content.write(bytes, at: offset, staging: staging, label: settings.name)
+            try file.content.write(
+                bytes, at: offset, staging: staging, label: settings.name, onDisk: isEnding.load(ordering: .relaxed))
         }) {
         case .failure(let error): reply.fail(error)
         case .success(let size):

@@ -50,11 +50,11 @@ extension MountedBucket {
     ) -> [FileName] {
         var gone: [FileName] = []
         var local: [FileName] = []
-        for (name, child) in directory.children where child.listedIn != directory.generation {
+        for child in directory.children where child.listedIn != directory.generation {
             if child.isHeld || child.seenIn == directory.generation {
-                local.append(name)
+                local.append(child.name)
             } else {
-                gone.append(name)
+                gone.append(child.name)
             }
         }
         for name in gone {
@@ -325,7 +325,7 @@ extension MountedBucket {
         await sample(ids, of: id)
         let stale: [InodeID] = namespace.withLock { names in
             guard let directory = names[id]?.directory, directory.evidence == .present else { return [] }
-            return directory.children.values.filter { $0.lookups > 0 }.map(\.id)
+            return directory.children.filter { $0.lookups > 0 }.map(\.id)
         }
         if !stale.isEmpty { tellKernel { for id in stale { $0.invalidateInode(id, extent: nil) } } }
     }

@@ -156,7 +156,7 @@ extension MountedBucket {
     ) async throws(VFSError) -> (key: ObjectKey, isStored: Bool) {
         let found: ObjectKey? = try namespace.withLock { names throws(VFSError) in
             let node = try names.directory(inode)
-            if let children = node.directory?.children.values, children.contains(where: { $0.isHeld }) {
+            if let children = node.directory?.children, children.contains(where: { $0.isHeld }) {
                 throw VFSError(.notEmpty, "the directory is not empty")
             }
             return names.key(of: node)

@@ -240,7 +240,7 @@ extension MountedBucket {
         var found: Set<ObjectKey> = []
         var directories = [names[inode]].compactMap { $0 }
         while let directory = directories.popLast() {
-            for child in directory.directory?.children.values ?? [:].values {
+            for child in directory.directory?.children ?? NodeTable() {
                 if child.directory != nil {
                     directories.append(child)
                 } else if child.openCount > 0, let key = names.key(of: child) {
@@ -268,7 +268,7 @@ extension MountedBucket {
     private func settleBelow(
         _ node: Node, path: String, base: ObjectKey, _ moved: [ObjectKey: (old: ObjectInfo, new: ObjectInfo)]
     ) {
-        for child in node.directory?.children.values ?? [:].values {
+        for child in node.directory?.children ?? NodeTable() {
             let key = path + child.name.string
             if child.directory != nil {
                 settleBelow(child, path: key + "/", base: base, moved)

@@ -49,8 +49,8 @@ extension MountedBucket {
         guard servesStale(error), let directory = node.directory, directory.isWhole else { return nil }
         let now = SystemClock.monotonic()
         markStale(node, now)
-        for child in directory.children.values { markStale(child, now) }
-        return directory.children.compactMap { $0.value.listedIn == directory.generation ? nil : $0.key }
+        for child in directory.children { markStale(child, now) }
+        return directory.children.compactMap { $0.listedIn == directory.generation ? nil : $0.name }
     }
 
     // MARK: What users may see of it

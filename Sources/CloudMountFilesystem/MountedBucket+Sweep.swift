@@ -75,11 +75,11 @@ extension MountedBucket {
         else { return 0 }
         var known: [FileName] = []
         let ttl = metadataTTL
-        for (name, child) in directory.children where child.validUntil < old + ttl {
+        for child in directory.children where child.validUntil < old + ttl {
             if child.isIdle {
                 names.drop(child, from: node)
             } else if child.lookups > 0, child.openCount == 0, !child.isHeld, child.directory == nil {
-                known.append(name)
+                known.append(child.name)
             }
         }
         guard !known.isEmpty else { return 0 }

@@ -78,7 +78,9 @@ extension MountedBucket {
         staged?.keep()
         log.error(
             "the store forbids to write the file; its new bytes are kept",
-            metadata: ["key": "\(names.key(of: node)?.string ?? node.name.string)", "staged": "\(staged?.path ?? "-")"])
+            metadata: [
+                "key": "\(names.key(of: node)?.string ?? node.name.string)", "staged": "\(staged?.place ?? "-")",
+            ])
         content.detach()
         node.content = nil
         let place = (node.parent, node.name)
@@ -99,7 +101,7 @@ extension MountedBucket {
         node.validUntil = 0
         guard let directory = node.directory else { return }
         directory.completeUntil = 0
-        for child in directory.children.values { distrust(child) }
+        for child in directory.children { distrust(child) }
     }
 
     /// A rename failed half-way: what is under these names now, only the store knows.

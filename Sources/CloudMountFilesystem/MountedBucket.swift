@@ -32,6 +32,8 @@ public final class MountedBucket: FileOperations {
     let memory: MemoryShare
     /// Why a write begun now would not be stored.
     let refusesWrites: @Sendable () -> VFSError?
+    /// Drained once: what is written from then on is on disk at once, for the drain may be given up at any moment.
+    let isEnding = Atomic(false)
     let log: Logger
     let namespace: Mutex<Namespace>
     let handles = Mutex(Handles())

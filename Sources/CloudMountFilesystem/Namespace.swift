@@ -4,7 +4,7 @@ import CloudMountVFS
 struct Namespace {
     static let root: InodeID = 1
 
-    private(set) var nodes: [InodeID: Node] = [:]
+    private(set) var nodes = NodeTable<InodeID>()
     /// Ids are derived from where a node is made, so that one that was dropped from memory comes back with the same.
     private let seed = UInt64.random(in: 1...UInt64.max)
     var gate = NameGate()
@@ -96,7 +96,7 @@ struct Namespace {
             directory.children[node.name] = nil
             if directory.listing != nil { directory.removed.insert(node.name) }
         }
-        if let children = node.directory?.children.values {
+        if let children = node.directory?.children {
             for child in children { orphan(child) }
         }
         node.parent = 0
@@ -126,7 +126,7 @@ struct Namespace {
     }
 
     var count: Int { nodes.count }
-    var all: some Collection<Node> { nodes.values }
+    var all: NodeTable<InodeID> { nodes }
 
     /// Counts a key that no path can say, once.
     mutating func hide(_ key: ObjectKey) {

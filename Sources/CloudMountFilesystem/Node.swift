@@ -2,8 +2,8 @@ import CloudMountVFS
 
 /// One inode in memory. Touched only under the namespace lock.
 ///
-/// There are as many as names have been listed, so what most of them do not need is elsewhere: times in `Times` when they
-/// differ from the store's, what comes with use in `Use`, metadata in `Details`.
+/// There are as many as names have been listed, so it has 120 bytes, in this order without gaps, and what most of them do not
+/// need is elsewhere: times in `Rest` when they differ from the store's, what comes with use in `Use`, metadata in `Details`.
 final class Node {
     let id: InodeID
     /// 0 for the root and for an orphan (unlinked or replaced, but still known to the kernel).
@@ -12,33 +12,21 @@ final class Node {
     var size = 0
     /// Monotonic nanoseconds until which the name and its attributes are believed.
     var validUntil: UInt64 = 0
-    /// How often the kernel was given this inode, less what it has forgotten.
-    var lookups: UInt64 = 0
-    var directory: Directory?
-    private var ownDetails: Details?
-    private var use: Use?
-    private var times: Times?
-    private var storedSeconds: Int
-    private var tag: CompactTag
-    private var storedNanoseconds: Int32
-    var permissions: UInt32
+    private var rest: Rest?
+    /// Since 1970.
+    private var storedNanoseconds: Int64
+    /// Of `version`, when its form is that of most.
+    private var digest: (UInt64, UInt64) = (0, 0)
     var uid: UInt32
     var gid: UInt32
     /// The listing of its directory that has last shown it, or under which it was made here.
     var seenIn: UInt32 = 0
     /// The listing whose readers have been given its name.
     var listedIn: UInt32 = 0
-    var kind: FileKind
-    /// The metadata of `version` has been seen, so the fields above are the writer's and not the mount's defaults.
-    var isKnown = false
-    /// What of the attributes the metadata does not say, so that the mount's defaults stand for it.
-    var defaulted: Defaulted = []
-    /// Attributes were changed here and not stored (`durable_attributes: false`).
-    var keepsAttributes = false
-    /// The kernel was told of an older version's attributes.
-    var kernelIsBehind = false
-    /// The kernel may hold pages of `version`.
-    var isCached = false
+    private var fewLookups: UInt32 = 0
+    private var flags: Flags = []
+    /// As `st_mode`.
+    private var mode: UInt16
 
     init(
         id: InodeID, parent: InodeID, name: FileName, kind: FileKind, permissions: UInt32, uid: UInt32, gid: UInt32,
@@ -47,30 +35,111 @@ final class Node {
         self.id = id
         self.parent = parent
         self.name = name
-        self.kind = kind
-        self.permissions = permissions
         self.uid = uid
         self.gid = gid
-        storedSeconds = time.seconds
-        storedNanoseconds = Int32(time.nanoseconds)
-        tag = .none
+        mode = UInt16(truncatingIfNeeded: kind.rawValue | permissions & 0o7777)
+        storedNanoseconds = time.nanosecondsSince1970
         if kind == .directory { directory = Directory() }
+    }
+
+    // MARK: What is packed
+
+    private struct Flags: OptionSet {
+        let rawValue: UInt16
+        static let isKnown = Flags(rawValue: 1)
+        static let keepsAttributes = Flags(rawValue: 2)
+        static let kernelIsBehind = Flags(rawValue: 4)
+        static let isCached = Flags(rawValue: 8)
+        static let isToReplace = Flags(rawValue: 16)
+        static let hasDigest = Flags(rawValue: 32)
+        static let defaultPermissions = Flags(rawValue: 64)
+        static let defaultUID = Flags(rawValue: 128)
+        static let defaultGID = Flags(rawValue: 256)
+    }
+
+    private func set(_ flag: Flags, _ value: Bool) {
+        if value { flags.insert(flag) } else { flags.remove(flag) }
+    }
+
+    /// The metadata of `version` has been seen, so the fields are the writer's and not the mount's defaults.
+    var isKnown: Bool {
+        get { flags.contains(.isKnown) }
+        set { set(.isKnown, newValue) }
+    }
+
+    /// Attributes were changed here and not stored (`durable_attributes: false`).
+    var keepsAttributes: Bool {
+        get { flags.contains(.keepsAttributes) }
+        set { set(.keepsAttributes, newValue) }
+    }
+
+    /// The kernel was told of an older version's attributes.
+    var kernelIsBehind: Bool {
+        get { flags.contains(.kernelIsBehind) }
+        set { set(.kernelIsBehind, newValue) }
+    }
+
+    /// The kernel may hold pages of `version`.
+    var isCached: Bool {
+        get { flags.contains(.isCached) }
+        set { set(.isCached, newValue) }
+    }
+
+    /// Has never been stored: `version` is another file's, which had the name before and is there until the commit.
+    var isToReplace: Bool {
+        get { flags.contains(.isToReplace) }
+        set { set(.isToReplace, newValue) }
+    }
+
+    /// What of the attributes the metadata does not say, so that the mount's defaults stand for it.
+    var defaulted: Defaulted {
+        get { Defaulted(rawValue: UInt8(truncatingIfNeeded: flags.rawValue >> 6)) }
+        set {
+            flags.remove([.defaultPermissions, .defaultUID, .defaultGID])
+            flags.insert(Flags(rawValue: UInt16(newValue.rawValue & 7) << 6))
+        }
+    }
+
+    var kind: FileKind {
+        get { FileKind(rawValue: UInt32(mode) & 0o170000) ?? .regular }
+        set { mode = UInt16(truncatingIfNeeded: newValue.rawValue) | mode & 0o7777 }
+    }
+
+    var permissions: UInt32 {
+        get { UInt32(mode) & 0o7777 }
+        set { mode = mode & 0o170000 | UInt16(truncatingIfNeeded: newValue & 0o7777) }
+    }
+
+    /// How often the kernel was given this inode, less what it has forgotten.
+    var lookups: UInt64 {
+        get { UInt64(fewLookups) + (rest?.moreLookups ?? 0) }
+        set {
+            fewLookups = UInt32(clamping: newValue)
+            let more = newValue - UInt64(fewLookups)
+            if more != rest?.moreLookups ?? 0 { filled().moreLookups = more }
+        }
     }
 
     // MARK: What few have
 
+    private final class Rest {
+        var directory: Directory?
+        var details: Details?
+        var use: Use?
+        var moreLookups: UInt64 = 0
+        /// Of `version`, when it has not the form of most.
+        var tag: String?
+        /// When it is not all the store's time.
+        var times: (modified: Timestamp, changed: Timestamp)?
+
+        var isEmpty: Bool {
+            directory == nil && details == nil && use == nil && moreLookups == 0 && tag == nil && times == nil
+        }
+    }
+
     private final class Details {
         let attributes: StoredAttributes
         init(_ attributes: StoredAttributes) { self.attributes = attributes }
-    }
-
-    private final class Times {
-        var modified: Timestamp
-        var changed: Timestamp
-        init(_ time: Timestamp) {
-            modified = time
-            changed = time
-        }
     }
 
     private final class Use {
@@ -82,60 +151,82 @@ final class Node {
         var content: FileContent?
     }
 
-    private func used() -> Use {
-        if let use { return use }
-        let made = Use()
-        use = made
+    private func filled() -> Rest {
+        if let rest { return rest }
+        let made = Rest()
+        rest = made
         return made
+    }
+
+    private func used() -> Use {
+        let rest = filled()
+        if let use = rest.use { return use }
+        let made = Use()
+        rest.use = made
+        return made
+    }
+
+    private var use: Use? { rest?.use }
+
+    var directory: Directory? {
+        get { rest?.directory }
+        set { if newValue !== directory { filled().directory = newValue } }
     }
 
     /// Everything in the metadata that has no field above: xattrs, link target, device, foreign entries.
     var details: StoredAttributes? {
-        get { ownDetails?.attributes }
-        set { ownDetails = newValue.map { Details($0) } }
+        get { rest?.details?.attributes }
+        set { if newValue != nil || rest != nil { filled().details = newValue.map { Details($0) } } }
     }
 
-    /// Has never been stored: `version` is another file's, which had the name before and is there until the commit.
-    var isToReplace = false
     /// The object's version; nil for a file that no commit has reached, and for a directory without a marker.
     var version: ETag? {
-        get { tag.etag }
-        set { tag = CompactTag(newValue) }
+        get {
+            if flags.contains(.hasDigest) { return CompactTag(digest.0, digest.1).etag }
+            return rest?.tag.map { ETag($0) }
+        }
+        set {
+            let compact = newValue.flatMap { CompactTag($0) }
+            set(.hasDigest, compact != nil)
+            if let compact { digest = (compact.high, compact.low) }
+            let tag = compact == nil ? newValue?.value : nil
+            if tag != rest?.tag { filled().tag = tag }
+        }
     }
 
     /// When the store took the version in.
     var stored: Timestamp {
-        get { Timestamp(seconds: storedSeconds, nanoseconds: Int(storedNanoseconds)) }
+        get { Timestamp(nanosecondsSince1970: storedNanoseconds) }
         set {
             // The others do not follow.
-            if times == nil, newValue != stored { times = Times(stored) }
-            (storedSeconds, storedNanoseconds) = (newValue.seconds, Int32(newValue.nanoseconds))
+            if rest?.times == nil, newValue != stored { filled().times = (stored, stored) }
+            storedNanoseconds = newValue.nanosecondsSince1970
             mergeTimes()
         }
     }
 
     var modified: Timestamp {
-        get { times?.modified ?? stored }
+        get { rest?.times?.modified ?? stored }
         set {
-            let times = times ?? Times(stored)
-            times.modified = newValue
-            self.times = times
+            guard newValue != modified else { return }
+            filled().times = (newValue, changed)
             mergeTimes()
         }
     }
 
     var changed: Timestamp {
-        get { times?.changed ?? stored }
+        get { rest?.times?.changed ?? stored }
         set {
-            let times = times ?? Times(stored)
-            times.changed = newValue
-            self.times = times
+            guard newValue != changed else { return }
+            filled().times = (modified, newValue)
             mergeTimes()
         }
     }
 
     private func mergeTimes() {
-        if let times, times.modified == stored, times.changed == stored { self.times = nil }
+        guard let rest, let times = rest.times, times.modified == stored, times.changed == stored else { return }
+        rest.times = nil
+        if rest.isEmpty { self.rest = nil }
     }
 
     /// Open so many times.
@@ -256,7 +347,7 @@ final class Directory {
         case unknown, absent, present
     }
 
-    var children: [FileName: Node] = [:]
+    var children = NodeTable<FileName>()
     /// A name that was not there, in monotonic nanoseconds.
     struct Absence {
         var since: UInt64
@@ -307,4 +398,18 @@ final class Directory {
     var evidence = Evidence.unknown
     /// Objects whose metadata was looked at without finding any, while the evidence is unknown.
     var emptySamples = 0
+}
+
+extension Timestamp {
+    /// The years 1678 to 2262; what lies beyond is their end.
+    fileprivate var nanosecondsSince1970: Int64 {
+        let limit = Int(Int64.max / 1_000_000_000) - 1
+        return Int64(min(max(seconds, -limit), limit)) * 1_000_000_000 + Int64(nanoseconds)
+    }
+
+    fileprivate init(nanosecondsSince1970 count: Int64) {
+        let (seconds, rest) = count.quotientAndRemainder(dividingBy: 1_000_000_000)
+        self.init(
+            seconds: Int(rest < 0 ? seconds - 1 : seconds), nanoseconds: Int(rest < 0 ? rest + 1_000_000_000 : rest))
+    }
 }

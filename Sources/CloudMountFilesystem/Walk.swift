@@ -62,7 +62,7 @@ extension MountedBucket {
             walk = known
         } else {
             walk = Walk(
-                parent.children.compactMap { $1.kind == .directory ? $0 : nil }, generation: parent.generation)
+                parent.children.compactMap { $0.kind == .directory ? $0.name : nil }, generation: parent.generation)
         }
         parent.walk = nil
         let ahead = walk.opened(node.name)

@@ -34,12 +34,13 @@ public final class BufferPool: Sendable {
         var nextWaiter: UInt64 = 0
         var limit: Int
 
-        var keepLimit: Int { min(limit / 2, 64 << 20) }
+        /// Three of a reader's largest: what comes back is soon wanted again, or not at all.
+        var keepLimit: Int { min(limit / 6, 64 << 20) }
     }
 
     private let state: Mutex<State>
 
-    /// - Parameter limit: bytes; what is kept for reuse takes at most half of it and at most 64 MiB.
+    /// - Parameter limit: bytes; what is kept for reuse takes at most a sixth of it and at most 64 MiB.
     public init(limit: Int) {
         let classes = BufferPool.classIndex(BufferPool.largestClass) + 1
         state = Mutex(State(free: Array(repeating: [], count: classes), limit: max(0, limit)))

@@ -141,6 +141,18 @@ struct StagingTests {
         #expect(area.used == 16384)
     }
 
+    @Test("The room of a large file that is being removed is waited for, not missed")
+    func removal() throws {
+        let area = try area(limit: 32 << 20)
+        for _ in 0..<20 {
+            var file: StagedFile? = try area.makeFile(label: "m")
+            for offset in stride(from: 0, to: 32 << 20, by: 1 << 20) {
+                try file?.write([UInt8](repeating: 1, count: 1 << 20), at: offset)
+            }
+            file = nil
+        }
+    }
+
     @Test("Another limit holds at once, and what is staged already stays")
     func otherLimit() throws {
         let area = try area(limit: 16384)

@@ -1,6 +1,7 @@
 import CloudMountCache
 import CloudMountFilesystem
 import CloudMountLayers
+import CloudMountPlatform
 import CloudMountVFS
 import Foundation
 import MemoryProvider
@@ -119,12 +120,59 @@ struct RefusalTests {
         #expect(try await mount.read("new") == bytes)
         let failed = try #require(mount.fs.statistics().failedCommits.first)
         #expect(failed.path == "new" && failed.bytes == size)
+        #expect(FileManager.default.contents(atPath: failed.stagedPath).map { [UInt8]($0) } == bytes)
         mount.faults.clear()
         let again = try await mount.fs.open(inode, flags: 2)
         try await mount.fs.fsync(inode, again)
         try await mount.fs.close(inode, again)
         #expect(try await mount.object("new") == bytes)
         #expect(mount.fs.statistics().failedCommits.isEmpty && mount.fs.statistics().dirtyFiles == 0)
+    }
+
+    @Test("A small file needs no disk until its commit fails or the mount is drained")
+    func smallFiles() async throws {
+        let mount = try TestMount()
+        let (inode, handle) = try await mount.fs.create(TestMount.root, "small")
+        try await mount.fs.write(inode, handle, 0, pattern(5000))
+        #expect(mount.staging.used == 0 && mount.memory.used > 0)
+        #expect(try await mount.read("small") == pattern(5000))
+        try await mount.fs.close(inode, handle)
+        #expect(mount.staging.used == 0 && mount.memory.used == 0)
+        #expect(try await mount.object("small") == pattern(5000))
+
+        let (other, open) = try await mount.fs.create(TestMount.root, "open")
+        try await mount.fs.write(other, open, 0, pattern(100))
+        mount.faults.add(.put, calls: 1...99, .fail(VFSError(.connectionFailed, "nobody listens")))
+        await mount.fs.drain()
+        let failed = try #require(mount.fs.statistics().failedCommits.first)
+        #expect(FileManager.default.contents(atPath: failed.stagedPath).map { [UInt8]($0) } == pattern(100))
+        // What comes after a drain, which may be given up, is on disk at once.
+        let (late, last) = try await mount.fs.create(TestMount.root, "late")
+        let before = mount.staging.used
+        try await mount.fs.write(late, last, 0, pattern(100))
+        #expect(mount.staging.used == before + 4096)
+    }
+
+    @Test(
+        "A failed commit of a small file is reported also when the disk has no room for it, and its bytes are not lost")
+    func noRoom() async throws {
+        let mount = try TestMount()
+        mount.staging.limit(to: 0, keepFree: 0)
+        let (inode, handle) = try await mount.fs.create(TestMount.root, "small")
+        try await mount.fs.write(inode, handle, 0, pattern(5000))
+        mount.faults.add(.put, calls: 1...99, .fail(VFSError(.connectionFailed, "nobody listens")))
+        let said = await failure { () async throws(VFSError) in try await mount.fs.fsync(inode, handle) }
+        #expect(said == .connectionFailed)
+        #expect(mount.fs.statistics().failedCommits.first?.stagedPath == "memory")
+        // One that grows is refused, and nothing of it has changed.
+        let full = await failure { () async throws(VFSError) in
+            try await mount.fs.write(inode, handle, 5000, pattern(100_000))
+        }
+        #expect(full == .noSpace)
+        #expect(try await mount.read("small") == pattern(5000))
+        mount.faults.clear()
+        try await mount.fs.close(inode, handle)
+        #expect(try await mount.object("small") == pattern(5000))
     }
 
     @Test("rm also removes what a commit has stored whose answer was lost")
