@@ -107,6 +107,7 @@ struct ValueReader {
         }
         let components = text.utf8.split(separator: UInt8(ascii: "/")).map { String(decoding: $0, as: UTF8.self) }
         guard !components.contains("..") else { throw Fault(message: "\(shown) has '..' in it") }
+        guard text.utf8.count < 4096 else { throw Fault(message: "\(shown) is longer than 4095 bytes") }
         return "/" + components.filter { $0 != "." }.joined(separator: "/")
     }
 

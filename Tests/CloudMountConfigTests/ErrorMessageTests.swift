@@ -111,6 +111,10 @@ struct ErrorMessageTests {
             "m.yaml:7:16: 'read_only: yes' is neither true nor false; did you mean true?",
             "m.yaml:8:18: 'allow_other: \"true\"' is neither true nor false; did you mean true?"),
         Wrong(
+            "a path that no kernel takes",
+            Fixtures.good + "cache: { directory: /" + String(repeating: "x/", count: 2100) + " }\n",
+            "m.yaml:7:21: 'directory: /" + String(repeating: "x/", count: 28) + "…' is longer than 4095 bytes"),
+        Wrong(
             "numbers that are none", Fixtures.withMount("    uid: -1\n    gid: staff\n    umask: 888\n"),
             "m.yaml:7:10: 'uid: -1' is not a whole number", "m.yaml:8:10: 'gid: staff' is not a whole number",
             "m.yaml:9:12: 'umask: 888' is not an octal number such as \"022\""),
