@@ -76,6 +76,19 @@ struct FileTests {
         #expect(try await fs.lookup(root, "e") == nil)
     }
 
+    @Test("Extended attributes have a namespace that an object can hold")
+    func namespaces() async throws {
+        let mount = try TestMount()
+        try await mount.write("a", [])
+        let inode = try await mount.inode("a")
+        for name in ["plain", "user.", "system.x", "users.x"] {
+            let code = await failure { () async throws(VFSError) in try await mount.fs.setxattr(inode, name, [1]) }
+            #expect(code == .notSupported, "\(name)")
+        }
+        for name in ["user.x", "trusted.x", "security.x"] { try await mount.fs.setxattr(inode, name, [1]) }
+        #expect(try await mount.fs.listxattr(inode) == ["security.x", "trusted.x", "user.x"])
+    }
+
     @Test("A commit of many small changes reads what lies between them in a few requests")
     func scatteredChanges() async throws {
         let mount = try TestMount()

@@ -1,3 +1,5 @@
+import Foundation
+import Glibc
 import TestServers
 import Testing
 
@@ -197,6 +199,36 @@ extension MountTests {
                 try await mount.remount()
                 try await mount.python("assert read('copy/c/f') == b'1' * 50_000 + b'2' + b'1' * 49_999")
                 #expect(try await bucket.keys() == ["copy/c/f"])
+            }
+        }
+
+        @Test("With a log in JSON every line is JSON, also what the configuration is warned of")
+        func jsonLog() async throws {
+            let owner = try TemporaryFolder("log")
+            let file = "\(owner.path)/mounts.yaml"
+            try writeFile(
+                file,
+                """
+                version: 1
+                control: { socket: \(owner.path)/control.sock }
+                cache: { directory: \(owner.path)/cache }
+                credentials: { k: { provider: s3, access_key_id: A, secret_access_key: not-for-all } }
+                mounts:
+                  - { name: m, path: \(owner.path)/m, provider: s3, bucket: b, endpoint: "http://127.0.0.1:1", credentials: k }
+                """, mode: 0o644)
+            let daemon = try ChildProcess(
+                [MountFixture.binary, "mount", "--log-format", "json", "-f", file], environment: ["HOME": owner.path],
+                directory: "/")
+            while !daemon.transcript.contains("mount 'm' failed") {
+                if let exit = daemon.poll() { throw TestSupportError("the daemon ended at once: \(exit)") }
+                try await Task.sleep(for: .milliseconds(20))
+            }
+            daemon.signal(SIGTERM)
+            #expect(await daemon.wait(seconds: 30) == .code(0))
+            #expect(daemon.transcript.contains("everyone can read this file"))
+            #expect(!daemon.transcript.contains("not-for-all"))
+            for line in daemon.transcript.split(separator: "\n") {
+                _ = try JSONSerialization.jsonObject(with: Data(line.utf8))
             }
         }
     }
