@@ -356,6 +356,7 @@ struct PolicyTests {
     @Test("on_conflict: keep-both keeps both, and both are seen at once")
     func keepBoth() async throws {
         let mount = try mount()
+        try await mount.put("a", [0])
         _ = try await mount.fs.list(TestMount.root)
         #expect(try await collide(mount) == nil)
         #expect(try await mount.fs.list(TestMount.root).count == 2)
