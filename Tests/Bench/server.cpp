@@ -74,18 +74,19 @@ private:
         auto object = store.find(bucket, key);
         if (!object) return "absent";
         const string marked(markBytes, mark);
-        uint64_t marks = 0;
+        uint64_t markedBytes = 0;
         bool isRight = true;
         object->forEachPiece([&](const char *bytes, size_t count, uint64_t offset) {
             if (pattern.matches(bytes, count, offset)) return;
-            for (size_t at = 0; at < count; at += markBytes) {
-                size_t step = std::min(markBytes, count - at);
+            // Pieces begin where parts do, which need not be where blocks do.
+            for (size_t at = 0, step; at < count; at += step) {
+                step = std::min<size_t>(markBytes - (offset + at) % markBytes, count - at);
                 if (pattern.matches(bytes + at, step, offset + at)) continue;
-                if (memcmp(bytes + at, marked.data(), step) == 0) marks++;
+                if (memcmp(bytes + at, marked.data(), step) == 0) markedBytes += step;
                 else isRight = false;
             }
         });
-        return isRight ? std::to_string(marks) : "wrong";
+        return isRight ? std::to_string(markedBytes / markBytes) : "wrong";
     }
 };
 
