@@ -168,6 +168,10 @@ final class B2Client: Sendable {
             }
             if 200..<300 ~= response.status { return response }
             var error = B2Errors.error(response, wire: wire)
+            if response.status == 404, response.body.isEmpty, request.method != .head {
+                error = VFSError(
+                    .malformedResponse, "an answer that is not from a store", retry: .backoff, wire: error.wire)
+            }
             if request.method == .head, response.status == 401 || response.status == 403 {
                 error = try await explained(request, wire) ?? error
             }

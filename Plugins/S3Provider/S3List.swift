@@ -80,6 +80,8 @@ final class ListParser: XMLHandler {
     private var place = Place.root
     private var isEncoded = false
     private var isTruncated = false
+    /// It says which bucket it is of, or whether it is whole, as every store does.
+    private var isTold = false
     private var nextToken: String?
     private var nextMarker: Range<Int>?
 
@@ -134,7 +136,10 @@ final class ListParser: XMLHandler {
 
     private func root(_ name: XMLText, _ text: XMLText) {
         switch name {
-        case "IsTruncated": isTruncated = text == "true"
+        case "IsTruncated":
+            isTruncated = text == "true"
+            isTold = true
+        case "Name": isTold = true
         case "EncodingType": isEncoded = text == "url"
         case "NextContinuationToken": nextToken = text.string
         case "NextMarker": nextMarker = keep(text)
@@ -150,6 +155,8 @@ final class ListParser: XMLHandler {
 
     /// Nil when a field is missing that a listing must have.
     func page(_ request: ListRequest, version: Int) -> ListPage? {
+        // Nothing at all is no word of a store, and least of all that a folder is empty.
+        guard isTold || !entries.isEmpty || !prefixes.isEmpty else { return nil }
         var page = ListPage()
         page.objects.reserveCapacity(entries.count)
         var last: ObjectKey?

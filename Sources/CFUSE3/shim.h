@@ -21,6 +21,7 @@ static inline void cm_set_open_flags(
 
 // INIT flags that Swift cannot import as they stand (shifts into the sign bit, 64-bit shifts).
 enum {
+    CM_INIT_PARALLEL_DIROPS = 1 << 18,
     CM_INIT_HANDLE_KILLPRIV = 1 << 19,
     CM_INIT_HANDLE_KILLPRIV_V2 = 1 << 28,
     CM_INIT_EXT = 1 << 30,

@@ -195,8 +195,10 @@ final class Session: @unchecked Sendable {
         return sent
     }
 
-    /// Agrees to what libfuse 3.14 does not know of.
+    /// Agrees to what libfuse 3.14 does not know of, or forgets to pass on.
     private func extend(_ answer: inout fuse_init_out) {
+        // Without it the kernel asks for one name of a directory at a time, and each waits for the one before.
+        answer.flags |= offered.flags & UInt32(CM_INIT_PARALLEL_DIROPS)
         if offered.flags & UInt32(CM_INIT_HANDLE_KILLPRIV_V2) != 0 {
             // We drop set-id bits when told to, so the kernel need not ask for security.capability before each write.
             answer.flags |= UInt32(CM_INIT_HANDLE_KILLPRIV_V2)

@@ -105,6 +105,20 @@ struct ReadTests {
         }
     }
 
+    @Test("That a file is gone only B2 says, and it has words for it; a bare 404 is an error")
+    func bareAbsence() async throws {
+        let script = try ScriptedB2 { request, _ in
+            request.path.hasSuffix("by_id") || request.path.hasPrefix("/file/") ? ScriptedAnswer(status: 404) : nil
+        }
+        let provider = try await script.prepared()
+        for version in [nil, ETag("v")] {
+            let error = await failure {
+                _ = try await provider.read(ReadRequest(key: "k", version: version), into: CollectingSink())
+            }
+            #expect(error?.code == .malformedResponse)
+        }
+    }
+
     @Test(
         "What has come wrong as a whole is not taken in pieces, which have no SHA-1, until it comes right or time has passed"
     )

@@ -221,6 +221,24 @@ extension MountTests {
             }
         }
 
+        @Test("Names of one directory are looked up side by side: none waits for the answer to another")
+        func parallelLookups() async throws {
+            try await Self.behindProxy("cache: { deadline: 20s }") { mount, proxy in
+                try proxy.set(.blackHole)
+                let user = try await mount.background(
+                    """
+                    threads = [threading.Thread(target=os.path.exists, args=(f"absent{index}",)) for index in range(8)]
+                    for thread in threads: thread.start()
+                    for thread in threads: thread.join()
+                    """)
+                try await eventually("eight questions at once", seconds: 15) {
+                    proxy.count { $0.method == "HEAD" && $0.path.contains("/absent") } == 8
+                }
+                try proxy.set(.pass)
+                #expect(await user.wait() == .code(0), "\(user.transcript)")
+            }
+        }
+
         @Test("A store that is silent over a copy for longer than the deadline, and answers otherwise, is waited for")
         func silentCopy() async throws {
             try await Self.behindProxy("cache: { deadline: 2s }") { mount, proxy in

@@ -108,7 +108,8 @@ struct ListTests {
         arguments: [
             ("", VFSError.Code.corrupted), ("<ListBucketResult><IsTruncated>false</IsTruncated>", .corrupted),
             ("<html><body>login</body></html>", .malformedResponse), ("<ListBucketResult/", .corrupted),
-            ("<Error><Code>SlowDown</Code></Error>", .throttled),
+            ("<Error><Code>SlowDown</Code></Error>", .throttled), ("<ListBucketResult/>", .malformedResponse),
+            ("<ListBucketResult><Prefix/></ListBucketResult>", .malformedResponse),
             ("<ListBucketResult><Contents><Key>a</Key></Contents></ListBucketResult>", .malformedResponse),
             ("<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>", .malformedResponse),
             (
