@@ -45,7 +45,7 @@ struct ErrorTests {
         (502, nil, .unavailable, .backoff), (503, "service_unavailable", .unavailable, .backoff),
         (504, nil, .unavailable, .backoff), (503, nil, .unavailable, .backoff),
         (418, "teapot", .invalidArgument, .never),
-        (302, nil, .invalidArgument, .never),
+        (302, nil, .unavailable, .backoff),
     ]
 
     @Test("Every code has its meaning and its advice", arguments: table)
