@@ -34,13 +34,14 @@ public final class BufferPool: Sendable {
         var nextWaiter: UInt64 = 0
         var limit: Int
 
-        /// Three of a reader's largest: what comes back is soon wanted again, or not at all.
-        var keepLimit: Int { min(limit / 6, 64 << 20) }
+        /// A share that is alone soon wants again what it gives back; several never want all of theirs at once.
+        var keepLimit: Int { min(shares.values.count { $0 > 0 } > 1 ? limit / 6 : limit / 2, 64 << 20) }
     }
 
     private let state: Mutex<State>
 
-    /// - Parameter limit: bytes; what is kept for reuse takes at most a sixth of it and at most 64 MiB.
+    /// - Parameter limit: bytes; what is kept for reuse takes at most half of it, a sixth while several
+    ///   shares are in use, and at most 64 MiB.
     public init(limit: Int) {
         let classes = BufferPool.classIndex(BufferPool.largestClass) + 1
         state = Mutex(State(free: Array(repeating: [], count: classes), limit: max(0, limit)))
