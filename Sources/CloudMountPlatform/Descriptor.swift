@@ -22,8 +22,11 @@ public final class Descriptor: Sendable {
     /// The next connection of this listening socket (`accept(2)`), which children do not inherit: one that holds it would
     /// keep it open after its end here. Blocks; nil when there is none any more or no descriptor left.
     public func accept() -> Descriptor? {
-        let connection = cm_accept(raw)
-        return connection >= 0 ? Descriptor(owning: connection) : nil
+        while true {
+            let connection = cm_accept(raw)
+            if connection >= 0 { return Descriptor(owning: connection) }
+            guard errno == EINTR || errno == ECONNABORTED else { return nil }
+        }
     }
 }
 

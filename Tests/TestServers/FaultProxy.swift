@@ -44,7 +44,7 @@ public final class FaultProxy: Sendable {
         var bytesUp = 0
         var bytesDown = 0
         var connections = 0
-        var listener: Int32 = -1
+        var listener: Descriptor?
         var stopped = false
     }
 
@@ -103,11 +103,9 @@ public final class FaultProxy: Sendable {
     }
 
     private func closeListener(_ state: inout State) {
-        if state.listener >= 0 {
-            shutdown(state.listener, Int32(SHUT_RDWR))
-            close(state.listener)
-        }
-        state.listener = -1
+        // Wakes its thread, which has the last reference.
+        if let listener = state.listener { shutdown(listener.raw, Int32(SHUT_RDWR)) }
+        state.listener = nil
     }
 
     private func listen() throws {
@@ -115,15 +113,7 @@ public final class FaultProxy: Sendable {
         state.withLock { $0.listener = listener }
         NamedThread("fault-proxy") { [weak self] in
             while true {
-                let client = accept(listener, nil, nil)
-                if client < 0 {
-                    if errno == EINTR || errno == ECONNABORTED { continue }
-                    return
-                }
-                guard let proxy = self else {
-                    close(client)
-                    return
-                }
+                guard let client = listener.accept(), let proxy = self else { return }
                 proxy.state.withLock { $0.connections += 1 }
                 let connection = ProxiedConnection(client: client, proxy: proxy)
                 NamedThread("fault-relay") { connection.run() }.detach()

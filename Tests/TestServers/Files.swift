@@ -1,3 +1,4 @@
+import CloudMountPlatform
 import Glibc
 import Synchronization
 
@@ -108,24 +109,19 @@ public enum Ports {
         for _ in 0..<1_000 {
             let port = UInt16.random(in: 21_000..<32_000)
             let fresh = given.withLock { $0.insert(port).inserted }
-            if fresh, let socket = listener(port: port) {
-                close(socket)
-                return port
-            }
+            if fresh, listener(port: port) != nil { return port }
         }
         throw TestSupportError("no free port")
     }
 
     /// A listening socket on 127.0.0.1; nil when the port is taken.
-    static func listener(port: UInt16) -> Int32? {
-        let socket = Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-        guard socket >= 0 else { return nil }
+    static func listener(port: UInt16) -> Descriptor? {
+        let raw = Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        guard raw >= 0 else { return nil }
+        let socket = Descriptor(owning: raw)
         var one: Int32 = 1
-        setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &one, socklen_t(MemoryLayout<Int32>.size))
-        guard withLoopback(port, { bind(socket, $0, $1) }) == 0, listen(socket, 128) == 0 else {
-            close(socket)
-            return nil
-        }
+        setsockopt(raw, SOL_SOCKET, SO_REUSEADDR, &one, socklen_t(MemoryLayout<Int32>.size))
+        guard withLoopback(port, { bind(raw, $0, $1) }) == 0, listen(raw, 128) == 0 else { return nil }
         return socket
     }
 

@@ -1,18 +1,20 @@
+import CloudMountPlatform
 import Glibc
 import Synchronization
 
 /// One client's connection through a `FaultProxy`, relayed by one thread of its own.
 final class ProxiedConnection: Sendable {
-    private let client: Int32
+    private let client: Descriptor
     /// Held weakly, so that a proxy nobody uses any more goes, and its connections with it.
     private let proxy: WeakProxy
 
-    init(client: Int32, proxy: FaultProxy) {
+    init(client: Descriptor, proxy: FaultProxy) {
         self.client = client
         self.proxy = WeakProxy(proxy)
     }
 
     func run() {
+        let client = client.raw
         var relay = Relay(client: client)
         guard let upstream = proxy.value?.upstream, let server = Ports.connection(port: upstream) else {
             relay.finish(abruptly: true)
@@ -178,7 +180,6 @@ private struct Relay {
 
     func finish(abruptly: Bool) {
         if abruptly { reset() }
-        close(client)
         if server >= 0 { close(server) }
     }
 }
