@@ -357,10 +357,14 @@ extension MountTests {
 }
 
 /// Waits for what follows by itself.
-func eventually(_ what: String, seconds: Double = 60, _ condition: () async throws -> Bool) async throws {
+func eventually(
+    _ what: String, seconds: Double = 60, shown: () -> [String] = { [] }, _ condition: () async throws -> Bool
+) async throws {
     let deadline = ContinuousClock.now + .seconds(seconds)
     while try await !condition() {
-        guard ContinuousClock.now < deadline else { throw TestSupportError("\(what) did not come in \(seconds) s") }
+        guard ContinuousClock.now < deadline else {
+            throw TestSupportError("\(what) did not come in \(seconds) s: \(shown().joined(separator: "; "))")
+        }
         try await Task.sleep(for: .milliseconds(50))
     }
 }

@@ -140,8 +140,9 @@ struct CredentialTests {
     }
 
     private func process(_ folder: Folder, _ script: String) -> ProcessCredentials {
-        folder.write("process", "#!/bin/sh\n\(script)\n", mode: 0o700)
-        return ProcessCredentials(command: "\(folder.path)/process 'two words'", timeout: .seconds(30))
+        // By way of sh: a program that is just being written by us may be held open by a child that another test starts.
+        folder.write("process", "\(script)\n", mode: 0o600)
+        return ProcessCredentials(command: "/bin/sh \(folder.path)/process 'two words'", timeout: .seconds(30))
     }
 
     @Test("A credential_process prints JSON")

@@ -25,7 +25,7 @@ final class ProxiedConnection: Sendable {
         while let proxy = proxy.value, !proxy.state.withLock({ $0.stopped || $0.fault == .refuse }) {
             var descriptors = [
                 pollfd(fd: client, events: Int16(POLLIN), revents: 0),
-                pollfd(fd: server, events: relay.isHeld ? 0 : Int16(POLLIN), revents: 0),
+                pollfd(fd: relay.isHeld ? -1 : server, events: Int16(POLLIN), revents: 0),
             ]
             guard poll(&descriptors, 2, 20) >= 0 || errno == EINTR else { break }
             if descriptors[0].revents != 0 {
@@ -34,6 +34,7 @@ final class ProxiedConnection: Sendable {
                 proxy.state.withLock { $0.bytesUp += count }
                 guard relay.fromClient(buffer[..<count], proxy) else { break }
             }
+            // Held since just now: what came meanwhile stays.
             if descriptors[1].revents != 0 && !relay.isHeld {
                 let room = relay.readSize(buffer.count)
                 let count = buffer.withUnsafeMutableBytes { read(server, $0.baseAddress, room) }
