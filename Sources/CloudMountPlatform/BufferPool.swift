@@ -34,14 +34,18 @@ public final class BufferPool: Sendable {
         var nextWaiter: UInt64 = 0
         var limit: Int
 
-        /// A share that is alone soon wants again what it gives back; several never want all of theirs at once.
-        var keepLimit: Int { min(shares.values.count { $0 > 0 } > 1 ? limit / 6 : limit / 2, 64 << 20) }
+        /// A share that is alone soon wants again what it gives back. Several never want all of theirs at once: what is
+        /// kept makes room then for what is in use.
+        func keeps(_ size: Int) -> Bool {
+            guard kept + size <= min(limit / 2, 64 << 20) else { return false }
+            return kept + used <= limit / 3 * 2 || shares.values.count { $0 > 0 } <= 1
+        }
     }
 
     private let state: Mutex<State>
 
-    /// - Parameter limit: bytes; what is kept for reuse takes at most half of it, a sixth while several
-    ///   shares are in use, and at most 64 MiB.
+    /// - Parameter limit: bytes; what is kept for reuse takes at most half of it and 64 MiB, and while several shares are in
+    ///   use no more than what is in use leaves of two thirds.
     public init(limit: Int) {
         let classes = BufferPool.classIndex(BufferPool.largestClass) + 1
         state = Mutex(State(free: Array(repeating: [], count: classes), limit: max(0, limit)))
@@ -144,7 +148,7 @@ public final class BufferPool: Sendable {
 
     fileprivate func putBack(_ address: UInt, _ size: Int, _ share: Int) {
         let keep = state.withLock { state in
-            guard size <= BufferPool.largestClass, state.kept + size <= state.keepLimit else { return false }
+            guard size <= BufferPool.largestClass, state.keeps(size) else { return false }
             state.free[BufferPool.classIndex(size)].append(address)
             state.kept += size
             return true
