@@ -188,6 +188,7 @@ actor MountFixture {
         let preamble = """
             import errno, os, sys, time, mmap, fcntl, hashlib, random, threading, stat
             W = os.environ["W"]
+            os.chdir(os.environ["HERE"])
             def fails(code, call, *arguments, **named):
                 try: call(*arguments, **named)
                 except OSError as error:
@@ -202,8 +203,10 @@ actor MountFixture {
             """
         let file = "\(folder)/script-\(UInt32.random(in: 0...UInt32.max)).py"
         try writeFile(file, preamble + script, mode: 0o644)
-        return try ChildProcess(
-            asUser(["python3", file]), environment: Self.commandEnvironment(folder), directory: directory)
+        var environment = Self.commandEnvironment(folder)
+        environment["HERE"] = directory
+        // Begun elsewhere: what stands for `python3` (pyenv) may look for files of its own where it begins.
+        return try ChildProcess(asUser(["python3", file]), environment: environment, directory: "/")
     }
 
     private static func commandEnvironment(_ folder: String) -> [String: String] {
