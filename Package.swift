@@ -133,7 +133,7 @@ let package = Package(
             ["B2Provider", "CloudMountLayers", "ProviderConformance", "CloudMountVFS", "TestServers"]),
         tests("CloudMountLayersTests", ["CloudMountLayers", "MemoryProvider", "CloudMountVFS", log]),
         tests("ArchitectureTests", []),
-        tests("MountTests", ["TestServers", "CloudMountConfig"]),
+        tests("MountTests", ["TestServers", "TestSeeds", "CloudMountConfig"]),
         tests("CloudMountPlatformTests", ["CloudMountPlatform"]),
         tests("CloudMountCacheTests", ["CloudMountCache", "CloudMountPlatform", "CloudMountVFS", "TestSeeds"]),
         tests("UploadPlanTests", ["CloudMountFilesystem", "CloudMountCache", "CloudMountVFS", "TestSeeds"]),

@@ -1,5 +1,6 @@
 import Glibc
 import Synchronization
+import TestSeeds
 import TestServers
 import Testing
 
@@ -168,7 +169,7 @@ extension MountTests {
         @Test("Thirty edits under load lose nothing")
         func thirtyEdits() async throws {
             let seed = UInt64.random(in: 0...UInt64.max)
-            var random = SplitMix(seed: seed)
+            var random = SeededGenerator(seed: seed)
             let owner = try TemporaryFolder("mount")
             let server = try await SeaweedFS.shared()
             var all = try await folders(["m0", "m2", "m3"], owner)
@@ -185,7 +186,8 @@ extension MountTests {
                     let isWrong = edit % 5 == 4
                     if isWrong {
                         try writeFile(
-                            mount.configuration, readFile(mount.configuration) + Self.faults[random.next(below: 2)])
+                            mount.configuration,
+                            readFile(mount.configuration) + Self.faults[Int.random(in: 0..<2, using: &random)])
                     }
                     if edit % 3 == 2 {
                         try await mount.signal(SIGHUP)
@@ -193,7 +195,7 @@ extension MountTests {
                     } else {
                         // A signal's turn may not be over yet.
                         try await eventually("edit \(edit), seed \(seed)") {
-                            let force = random.next(below: 4) == 0 ? ["--force"] : []
+                            let force = Int.random(in: 0..<4, using: &random) == 0 ? ["--force"] : []
                             let result = try await mount.reload(force)
                             if result.errors.contains("another reload") { return false }
                             #expect(result.exit == .code(isWrong ? 78 : 0), "edit \(edit), seed \(seed): \(result)")
@@ -225,23 +227,25 @@ extension MountTests {
 
         /// Another state of the file: two mounts always, the others now and then, each with settings of its own.
         private static func edited(
-            _ all: Mounts, _ mount: MountFixture, _ server: SeaweedFS, _ random: inout SplitMix
+            _ all: Mounts, _ mount: MountFixture, _ server: SeaweedFS, _ random: inout SeededGenerator
         ) -> Mounts {
             var mounts: Mounts = []
             for var entry in all {
                 let name = entry.options.name
                 let isSteady = name == "m0" || name == "m1"
-                if !isSteady, random.next(below: 3) == 0 { continue }
+                if !isSteady, Int.random(in: 0..<3, using: &random) == 0 { continue }
                 let policies = [
                     "default", "media", "strict", "small-files", "offline",
                     "{ data: off, metadata_ttl: 1s, freshness: open }",
                     "{ prefetch: 0, durable_attributes: false, on_conflict: overwrite }",
                     "{ extends: offline, deadline: 60s, negative_ttl: 0s }",
                 ]
-                entry.options.settings = "cache: \(policies[random.next(below: policies.count)])"
-                if random.next(below: 3) == 0 { entry.options.settings += ", umask: '077', uid: 0" }
-                if !isSteady, random.next(below: 3) == 0 { entry.options.path = mount.path(of: name + "-moved") }
-                if entry.bucket.server != nil, random.next(below: 2) == 0 {
+                entry.options.settings = "cache: \(policies[Int.random(in: 0..<policies.count, using: &random)])"
+                if Int.random(in: 0..<3, using: &random) == 0 { entry.options.settings += ", umask: '077', uid: 0" }
+                if !isSteady, Int.random(in: 0..<3, using: &random) == 0 {
+                    entry.options.path = mount.path(of: name + "-moved")
+                }
+                if entry.bucket.server != nil, Int.random(in: 0..<2, using: &random) == 0 {
                     entry.options.accessKey = server.secondAccessKey
                     entry.options.secret = server.secondSecretKey
                 }
@@ -366,18 +370,5 @@ func eventually(
             throw TestSupportError("\(what) did not come in \(seconds) s: \(shown().joined(separator: "; "))")
         }
         try await Task.sleep(for: .milliseconds(50))
-    }
-}
-
-/// A seed printed in a failing test brings the same run again.
-struct SplitMix {
-    private var state: UInt64
-    init(seed: UInt64) { state = seed }
-    mutating func next(below limit: Int) -> Int {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return Int((mixed ^ (mixed >> 31)) >> 33) % limit
     }
 }
