@@ -43,7 +43,6 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
-        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
     ],
     targets: [
         .systemLibrary(name: "CFUSE3", path: "Sources/CFUSE3", pkgConfig: "fuse3", providers: [.apt(["libfuse3-dev"])]),
@@ -61,18 +60,16 @@ let package = Package(
         module("CloudMountXML", ["CXML2", "CloudMountVFS"]),
         module("CloudMountLayers", ["CloudMountVFS", log]),
         module("CloudMountConfig", ["CYAML", "CloudMountVFS"]),
-        module("CloudMountCache", ["CloudMountVFS", "CloudMountPlatform"]),
+        module("CloudMountStaging", ["CloudMountVFS", "CloudMountPlatform"]),
+        module("CloudMountCommit", ["CloudMountVFS", "CloudMountStaging", "CloudMountPlatform", log]),
         module(
             "CloudMountFilesystem",
-            [
-                "CloudMountVFS", "CloudMountCache", "CloudMountPlatform", log,
-                .product(name: "Collections", package: "swift-collections"),
-            ]),
+            ["CloudMountVFS", "CloudMountCommit", "CloudMountStaging", "CloudMountPlatform", log]),
         module("CloudMountFUSE", ["CFUSE3", "CloudMountVFS", "CloudMountFilesystem", "CloudMountPlatform", log]),
         module(
             "CloudMountDaemon",
             [
-                "CloudMountVFS", "CloudMountConfig", "CloudMountLayers", "CloudMountFilesystem", "CloudMountCache",
+                "CloudMountVFS", "CloudMountConfig", "CloudMountLayers", "CloudMountFilesystem", "CloudMountStaging",
                 "CloudMountFUSE", "CloudMountPlatform", log,
             ]),
 
@@ -135,14 +132,14 @@ let package = Package(
         tests("ArchitectureTests", []),
         tests("MountTests", ["TestServers", "TestSeeds", "CloudMountConfig"]),
         tests("CloudMountPlatformTests", ["CloudMountPlatform"]),
-        tests("CloudMountCacheTests", ["CloudMountCache", "CloudMountPlatform", "CloudMountVFS", "TestSeeds"]),
-        tests("UploadPlanTests", ["CloudMountFilesystem", "CloudMountCache", "CloudMountVFS", "TestSeeds"]),
-        tests("AttributeCodecTests", ["CloudMountFilesystem", "CloudMountVFS", "TestSeeds"]),
+        tests("CloudMountStagingTests", ["CloudMountStaging", "CloudMountPlatform", "CloudMountVFS", "TestSeeds"]),
+        tests("UploadPlanTests", ["CloudMountCommit", "CloudMountStaging", "CloudMountVFS", "TestSeeds"]),
+        tests("AttributeCodecTests", ["CloudMountCommit", "CloudMountVFS", "TestSeeds"]),
         tests("CloudMountHTTPTests", ["CloudMountHTTP", "CloudMountVFS", "CloudMountPlatform"]),
         tests(
             "CloudMountFilesystemTests",
             [
-                "CloudMountFilesystem", "CloudMountCache", "CloudMountLayers", "CloudMountPlatform", "CloudMountVFS",
+                "CloudMountFilesystem", "CloudMountStaging", "CloudMountLayers", "CloudMountPlatform", "CloudMountVFS",
                 "MemoryProvider", "TestSeeds",
             ]),
     ]

@@ -1,4 +1,4 @@
-import CloudMountCache
+import CloudMountStaging
 import CloudMountConfig
 import CloudMountPlatform
 import CloudMountVFS

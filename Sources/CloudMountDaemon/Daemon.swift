@@ -1,4 +1,4 @@
-import CloudMountCache
+import CloudMountStaging
 public import CloudMountConfig
 import CloudMountPlatform
 import CloudMountVFS

@@ -1,5 +1,6 @@
 import CFUSE3
 import CloudMountFilesystem
+import CloudMountVFS
 import Glibc
 
 /// The answer to one READDIR or READDIRPLUS, as the kernel will read it.

@@ -1,4 +1,5 @@
-import CloudMountCache
+import CloudMountCommit
+import CloudMountStaging
 import CloudMountPlatform
 import CloudMountVFS
 import Synchronization

@@ -173,8 +173,3 @@ extension MountedBucket {
         return (listing, start)
     }
 }
-
-/// A call whose error is a value.
-func attemptNow<Value>(_ work: () throws(VFSError) -> Value) -> Result<Value, VFSError> {
-    do throws(VFSError) { return .success(try work()) } catch { return .failure(error) }
-}

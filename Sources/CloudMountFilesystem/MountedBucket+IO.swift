@@ -1,4 +1,5 @@
-import CloudMountCache
+import CloudMountCommit
+import CloudMountStaging
 import CloudMountPlatform
 import CloudMountVFS
 import Synchronization
@@ -157,16 +158,5 @@ extension MountedBucket {
             node.changed = time
         }
         reply.send(length)
-    }
-}
-
-extension StoredAttributes {
-    /// As they are known before the last byte is written.
-    var withoutTimes: StoredAttributes {
-        var attributes = self
-        attributes.modified = nil
-        attributes.changed = nil
-        attributes.accessed = nil
-        return attributes
     }
 }

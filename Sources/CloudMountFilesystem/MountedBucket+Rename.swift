@@ -1,3 +1,4 @@
+import CloudMountCommit
 import CloudMountPlatform
 import CloudMountVFS
 import Synchronization

@@ -1,4 +1,4 @@
-public import CloudMountCache
+public import CloudMountStaging
 public import CloudMountPlatform
 public import CloudMountVFS
 import Logging
@@ -216,9 +216,4 @@ extension Duration {
         let (seconds, attoseconds) = components
         return seconds < 0 ? 0 : UInt64(seconds) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000)
     }
-}
-
-/// A call whose error is a value, for those that run side by side.
-func attempt<Value>(_ work: () async throws(VFSError) -> Value) async -> Result<Value, VFSError> {
-    do throws(VFSError) { return .success(try await work()) } catch { return .failure(error) }
 }

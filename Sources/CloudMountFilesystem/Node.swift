@@ -1,3 +1,4 @@
+import CloudMountCommit
 import CloudMountVFS
 
 /// One inode in memory. Touched only under the namespace lock.

@@ -1,3 +1,5 @@
+import CloudMountVFS
+
 /// A program that walks a tree, seen from one directory: its subdirectories are opened in their order. What comes next is
 /// listed ahead of it, more and more of it. A value: no clock, no I/O.
 struct Walk {

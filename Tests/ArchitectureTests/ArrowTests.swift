@@ -8,14 +8,14 @@ private let arrows: [String: Set<String>] = [
     "CloudMountXML": ["CXML2", "CloudMountVFS"],
     "CloudMountLayers": ["CloudMountVFS", "Logging"],
     "CloudMountConfig": ["CYAML", "CloudMountVFS"],
-    "CloudMountCache": ["CloudMountVFS", "CloudMountPlatform"],
+    "CloudMountStaging": ["CloudMountVFS", "CloudMountPlatform"],
+    "CloudMountCommit": ["CloudMountVFS", "CloudMountStaging", "CloudMountPlatform", "Logging"],
     "CloudMountFilesystem": [
-        "CloudMountVFS", "CloudMountCache", "CloudMountPlatform", "Logging", "Collections", "DequeModule",
-        "OrderedCollections", "HeapModule",
+        "CloudMountVFS", "CloudMountCommit", "CloudMountStaging", "CloudMountPlatform", "Logging",
     ],
     "CloudMountFUSE": ["CFUSE3", "CloudMountVFS", "CloudMountFilesystem", "CloudMountPlatform", "Logging"],
     "CloudMountDaemon": [
-        "CloudMountVFS", "CloudMountConfig", "CloudMountLayers", "CloudMountFilesystem", "CloudMountCache",
+        "CloudMountVFS", "CloudMountConfig", "CloudMountLayers", "CloudMountFilesystem", "CloudMountStaging",
         "CloudMountFUSE", "CloudMountPlatform", "Logging", "FoundationEssentials",
     ],
 ]

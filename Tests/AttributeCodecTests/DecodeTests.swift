@@ -1,4 +1,4 @@
-import CloudMountFilesystem
+import CloudMountCommit
 import CloudMountVFS
 import Testing
 

@@ -1,4 +1,4 @@
-import CloudMountCache
+import CloudMountStaging
 import CloudMountFilesystem
 import CloudMountPlatform
 import CloudMountVFS

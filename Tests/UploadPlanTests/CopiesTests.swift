@@ -2,7 +2,7 @@ import CloudMountVFS
 import TestSeeds
 import Testing
 
-@testable import CloudMountFilesystem
+@testable import CloudMountCommit
 
 @Suite("Choice of copies")
 struct CopiesTests {

@@ -1,5 +1,5 @@
-import CloudMountCache
-import CloudMountFilesystem
+import CloudMountStaging
+import CloudMountCommit
 import CloudMountVFS
 import TestSeeds
 import Testing

@@ -46,7 +46,7 @@ public struct StoredAttributes: Sendable, Equatable {
 public enum AttributeCodec {
     /// Checksums beside an object's bytes: rclone's, s3cmd's (among other things) and b2sdk's.
     static let checksumNames = ["md5chksum", "s3cmd-attrs", "large_file_sha1"]
-    static let directoryType = "application/x-directory"
+    package static let directoryType = "application/x-directory"
 
     /// Never fails: what cannot be understood is left out, or kept as `foreign`.
     public static func decode(_ metadata: ObjectMetadata, key: ObjectKey) -> StoredAttributes {
@@ -172,5 +172,16 @@ public enum AttributeCodec {
 
     static func lowercased(_ text: some StringProtocol) -> String {
         String(decoding: text.utf8.map { (0x41...0x5A).contains($0) ? $0 + 0x20 : $0 }, as: UTF8.self)
+    }
+}
+
+extension StoredAttributes {
+    /// As they are known before the last byte is written.
+    package var withoutTimes: StoredAttributes {
+        var attributes = self
+        attributes.modified = nil
+        attributes.changed = nil
+        attributes.accessed = nil
+        return attributes
     }
 }

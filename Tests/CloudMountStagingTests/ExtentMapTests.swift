@@ -1,4 +1,4 @@
-import CloudMountCache
+import CloudMountStaging
 import CloudMountVFS
 import TestSeeds
 import Testing

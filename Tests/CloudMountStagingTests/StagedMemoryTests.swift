@@ -1,4 +1,4 @@
-import CloudMountCache
+import CloudMountStaging
 import CloudMountPlatform
 import CloudMountVFS
 import Glibc

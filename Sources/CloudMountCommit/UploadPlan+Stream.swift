@@ -1,4 +1,4 @@
-public import CloudMountCache
+public import CloudMountStaging
 public import CloudMountVFS
 
 /// Uploads that begin before the file's size is known.

@@ -1,4 +1,4 @@
-import CloudMountCache
+import CloudMountStaging
 import CloudMountVFS
 
 /// How a store wants an upload cut into parts.

@@ -1,10 +1,10 @@
-import CloudMountCache
-import CloudMountVFS
+package import CloudMountStaging
+package import CloudMountVFS
 import Synchronization
 
 /// Sends the parts of a new file while it is still being written from front to back, so that close waits for the tail
 /// only. Bytes that are written again after their part went out make that part go out again at the end.
-final class StreamingUpload: Sendable {
+package final class StreamingUpload: Sendable {
     private struct State {
         var upload: Task<Result<Upload, VFSError>, Never>?
         /// Where the parts end that are complete on disk: part `i` is `bounds[i] ..< bounds[i + 1]`.
@@ -24,9 +24,9 @@ final class StreamingUpload: Sendable {
         var idle: [CheckedContinuation<Void, Never>] = []
     }
 
-    static let parallel = 16
+    package static let parallel = 16
     /// A file shorter than this goes up in one piece at the end.
-    static let threshold = 16 << 20
+    package static let threshold = 16 << 20
 
     private let provider: any ObjectProvider
     private let staged: StagedFile
@@ -34,7 +34,7 @@ final class StreamingUpload: Sendable {
     private let metadata: ObjectMetadata
     private let state = Mutex(State())
 
-    init(provider: any ObjectProvider, staged: StagedFile, key: ObjectKey, metadata: ObjectMetadata) {
+    package init(provider: any ObjectProvider, staged: StagedFile, key: ObjectKey, metadata: ObjectMetadata) {
         self.provider = provider
         self.staged = staged
         self.key = key
@@ -42,16 +42,16 @@ final class StreamingUpload: Sendable {
     }
 
     /// Where the object will be; a rename before the commit makes the upload useless.
-    var target: ObjectKey { key }
+    package var target: ObjectKey { key }
     /// Its end has been sent before, without success.
-    var wasTried: Bool { state.withLock { $0.triedGeneration != nil } }
-    var begunMetadata: ObjectMetadata { metadata }
+    package var wasTried: Bool { state.withLock { $0.triedGeneration != nil } }
+    package var begunMetadata: ObjectMetadata { metadata }
 
     /// Whether it can become the object of `key` whose new bytes are in `staged`.
-    func serves(_ key: ObjectKey, _ staged: StagedFile?) -> Bool { self.key == key && self.staged === staged }
+    package func serves(_ key: ObjectKey, _ staged: StagedFile?) -> Bool { self.key == key && self.staged === staged }
 
     /// The staged file has new bytes.
-    func wrote(_ extent: Extent, size: Int) {
+    package func wrote(_ extent: Extent, size: Int) {
         let capabilities = provider.capabilities
         state.withLock { state in
             if extent.lowerBound < state.bounds[state.next] {
@@ -134,7 +134,7 @@ final class StreamingUpload: Sendable {
     /// - Parameters:
     ///   - size: bytes of the file; more than nothing.
     ///   - generation: of the file's bytes.
-    func finish(size: Int, generation: UInt64, precondition: Precondition) async throws(VFSError) -> ObjectInfo {
+    package func finish(size: Int, generation: UInt64, precondition: Precondition) async throws(VFSError) -> ObjectInfo {
         state.withLock { $0.isFinishing = true }
         await quiet()
         let tried = state.withLock { state in
@@ -194,7 +194,7 @@ final class StreamingUpload: Sendable {
     }
 
     /// Frees what the store holds; the file goes up anew.
-    func abandon() {
+    package func abandon() {
         let upload = state.withLock { state in
             state.isAbandoned = true
             return state.upload
@@ -206,38 +206,4 @@ final class StreamingUpload: Sendable {
             if case .success(let upload) = await upload.value { try? await provider.abortUpload(upload) }
         }
     }
-}
-
-/// Runs `body` for every item, `width` at a time; results in the order of the items. The first error ends it.
-func inParallel<Item: Sendable, Value: Sendable>(
-    _ items: [Item], width: Int, _ body: @escaping @Sendable (Item) async throws(VFSError) -> Value
-) async throws(VFSError) -> [Value] {
-    if items.isEmpty { return [] }
-    if items.count == 1 { return [try await body(items[0])] }
-    let result: Result<[Value], VFSError> = await withTaskGroup(of: (Int, Result<Value, VFSError>).self) { group in
-        var values: [Value?] = Array(repeating: nil, count: items.count)
-        var next = 0
-        func start() {
-            let index = next
-            let item = items[index]
-            next += 1
-            group.addTask {
-                do throws(VFSError) { return (index, .success(try await body(item))) } catch {
-                    return (index, .failure(error))
-                }
-            }
-        }
-        while next < min(width, items.count) { start() }
-        for await (index, result) in group {
-            switch result {
-            case .success(let value): values[index] = value
-            case .failure(let error):
-                group.cancelAll()
-                return .failure(error)
-            }
-            if next < items.count { start() }
-        }
-        return .success(values.compactMap { $0 })
-    }
-    return try result.get()
 }

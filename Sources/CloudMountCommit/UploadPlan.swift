@@ -1,4 +1,4 @@
-public import CloudMountCache
+public import CloudMountStaging
 public import CloudMountVFS
 
 /// The cheapest legal way to commit a file: what travels, what the store copies from the version it has. A pure value.
@@ -33,9 +33,9 @@ public struct UploadPlan: Sendable, Equatable {
     }
 
     /// Files up to this size go up whole: more requests would cost more than they save.
-    static let putThreshold = 16 << 20
+    package static let putThreshold = 16 << 20
     /// Parts of an upload, unless limits ask for more.
-    static let usualPart = 8 << 20
+    package static let usualPart = 8 << 20
     /// Copies, unless limits ask for more: a store copies several of these at a time faster than one large one.
     static let usualCopy = 512 << 20
     /// A request weighs as much as this many bytes.

@@ -1,15 +1,15 @@
-import CloudMountCache
-import CloudMountVFS
+package import CloudMountStaging
+package import CloudMountVFS
 
 /// A range of a changed file as the body of an upload: staged bytes and zeros, nothing that is only in the store.
-struct ImageSource: ByteSource {
-    let staged: StagedFile?
-    let extent: Extent
+package struct ImageSource: ByteSource {
+    package let staged: StagedFile?
+    package let extent: Extent
     /// Cover `extent` in order.
-    let pieces: [FileImage.Piece]
+    package let pieces: [FileImage.Piece]
 
     /// Nil when some bytes would have to come from the base.
-    init?(_ image: FileImage, _ extent: Extent, staged: StagedFile?) {
+    package init?(_ image: FileImage, _ extent: Extent, staged: StagedFile?) {
         let pieces = image.pieces(in: extent)
         for case .base in pieces { return nil }
         self.staged = staged
@@ -17,9 +17,9 @@ struct ImageSource: ByteSource {
         self.pieces = pieces
     }
 
-    var count: Int { extent.count }
+    package var count: Int { extent.count }
 
-    func read(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) throws(VFSError) -> Int {
+    package func read(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) throws(VFSError) -> Int {
         let wanted = Extent(offset: extent.lowerBound + offset, count: min(buffer.count, count - offset))
         for piece in pieces {
             let part = piece.extent.intersection(wanted)
