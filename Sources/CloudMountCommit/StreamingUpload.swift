@@ -134,7 +134,8 @@ package final class StreamingUpload: Sendable {
     /// - Parameters:
     ///   - size: bytes of the file; more than nothing.
     ///   - generation: of the file's bytes.
-    package func finish(size: Int, generation: UInt64, precondition: Precondition) async throws(VFSError) -> ObjectInfo {
+    package func finish(size: Int, generation: UInt64, precondition: Precondition) async throws(VFSError) -> ObjectInfo
+    {
         state.withLock { $0.isFinishing = true }
         await quiet()
         let tried = state.withLock { state in

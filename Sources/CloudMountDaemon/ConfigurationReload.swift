@@ -1,6 +1,6 @@
-import CloudMountStaging
 import CloudMountConfig
 import CloudMountPlatform
+import CloudMountStaging
 import CloudMountVFS
 import Logging
 

@@ -1,6 +1,6 @@
-import CloudMountStaging
 public import CloudMountConfig
 import CloudMountPlatform
+import CloudMountStaging
 import CloudMountVFS
 import Glibc
 public import Logging

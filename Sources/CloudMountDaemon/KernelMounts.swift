@@ -1,9 +1,9 @@
-import CloudMountStaging
 import CloudMountConfig
 import CloudMountFUSE
 import CloudMountFilesystem
 import CloudMountLayers
 import CloudMountPlatform
+import CloudMountStaging
 import CloudMountVFS
 import Glibc
 import Logging

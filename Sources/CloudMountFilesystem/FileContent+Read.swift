@@ -1,5 +1,5 @@
-import CloudMountStaging
 import CloudMountPlatform
+import CloudMountStaging
 import CloudMountVFS
 import Synchronization
 

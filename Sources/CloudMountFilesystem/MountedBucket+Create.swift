@@ -1,6 +1,6 @@
 import CloudMountCommit
-import CloudMountStaging
 import CloudMountPlatform
+import CloudMountStaging
 import CloudMountVFS
 import Synchronization
 

@@ -1,5 +1,5 @@
-public import CloudMountStaging
 public import CloudMountPlatform
+public import CloudMountStaging
 public import CloudMountVFS
 import Logging
 import Synchronization

@@ -1,6 +1,6 @@
-import CloudMountStaging
 import CloudMountFilesystem
 import CloudMountPlatform
+import CloudMountStaging
 import CloudMountVFS
 import Glibc
 import Logging

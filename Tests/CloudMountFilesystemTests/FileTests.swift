@@ -1,7 +1,7 @@
-import CloudMountStaging
 import CloudMountFilesystem
 import CloudMountLayers
 import CloudMountPlatform
+import CloudMountStaging
 import CloudMountVFS
 import MemoryProvider
 import Testing

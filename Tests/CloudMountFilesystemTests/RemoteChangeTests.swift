@@ -1,6 +1,6 @@
-import CloudMountStaging
 import CloudMountFilesystem
 import CloudMountLayers
+import CloudMountStaging
 import CloudMountVFS
 import MemoryProvider
 import Testing

@@ -1,5 +1,5 @@
-import CloudMountStaging
 import CloudMountCommit
+import CloudMountStaging
 import CloudMountVFS
 import TestSeeds
 import Testing
