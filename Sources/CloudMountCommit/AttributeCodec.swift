@@ -2,7 +2,7 @@ public import CloudMountVFS
 
 /// What an object's metadata says of the file that it is. Nil and empty mean that nothing was said: the mount's
 /// settings then decide, never zeros.
-public struct StoredAttributes: Sendable, Equatable {
+public struct StoredAttributes: Sendable, Equatable, Codable {
     public var kind: FileKind?
     /// The lower twelve bits of the mode.
     public var permissions: UInt32?
@@ -63,6 +63,11 @@ public enum AttributeCodec {
         return stored
     }
 
+    /// Whether an object whose key has no slash stands for a directory, as those of old tools do.
+    package static func isDirectory(_ info: ObjectInfo) -> Bool {
+        info.metadata.map { decode($0, key: info.key).kind == .directory } ?? false
+    }
+
     private static func decodeUser(_ metadata: ObjectMetadata, _ stored: inout StoredAttributes) {
         /// The first of `names` that has a meaning; it is not foreign then.
         func take<Value>(_ names: [String], _ parse: (String) -> Value?) -> Value? {
@@ -80,8 +85,8 @@ public enum AttributeCodec {
         stored.accessed = take(["atime", "goog-reserved-file-atime", "file-atime"], parseTime)
         stored.changed = take(["ctime"], parseTime)
         stored.born = take(["btime"], parseTime)
-        stored.uid = take(["uid", "file-owner", "owner", "goog-reserved-posix-uid"]) { UInt32($0) }
-        stored.gid = take(["gid", "file-group", "group", "goog-reserved-posix-gid"]) { UInt32($0) }
+        stored.uid = take(["uid", "file-owner", "owner", "goog-reserved-posix-uid"], parseOwner)
+        stored.gid = take(["gid", "file-group", "group", "goog-reserved-posix-gid"], parseOwner)
         let ours = take(["mode", "permissions"], parseMode)
         let octal = take(["file-permissions", "goog-reserved-posix-mode"]) { saneMode($0, radix: 8) }
         let mode = ours ?? octal
@@ -94,6 +99,9 @@ public enum AttributeCodec {
             stored.symlinkTarget = target
         }
     }
+
+    /// 4294967295 is nobody: chown(2) means "leave it" by it, and the kernel takes no write to such a file.
+    private static func parseOwner(_ text: String) -> UInt32? { UInt32(text).flatMap { $0 == .max ? nil : $0 } }
 
     /// What is said elsewhere than in a mode. These marks stay foreign, so that a rewrite keeps them for their tools.
     private static func kind(_ metadata: ObjectMetadata) -> FileKind? {
@@ -159,6 +167,31 @@ public enum AttributeCodec {
             throw VFSError(.noSpace, "the attributes take \(size) bytes, and the store keeps \(limit) beside an object")
         }
         return metadata
+    }
+
+    /// As `encode`, without those of our own attributes for which the metadata of others leaves no room: times first, then owner
+    /// and mode. What users have set by name is never left out.
+    /// - Returns: also what was left out.
+    /// - Throws: `noSpace` when not even the rest has room.
+    package static func encodeWhatFits(
+        _ attributes: StoredAttributes, limit: Int
+    ) throws(VFSError) -> (metadata: ObjectMetadata, left: [String]) {
+        var attributes = attributes
+        var left: [String] = []
+        let least: [(String, (inout StoredAttributes) -> Void)] = [
+            ("btime", { $0.born = nil }), ("ctime", { $0.changed = nil }), ("atime", { $0.accessed = nil }),
+            ("gid", { $0.gid = nil }), ("uid", { $0.uid = nil }), ("mode", { $0.permissions = nil }),
+        ]
+        for (name, leaveOut) in least {
+            do throws(VFSError) {
+                return (try encode(attributes, limit: limit), left)
+            } catch {
+                if error.code != .noSpace { throw error }
+            }
+            leaveOut(&attributes)
+            left.append(name)
+        }
+        return (try encode(attributes, limit: limit), left)
     }
 
     /// `time`, unless who reads no such time takes the modification's and is less than a second wrong.

@@ -32,43 +32,61 @@ package final class StreamingUpload: Sendable {
     private let staged: StagedFile
     private let key: ObjectKey
     private let metadata: ObjectMetadata
+    /// Proves later that the object is of this upload.
+    package let nonce: String
     private let state = Mutex(State())
 
-    package init(provider: any ObjectProvider, staged: StagedFile, key: ObjectKey, metadata: ObjectMetadata) {
+    /// - Parameter metadata: without a nonce; the upload's own is added.
+    package init(provider: any ObjectProvider, staged: StagedFile, key: ObjectKey, metadata: ObjectMetadata, nonce: String) {
         self.provider = provider
         self.staged = staged
         self.key = key
+        self.nonce = nonce
+        var metadata = metadata
+        metadata.nonce = nonce
         self.metadata = metadata
     }
 
-    /// Where the object will be; a rename before the commit makes the upload useless.
-    package var target: ObjectKey { key }
-    /// Its end has been sent before, without success.
-    package var wasTried: Bool { state.withLock { $0.triedGeneration != nil } }
     package var begunMetadata: ObjectMetadata { metadata }
 
-    /// Whether it can become the object of `key` whose new bytes are in `staged`.
+    /// Whether it can become the object of `key` whose new bytes are in `staged`. A rename before the commit makes the upload
+    /// useless.
     package func serves(_ key: ObjectKey, _ staged: StagedFile?) -> Bool { self.key == key && self.staged === staged }
 
-    /// The staged file has new bytes.
-    package func wrote(_ extent: Extent, size: Int) {
+    /// Bytes of the staged file change. To be called before they do and again when they have, and only then is the change
+    /// published: so no part that was read meanwhile passes for what a later commit wants.
+    package func touch(_ extent: Extent) {
+        state.withLock { state in
+            guard extent.lowerBound < state.bounds[state.next] else { return }
+            for index in 0..<state.next where Extent(state.bounds[index], state.bounds[index + 1]).overlaps(extent) {
+                state.touched[index, default: 0] += 1
+            }
+        }
+    }
+
+    /// The file has been written without a gap up to `end`.
+    package func grew(to end: Int) {
         let capabilities = provider.capabilities
         state.withLock { state in
-            if extent.lowerBound < state.bounds[state.next] {
-                for index in 0..<state.next where Extent(state.bounds[index], state.bounds[index + 1]).overlaps(extent)
-                {
-                    state.touched[index, default: 0] += 1
-                }
-            }
-            var end = state.bounds[state.bounds.count - 1]
+            var bound = state.bounds[state.bounds.count - 1]
             while let step = UploadPlan.partSize(forPart: state.bounds.count, capabilities: capabilities),
-                end + step <= size
+                bound + step <= end
             {
-                end += step
-                state.bounds.append(end)
+                bound += step
+                state.bounds.append(bound)
             }
         }
         pump()
+    }
+
+    /// The file is cut.
+    /// - Returns: false when bytes have gone up that it has not any more: the upload is of no use.
+    package func cut(to size: Int) -> Bool {
+        state.withLock { state in
+            guard size >= state.bounds[state.next] else { return false }
+            while let last = state.bounds.last, last > size { state.bounds.removeLast() }
+            return true
+        }
     }
 
     private func pump() {
@@ -93,7 +111,7 @@ package final class StreamingUpload: Sendable {
         let touched = state.withLock { $0.touched[index] ?? 0 }
         let result: Result<UploadedPart, VFSError>
         do throws(VFSError) {
-            let source = StagedSource(file: staged, extent: extent)
+            let source = StreamedSource(staged: staged, extent: extent)
             result = .success(try await provider.uploadPart(begun(), number: index + 1, from: source))
         } catch {
             result = .failure(error)
@@ -134,8 +152,10 @@ package final class StreamingUpload: Sendable {
     /// - Parameters:
     ///   - size: bytes of the file; more than nothing.
     ///   - generation: of the file's bytes.
-    package func finish(size: Int, generation: UInt64, precondition: Precondition) async throws(VFSError) -> ObjectInfo
-    {
+    ///   - complete: makes the object of the parts.
+    package func finish(
+        size: Int, generation: UInt64, _ complete: (Upload, [UploadedPart]) async throws(VFSError) -> ObjectInfo
+    ) async throws(VFSError) -> ObjectInfo {
         state.withLock { $0.isFinishing = true }
         await quiet()
         let tried = state.withLock { state in
@@ -177,10 +197,9 @@ package final class StreamingUpload: Sendable {
             // Of what was sent while the file grew, the store may hold an older state.
             if part.number > streamed, let held = found[part.number], held.size == part.extent.count { return held }
             return try await provider.uploadPart(
-                upload, number: part.number, from: StagedSource(file: staged, extent: part.extent))
+                upload, number: part.number, from: StreamedSource(staged: staged, extent: part.extent))
         }
-        return try await provider.completeUpload(
-            upload, parts: (good + rest).sorted { $0.number < $1.number }, precondition: precondition)
+        return try await complete(upload, (good + rest).sorted { $0.number < $1.number })
     }
 
     private func quiet() async {
@@ -206,5 +225,23 @@ package final class StreamingUpload: Sendable {
             await self.quiet()
             if case .success(let upload) = await upload.value { try? await provider.abortUpload(upload) }
         }
+    }
+}
+
+/// Bytes of a new file: what is not staged are zeros, also past the staged file's end, where the file was only made longer.
+private struct StreamedSource: ByteSource {
+    let staged: StagedFile
+    let extent: Extent
+
+    var count: Int { extent.count }
+
+    func read(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) throws(VFSError) -> Int {
+        let wanted = max(0, min(buffer.count, extent.count - offset))
+        let target = UnsafeMutableRawBufferPointer(rebasing: buffer[..<wanted])
+        let count = try staged.read(at: extent.lowerBound + offset, into: target)
+        if count < wanted {
+            UnsafeMutableRawBufferPointer(rebasing: target[count...]).initializeMemory(as: UInt8.self, repeating: 0)
+        }
+        return wanted
     }
 }

@@ -12,8 +12,8 @@ public struct UploadPlan: Sendable, Equatable {
         case multipart([Part])
     }
 
-    public struct Part: Sendable, Equatable {
-        public enum Kind: Sendable, Equatable {
+    public struct Part: Sendable, Equatable, Codable {
+        public enum Kind: Sendable, Equatable, Codable {
             case upload
             /// The store copies this extent of the base version.
             case copy(Extent)
@@ -44,10 +44,6 @@ public struct UploadPlan: Sendable, Equatable {
     static let worthwhileSaving = 4 << 20
 
     public let method: Method
-    /// Base bytes that go up again and must be fetched first: in order, none touching.
-    public let fetches: [Extent]
-    /// Bytes that travel up.
-    public let uploadedBytes: Int
 
     /// - Parameter base: the version that `image` began as; nil for a new file.
     /// - Throws: `tooLarge` when the store takes no object of this size.
@@ -73,25 +69,13 @@ public struct UploadPlan: Sendable, Equatable {
         }
         if let parts {
             method = .multipart(parts)
-            uploadedBytes = UploadPlan.uploaded(parts)
         } else {
             guard image.size <= capabilities.maxPutSize else { throw tooLarge }
             method = .put
-            uploadedBytes = image.size
         }
-        var fetches = ExtentMap()
-        for extent in UploadPlan.uploads(parts, image.size) {
-            for case .base(let extent) in image.pieces(in: extent) { fetches.insert(extent) }
-        }
-        self.fetches = fetches.extents
     }
 
     private static func uploaded(_ parts: [Part]) -> Int {
         parts.reduce(0) { $0 + ($1.kind == .upload ? $1.extent.count : 0) }
-    }
-
-    private static func uploads(_ parts: [Part]?, _ size: Int) -> [Extent] {
-        guard let parts else { return [Extent(0, size)] }
-        return parts.compactMap { $0.kind == .upload ? $0.extent : nil }
     }
 }

@@ -10,6 +10,8 @@ public struct MountSettings: Sendable {
     public var filePermissions: UInt32 = 0o644
     public var directoryPermissions: UInt32 = 0o755
     public var readOnly = false
+    /// The kernel enforces POSIX access control lists, which are kept as extended attributes.
+    public var acl = false
     public var policy = CachePolicy()
     /// Names kept in memory beyond those in use, more or less: what is over it and was not used for some seconds is
     /// forgotten, by the kernel too.

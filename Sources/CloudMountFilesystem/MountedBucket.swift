@@ -1,46 +1,30 @@
+import CloudMountCommit
 public import CloudMountPlatform
 public import CloudMountStaging
 public import CloudMountVFS
 import Logging
-import Synchronization
 
-/// One bucket (or a prefix of one) as a file system.
+/// One bucket (or a prefix of one) as a file system: the door through which the kernel's questions come in.
 ///
 /// What can be answered from memory or local disk is answered on the calling thread; the rest goes to a task that owns
-/// the reply.
+/// the reply. What a question means is known in the rooms behind: `Tree/` (names), `Content/` (bytes), `Changes/`.
 ///
-/// Lock order, outermost first: `namespace`, a content's `state`, an open file's or open directory's state, a fetch, the
-/// buffer pool, the staging area, `live`. `handles`, `lookups` and `heads` are taken alone. Inside a lock nothing is awaited, nothing
-/// is asked of the store, and no closure from outside runs but a packer's.
+/// Lock order, outermost first: a content's `changes`, then alone: the tree's lock, a content's `state`, a reader's, a fetch's, the
+/// handles', the commits', the buffer pool's, the staging area's. None of those is held while another is taken, but for what
+/// a room says of its own.
 public final class MountedBucket: FileOperations {
-    struct Handles {
-        var files: [HandleID: OpenFile] = [:]
-        var directories: [HandleID: OpenDirectory] = [:]
-        var next: HandleID = 1
-    }
-
-    struct LookupKey: Hashable {
-        let parent: InodeID
-        let name: FileName
-    }
-
-    /// Replaced as a whole by `update`. A leaf among the locks.
-    let live: Mutex<MountSettings>
-    let provider: any ObjectProvider
-    let capabilities: Capabilities
-    let staging: StagingArea
-    let memory: MemoryShare
-    /// Why a write begun now would not be stored.
-    let refusesWrites: @Sendable () -> VFSError?
-    /// Drained once: what is written from then on is on disk at once, for the drain may be given up at any moment.
-    let isEnding = Atomic(false)
-    let log: Logger
-    let namespace: Mutex<Namespace>
-    let handles = Mutex(Handles())
-    let notifier = Mutex<(any KernelNotifier)?>(nil)
-    let lookups: SingleFlight<LookupKey, InodeID?>
-    let heads: SingleFlight<InodeID, Void>
-    let headStart = HeadStart()
+    private let context: MountContext
+    private let tree: Tree
+    private let handles = Handles()
+    private let resolver: Resolver
+    private let revalidator: Revalidator
+    private let lister: Lister
+    private let directoryReader: DirectoryReader
+    private let commits: Commits
+    private let creator: Creator
+    private let remover: Remover
+    private let renamer: Renamer
+    private let attributes: AttributeChanger
 
     /// - Parameters:
     ///   - provider: prepared, and already wrapped in its layers.
@@ -49,171 +33,543 @@ public final class MountedBucket: FileOperations {
     ///   - refusesWrites: asked before each create and write, on the thread that serves it: why it would not be stored; nil lets it be.
     public init(
         settings: MountSettings, provider: any ObjectProvider, staging: StagingArea, memory: BufferPool,
-        refusesWrites: @escaping @Sendable () -> VFSError? = { nil }
+        clock: FilesystemClock = .system, refusesWrites: @escaping @Sendable () -> VFSError? = { nil }
     ) {
-        self.refusesWrites = refusesWrites
-        live = Mutex(settings)
-        self.provider = provider
-        capabilities = provider.capabilities
-        lookups = SingleFlight(executor: provider.executor)
-        heads = SingleFlight(executor: provider.executor)
-        self.staging = staging
-        staging.enrol(settings.name)
-        self.memory = memory.share()
-        var log = Logger(label: "cloudmount.filesystem")
-        log[metadataKey: "mount"] = .string(settings.name)
-        self.log = log
-        let root = Node(
-            id: Namespace.root, parent: 0, name: FileName(unchecked: "/"), kind: .directory,
-            permissions: settings.directoryPermissions, uid: settings.uid, gid: settings.gid, time: SystemClock.now())
-        root.isKnown = true
-        root.lookups = 1
-        root.directory?.marker = .present
-        namespace = Mutex(Namespace(root: root))
+        let context = MountContext(
+            settings: settings, provider: provider, staging: staging, memory: memory, clock: clock,
+            refusesWrites: refusesWrites)
+        let late = LateHooks()
+        let hooks = ContentHooks(settled: { await late.settled($0) }, gone: { await late.gone($0, $1) })
+        let tree = Tree(context: context) { inode, base, size in
+            FileContent(inode: inode, base: base, size: size, context: context, hooks: hooks)
+        }
+        let revalidator = Revalidator(context: context, tree: tree)
+        late.set(tree, revalidator)
+        let sweeper = Sweeper(context: context, tree: tree)
+        let lister = Lister(context: context, tree: tree, revalidator: revalidator, sweeper: sweeper)
+        let resolver = Resolver(
+            context: context, tree: tree, revalidator: revalidator, lister: lister, sweeper: sweeper)
+        let markers = Markers(context: context, tree: tree)
+        let commits = Commits(context: context, tree: tree, revalidator: revalidator, markers: markers)
+        let remover = Remover(context: context, tree: tree, resolver: resolver, commits: commits, markers: markers)
+        self.context = context
+        self.tree = tree
+        self.revalidator = revalidator
+        self.lister = lister
+        self.resolver = resolver
+        self.commits = commits
+        self.remover = remover
+        directoryReader = DirectoryReader(tree: tree, lister: lister, revalidator: revalidator)
+        creator = Creator(context: context, tree: tree, resolver: resolver, markers: markers)
+        renamer = Renamer(
+            context: context, tree: tree, resolver: resolver, remover: remover, commits: commits, markers: markers)
+        attributes = AttributeChanger(
+            context: context, tree: tree, revalidator: revalidator, commits: commits, markers: markers)
     }
 
-    public var settings: MountSettings { live.withLock { $0 } }
-    var policy: CachePolicy { live.withLock { $0.policy } }
-    /// Nanoseconds.
-    var metadataTTL: UInt64 { live.withLock { $0.policy.effectiveMetadataTTL } }
-    var negativeTTL: UInt64 { live.withLock { $0.policy.effectiveNegativeTTL } }
-
-    deinit { staging.withdraw(settings.name) }
-
     /// Whom to tell of changes that the kernel must learn of; set once, before the first request.
-    public func attach(_ notifier: any KernelNotifier) { self.notifier.withLock { $0 = notifier } }
+    public func attach(_ notifier: any KernelNotifier) { context.attach(notifier) }
 
-    func tellKernel(_ action: (any KernelNotifier) -> Void) {
-        if let notifier = notifier.withLock({ $0 }) { action(notifier) }
+    // MARK: Administration
+
+    /// Goes on with other settings. Open files are not disturbed; what is known is valid no longer than the new settings
+    /// say, and the kernel is told to ask again for what it would believe for longer. The exception are names that it was
+    /// told to be absent by a complete listing: those it asks for again within ten seconds by itself.
+    ///
+    /// The name of the mount and whether it is read-only stay as they are.
+    public func update(_ settings: MountSettings) {
+        let old = context.replace { live in
+            let (name, readOnly) = (live.name, live.readOnly)
+            live = settings
+            (live.name, live.readOnly) = (name, readOnly)
+        }
+        let (policy, before) = (settings.policy, old.policy)
+        if policy.effectivePrefetch != before.effectivePrefetch {
+            for file in handles.files() { file.limitPrefetch(to: policy.effectivePrefetch) }
+        }
+        let forgotten = tree.adopt(TreeRules(settings, context.capabilities))
+        if !forgotten.isEmpty {
+            context.tellKernel { kernel in
+                for entry in forgotten.entries {
+                    kernel.expireEntry(parent: entry.parent, name: entry.name, isDirectory: entry.isDirectory)
+                }
+                for inode in forgotten.inodes { kernel.invalidateInode(inode, extent: nil) }
+            }
+        }
+        if before.onConflict != policy.onConflict, policy.onConflict != .fail { commits.retryConflicts() }
+    }
+
+    /// Refuses changes from now on, or takes them again. What is dirty is still committed.
+    public func setReadOnly(_ isOn: Bool) { _ = context.replace { $0.readOnly = isOn } }
+
+    /// Commits what open files hold that the store does not have, once it is all on disk. Failures stay in `statistics`,
+    /// their bytes on disk.
+    public func drain() async { await commits.drain() }
+
+    public func statistics() -> MountStatistics {
+        var statistics = MountStatistics()
+        tree.count(into: &statistics)
+        commits.count(into: &statistics)
+        return statistics
     }
 
     // MARK: The slow path
 
-    /// What the kernel remembers something of.
-    enum Subject: Sendable {
-        case name(FileName, in: InodeID)
-        case inode(InodeID)
-    }
-
-    /// Answers with what `work` brings; an interrupted caller is answered at once.
-    /// - Parameters:
-    ///   - subjects: the work changes these in the store. It is then brought to its end, or to its own undoing, also when
-    ///     nobody waits for it any more, and the kernel is told to look again. Without any, an interruption cancels it.
-    ///   - discard: lets go of a value that came after the interruption.
-    func slow<Value: Sendable>(
-        _ reply: consuming Reply<Value>, changing subjects: [Subject] = [],
+    private func slow<Value: Sendable>(
+        _ reply: consuming Reply<Value>, changing subjects: [SlowPath.Subject] = [],
         discard: @escaping @Sendable (Value) -> Void = { _ in },
         _ work: @escaping @Sendable () async throws(VFSError) -> Value
     ) {
-        let canceller = Canceller()
-        let box = ReplyBox(reply)
-        box.onInterrupt {
-            if subjects.isEmpty { canceller.cancel() }
-            box.fail(.cancelled)
-        }
-        canceller.set(
-            Task(executorPreference: provider.executor) {
-                let result = await attempt(work)
-                if let reply = box.take() {
-                    switch result {
-                    case .success(let value): reply.send(value)
-                    case .failure(let error): reply.fail(error)
-                    }
-                } else {
-                    if case .success(let value) = result { discard(value) }
-                    self.forget(subjects)
-                }
-            })
+        SlowPath(context: context).run(reply, changing: subjects, discard: discard, work)
     }
 
-    private func forget(_ subjects: [Subject]) {
-        if subjects.isEmpty { return }
-        tellKernel { kernel in
-            for subject in subjects {
-                switch subject {
-                case .name(let name, in: let parent): kernel.invalidateEntry(parent: parent, name: name)
-                case .inode(let inode): kernel.invalidateInode(inode, extent: Extent(0, .max))
-                }
-            }
-        }
-    }
-
-    func discard(_ entry: Entry) {
+    private func discard(_ entry: Entry) {
         if let inode = entry.attributes?.inode { forget(inode, count: 1) }
     }
 
-    func discard(_ created: CreateReply) {
+    private func discard(_ created: CreateReply) {
         guard let inode = created.entry.attributes?.inode else { return }
         release(inode, handle: created.open.handle, reply: Reply { _ in })
         forget(inode, count: 1)
     }
 
-    // MARK: What is believed, and for how long
-
-    func expiry(_ now: UInt64) -> UInt64 { now + metadataTTL }
-
-    /// Whether a node can be shown without asking the store.
-    func isFresh(_ node: Node, _ now: UInt64) -> Bool {
-        node.id == Namespace.root || node.validUntil > now || node.isHeld
-            || node.isStale && node.staleSince + Self.staleTime > now
+    /// Why nothing may be changed; nil when it may.
+    private func writeRefusal() -> VFSError? {
+        context.settings().readOnly ? VFSError(.readOnly, "the mount is read-only") : nil
     }
 
-    /// Whether the node's attributes are as good as they will get without asking.
-    func isDescribed(_ node: Node, in directory: Directory) -> Bool {
-        node.isKnown || directory.evidence == .absent || node.version == nil && node.kind != .directory
+    // MARK: Names
+
+    public func lookup(parent: InodeID, name: FileName, reply: consuming Reply<Entry>) {
+        let place = Place(parent: parent, name: name)
+        switch attemptNow({ () throws(VFSError) in try resolver.entryNow(place) }) {
+        case .success(let entry?): reply.send(entry)
+        case .failure(let error): reply.fail(error)
+        case .success(nil):
+            slow(reply, discard: { self.discard($0) }) { () async throws(VFSError) in
+                try await self.resolver.entry(place)
+            }
+        }
     }
 
-    /// The node as the kernel gets it; counts a lookup.
-    func entry(for node: Node, _ now: UInt64) -> Entry {
-        node.lookups += 1
-        node.kernelIsBehind = false
-        let valid = validity(node, now)
-        return Entry(attributes: node.attributes, validFor: valid, attributesValidFor: valid)
+    public func forget(_ inode: InodeID, count: UInt64) { tree.forget(inode, count: count) }
+
+    public func mknod(
+        parent: InodeID, name: FileName, mode: UInt32, device: UInt32, caller: Caller, reply: consuming Reply<Entry>
+    ) {
+        guard let kind = FileKind(rawValue: mode & 0o170000 == 0 ? FileKind.regular.rawValue : mode & 0o170000),
+            kind != .directory, kind != .symbolicLink
+        else { return reply.fail(.invalidArgument, "mknod makes no such thing") }
+        make(Place(parent: parent, name: name), kind, mode, caller, reply) { attributes in
+            if device != 0 { attributes.device = device }
+        }
     }
 
-    func validity(_ node: Node, _ now: UInt64) -> Duration {
-        if node.validUntil > now { return .nanoseconds(node.validUntil - now) }
-        if node.isStale { return Self.staleValidity }
-        return isFresh(node, now) ? .nanoseconds(metadataTTL) : .zero
+    public func symlink(
+        target: String, parent: InodeID, name: FileName, caller: Caller, reply: consuming Reply<Entry>
+    ) {
+        var caller = caller
+        caller.umask = 0
+        make(Place(parent: parent, name: name), .symbolicLink, 0o777, caller, reply, body: target) {
+            $0.symlinkTarget = target
+            $0.symlinkTargetInBody = true
+        }
     }
 
-    func requireWritable() throws(VFSError) {
-        if settings.readOnly { throw VFSError(.readOnly, "the mount is read-only") }
+    private func make(
+        _ place: Place, _ kind: FileKind, _ mode: UInt32, _ caller: Caller, _ reply: consuming Reply<Entry>,
+        body: String = "", _ describe: @escaping @Sendable (inout StoredAttributes) -> Void
+    ) {
+        if let refusal = writeRefusal() { return reply.fail(refusal) }
+        slow(reply, changing: [.name(place)], discard: { self.discard($0) }) { () async throws(VFSError) in
+            try await self.creator.make(place, kind, mode, caller, body: body, describe)
+        }
     }
 
-    func statfs(fake blocks: UInt64 = 1 << 38) -> FileSystemStatistics {
-        FileSystemStatistics(blocks: blocks, freeBlocks: blocks, files: 1 << 40, freeFiles: 1 << 40)
+    public func mkdir(parent: InodeID, name: FileName, mode: UInt32, caller: Caller, reply: consuming Reply<Entry>) {
+        if let refusal = writeRefusal() { return reply.fail(refusal) }
+        let place = Place(parent: parent, name: name)
+        slow(reply, changing: [.name(place)], discard: { self.discard($0) }) { () async throws(VFSError) in
+            try await self.creator.makeDirectory(place, mode: mode, caller)
+        }
     }
 
-    public func statfs(reply: consuming Reply<FileSystemStatistics>) { reply.send(statfs()) }
+    public func unlink(parent: InodeID, name: FileName, reply: consuming Reply<Void>) {
+        if let refusal = writeRefusal() { return reply.fail(refusal) }
+        let place = Place(parent: parent, name: name)
+        slow(reply, changing: [.name(place)]) { () async throws(VFSError) in try await self.remover.unlink(place) }
+    }
+
+    public func rmdir(parent: InodeID, name: FileName, reply: consuming Reply<Void>) {
+        if let refusal = writeRefusal() { return reply.fail(refusal) }
+        let place = Place(parent: parent, name: name)
+        slow(reply, changing: [.name(place)]) { () async throws(VFSError) in
+            try await self.remover.removeDirectory(place)
+        }
+    }
+
+    public func rename(
+        parent: InodeID, name: FileName, newParent: InodeID, newName: FileName, flags: RenameFlags,
+        reply: consuming Reply<Void>
+    ) {
+        if let refusal = writeRefusal() { return reply.fail(refusal) }
+        guard flags.subtracting(.noReplace).isEmpty else {
+            return reply.fail(.invalidArgument, "a store cannot exchange two names")
+        }
+        let (source, target) = (Place(parent: parent, name: name), Place(parent: newParent, name: newName))
+        slow(reply, changing: [.name(source), .name(target)]) { () async throws(VFSError) in
+            try await self.renamer.rename(source, to: target, noReplace: flags.contains(.noReplace))
+        }
+    }
+
+    // MARK: Directories
+
+    public func opendir(_ inode: InodeID, reply: consuming Reply<OpenReply>) {
+        switch attemptNow({ () throws(VFSError) in try lister.opened(inode) }) {
+        case .failure(let error): reply.fail(error)
+        case .success: reply.send(OpenReply(handle: handles.openDirectory(inode)))
+        }
+    }
+
+    public func releasedir(_ inode: InodeID, handle: HandleID, reply: consuming Reply<Void>) {
+        if let open = handles.closeDirectory(handle) { lister.closed(open.inode) }
+        reply.send()
+    }
+
+    public func fsyncdir(_ inode: InodeID, handle: HandleID, dataOnly: Bool, reply: consuming Reply<Void>) {
+        reply.send()  // Every change of a directory is in the store when its call returns.
+    }
+
+    public func readdir(
+        _ inode: InodeID, handle: HandleID, offset: Int, plus: Bool, packer: any DirectoryPacker,
+        reply: consuming Reply<Void>
+    ) {
+        guard let open = handles.directory(handle) else { return reply.fail(.badHandle) }
+        if offset == 0 { open.read(nil) }
+        switch attemptNow({ () throws(VFSError) in
+            try directoryReader.pack(open, offset, plus, packer, describing: true)
+        }) {
+        case .failure(let error): reply.fail(error)
+        case .success(.done): reply.send()
+        case .success(let step):
+            slow(reply) { () async throws(VFSError) in
+                try await self.directoryReader.fill(packer, open, offset, plus: plus, from: step)
+            }
+        }
+    }
+
+    // MARK: Attributes
+
+    public func getattr(_ inode: InodeID, handle: HandleID?, reply: consuming Reply<AttributeReply>) {
+        switch attemptNow({ () throws(VFSError) in try tree.getattr(inode) }) {
+        case .success(let known?): reply.send(known.reply())
+        case .failure(let error): reply.fail(error)
+        case .success(nil):
+            slow(reply) { () async throws(VFSError) in
+                try await self.revalidator.revalidateOrRemember(inode)
+                return try self.tree.attributes(of: inode).reply()
+            }
+        }
+    }
+
+    public func setattr(
+        _ inode: InodeID, handle: HandleID?, changes: AttributeChanges, caller: Caller,
+        reply: consuming Reply<AttributeReply>
+    ) {
+        if let refusal = writeRefusal() { return reply.fail(refusal) }
+        slow(reply, changing: [.inode(inode)]) { () async throws(VFSError) in
+            try await self.attributes.change(inode, changes)
+            return try self.tree.attributes(of: inode).reply()
+        }
+    }
 
     public func access(_ inode: InodeID, mask: Int32, caller: Caller, reply: consuming Reply<Void>) { reply.send() }
-}
 
-/// Cancels a task that may not have been made yet.
-final class Canceller: Sendable {
-    private let state = Mutex<(task: Task<Void, Never>?, isCancelled: Bool)>((nil, false))
-
-    func set(_ task: Task<Void, Never>) {
-        let cancelled = state.withLock { state in
-            state.task = task
-            return state.isCancelled
-        }
-        if cancelled { task.cancel() }
+    public func readlink(_ inode: InodeID, reply: consuming Reply<String>) {
+        if let target = tree.inspect(inode, { $0.details?.symlinkTarget }) ?? nil { return reply.send(target) }
+        slow(reply) { () async throws(VFSError) in try await self.attributes.target(of: inode) }
     }
 
-    func cancel() {
-        let task = state.withLock { state in
-            state.isCancelled = true
-            return state.task
+    public func getxattr(_ inode: InodeID, name: String, reply: consuming Reply<[UInt8]>) {
+        if let refusal = attributes.refusal(of: name, changing: false) { return reply.fail(refusal) }
+        if name == AttributeChanger.stateAttribute { return reply.send(Array(attributes.state(of: inode).utf8)) }
+        switch attemptNow({ () throws(VFSError) in try attributes.xattrNow(inode, name) }) {
+        case .success(let value?): reply.send(value)
+        case .failure(let error): reply.fail(error)
+        case .success(nil):
+            slow(reply) { () async throws(VFSError) in try await self.attributes.xattr(inode, name) }
         }
-        task?.cancel()
     }
-}
 
-extension Duration {
-    var nanoseconds: UInt64 {
-        let (seconds, attoseconds) = components
-        return seconds < 0 ? 0 : UInt64(seconds) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000)
+    public func listxattr(_ inode: InodeID, reply: consuming Reply<[String]>) {
+        if let names = attributes.xattrNamesNow(inode) { return reply.send(names) }
+        slow(reply) { () async throws(VFSError) in try await self.attributes.xattrNames(inode) }
+    }
+
+    public func setxattr(
+        _ inode: InodeID, name: String, value: [UInt8], flags: Int32, reply: consuming Reply<Void>
+    ) {
+        if let refusal = writeRefusal() ?? attributes.refusal(of: name, changing: true) { return reply.fail(refusal) }
+        slow(reply, changing: [.inode(inode)]) { () async throws(VFSError) in
+            try await self.attributes.setXattr(inode, name, value, flags: flags)
+        }
+    }
+
+    public func removexattr(_ inode: InodeID, name: String, reply: consuming Reply<Void>) {
+        if let refusal = writeRefusal() ?? attributes.refusal(of: name, changing: true) { return reply.fail(refusal) }
+        slow(reply, changing: [.inode(inode)]) { () async throws(VFSError) in
+            try await self.attributes.removeXattr(inode, name)
+        }
+    }
+
+    public func statfs(reply: consuming Reply<FileSystemStatistics>) {
+        let blocks: UInt64 = 1 << 38
+        reply.send(FileSystemStatistics(blocks: blocks, freeBlocks: blocks, files: 1 << 40, freeFiles: 1 << 40))
+    }
+
+    // MARK: Files
+
+    private static let accessMode: Int32 = 3
+    private static let truncates: Int32 = 0o1000  // O_TRUNC
+
+    public func create(
+        parent: InodeID, name: FileName, mode: UInt32, flags: Int32, caller: Caller, reply: consuming Reply<CreateReply>
+    ) {
+        if let refusal = writeRefusal() { return reply.fail(refusal) }
+        let place = Place(parent: parent, name: name)
+        switch attemptNow({ () throws(VFSError) in
+            try creator.createNow(place, mode: mode, flags: flags, caller)
+        }) {
+        case .success(let made?): reply.send(opened(made))
+        case .failure(let error): reply.fail(error)
+        case .success(nil):
+            slow(reply, discard: { self.discard($0) }) { () async throws(VFSError) -> CreateReply in
+                switch try await self.creator.create(place, mode: mode, flags: flags, caller) {
+                case .opened(let made): return self.opened(made)
+                case .exists(let inode):
+                    let open = try await self.openExisting(inode, flags, clearSetID: false)
+                    return CreateReply(entry: try self.resolver.entry(of: inode), open: open)
+                }
+            }
+        }
+    }
+
+    private func opened(_ made: Creator.Opened) -> CreateReply {
+        let policy = context.policy()
+        var open = OpenReply(
+            handle: handles.open(
+                made.content.inode, made.content, canWrite: true, prefetch: policy.effectivePrefetch))
+        open.keepCache = policy.data == .memory
+        return CreateReply(entry: made.entry, open: open)
+    }
+
+    public func open(_ inode: InodeID, flags: Int32, caller: Caller, reply: consuming Reply<OpenReply>) {
+        let clearSetID = caller.clearSetID
+        switch attemptNow({ () throws(VFSError) in
+            try openNow(inode, flags, isCurrent: false, clearSetID: clearSetID)
+        }) {
+        case .success(let open?): reply.send(open)
+        case .failure(let error): reply.fail(error)
+        case .success(nil):
+            slow(reply, discard: { self.release(inode, handle: $0.handle, reply: Reply { _ in }) }) {
+                () async throws(VFSError) in
+                try await self.openExisting(inode, flags, clearSetID: clearSetID)
+            }
+        }
+    }
+
+    /// Opens after asking the store whether the version is still current.
+    private func openExisting(_ inode: InodeID, _ flags: Int32, clearSetID: Bool) async throws(VFSError) -> OpenReply {
+        try await revalidator.revalidateOrRemember(inode)
+        for _ in 0..<4 {
+            if let open = try openNow(inode, flags, isCurrent: true, clearSetID: clearSetID) { return open }
+            // It is being removed or replaced: what is left of it then is for the kernel to look up.
+            await tree.settled(inode)
+        }
+        throw VFSError(.stale, "the file is gone")
+    }
+
+    /// Nil when the store has to be asked first.
+    private func openNow(
+        _ inode: InodeID, _ flags: Int32, isCurrent: Bool, clearSetID: Bool
+    ) throws(VFSError) -> OpenReply? {
+        let canWrite = flags & Self.accessMode != 0
+        if canWrite { try context.requireWritable() }
+        let policy = context.policy()
+        let truncates = canWrite && flags & Self.truncates != 0
+        guard
+            let opened = try tree.open(
+                inode, canWrite: canWrite, isCurrent: isCurrent, trusts: policy.freshness == .ttl)
+        else { return nil }
+        // With the size of the version before, the kernel would cut this one short.
+        if opened.kernelIsBehind { context.tellKernel { $0.expireAttributes(inode) } }
+        if truncates {
+            do throws(VFSError) {
+                try opened.content.truncate(to: 0)
+                tree.wrote(inode, size: 0, grows: false, clearSetID: clearSetID)
+            } catch {
+                tree.closed(inode, canWrite: canWrite)
+                throw error
+            }
+        }
+        var reply = OpenReply(
+            handle: handles.open(inode, opened.content, canWrite: canWrite, prefetch: policy.effectivePrefetch))
+        reply.keepCache = opened.isCached && policy.data == .memory && !truncates
+        if reply.keepCache { opened.content.noteCached() }
+        reply.noFlush = !canWrite
+        return reply
+    }
+
+    public func read(
+        _ inode: InodeID, handle: HandleID, offset: Int, count: Int, reply: consuming Reply<ReadSlices>
+    ) {
+        guard let file = handles.file(handle) else { return reply.fail(.badHandle) }
+        if file.firstRead() { tree.wasRead(file.inode) }
+        file.content.read(Extent(offset: offset, count: count), handle: file, reply: reply)
+    }
+
+    public func write(
+        _ inode: InodeID, handle: HandleID, offset: Int, bytes: UnsafeRawBufferPointer, clearSetID: Bool,
+        reply: consuming Reply<Int>
+    ) {
+        guard let file = handles.file(handle) else { return reply.fail(.badHandle) }
+        guard offset <= context.capabilities.maxObjectSize - bytes.count else {
+            return reply.fail(.tooLarge, "larger than the store allows")
+        }
+        if let refusal = writeRefusal() ?? context.refusesWrites() { return reply.fail(refusal) }
+        let onDisk = commits.isDraining()
+        switch attemptNow({ () throws(VFSError) in try file.content.write(bytes, at: offset, onDisk: onDisk) }) {
+        case .failure(let error): reply.fail(error)
+        case .success(let size):
+            changed(file.inode, size: size, grows: true, clearSetID: clearSetID)
+            if size >= StreamingUpload.threshold { streamUp(file) }
+            reply.send(bytes.count)
+        }
+    }
+
+    private func changed(_ inode: InodeID, size: Int, grows: Bool, clearSetID: Bool) {
+        if tree.wrote(inode, size: size, grows: grows, clearSetID: clearSetID) {
+            context.tellKernel { $0.expireAttributes(inode) }
+        }
+    }
+
+    /// Begins to send a new file that is being written from front to back.
+    private func streamUp(_ file: OpenFile) {
+        guard context.capabilities.multipart, file.content.isStreamable(), let seal = tree.seal(file.inode),
+            let metadata = try? AttributeCodec.encodeWhatFits(
+                seal.attributes.withoutTimes, limit: context.capabilities.maxMetadataBytes
+            ).metadata
+        else { return }
+        file.content.streamUp(seal.key, metadata)
+    }
+
+    public func flush(_ inode: InodeID, handle: HandleID, reply: consuming Reply<Void>) {
+        guard let file = handles.file(handle) else { return reply.fail(.badHandle) }
+        guard file.canWrite else { return reply.send() }
+        commit(file, reply)
+    }
+
+    public func fsync(_ inode: InodeID, handle: HandleID, dataOnly: Bool, reply: consuming Reply<Void>) {
+        guard let file = handles.file(handle) else { return reply.fail(.badHandle) }
+        // Of any descriptor: the bytes are the file's.
+        commit(file, reply)
+    }
+
+    private func commit(_ file: OpenFile, _ reply: consuming Reply<Void>) {
+        if let failure = file.content.failure() { return reply.fail(failure) }
+        guard tree.dirtyGeneration(file.inode) != nil else { return reply.send() }
+        slow(reply) { () async throws(VFSError) in try await self.commits.commit(file.inode) }
+    }
+
+    public func release(_ inode: InodeID, handle: HandleID, reply: consuming Reply<Void>) {
+        guard let file = handles.close(handle) else { return reply.fail(.badHandle) }
+        file.content.closed(file.id)
+        // Pages of a shared mapping may come after the last flush.
+        let isDirty =
+            file.canWrite && tree.dirtyGeneration(file.inode) != nil && commits.error(file.inode) == nil
+        reply.send()
+        guard isDirty else { return closed(file) }
+        context.begin {
+            _ = await attempt { () async throws(VFSError) in try await self.commits.commit(file.inode) }
+            self.closed(file)
+        }
+    }
+
+    private func closed(_ file: OpenFile) {
+        tree.closed(file.inode, canWrite: file.canWrite)
+        commits.closed(file.inode)
+    }
+
+    // MARK: Space
+
+    private static let keepSize: Int32 = 1
+    private static let punchHole: Int32 = 2
+    private static let zeroRange: Int32 = 16
+
+    public func fallocate(
+        _ inode: InodeID, handle: HandleID, mode: Int32, offset: Int, count: Int, reply: consuming Reply<Void>
+    ) {
+        guard let file = handles.file(handle) else { return reply.fail(.badHandle) }
+        guard offset >= 0, count > 0, offset <= context.capabilities.maxObjectSize - count else {
+            return reply.fail(.tooLarge, "larger than the store allows")
+        }
+        let extent = Extent(offset: offset, count: count)
+        let size = attemptNow { () throws(VFSError) -> Int? in
+            switch mode {
+            case 0: return try file.content.extend(to: extent.upperBound)
+            case Self.keepSize: return nil
+            case Self.punchHole | Self.keepSize, Self.zeroRange | Self.keepSize:
+                return try file.content.zero(extent, extend: false)
+            case Self.zeroRange: return try file.content.zero(extent, extend: true)
+            default: throw VFSError(.notSupported, "no such kind of allocation")
+            }
+        }
+        switch size {
+        case .failure(let error): reply.fail(error)
+        case .success(let size):
+            if let size { changed(file.inode, size: size, grows: false, clearSetID: false) }
+            reply.send()
+        }
+    }
+
+    public func lseek(
+        _ inode: InodeID, handle: HandleID, offset: Int, whence: Int32, reply: consuming Reply<Int>
+    ) {
+        guard let file = handles.file(handle) else { return reply.fail(.badHandle) }
+        let found: Int? =
+            switch whence {
+            case 3: file.content.data(from: offset)
+            case 4: file.content.hole(from: offset)
+            default: nil
+            }
+        if let found { reply.send(found) } else { reply.fail(.noData, "nothing there") }
+    }
+
+    /// Whole stored objects are copied by the store before the call returns; anything else the kernel copies through its pages.
+    public func copyFileRange(
+        from: InodeID, fromHandle: HandleID, fromOffset: Int, to: InodeID, toHandle: HandleID, toOffset: Int,
+        count: Int, reply: consuming Reply<Int>
+    ) {
+        guard let source = handles.file(fromHandle), let target = handles.file(toHandle) else {
+            return reply.fail(.badHandle)
+        }
+        // Small objects are as quick through the kernel, which then has their pages.
+        guard context.capabilities.serverCopy, source.inode != target.inode, fromOffset == 0, toOffset == 0,
+            let base = source.content.unchangedBase(), base.size >= 1 << 20, count >= base.size,
+            base.size <= context.capabilities.maxCopySize, target.content.adopt(base)
+        else { return reply.fail(.notSupported, "not a copy of a whole object") }
+        changed(target.inode, size: base.size, grows: false, clearSetID: false)
+        slow(reply, changing: [.inode(target.inode)]) { () async throws(VFSError) -> Int in
+            // The source may go: what is acknowledged is in the store.
+            do throws(VFSError) {
+                try await self.commits.commit(target.inode)
+            } catch {
+                if target.content.dropAdopted(base) {
+                    self.tree.wrote(target.inode, size: 0, grows: false, clearSetID: false)
+                }
+                throw error
+            }
+            return base.size
+        }
     }
 }

@@ -43,3 +43,28 @@ package func inParallel<Item: Sendable, Value: Sendable>(
     }
     return try result.get()
 }
+
+/// As `inParallel`, but what has begun is brought to its end: after the first error nothing more is begun.
+/// - Returns: in the order of the items; nil for those that were not begun.
+package func inParallelToEnd<Item: Sendable, Value: Sendable>(
+    _ items: [Item], width: Int, _ body: @escaping @Sendable (Item) async throws(VFSError) -> Value
+) async -> [Result<Value, VFSError>?] {
+    await withTaskGroup(of: (Int, Result<Value, VFSError>).self) { group in
+        var results: [Result<Value, VFSError>?] = Array(repeating: nil, count: items.count)
+        var next = 0
+        var goesOn = true
+        func start() {
+            let index = next
+            let item = items[index]
+            next += 1
+            group.addTask { (index, await attempt { () async throws(VFSError) in try await body(item) }) }
+        }
+        while next < min(width, items.count) { start() }
+        for await (index, result) in group {
+            if case .failure = result { goesOn = false }
+            results[index] = result
+            if goesOn, next < items.count { start() }
+        }
+        return results
+    }
+}

@@ -37,6 +37,14 @@ public struct CachePolicy: Sendable, Equatable {
         case overwrite
     }
 
+    /// Who decides whether a file that is made with O_EXCL is new.
+    public enum ExclusiveCreate: String, Sendable, CaseIterable {
+        /// The store, when the file is made, so that of two machines one wins: one request more for each such file.
+        case store
+        /// This mount, by what it knows. Another machine's file is found when the new one is committed.
+        case local
+    }
+
     /// How long names, attributes and listings are believed.
     public var metadataTTL: Duration = .seconds(60)
     /// How long a name that was not there is believed to be absent. Absence learnt from a complete listing lasts as long as
@@ -53,6 +61,7 @@ public struct CachePolicy: Sendable, Equatable {
     /// along when content is committed.
     public var durableAttributes = true
     public var onConflict: OnConflict = .keepBoth
+    public var exclusiveCreate: ExclusiveCreate = .store
 
     public init() {}
 }

@@ -1,0 +1,361 @@
+import CloudMountPlatform
+package import CloudMountStaging
+package import CloudMountVFS
+
+/// The bytes of a sealed write on this machine.
+package struct LocalBytes: Sendable {
+    package var staged: StagedFile?
+    /// An upload that began while the file was still being written.
+    package var stream: StreamingUpload?
+    /// Counts changes of the file's bytes.
+    package var generation: UInt64
+    /// The upload is of no use any more, or has become the object: its owner forgets it.
+    package var forget: @Sendable (StreamingUpload) -> Void
+
+    package init(
+        staged: StagedFile?, stream: StreamingUpload?, generation: UInt64,
+        forget: @escaping @Sendable (StreamingUpload) -> Void
+    ) {
+        self.staged = staged
+        self.stream = stream
+        self.generation = generation
+        self.forget = forget
+    }
+}
+
+/// A sealed write in, a stored version out. Knows keys and versions, no inode and no handle.
+package struct Committer: Sendable {
+    private let provider: any ObjectProvider
+    private let capabilities: Capabilities
+    private let reader: ImageReader
+    /// Told of attributes of ours that found no room beside those of others.
+    private let dropped: @Sendable (ObjectKey, [String]) -> Void
+    /// How long the call that makes a write visible may go on after nobody wants it any more.
+    private static let grace = Duration.seconds(2)
+    /// Attempts that end each time with a store that has changed in between.
+    private static let mostAttempts = 5
+    /// Images of more pieces are planned away from the thread that all transfers share.
+    private static let manyPieces = 1000
+
+    package init(
+        provider: any ObjectProvider, reader: ImageReader, dropped: @escaping @Sendable (ObjectKey, [String]) -> Void
+    ) {
+        self.provider = provider
+        capabilities = provider.capabilities
+        self.reader = reader
+        self.dropped = dropped
+    }
+
+    // MARK: The whole
+
+    /// Stores `write`, or what the rule makes of a conflict.
+    /// - Parameters:
+    ///   - write: keeps, after an error, what the next attempt goes on with.
+    ///   - earlier: nonces of writes of the same file whose end is not known.
+    ///   - now: for the name of a version that lost.
+    /// - Throws: why it has not been stored; `stale`: somebody else has changed the object, and the rule is `fail`.
+    package func commit(
+        _ write: inout SealedWrite, _ local: LocalBytes, rule: CachePolicy.OnConflict, earlier: Set<String>,
+        now: Timestamp
+    ) async throws(VFSError) -> CommitOutcome {
+        var local = local
+        var attempt = 1
+        while true {
+            let failure: VFSError
+            do throws(VFSError) {
+                return .stored(try await store(&write, local, write.precondition(rule)))
+            } catch {
+                failure = error
+            }
+            guard CommitVerdict.needsLook(failure) else { throw failure }
+            let there: ObjectInfo?
+            do throws(VFSError) {
+                there = try await provider.headIfThere(write.key)
+            } catch {
+                throw failure
+            }
+            let verdict = CommitVerdict(failure.code, of: write, there: there, earlier: earlier, rule: rule)
+            if verdict != .stored, verdict != .fail { abandonStream(&local) }
+            attempt += 1
+            switch verdict {
+            case .stored:
+                if let stream = local.stream { local.forget(stream) }
+                if let there { return .stored(there) }
+                throw failure
+            case .replaceOwn where attempt <= Self.mostAttempts:
+                write.replaces = there?.etag
+            case .again where attempt <= Self.mostAttempts:
+                abandonUpload(&write)
+                // Its unchanged bytes were those of the version that is gone.
+                if failure.code == .stale, isBaseGone(write, there) { return .stranded(Self.changed(write, failure)) }
+            case .storeAnew where attempt <= Self.mostAttempts:
+                if isBaseGone(write, there) { return .stranded(Self.changed(write, failure)) }
+                write.replaces = nil
+            case .keepBoth:
+                if isBaseGone(write, there) { return .stranded(Self.changed(write, failure)) }
+                return try await keepBoth(&write, local, failure, now)
+            case .refuse:
+                if isBaseGone(write, there) { return .stranded(Self.changed(write, failure)) }
+                throw Self.changed(write, failure)
+            default: throw failure
+            }
+        }
+    }
+
+    private static func changed(_ write: SealedWrite, _ error: VFSError) -> VFSError {
+        VFSError(.stale, "\(write.key) was changed by somebody else since it was opened", wire: error.wire)
+    }
+
+    /// Bytes are wanted of a version that cannot be had any more.
+    private func isBaseGone(_ write: SealedWrite, _ there: ObjectInfo?) -> Bool {
+        guard write.layers.image.needsBase, let base = write.layers.base, base.key == write.key else { return false }
+        return base.etag != there?.etag && !capabilities.readsOldVersions
+    }
+
+    /// Neither version is lost: this one goes under a name of its own.
+    private func keepBoth(
+        _ write: inout SealedWrite, _ local: LocalBytes, _ failure: VFSError, _ now: Timestamp
+    ) async throws(VFSError) -> CommitOutcome {
+        abandonUpload(&write)
+        var copy = write
+        copy.replaces = nil
+        for attempt in 1...Self.mostAttempts {
+            copy.key = ConflictName.key(beside: write.key, now: now, attempt: attempt)
+            do throws(VFSError) {
+                return .kept(try await store(&copy, local, .absent))
+            } catch {
+                switch error.code {
+                case .preconditionFailed, .alreadyExists:
+                    if let there = try? await provider.headIfThere(copy.key), there.metadata?.nonce == write.nonce {
+                        return .kept(there)
+                    }
+                case .stale: return .stranded(Self.changed(write, failure))
+                default: throw error
+                }
+            }
+        }
+        throw failure
+    }
+
+    // MARK: One attempt
+
+    /// What goes beside the bytes.
+    package func metadata(_ write: SealedWrite) throws(VFSError) -> ObjectMetadata {
+        var attributes = write.attributes
+        if !write.isBase { attributes.contentWillChange() }
+        var (metadata, left) = try AttributeCodec.encodeWhatFits(attributes, limit: capabilities.maxMetadataBytes)
+        if !left.isEmpty { dropped(write.key, left) }
+        if metadata.contentType == nil {
+            metadata.contentType = AttributeCodec.contentType(forName: write.key.string)
+        }
+        metadata.nonce = write.nonce
+        return metadata
+    }
+
+    private func store(
+        _ write: inout SealedWrite, _ local: LocalBytes, _ condition: Precondition
+    ) async throws(VFSError) -> ObjectInfo {
+        var metadata = try metadata(write)
+        if let base = write.layers.base, write.isBase, capabilities.serverCopy, base.size <= capabilities.maxCopySize {
+            let request = CopyRequest(
+                source: base, destination: write.key, metadata: metadata, precondition: condition)
+            return try await completing { provider async throws(VFSError) in try await provider.copy(request) }
+        }
+        if let stream = local.stream {
+            if stream.serves(write.key, local.staged) {
+                metadata.nonce = stream.nonce
+                write.nonce = stream.nonce
+                return try await finish(stream, write, local, metadata, condition)
+            }
+            // Renamed while it was on its way: the bytes go up anew, under the name that the file has now.
+            local.forget(stream)
+            stream.abandon()
+        }
+        let plan = try await plan(write.layers.image, write.layers.base)
+        switch plan.method {
+        case .put:
+            let source = try await source(Extent(0, write.size), write.layers, local.staged)
+            let request = PutRequest(key: write.key, metadata: metadata, precondition: condition)
+            return try checked(
+                try await completing { provider async throws(VFSError) in try await provider.put(request, from: source) },
+                write)
+        case .multipart(let parts):
+            return try checked(try await upload(parts, &write, local.staged, metadata, condition), write)
+        }
+    }
+
+    private func checked(_ info: ObjectInfo, _ write: SealedWrite) throws(VFSError) -> ObjectInfo {
+        guard info.size == write.size else {
+            throw VFSError(.io, "\(write.key): the store has \(info.size) bytes of \(write.size)")
+        }
+        return info
+    }
+
+    private func plan(_ image: FileImage, _ base: ObjectInfo?) async throws(VFSError) -> UploadPlan {
+        let capabilities = capabilities
+        guard image.dirty.extents.count + image.zeros.extents.count > Self.manyPieces else {
+            return try UploadPlan(image: image, base: base, capabilities: capabilities)
+        }
+        return try await Task.detached {
+            attemptNow { () throws(VFSError) in
+                try UploadPlan(image: image, base: base, capabilities: capabilities)
+            }
+        }.value.get()
+    }
+
+    /// Runs the call that makes a write visible. One that nobody wants any more is given a little time to end, since its
+    /// effect may be on its way already.
+    private func completing(
+        _ body: @escaping @Sendable (any ObjectProvider) async throws(VFSError) -> ObjectInfo
+    ) async throws(VFSError) -> ObjectInfo {
+        if Task.isCancelled { throw .cancelled }
+        let provider = provider
+        let call = Task(executorPreference: provider.executor) {
+            await attempt { () async throws(VFSError) in try await body(provider) }
+        }
+        return try await withTaskCancellationHandler {
+            await call.value
+        } onCancel: {
+            Task {
+                try? await Task.sleep(for: Self.grace)
+                call.cancel()
+            }
+        }.get()
+    }
+
+    private func source(
+        _ extent: Extent, _ layers: SealedWrite.Layers, _ staged: StagedFile?
+    ) async throws(VFSError) -> any ByteSource {
+        if let source = ImageSource(layers.image, extent, staged: staged) { return source }
+        let buffer = try await reader.read(layers.image.pieces(in: extent), extent, base: layers.base, staged: staged)
+        return BufferSource(buffer: buffer, count: extent.count)
+    }
+
+    // MARK: Sent while it was written
+
+    private func finish(
+        _ stream: StreamingUpload, _ write: SealedWrite, _ local: LocalBytes, _ metadata: ObjectMetadata,
+        _ condition: Precondition
+    ) async throws(VFSError) -> ObjectInfo {
+        var info: ObjectInfo
+        do throws(VFSError) {
+            info = try await stream.finish(size: write.size, generation: local.generation) {
+                upload, parts async throws(VFSError) in
+                try await self.completing { provider async throws(VFSError) in
+                    try await provider.completeUpload(upload, parts: parts, precondition: condition)
+                }
+            }
+        } catch {
+            // What the store holds is of use to the next attempt, unless the cause will last.
+            if !error.mayPass {
+                local.forget(stream)
+                stream.abandon()
+            }
+            throw error
+        }
+        local.forget(stream)
+        info = try checked(info, write)
+        // The upload began before the last byte was written: its metadata has no times.
+        let begun = try AttributeCodec.encodeWhatFits(
+            write.attributes.withoutTimes, limit: capabilities.maxMetadataBytes
+        ).metadata
+        if write.hasExplicitTime || begun.user != stream.begunMetadata.user, capabilities.serverCopy {
+            let request = CopyRequest(
+                source: info, destination: write.key, metadata: metadata, precondition: .match(info.etag))
+            // The bytes are stored: what fails here is the times alone.
+            if let described = try? await completing({ provider async throws(VFSError) in
+                try await provider.copy(request)
+            }) {
+                return described
+            }
+        }
+        if info.metadata == nil { info = try await provider.headIfThere(write.key).flatMap { $0.etag == info.etag ? $0 : nil } ?? info }
+        return info
+    }
+
+    private func abandonStream(_ local: inout LocalBytes) {
+        guard let stream = local.stream else { return }
+        local.forget(stream)
+        stream.abandon()
+        local.stream = nil
+    }
+
+    // MARK: In parts
+
+    /// Commits in parts, some of which the store copies.
+    private func upload(
+        _ parts: [UploadPlan.Part], _ write: inout SealedWrite, _ staged: StagedFile?, _ metadata: ObjectMetadata,
+        _ condition: Precondition
+    ) async throws(VFSError) -> ObjectInfo {
+        let (upload, held) = try await begin(parts, &write, metadata)
+        write.upload = UnfinishedUpload(
+            upload: upload, parts: parts, metadata: metadata, base: write.layers.base?.etag)
+        let layers = write.layers
+        do throws(VFSError) {
+            let sent = try await inParallel(parts, width: StreamingUpload.parallel) {
+                part async throws(VFSError) -> UploadedPart in
+                if let held = held[part.number], held.size == part.extent.count { return held }
+                switch part.kind {
+                case .copy(let extent):
+                    guard let base = layers.base else { throw VFSError(.io, "a plan copies from nothing") }
+                    return try await self.provider.copyPart(upload, number: part.number, source: base, extent: extent)
+                case .upload:
+                    let source = try await self.source(part.extent, layers, staged)
+                    return try await self.provider.uploadPart(upload, number: part.number, from: source)
+                }
+            }
+            let info = try await completing { provider async throws(VFSError) in
+                try await provider.completeUpload(upload, parts: sent, precondition: condition)
+            }
+            write.upload = nil
+            return info
+        } catch {
+            if !error.mayPass { abandonUpload(&write) }
+            throw error
+        }
+    }
+
+    /// The upload to send into, and the parts that the store holds of it.
+    private func begin(
+        _ parts: [UploadPlan.Part], _ write: inout SealedWrite, _ metadata: ObjectMetadata
+    ) async throws(VFSError) -> (Upload, held: [Int: UploadedPart]) {
+        if let before = write.upload {
+            if before.isContinued(by: parts, write, metadata) {
+                do throws(VFSError) {
+                    let held = try await provider.listParts(before.upload)
+                    return (before.upload, Dictionary(held.map { ($0.number, $0) }, uniquingKeysWith: { $1 }))
+                } catch {
+                    if error.code != .uploadNotFound { throw error }
+                    write.upload = nil
+                }
+            } else {
+                abandonUpload(&write)
+            }
+        }
+        return (try await provider.beginUpload(write.key, metadata: metadata), [:])
+    }
+
+    private func abandonUpload(_ write: inout SealedWrite) {
+        abandon(write.upload)
+        write.upload = nil
+    }
+
+    /// Frees what the store holds of an upload that nobody goes on with.
+    package func abandon(_ unfinished: UnfinishedUpload?) {
+        guard let unfinished else { return }
+        let provider = provider
+        Task(executorPreference: provider.executor) { try? await provider.abortUpload(unfinished.upload) }
+    }
+}
+
+extension ObjectProvider {
+    /// Nil when, and only when, the store says that there is no such object.
+    package func headIfThere(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo? {
+        do throws(VFSError) {
+            return try await head(key)
+        } catch {
+            if error.code == .notFound { return nil }
+            throw error
+        }
+    }
+}

@@ -1,0 +1,241 @@
+import CloudMountPlatform
+package import CloudMountVFS
+import Logging
+
+/// The move of all objects below one prefix to another: copies first, deletions only when all copies are there, and each of
+/// the version that was copied. What others have put there meanwhile stays where it is.
+package struct DirectoryMove: Sendable {
+    /// Of both, with the trailing slash.
+    package let from: ObjectKey
+    package let to: ObjectKey
+    /// The marker of the empty directory that had the name.
+    package let replaced: ObjectInfo?
+    /// What the directory is, for a marker of its own.
+    package let attributes: StoredAttributes
+    private let provider: any ObjectProvider
+    private let capabilities: Capabilities
+
+    /// Copies in flight at once.
+    private static let width = 64
+    /// Copies between two looks at the destination, where the store cannot hold a copy to a free name.
+    private static let stretch = 512
+
+    /// One object and what has become of it.
+    package struct Moved: Sendable {
+        package let old: ObjectInfo
+        package let new: ObjectInfo
+    }
+
+    package init(
+        from: ObjectKey, to: ObjectKey, replaced: ObjectInfo?, attributes: StoredAttributes, provider: any ObjectProvider
+    ) {
+        self.from = from
+        self.to = to
+        self.replaced = replaced
+        self.attributes = attributes
+        self.provider = provider
+        capabilities = provider.capabilities
+    }
+
+    private func target(_ key: ObjectKey) -> ObjectKey { ObjectKey(to.string + key.dropping(from.byteCount).string) }
+
+    // MARK: Copies
+
+    /// Copies all objects.
+    /// - Throws: `notEmpty` when somebody else has put something there, and why a copy failed. What was copied is taken away again, but nothing
+    ///   that others have stored there.
+    package func copyAll() async throws(VFSError) -> [Moved] {
+        let objects = try await provider.all(below: from)
+        guard capabilities.serverCopy || objects.isEmpty else { throw VFSError(.crossDevice, "the store cannot copy") }
+        let longest = objects.map(\.key.byteCount).max() ?? from.byteCount
+        guard longest - from.byteCount + to.byteCount <= capabilities.maxKeyBytes else {
+            throw VFSError(.nameTooLong, "a key below \(to) would be too long")
+        }
+        let marker = objects.first { $0.key == from }
+        try await requireFree(but: [:])
+        var made: [Moved] = []
+        do throws(VFSError) {
+            // The marker claims the name: of two who move something there at the same time the store lets one in.
+            if let claim = try await claim(marker) { made.append(claim) }
+            let rest = objects.filter { $0.key != from }
+            var start = 0
+            while start < rest.count {
+                let end = capabilities.conditionalCopy ? rest.count : min(rest.count, start + Self.stretch)
+                if start > 0 { try await requireFree(but: versions(made)) }
+                try await copy(Array(rest[start..<end]), &made)
+                start = end
+            }
+            return made
+        } catch {
+            // Nothing has been deleted: the old tree is whole.
+            await takeBack(made)
+            throw error
+        }
+    }
+
+    private func versions(_ made: [Moved]) -> [ObjectKey: ETag] {
+        Dictionary(made.map { ($0.new.key, $0.new.etag) }, uniquingKeysWith: { $1 })
+    }
+
+    /// - Throws: `notEmpty` when there is more below the new name than what this move has put there and the marker that it replaces.
+    private func requireFree(but own: [ObjectKey: ETag]) async throws(VFSError) {
+        var request = ListRequest(prefix: to, delimited: false, limit: own.isEmpty ? 2 : nil)
+        repeat {
+            let page = try await provider.list(request)
+            for object in page.objects {
+                if object.key == to, object.etag == replaced?.etag || own[to] == object.etag { continue }
+                // Not every answer of a copy names the version as listings do: what is there under one of our keys is ours, unless the
+                // copy was refused.
+                if own[object.key] != nil { continue }
+                throw VFSError(.notEmpty, "somebody else has made \(to)")
+            }
+            request.continuation = page.continuation
+        } while request.continuation != nil
+    }
+
+    private func claim(_ marker: ObjectInfo?) async throws(VFSError) -> Moved? {
+        guard capabilities.emptyFolders else { return nil }
+        // A folder object with a body is somebody's file: it moves as one.
+        if let marker, marker.size > 0 { return nil }
+        if marker == nil, capabilities.visibleFolders { return nil }
+        var metadata = try AttributeCodec.encodeWhatFits(attributes, limit: capabilities.maxMetadataBytes).metadata
+        if let marker, let stored = try await provider.headIfThere(marker.key)?.metadata { metadata = stored }
+        metadata.contentType = AttributeCodec.directoryType
+        metadata.nonce = SealedWrite.newNonce()
+        var condition: Precondition = replaced.map { .match($0.etag) } ?? .absent
+        // A folder that the store makes by itself has no version to be held to.
+        if replaced != nil, !capabilities.folderObjects { condition = .none }
+        while true {
+            do throws(VFSError) {
+                let info = try await provider.put(
+                    PutRequest(key: to, metadata: metadata, precondition: condition), from: BytesSource([]))
+                return Moved(old: marker ?? info, new: info)
+            } catch {
+                guard condition != .none, error.code == .preconditionFailed || error.code == .alreadyExists else {
+                    throw error
+                }
+                // A folder that the store keeps and shows to nobody is taken over.
+                let page = try await provider.list(ListRequest(prefix: to, delimited: false, limit: 1))
+                guard page.objects.isEmpty else {
+                    throw VFSError(.notEmpty, "somebody else has made \(to)", wire: error.wire)
+                }
+                condition = .none
+            }
+        }
+    }
+
+    private func copy(_ objects: [ObjectInfo], _ made: inout [Moved]) async throws(VFSError) {
+        let results = await inParallelToEnd(objects, width: Self.width) { object async throws(VFSError) -> Moved in
+            if object.key.endsWithSlash, object.size == 0 { return try await copyFolder(object) }
+            let request = CopyRequest(
+                source: object, destination: target(object.key),
+                precondition: capabilities.conditionalCopy ? .absent : .none)
+            return Moved(old: object, new: try await provider.copy(request))
+        }
+        var failure: VFSError?
+        for (object, result) in zip(objects, results) {
+            switch result {
+            case .success(let moved): made.append(moved)
+            case .failure(let error):
+                failure = failure ?? error
+                // Its answer may be all that was lost.
+                if CommitVerdict.needsLook(error), let there = try? await provider.headIfThere(target(object.key)),
+                    there.size == object.size, there.stored >= object.stored,
+                    there.metadata?.nonce != nil,
+                    there.metadata?.nonce == (try? await provider.headIfThere(object.key))?.metadata?.nonce
+                {
+                    made.append(Moved(old: object, new: there))
+                }
+            case nil: break
+            }
+        }
+        if let failure {
+            guard failure.code == .preconditionFailed else { throw failure }
+            throw VFSError(.notEmpty, "somebody else has made something below \(to)", wire: failure.wire)
+        }
+    }
+
+    private func copyFolder(_ object: ObjectInfo) async throws(VFSError) -> Moved {
+        let key = target(object.key)
+        let condition: Precondition = capabilities.conditionalCopy ? .absent : .none
+        do throws(VFSError) {
+            let request = CopyRequest(source: object, destination: key, precondition: condition)
+            return Moved(old: object, new: try await provider.copy(request))
+        } catch {
+            // Some stores list a folder object and copy none (SeaweedFS): a new one does as well.
+            guard error.code == .notFound || error.code == .stale else { throw error }
+            var metadata = try await provider.headIfThere(object.key)?.metadata ?? ObjectMetadata()
+            metadata.contentType = AttributeCodec.directoryType
+            let info = try await provider.put(PutRequest(key: key, metadata: metadata), from: BytesSource([]))
+            return Moved(old: object, new: info)
+        }
+    }
+
+    // MARK: Deletions
+
+    /// Takes the old tree away, object by object as it was copied.
+    /// - Returns: what somebody else has replaced since, which stays, and whether anything was deleted.
+    /// - Throws: why something could not be deleted.
+    package func deleteOld(_ moved: [Moved], deletedAny: inout Bool) async throws(VFSError) -> [ObjectKey] {
+        let old = moved.filter { $0.old.key != $0.new.key }
+        let files = old.filter { !$0.old.key.endsWithSlash }
+        // Folder objects last, the deepest first: a store that is a tree inside keeps one that is not empty.
+        let folders = old.filter(\.old.key.endsWithSlash).sorted { $0.old.key.byteCount > $1.old.key.byteCount }
+        var stayed: [ObjectKey] = []
+        for group in [files, folders] {
+            let requests = group.map { moved in
+                let isFolder = moved.old.key.endsWithSlash && !capabilities.folderObjects
+                return DeleteRequest(moved.old.key, version: isFolder ? nil : moved.old.etag)
+            }
+            let failures = try await provider.deleteAll(requests)
+            if failures.count < requests.count { deletedAny = true }
+            stayed += failures.filter { $0.error.code == .preconditionFailed }.map(\.key)
+            if let failure = failures.first(where: { $0.error.code != .preconditionFailed }) { throw failure.error }
+        }
+        return stayed
+    }
+
+    /// Takes away again what this move has put under the new name, as far as it is still that.
+    package func takeBack(_ made: [Moved]) async {
+        let requests = made.filter { $0.new.etag != replaced?.etag || $0.new.key != replaced?.key }
+            .map { DeleteRequest($0.new.key, version: $0.new.etag) }
+        _ = await attempt { () async throws(VFSError) in try await provider.deleteAll(requests) }
+        guard let replaced, made.contains(where: { $0.new.key == replaced.key }) else { return }
+        // The empty directory that had the name is there again.
+        _ = await attempt { () async throws(VFSError) in
+            var metadata = try AttributeCodec.encodeWhatFits(
+                StoredAttributes(), limit: capabilities.maxMetadataBytes
+            ).metadata
+            metadata.contentType = AttributeCodec.directoryType
+            return try await provider.put(
+                PutRequest(key: replaced.key, metadata: metadata, precondition: .absent), from: BytesSource([]))
+        }
+    }
+}
+
+extension ObjectProvider {
+    /// All objects whose keys begin with `prefix`.
+    package func all(below prefix: ObjectKey) async throws(VFSError) -> [ObjectInfo] {
+        var objects: [ObjectInfo] = []
+        var continuation: String?
+        repeat {
+            let page = try await list(ListRequest(prefix: prefix, delimited: false, continuation: continuation))
+            objects += page.objects
+            continuation = page.continuation
+        } while continuation != nil
+        return objects
+    }
+
+    /// Deletes any number of objects, as many at once as the store takes.
+    /// - Returns: the ones that were refused.
+    package func deleteAll(_ requests: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure] {
+        let size = max(1, capabilities.maxDeleteKeys)
+        let batches = stride(from: 0, to: requests.count, by: size).map {
+            Array(requests[$0..<min(requests.count, $0 + size)])
+        }
+        let failures = try await inParallel(batches, width: size == 1 ? 64 : 4) { batch async throws(VFSError) in
+            try await self.delete(batch)
+        }
+        return Array(failures.joined())
+    }
+}

@@ -1,0 +1,237 @@
+import CloudMountCommit
+import CloudMountVFS
+
+/// Changes attributes, and takes back what the store has refused: who was told that a change failed does not see it.
+struct AttributeChanger: Sendable {
+    let context: MountContext
+    let tree: Tree
+    let revalidator: Revalidator
+    let commits: Commits
+    let markers: Markers
+
+    /// A read-only extended attribute that no listing shows, so that no tool copies it.
+    static let stateAttribute = "user.cloudmount.state"
+    private static let ownAttributes = "user.cloudmount."
+    private static let accessLists = ["system.posix_acl_access", "system.posix_acl_default"]
+
+    // MARK: stat(2)'s
+
+    func change(_ inode: InodeID, _ changes: AttributeChanges) async throws(VFSError) {
+        try await revalidator.describeFully(inode)
+        let isStored = changes.size != nil || context.policy().durableAttributes
+        var resized: Resized?
+        if let size = changes.size { resized = try resize(inode, to: size) }
+        defer { if resized != nil { tree.giveBackContent(inode) } }
+        try await undoable(inode, isStored: isStored, resized) { change throws(VFSError) in
+            Self.apply(changes, to: &change)
+        }
+    }
+
+    private static func apply(_ changes: AttributeChanges, to change: inout NodeChange) {
+        if let permissions = changes.permissions {
+            change.permissions = permissions & 0o7777
+            change.defaulted.remove(.permissions)
+        }
+        if let uid = changes.uid {
+            change.uid = uid
+            change.defaulted.remove(.uid)
+        }
+        if let gid = changes.gid {
+            change.gid = gid
+            change.defaulted.remove(.gid)
+        }
+        if changes.clearSetID, change.kind != .directory { change.clearSetID() }
+        if let size = changes.size {
+            change.size = size
+            change.modified = change.time
+            change.hasExplicitTime = false
+        }
+        // It was last read when it was, whatever becomes of the time of its change.
+        if changes.modified != nil, change.details.accessed == nil { change.details.accessed = change.modified }
+        switch changes.modified {
+        case .now: change.modified = change.time
+        case .at(let time): change.modified = time
+        case nil: break
+        }
+        if changes.modified != nil { change.hasExplicitTime = true }
+        switch changes.accessed {
+        case .now: change.details.accessed = change.time
+        case .at(let time): change.details.accessed = time
+        case nil: break
+        }
+        change.changed = change.time
+    }
+
+    private struct Resized: Sendable {
+        let content: FileContent
+        let base: ObjectInfo?
+        let size: Int
+        /// The file's bytes after the change.
+        let generation: UInt64
+    }
+
+    /// The content stays borrowed.
+    private func resize(_ inode: InodeID, to size: Int) throws(VFSError) -> Resized {
+        guard tree.kind(inode) == .regular else {
+            throw VFSError(.invalidArgument, "only a regular file has a length")
+        }
+        guard size <= context.capabilities.maxObjectSize else {
+            throw VFSError(.tooLarge, "larger than the store allows")
+        }
+        let content = try tree.borrowContent(inode)
+        do throws(VFSError) {
+            let (base, before) = (content.base(), content.size())
+            try content.truncate(to: size)
+            return Resized(content: content, base: base, size: before, generation: content.generation())
+        } catch {
+            tree.giveBackContent(inode)
+            throw error
+        }
+    }
+
+    /// Changes a node and stores that. When it fails, the node is again what it was, unless somebody writes the file or has changed it
+    /// since, or it was dirty before.
+    private func undoable(
+        _ inode: InodeID, isStored: Bool, _ resized: Resized? = nil,
+        _ body: (inout NodeChange) throws(VFSError) -> Void
+    ) async throws(VFSError) {
+        var before: NodeChange?
+        let (isWritten, generation) = try tree.change(inode, isStored: isStored) { change throws(VFSError) in
+            before = change
+            try body(&change)
+        }
+        // A file that is open for writing takes its attributes along when its bytes are committed.
+        guard !isWritten, isStored else { return }
+        do throws(VFSError) {
+            try await store(inode)
+        } catch {
+            if let before, before.wasClean, tree.takeBack(inode, to: before, from: generation) {
+                if let resized {
+                    _ = resized.content.goBack(to: resized.base, size: resized.size, from: resized.generation)
+                }
+                commits.forget(inode)
+            }
+            throw error
+        }
+    }
+
+    /// Stores the attributes of a node whose bytes are in the store already.
+    private func store(_ inode: InodeID) async throws(VFSError) {
+        if tree.kind(inode) == .directory {
+            try await tree.holding(inode) { () async throws(VFSError) in try await markers.store(inode) }
+            return
+        }
+        try await commits.commit(inode)
+        tree.letGo(inode)
+    }
+
+    // MARK: Links
+
+    func target(of inode: InodeID) async throws(VFSError) -> String {
+        try await revalidator.describeFully(inode)
+        let known = tree.inspect(inode) { $0.details?.symlinkTarget } ?? nil
+        if let known { return known }
+        let link = try tree.target(inode)
+        let limit = 4096
+        guard let buffer = context.memory.take(limit) else { throw VFSError(.busy, "no memory") }
+        let sink = BufferSink(buffer, offset: 0, count: limit)
+        _ = try await context.provider.read(
+            ReadRequest(key: link.key, extent: Extent(0, limit), version: link.object?.etag), into: sink)
+        guard let target = String(validating: buffer.bytes.prefix(sink.received), as: UTF8.self) else {
+            throw VFSError(.io, "the target of \(link.key) is not UTF-8")
+        }
+        tree.noteLink(inode, target)
+        return target
+    }
+
+    // MARK: Extended attributes
+
+    /// Why a name can be no attribute here.
+    func refusal(of name: String, changing: Bool) -> VFSError? {
+        if Self.accessLists.contains(name) {
+            return context.settings().acl ? nil : VFSError(.notSupported, "access control lists are off")
+        }
+        // Names that only a local file system could mean anything by; said at once, so that `ls` does not ask for each file.
+        if name.hasPrefix("system.") || name == "security.selinux" || name.hasPrefix("security.SMACK") {
+            return VFSError(.notSupported, "no such kind of attribute")
+        }
+        guard changing else { return nil }
+        // The namespaces of xattr(7) that an object's metadata can hold.
+        guard ["user.", "trusted.", "security."].contains(where: { name.hasPrefix($0) && name != $0 }) else {
+            return VFSError(.notSupported, "no such kind of attribute")
+        }
+        return name.hasPrefix(Self.ownAttributes) ? VFSError(.notPermitted, "an attribute of CloudMount's own") : nil
+    }
+
+    /// `failed`: its last commit failed; `dirty`: it has what the store has not; `stale`: shown past its time, because the
+    /// store cannot be reached; else `current`.
+    func state(of inode: InodeID) -> String {
+        let view = tree.inspect(inode) { ($0.isDirty, $0.isStale) }
+        guard let (isDirty, isStale) = view else { return "current" }
+        if isDirty { return commits.error(inode) == nil ? "dirty" : "failed" }
+        return isStale ? "stale" : "current"
+    }
+
+    /// What memory has; nil when the store has to be asked.
+    func xattrNow(_ inode: InodeID, _ name: String) throws(VFSError) -> [UInt8]? {
+        let view = tree.inspect(inode) { ($0.isKnown, $0.details?.xattrs[name]) }
+        guard let (isKnown, value) = view else { throw VFSError(.noAttribute, "no such attribute") }
+        if let value { return value }
+        // What has never been read has no capabilities; asking for each program run would cost a request.
+        if isKnown || name.hasPrefix("security.") { throw VFSError(.noAttribute, "no such attribute") }
+        return nil
+    }
+
+    func xattr(_ inode: InodeID, _ name: String) async throws(VFSError) -> [UInt8] {
+        try await revalidator.describeFully(inode)
+        guard let value = tree.inspect(inode, { $0.details?.xattrs[name] }) ?? nil else {
+            throw VFSError(.noAttribute, "no such attribute")
+        }
+        return value
+    }
+
+    func xattrNamesNow(_ inode: InodeID) -> [String]? {
+        let view = tree.inspect(inode) { ($0.isKnown, $0.details?.xattrs.keys.sorted() ?? []) }
+        guard let (isKnown, names) = view else { return [] }
+        return isKnown ? names : nil
+    }
+
+    func xattrNames(_ inode: InodeID) async throws(VFSError) -> [String] {
+        try await revalidator.describeFully(inode)
+        return tree.inspect(inode) { $0.details?.xattrs.keys.sorted() ?? [] } ?? []
+    }
+
+    func setXattr(_ inode: InodeID, _ name: String, _ value: [UInt8], flags: Int32) async throws(VFSError) {
+        try await changeXattrs(inode) { attributes throws(VFSError) in
+            let exists = attributes[name] != nil
+            if flags & 1 != 0, exists { throw VFSError(.alreadyExists, "the attribute exists") }  // XATTR_CREATE
+            if flags & 2 != 0, !exists { throw VFSError(.noAttribute, "no such attribute") }  // XATTR_REPLACE
+            attributes[name] = value
+        }
+    }
+
+    func removeXattr(_ inode: InodeID, _ name: String) async throws(VFSError) {
+        try await changeXattrs(inode) { attributes throws(VFSError) in
+            guard attributes.removeValue(forKey: name) != nil else { throw VFSError(.noAttribute, "no such attribute") }
+        }
+    }
+
+    private func changeXattrs(
+        _ inode: InodeID, _ body: (inout [String: [UInt8]]) throws(VFSError) -> Void
+    ) async throws(VFSError) {
+        try await revalidator.describeFully(inode)
+        let limit = context.capabilities.maxMetadataBytes
+        try await undoable(inode, isStored: context.policy().durableAttributes) { change throws(VFSError) in
+            try body(&change.details.xattrs)
+            // What users have set by name has room, or is refused.
+            _ = try AttributeCodec.encodeWhatFits(change.storedAttributes, limit: limit)
+            change.changed = change.time
+        }
+    }
+}
+
+extension Tree {
+    func noteLink(_ inode: InodeID, _ target: String) {
+        withNames { names in names[inode]?.details?.symlinkTarget = target }
+    }
+}

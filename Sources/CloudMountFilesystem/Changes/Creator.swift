@@ -1,0 +1,146 @@
+import CloudMountCommit
+import CloudMountVFS
+
+/// Makes files, directories, links and the rest.
+struct Creator: Sendable {
+    let context: MountContext
+    let tree: Tree
+    let resolver: Resolver
+    let markers: Markers
+
+    private static let exclusive: Int32 = 0o200  // O_EXCL
+
+    /// What a file that is made is opened as.
+    struct Opened: Sendable {
+        let entry: Entry
+        let content: FileContent
+    }
+
+    // MARK: Files
+
+    /// Makes a file that only this mount knows until its commit. Nil when the store has to be asked.
+    func createNow(_ place: Place, mode: UInt32, flags: Int32, _ caller: Caller) throws(VFSError) -> Opened? {
+        if flags & Self.exclusive != 0, context.policy().exclusiveCreate == .store { return nil }
+        return try create(place, mode, caller, isAbsent: false)
+    }
+
+    private func create(
+        _ place: Place, _ mode: UInt32, _ caller: Caller, isAbsent: Bool
+    ) throws(VFSError) -> Opened? {
+        try tree.create(place.name, in: place.parent, mode: mode, caller, isAbsent: isAbsent)
+            .map { Opened(entry: $0.0, content: $0.1) }
+    }
+
+    enum Created: Sendable {
+        case opened(Opened)
+        case exists(InodeID)
+    }
+
+    /// As the store decides.
+    func create(_ place: Place, mode: UInt32, flags: Int32, _ caller: Caller) async throws(VFSError) -> Created {
+        let isExclusive = flags & Self.exclusive != 0
+        return try await tree.persistently { () async throws(VFSError) -> Created? in
+            let isStored = isExclusive && context.policy().exclusiveCreate == .store
+            // What is absent by memory, the store denies or confirms when the object is made.
+            let existing =
+                isStored && context.capabilities.conditionalCreate
+                ? try await resolver.find(place) : try await resolver.resolve(place)
+            if let existing {
+                if isExclusive { throw VFSError(.alreadyExists, "\(place.name) exists") }
+                return .exists(existing)
+            }
+            guard isStored, context.capabilities.conditionalCreate else {
+                return try create(place, mode, caller, isAbsent: true).map { .opened($0) }
+            }
+            if let refusal = context.refusesWrites() { throw refusal }
+            let made = try await make(place, .regular, mode, caller, body: "", opened: true) { _ in }
+            guard let content = made.1 else { throw VFSError(.io, "a file was made and not opened") }
+            return .opened(Opened(entry: made.0, content: content))
+        }
+    }
+
+    // MARK: What is in the store before the call returns
+
+    /// - Parameter body: the object's bytes.
+    func make(
+        _ place: Place, _ kind: FileKind, _ mode: UInt32, _ caller: Caller, body: String,
+        _ describe: @escaping @Sendable (inout StoredAttributes) -> Void
+    ) async throws(VFSError) -> Entry {
+        if try await resolver.find(place) != nil { throw VFSError(.alreadyExists, "\(place.name) exists") }
+        return try await make(place, kind, mode, caller, body: body, opened: false, describe).0
+    }
+
+    private func make(
+        _ place: Place, _ kind: FileKind, _ mode: UInt32, _ caller: Caller, body: String, opened: Bool,
+        _ describe: @escaping @Sendable (inout StoredAttributes) -> Void
+    ) async throws(VFSError) -> (Entry, FileContent?) {
+        try await tree.holding(place.parent) { () async throws(VFSError) in
+            let made = try tree.begin(
+                place.name, in: place.parent, kind: kind, mode: mode, caller, size: body.utf8.count, describe)
+            do throws(VFSError) {
+                var metadata = try AttributeCodec.encode(
+                    made.attributes, limit: context.capabilities.maxMetadataBytes)
+                metadata.contentType =
+                    metadata.contentType ?? AttributeCodec.contentType(forName: place.name.string)
+                metadata.nonce = SealedWrite.newNonce()
+                let info = try await putNew(made.key, metadata, body)
+                let finished = try tree.finish(made.inode, info, opened: opened)
+                markers.timesChanged()
+                return finished
+            } catch {
+                tree.undo(made.inode)
+                guard error.code == .preconditionFailed else { throw error }
+                tree.distrust([place])
+                throw VFSError(.alreadyExists, "\(made.key) exists")
+            }
+        }
+    }
+
+    /// Stores what must not be there yet. The answer to an earlier attempt may have been lost: then what is in the way is
+    /// our own.
+    private func putNew(
+        _ key: ObjectKey, _ metadata: ObjectMetadata, _ body: String
+    ) async throws(VFSError) -> ObjectInfo {
+        do throws(VFSError) {
+            return try await context.provider.put(
+                PutRequest(key: key, metadata: metadata, precondition: .absent), from: BytesSource(body))
+        } catch {
+            guard CommitVerdict.needsLook(error), let there = try? await context.provider.headIfThere(key),
+                there.metadata?.nonce == metadata.nonce
+            else { throw error }
+            return there
+        }
+    }
+
+    // MARK: Directories
+
+    func makeDirectory(_ place: Place, mode: UInt32, _ caller: Caller) async throws(VFSError) -> Entry {
+        if try await resolver.find(place) != nil { throw VFSError(.alreadyExists, "\(place.name) exists") }
+        return try await tree.holding(place.parent) { () async throws(VFSError) in
+            let made = try tree.begin(place.name, in: place.parent, kind: .directory, mode: mode, caller, size: 0) { _ in }
+            do throws(VFSError) {
+                try await storeNew(made)
+                let entry = try tree.finish(made.inode, nil).0
+                markers.timesChanged()
+                return entry
+            } catch {
+                tree.undo(made.inode)
+                guard error.code == .preconditionFailed || error.code == .alreadyExists else { throw error }
+                tree.distrust([place])
+                throw VFSError(.alreadyExists, "\(made.key) exists")
+            }
+        }
+    }
+
+    private func storeNew(_ made: Tree.Made) async throws(VFSError) {
+        do throws(VFSError) {
+            try await markers.store(made.inode, isNew: true)
+        } catch {
+            guard error.code == .preconditionFailed else { throw error }
+            // Somebody else's, or a folder that the store keeps and shows to nobody: then it is taken over.
+            let page = try await context.provider.list(ListRequest(prefix: made.key, delimited: false, limit: 1))
+            guard page.objects.isEmpty else { throw error }
+            try await markers.store(made.inode)
+        }
+    }
+}

@@ -1,0 +1,114 @@
+import CloudMountCommit
+import CloudMountVFS
+import Logging
+import Synchronization
+
+/// The objects that keep directories and their attributes.
+final class Markers: Sendable {
+    private let context: MountContext
+    private let tree: Tree
+    /// A round of `storeTimes` is coming.
+    private let isDue = Atomic(false)
+    /// How long the time of a directory may differ from what the store has.
+    private static let delay = Duration.seconds(5)
+
+    init(context: MountContext, tree: Tree) {
+        self.context = context
+        self.tree = tree
+    }
+
+    private var provider: any ObjectProvider { context.provider }
+
+    /// Stores the marker of a directory that was made, or whose attributes were changed, here.
+    /// - Parameter isNew: nothing may be there yet.
+    func store(_ inode: InodeID, isNew: Bool = false) async throws(VFSError) {
+        guard let seal = tree.sealMarker(inode) else { return }
+        guard context.capabilities.emptyFolders else { return tree.storedMarker(inode, nil, at: seal.generation) }
+        var known = isNew ? nil : seal.object
+        if known == nil, !isNew, seal.isPresent { known = try await provider.headIfThere(seal.key) }
+        var metadata = try AttributeCodec.encodeWhatFits(
+            seal.attributes, limit: context.capabilities.maxMetadataBytes
+        ).metadata
+        metadata.contentType = AttributeCodec.directoryType
+        metadata.nonce = SealedWrite.newNonce()
+        // One of an old tool, whose key has no slash, is replaced by one that has.
+        let old = known.flatMap { $0.key == seal.key ? nil : $0 }
+        var here = old == nil ? known : nil
+        for attempt in 1...2 {
+            do throws(VFSError) {
+                let info = try await put(seal.key, metadata, over: here)
+                tree.storedMarker(inode, info, at: seal.generation)
+                break
+            } catch {
+                guard error.code == .preconditionFailed || error.code == .stale, !isNew, attempt == 1 else { throw error }
+                // It holds no bytes that could be lost: what somebody else has noted of the directory is replaced knowingly.
+                here = try await provider.headIfThere(seal.key)
+            }
+        }
+        if let old { _ = try await provider.delete([DeleteRequest(old.key, version: old.etag)]) }
+    }
+
+    private func put(
+        _ key: ObjectKey, _ metadata: ObjectMetadata, over here: ObjectInfo?
+    ) async throws(VFSError) -> ObjectInfo {
+        var condition: Precondition = here.map { .match($0.etag) } ?? .absent
+        // A folder that the store makes by itself has no version to be held to.
+        if here != nil, !context.capabilities.folderObjects { condition = .none }
+        if let here, here.size > 0 {
+            // A folder object with a body is somebody's file: its bytes stay.
+            return try await provider.copy(
+                CopyRequest(source: here, destination: key, metadata: metadata, precondition: condition))
+        }
+        return try await provider.put(
+            PutRequest(key: key, metadata: metadata, precondition: condition), from: BytesSource([]))
+    }
+
+    /// A directory that was there without a marker ends with its last object; one that is emptied here stays. What has been done is done:
+    /// where the marker cannot be stored, the directory is shown while the mount lives.
+    func keepIfEmpty(_ inode: InodeID) async {
+        guard let (key, isCertain) = tree.emptied(inode) else { return }
+        let result = await attempt { () async throws(VFSError) in
+            if !isCertain {
+                let page = try await self.provider.list(ListRequest(prefix: key, delimited: false, limit: 1))
+                if !page.objects.isEmpty { return }
+            }
+            try await self.store(inode)
+        }
+        guard case .failure(let error) = result else { return }
+        tree.keepHere(inode)
+        context.log.warning(
+            "a directory that was emptied could not be kept in the store",
+            metadata: ["key": "\(key)", "error": "\(error)"])
+    }
+
+    /// The directory has something in it, which keeps it.
+    func remove(_ inode: InodeID) async {
+        guard let object = tree.sealMarker(inode)?.object else { return }
+        let failures = try? await provider.delete([DeleteRequest(object.key, version: object.etag)])
+        if failures?.isEmpty ?? false { tree.markerIsGone(inode) }
+    }
+
+    // MARK: Times
+
+    /// Names in directories have changed: their times are stored a little later, many changes by one request.
+    func timesChanged() {
+        guard tree.hasUnstoredTimes(), !isDue.exchange(true, ordering: .relaxed) else { return }
+        let clock = context.clock
+        Task(executorPreference: provider.executor) { [weak self] in
+            await clock.sleep(Self.delay)
+            await self?.storeTimes()
+        }
+    }
+
+    func storeTimes() async {
+        isDue.store(false, ordering: .relaxed)
+        let directories = tree.takeUnstoredTimes()
+        _ = await attempt { () async throws(VFSError) in
+            try await inParallel(directories, width: 8) { inode async throws(VFSError) in
+                _ = await attempt { () async throws(VFSError) in
+                    try await self.tree.holding(inode) { () async throws(VFSError) in try await self.store(inode) }
+                }
+            }
+        }
+    }
+}

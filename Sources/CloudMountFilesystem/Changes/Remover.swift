@@ -1,0 +1,152 @@
+import CloudMountCommit
+import CloudMountVFS
+import Logging
+
+/// Takes files and directories away.
+struct Remover: Sendable {
+    let context: MountContext
+    let tree: Tree
+    let resolver: Resolver
+    let commits: Commits
+    let markers: Markers
+
+    private func hold(_ place: Place, _ inode: InodeID) -> Tree.Hold {
+        let commits = commits
+        return Tree.Hold(used: [place.parent], changed: [inode], doomed: [inode]) { commits.interrupt($0) }
+    }
+
+    // MARK: Files
+
+    func unlink(_ place: Place) async throws(VFSError) {
+        try await tree.persistently { () async throws(VFSError) -> Void? in
+            guard let inode = try await resolver.find(place) else { throw VFSError(.notFound, "no such file") }
+            guard tree.kind(inode) != .directory else { throw VFSError(.isDirectory, "\(place.name) is a directory") }
+            return try await tree.holding(
+                hold(place, inode), verify: { tree.isNamed(place, inode, $0) },
+                { () async throws(VFSError) in
+                    try await destroy(inode, place)
+                    await markers.keepIfEmpty(place.parent)
+                    markers.timesChanged()
+                })
+        }
+    }
+
+    /// Takes a file, whose name is held, out of the store and out of its directory. Who has it open keeps its bytes.
+    private func destroy(_ inode: InodeID, _ place: Place) async throws(VFSError) {
+        let target = try tree.target(inode)
+        if target.isOpen, target.object != nil, !target.isToReplace, !context.capabilities.deleteKeepsVersion {
+            let content = try tree.borrowContent(inode)
+            defer { tree.giveBackContent(inode) }
+            try await content.preserve()
+        }
+        for version in try await versions(target) {
+            let failure = try await context.provider.delete([DeleteRequest(target.key, version: version)]).first
+            guard let failure else { continue }
+            if failure.error.code == .preconditionFailed {
+                tree.distrust([place])
+                throw VFSError(.stale, "\(target.key) was changed by somebody else", wire: failure.error.wire)
+            }
+            throw failure.error
+        }
+        tree.removed(target)
+        commits.forget(inode)
+    }
+
+    /// The versions under the file's key that are this mount's to remove.
+    private func versions(_ target: Tree.Target) async throws(VFSError) -> [ETag] {
+        var known = target.object.map { [$0.etag] } ?? []
+        // A commit that failed or was cut short may have reached the store all the same.
+        let uncertain = commits.uncertain(target.inode)
+        if !uncertain.isEmpty, let there = try await context.provider.headIfThere(target.key),
+            let nonce = there.metadata?.nonce, uncertain.contains(nonce)
+        {
+            known = [there.etag]
+        }
+        return known
+    }
+
+    // MARK: Directories
+
+    func removeDirectory(_ place: Place) async throws(VFSError) {
+        try await tree.persistently { () async throws(VFSError) -> Void? in
+            guard let inode = try await resolver.find(place) else { throw VFSError(.notFound, "no such directory") }
+            return try await tree.holding(
+                hold(place, inode), verify: { tree.isNamed(place, inode, $0) },
+                { () async throws(VFSError) in
+                    try await destroyDirectory(inode)
+                    await markers.keepIfEmpty(place.parent)
+                    markers.timesChanged()
+                })
+        }
+    }
+
+    private func destroyDirectory(_ inode: InodeID) async throws(VFSError) {
+        let (target, marker) = try await requireEmpty(inode, deletingUnreachable: true)
+        if context.capabilities.emptyFolders {
+            var requests: [DeleteRequest] = []
+            if !context.capabilities.folderObjects {
+                // Also where none is listed: some stores keep a folder for a while when its last object goes. It has no version.
+                requests.append(DeleteRequest(target.key))
+            } else if let marker {
+                requests.append(DeleteRequest(target.key, version: marker.etag))
+            }
+            // That of an old tool.
+            if let old = target.object, old.key != target.key { requests.append(DeleteRequest(old.key, version: old.etag)) }
+            for request in requests {
+                guard let failure = try await context.provider.delete([request]).first else { continue }
+                guard failure.error.code == .preconditionFailed else { throw failure.error }
+                // Somebody else has noted something of the directory: it is not what was seen.
+                throw VFSError(.stale, "\(request.key) was changed by somebody else", wire: failure.error.wire)
+            }
+        }
+        tree.removed(target)
+    }
+
+    /// An empty directory, and its marker as it was listed just now.
+    /// - Parameter deletingUnreachable: keys that no path can say do not count as its entries; they are deleted.
+    /// - Throws: `notDirectory`, `notEmpty`, `busy` for the root.
+    func requireEmpty(
+        _ inode: InodeID, deletingUnreachable: Bool = false
+    ) async throws(VFSError) -> (Tree.Target, marker: ObjectInfo?) {
+        try tree.requireNothingHeld(in: inode)
+        let target = try tree.target(inode)
+        let key = target.key
+        guard !key.isEmpty else { throw VFSError(.busy, "the root of a mount cannot be removed") }
+        var unreachable: [ObjectInfo] = []
+        var marker: ObjectInfo?
+        var request = ListRequest(prefix: key, delimited: false, limit: 2)
+        repeat {
+            let page = try await context.provider.list(request)
+            for object in page.objects {
+                if object.key == key {
+                    marker = object
+                } else if deletingUnreachable, Self.isUnreachable(object.key, below: key) {
+                    unreachable.append(object)
+                } else {
+                    // Others have put something there: the next listing shows it.
+                    tree.noteUnseen(in: inode)
+                    throw VFSError(.notEmpty, "the directory is not empty")
+                }
+            }
+            request.limit = nil
+            request.continuation = page.continuation
+        } while request.continuation != nil
+        if !unreachable.isEmpty {
+            context.log.notice(
+                "keys that no path can say go with their directory",
+                metadata: ["directory": "\(key)", "keys": "\(unreachable.count)"])
+            let failures = try await context.provider.deleteAll(
+                unreachable.map { DeleteRequest($0.key, version: $0.etag) })
+            if let failure = failures.first { throw failure.error }
+        }
+        return (target, marker)
+    }
+
+    /// Whether no path can say `key`.
+    private static func isUnreachable(_ key: ObjectKey, below prefix: ObjectKey) -> Bool {
+        var names = key.dropping(prefix.byteCount).utf8.split(
+            separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+        if names.last?.isEmpty ?? false { names.removeLast() }
+        return !names.allSatisfy { FileName.isLegal(String(Substring($0))) }
+    }
+}

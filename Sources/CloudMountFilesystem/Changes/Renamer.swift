@@ -1,0 +1,267 @@
+import CloudMountCommit
+import CloudMountVFS
+import Logging
+
+/// Gives files and directories other names.
+struct Renamer: Sendable {
+    let context: MountContext
+    let tree: Tree
+    let resolver: Resolver
+    let remover: Remover
+    let commits: Commits
+    let markers: Markers
+
+    /// - Returns: nil, to be tried again, when what was known of a name is not so any more.
+    func rename(_ source: Place, to target: Place, noReplace: Bool) async throws(VFSError) {
+        try await tree.persistently { () async throws(VFSError) -> Void? in
+            guard let inode = try await resolver.find(source) else {
+                throw VFSError(.notFound, "\(source.name) is not there")
+            }
+            let replaced = try await resolver.find(target)
+            if replaced == inode { return () }
+            if replaced != nil, noReplace { throw VFSError(.alreadyExists, "\(target.name) exists") }
+            let key = try tree.key(of: target.name, in: target.parent)
+            if tree.isAtOrBelow(target.parent, inode) {
+                throw VFSError(.invalidArgument, "a directory cannot be moved into itself")
+            }
+            let gone = replaced.map { [$0] } ?? []
+            let hold = Tree.Hold(used: [source.parent, target.parent], changed: [inode] + gone, doomed: gone) {
+                commits.interrupt($0)
+            }
+            return try await tree.holding(
+                hold,
+                verify: { tree.isNamed(source, inode, $0) && tree.isNamed(target, replaced, $0) },
+                { () async throws(VFSError) -> Void? in
+                    let move = Move(source: source, inode: inode, target: target, key: key, replaced: replaced)
+                    let isDone =
+                        tree.kind(inode) == .directory
+                        ? try await moveDirectory(move) : try await moveFile(move, noReplace: noReplace)
+                    guard isDone else { return nil }
+                    await markers.keepIfEmpty(source.parent)
+                    markers.timesChanged()
+                    return ()
+                }).flatMap { $0 }
+        }
+    }
+
+    private struct Move: Sendable {
+        let source: Place
+        let inode: InodeID
+        let target: Place
+        /// Of the new name, without a slash.
+        let key: ObjectKey
+        let replaced: InodeID?
+    }
+
+    // MARK: Files
+
+    /// - Returns: false when what was known of a name is not so any more.
+    private func moveFile(_ move: Move, noReplace: Bool) async throws(VFSError) -> Bool {
+        var seen: Tree.Target?
+        if let replaced = move.replaced {
+            let target = try tree.target(replaced)
+            guard target.kind != .directory else { throw VFSError(.isDirectory, "\(move.target.name) is a directory") }
+            if target.isOpen, target.object != nil {
+                let content = try tree.borrowContent(replaced)
+                defer { tree.giveBackContent(replaced) }
+                try await content.preserve()
+            }
+            seen = target
+        }
+        let source = try tree.target(move.inode)
+        guard let object = source.object, !source.isToReplace else {
+            try await moveUnstored(move, source, seen)
+            return true
+        }
+        guard context.capabilities.serverCopy else { throw VFSError(.crossDevice, "the store cannot copy") }
+        let rule = context.policy().onConflict
+        let condition: Precondition =
+            rule == .overwrite && !noReplace ? .none : seen?.object.map { .match($0.etag) } ?? .absent
+        do throws(VFSError) {
+            let copied = try await context.provider.copy(
+                CopyRequest(source: object, destination: move.key, precondition: condition))
+            try await finish(move, object, copied, replacedAny: seen?.object != nil)
+            return true
+        } catch {
+            switch error.code {
+            case .notFound, .stale:
+                return try await sourceHasChanged(move, source, seen)
+            case .preconditionFailed, .alreadyExists:
+                tree.distrust([move.target])
+                // What was seen there has gone: nothing is in the way.
+                if seen != nil, try await context.provider.headIfThere(move.key) == nil { return false }
+                if noReplace { throw VFSError(.alreadyExists, "\(move.target.name) exists", wire: error.wire) }
+                guard rule == .keepBoth else {
+                    throw VFSError(.stale, "\(move.key) was changed by somebody else", wire: error.wire)
+                }
+                try await keepBoth(move, object)
+                return true
+            default: throw error
+            }
+        }
+    }
+
+    /// What was to be moved is not the version any more that this mount knows.
+    private func sourceHasChanged(
+        _ move: Move, _ source: Tree.Target, _ seen: Tree.Target?
+    ) async throws(VFSError) -> Bool {
+        let there = try await context.provider.headIfThere(source.key)
+        if let there, let nonce = there.metadata?.nonce, commits.uncertain(move.inode).contains(nonce) {
+            // A commit of ours that was cut short has reached the store.
+            tree.noteStored(move.inode, there)
+            return false
+        }
+        tree.distrust([move.source])
+        guard tree.dirtyGeneration(move.inode) != nil else { return false }
+        // The version of somebody else stays under the old name; what was written here goes on under the new one.
+        tree.move(move.inode, to: move.target, .unstored(replacing: seen?.object?.etag))
+        if let seen { commits.forget(seen.inode) }
+        return true
+    }
+
+    /// A file that was never stored under the old name: its commit will find the new one, with what it is to replace there.
+    private func moveUnstored(_ move: Move, _ source: Tree.Target, _ seen: Tree.Target?) async throws(VFSError) {
+        // What it was to replace under the old name goes now.
+        if let doomed = source.object {
+            let request = DeleteRequest(source.key, version: doomed.etag)
+            if let failure = try await context.provider.delete([request]).first {
+                guard failure.error.code == .preconditionFailed else { throw failure.error }
+                tree.distrust([move.source])
+            }
+        }
+        let uncertain = commits.uncertain(move.inode)
+        if !uncertain.isEmpty, let there = try await context.provider.headIfThere(source.key),
+            let nonce = there.metadata?.nonce, uncertain.contains(nonce)
+        {
+            _ = try await context.provider.delete([DeleteRequest(source.key, version: there.etag)])
+        }
+        tree.move(move.inode, to: move.target, .unstored(replacing: seen?.object?.etag))
+        if let seen { commits.forget(seen.inode) }
+    }
+
+    /// The copy is there: the old object goes, as it was copied.
+    private func finish(
+        _ move: Move, _ object: ObjectInfo, _ info: ObjectInfo, replacedAny: Bool
+    ) async throws(VFSError) {
+        var copied = info
+        copied.size = object.size
+        let old = object
+        tree.relocate(move.inode, from: old, to: copied)
+        let result = await attempt { () async throws(VFSError) in
+            try await context.provider.delete([DeleteRequest(old.key, version: old.etag)]).first
+        }
+        let failure: VFSError?
+        switch result {
+        case .success(let refused): failure = refused?.error
+        case .failure(let error): failure = error
+        }
+        if let failure, failure.code != .preconditionFailed {
+            // The old name stays. What replaced another cannot be taken back.
+            tree.relocate(move.inode, from: copied, to: old)
+            if !replacedAny {
+                _ = try? await context.provider.delete([DeleteRequest(copied.key, version: copied.etag)])
+            }
+            tree.distrust([move.target, move.source])
+            throw failure
+        }
+        let replaced = move.replaced
+        tree.move(move.inode, to: Place(parent: move.target.parent, name: Self.name(copied.key)), .stored(old: old, new: copied))
+        if let replaced { commits.forget(replaced) }
+        // What somebody else has stored under the old name meanwhile is shown.
+        if failure != nil { tree.distrust([move.source]) }
+    }
+
+    private static func name(_ key: ObjectKey) -> FileName {
+        FileName(unchecked: key.string.split(separator: "/").last.map(String.init) ?? key.string)
+    }
+
+    /// Somebody else has stored something under the new name that nobody here has seen: it stays, and the file goes beside it.
+    private func keepBoth(_ move: Move, _ object: ObjectInfo) async throws(VFSError) {
+        let now = context.clock.now()
+        for attempt in 1...5 {
+            let key = ConflictName.key(beside: move.key, now: now, attempt: attempt)
+            let copied: ObjectInfo
+            do throws(VFSError) {
+                copied = try await context.provider.copy(
+                    CopyRequest(source: object, destination: key, precondition: .absent))
+            } catch {
+                guard error.code == .preconditionFailed, attempt < 5 else { throw error }
+                continue
+            }
+            let beside = Move(
+                source: move.source, inode: move.inode, target: move.target, key: key, replaced: nil)
+            try await finish(beside, object, copied, replacedAny: false)
+            context.log.warning(
+                "renamed here and changed elsewhere: both are kept",
+                metadata: ["key": "\(move.key)", "kept": "\(key)"])
+            return
+        }
+    }
+
+    // MARK: Directories
+
+    /// - Returns: false when what was known of a name is not so any more.
+    private func moveDirectory(_ move: Move) async throws(VFSError) -> Bool {
+        var replaced: ObjectInfo?
+        if let inode = move.replaced {
+            guard tree.kind(inode) == .directory else {
+                throw VFSError(.notDirectory, "\(move.target.name) is not a directory")
+            }
+            replaced = try await remover.requireEmpty(inode).marker
+        }
+        let source = try tree.target(move.inode)
+        guard let seal = tree.sealMarker(move.inode) else { throw VFSError(.notFound, "the directory is gone") }
+        let job = DirectoryMove(
+            from: source.key, to: ObjectKey(move.key.string + "/"), replaced: replaced, attributes: seal.attributes,
+            provider: context.provider)
+        let made: [DirectoryMove.Moved]
+        do throws(VFSError) {
+            try await requireNoFile(move)
+            made = try await job.copyAll()
+        } catch {
+            if [.notEmpty, .alreadyExists].contains(error.code) { tree.distrust([move.target]) }
+            if [.notFound, .stale].contains(error.code) { tree.distrust([move.source]) }
+            throw error
+        }
+        // The marker of an old tool has no slash, and no place in the new tree: the directory has one that has.
+        let oldMarker = source.object.flatMap { $0.key == source.key ? nil : $0 }
+        let marker = made.first { $0.new.key == job.to }?.new
+        tree.move(move.inode, to: move.target, .directory(marker: marker, byPath(made, job.from)))
+        var deletedAny = false
+        do throws(VFSError) {
+            let stayed = try await job.deleteOld(made, deletedAny: &deletedAny)
+            if let oldMarker {
+                _ = try await context.provider.delete([DeleteRequest(oldMarker.key, version: oldMarker.etag)])
+            }
+            if !stayed.isEmpty {
+                context.log.notice(
+                    "changed elsewhere while its directory was moved: it stays where it was",
+                    metadata: ["directory": "\(job.from)", "keys": "\(stayed.count)"])
+                tree.distrust([move.source])
+            }
+            return true
+        } catch {
+            if !deletedAny {
+                // The old tree is whole: all is as it was.
+                let back = made.map { DirectoryMove.Moved(old: $0.new, new: $0.old) }
+                tree.move(
+                    move.inode, to: move.source,
+                    .directory(marker: seal.object, byPath(back.filter { $0.new.key != $0.old.key }, job.to)))
+                await job.takeBack(made)
+            }
+            tree.distrust([move.target, move.source])
+            throw error
+        }
+    }
+
+    private func byPath(_ moved: [DirectoryMove.Moved], _ prefix: ObjectKey) -> [ObjectKey: DirectoryMove.Moved] {
+        Dictionary(moved.map { ($0.old.key.dropping(prefix.byteCount), $0) }, uniquingKeysWith: { $1 })
+    }
+
+    /// A file may have been made under the new name, beside which a directory would hide it.
+    private func requireNoFile(_ move: Move) async throws(VFSError) {
+        if move.replaced != nil { return }
+        guard let there = try await context.provider.headIfThere(move.key), !AttributeCodec.isDirectory(there) else { return }
+        throw VFSError(.alreadyExists, "\(move.target.name) exists")
+    }
+}

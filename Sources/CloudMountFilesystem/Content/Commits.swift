@@ -1,0 +1,305 @@
+import CloudMountCommit
+import CloudMountPlatform
+import CloudMountVFS
+import Logging
+import Synchronization
+
+/// The commits of one mount: which file's is under way, which has failed, and what a later attempt must know of earlier ones.
+final class Commits: Sendable {
+    private struct Entry {
+        var task: Task<Result<Void, VFSError>, Never>?
+        /// The task was cancelled so that the name can change; who waits for it begins again.
+        var isInterrupted = false
+        /// Why the last commit failed, until one succeeds.
+        var error: VFSError?
+        var failedSince: Timestamp?
+        /// The write that is or was last on its way.
+        var write: SealedWrite?
+        /// What it was made of.
+        var generations: [UInt64] = []
+        /// Nonces of writes whose end is not known.
+        var uncertain: Set<String> = []
+    }
+
+    private let context: MountContext
+    private let tree: Tree
+    private let revalidator: Revalidator
+    private let markers: Markers
+    private let committer: Committer
+    private let entries = Mutex<[InodeID: Entry]>([:])
+    /// Drained once: what is written from then on is on disk at once, for the drain may be given up at any moment.
+    private let isEnding = Atomic(false)
+
+    init(context: MountContext, tree: Tree, revalidator: Revalidator, markers: Markers) {
+        self.context = context
+        self.tree = tree
+        self.revalidator = revalidator
+        self.markers = markers
+        let log = context.log
+        committer = Committer(
+            provider: context.provider, reader: ImageReader(provider: context.provider, pool: context.memory)
+        ) { key, left in
+            log.notice(
+                "the metadata of others leaves no room for all attributes",
+                metadata: ["key": "\(key)", "left out": "\(left.joined(separator: ", "))"])
+        }
+    }
+
+    func isDraining() -> Bool { isEnding.load(ordering: .relaxed) }
+
+    // MARK: One file
+
+    /// Returns when the store has all that was changed before the call.
+    /// - Throws: why it has not. The bytes stay staged, and the next call tries again.
+    func commit(_ inode: InodeID) async throws(VFSError) {
+        guard let wanted = tree.dirtyGeneration(inode) else { return }
+        while !tree.isStored(inode, at: wanted) {
+            let before = tree.dirtyGeneration(inode)
+            let task = entries.withLock { entries in
+                var entry = entries[inode] ?? Entry()
+                if let task = entry.task { return task }
+                let task = Task(executorPreference: context.provider.executor) { await self.run(inode) }
+                entry.task = task
+                entry.isInterrupted = false
+                entries[inode] = entry
+                return task
+            }
+            guard case .failure(let error) = await task.value else { continue }
+            if error.code == .cancelled {
+                // Its name has changed, or it has none any more.
+                if Task.isCancelled { throw error }
+                continue
+            }
+            // Changed under the transfer, which may be all that was wrong with it.
+            let hasChanged = tree.dirtyGeneration(inode) != before
+            guard hasChanged, error.code == .io || error.code == .uploadNotFound else { throw error }
+        }
+    }
+
+    private func run(_ inode: InodeID) async -> Result<Void, VFSError> {
+        let result = await attempt { () async throws(VFSError) in
+            try await self.tree.holding(inode) { () async throws(VFSError) in try await self.commitOnce(inode) }
+        }
+        var content: FileContent?
+        if case .failure(let error) = result {
+            content = tree.dirtyFiles().first { $0.inode == inode }?.content
+            // What could not be stored is on disk before anybody is told.
+            if error.code != .cancelled { await content?.spill() }
+        }
+        let time = context.clock.now()
+        entries.withLock { entries in
+            guard var entry = entries[inode] else { return }
+            entry.task = nil
+            switch result {
+            case .success:
+                entry.error = nil
+                entry.failedSince = nil
+                entry.uncertain = []
+                entry.write = nil
+            case .failure(let error) where error.code == .cancelled: break
+            case .failure(let error):
+                entry.error = error
+                entry.failedSince = entry.failedSince ?? time
+            }
+            entries[inode] = entry.write == nil && entry.error == nil && entry.uncertain.isEmpty ? nil : entry
+        }
+        if case .failure(let error) = result, error.code != .cancelled {
+            context.log.error(
+                "commit failed; the bytes are kept",
+                metadata: ["staged": "\(content?.staged()?.place ?? "-")", "error": "\(error)"])
+        }
+        return result
+    }
+
+    private func commitOnce(_ inode: InodeID) async throws(VFSError) {
+        if let seal = tree.seal(inode), seal.isUndescribed {
+            try await revalidator.describeForCommit(inode, seal.key)
+        }
+        guard let seal = tree.seal(inode) else { return }
+        let content = try tree.borrowContent(inode)
+        defer { tree.giveBackContent(inode) }
+        guard let snapshot = content.snapshot() else { return }
+        var write = sealed(inode, seal, snapshot)
+        let earlier = entries.withLock { $0[inode]?.uncertain.subtracting([write.nonce]) ?? [] }
+        let local = LocalBytes(staged: snapshot.staged, stream: snapshot.stream, generation: snapshot.generation) {
+            content.forget($0)
+        }
+        let outcome: CommitOutcome
+        do throws(VFSError) {
+            outcome = try await committer.commit(
+                &write, local, rule: context.policy().onConflict, earlier: earlier, now: context.clock.now())
+        } catch {
+            let failed = write
+            entries.withLock { entries in
+                entries[inode]?.write = failed
+                if error.code == .cancelled || CommitVerdict.needsLook(error) {
+                    entries[inode]?.uncertain.insert(failed.nonce)
+                }
+            }
+            throw error
+        }
+        switch outcome {
+        case .stored(let info): await settle(inode, seal, snapshot, content, write, info)
+        case .kept(let info): await keepBeside(inode, seal, snapshot, content, write, info)
+        case .stranded(let error): throw await strand(inode, seal, content, error)
+        }
+    }
+
+    /// The write of a file as it is. An attempt that was cut short goes on when nothing has changed since.
+    private func sealed(_ inode: InodeID, _ seal: Tree.Seal, _ snapshot: FileContent.Snapshot) -> SealedWrite {
+        let generations = [seal.generation, snapshot.generation]
+        let layers = SealedWrite.Layers(
+            image: snapshot.image, base: snapshot.base, staged: snapshot.staged?.name)
+        var write = SealedWrite(
+            mount: context.settings().name, key: seal.key, replaces: seal.version, attributes: seal.attributes,
+            hasExplicitTime: seal.hasExplicitTime, layers: layers,
+            nonce: snapshot.stream?.nonce ?? SealedWrite.newNonce())
+        let unfinished: UnfinishedUpload? = entries.withLock { entries in
+            guard let before = entries[inode]?.write else {
+                entries[inode]?.generations = generations
+                return nil
+            }
+            if entries[inode]?.generations == generations, before.key == write.key {
+                write.nonce = snapshot.stream?.nonce ?? before.nonce
+                write.upload = before.upload
+                return nil
+            }
+            entries[inode]?.generations = generations
+            entries[inode]?.write = nil
+            return before.upload
+        }
+        committer.abandon(unfinished)
+        return write
+    }
+
+    private func settle(
+        _ inode: InodeID, _ seal: Tree.Seal, _ snapshot: FileContent.Snapshot, _ content: FileContent,
+        _ write: SealedWrite, _ info: ObjectInfo
+    ) async {
+        var stored = info
+        stored.key = write.key
+        let isUnchanged = content.stored(snapshot, as: stored, attributesOnly: write.isBase)
+        // A file sent while it was written has the time at which the store took it in; it could not be told another.
+        var modified: Timestamp?
+        if snapshot.stream != nil, let metadata = info.metadata, metadata.modified == nil { modified = info.stored }
+        let useless = tree.stored(inode, seal, stored, isUnchanged: isUnchanged, modified: modified)
+        if let useless { context.begin { await self.markers.remove(useless) } }
+    }
+
+    /// Somebody else has changed the object, and both are kept. The open file goes on under the name of its own version.
+    private func keepBeside(
+        _ inode: InodeID, _ seal: Tree.Seal, _ snapshot: FileContent.Snapshot, _ content: FileContent,
+        _ write: SealedWrite, _ info: ObjectInfo
+    ) async {
+        let name = info.key.string.split(separator: "/").last.map(String.init) ?? info.key.string
+        let place = tree.keptBeside(inode, as: FileName(unchecked: name))
+        var kept = write
+        kept.key = info.key
+        await settle(inode, seal, snapshot, content, kept, info)
+        context.log.warning(
+            "changed here and elsewhere: both are kept", metadata: ["key": "\(write.key)", "kept": "\(info.key)"])
+        if let place { context.invalidate([place]) }
+    }
+
+    /// The new bytes cannot become a whole file: they stay in the staging area, and the name shows what the store has.
+    private func strand(_ inode: InodeID, _ seal: Tree.Seal, _ content: FileContent, _ error: VFSError) async -> VFSError {
+        await content.spill()
+        let place = tree.strand(inode)
+        let staged = content.strand(error)
+        context.log.error(
+            "changed elsewhere, and the version that it was based on is gone; the new bytes are kept",
+            metadata: ["key": "\(seal.key)", "staged": "\(staged ?? "-")"])
+        if let place { context.invalidate([place]) }
+        return error
+    }
+
+    // MARK: Names that change
+
+    /// Ends commits so that names can change: those that are still wanted begin again under the new ones.
+    func interrupt(_ inodes: [InodeID]) {
+        let tasks = entries.withLock { entries in
+            inodes.compactMap { inode -> Task<Result<Void, VFSError>, Never>? in
+                guard let task = entries[inode]?.task else { return nil }
+                entries[inode]?.isInterrupted = true
+                return task
+            }
+        }
+        for task in tasks { task.cancel() }
+    }
+
+    /// The nonces of writes of a file that may have reached the store though nobody knows.
+    func uncertain(_ inode: InodeID) -> Set<String> {
+        entries.withLock { entries in
+            guard let entry = entries[inode] else { return [] }
+            return entry.uncertain.union(entry.error == nil ? [] : entry.write.map { [$0.nonce] } ?? [])
+        }
+    }
+
+    /// The file has no name any more.
+    func forget(_ inode: InodeID) {
+        let upload = entries.withLock { entries in entries.removeValue(forKey: inode)?.write?.upload }
+        committer.abandon(upload)
+    }
+
+    func error(_ inode: InodeID) -> VFSError? { entries.withLock { $0[inode]?.error } }
+
+    // MARK: All files
+
+    /// The last handle of a file is closed, which the store forbids to be written: trying again would change nothing. The
+    /// name shows again what the store has, and the new bytes stay on local disk.
+    func closed(_ inode: InodeID) {
+        guard error(inode)?.code == .permissionDenied, let content = tree.abandonIfClosed(inode) else { return }
+        let key = content.place
+        let staged = content.content?.strand(VFSError(.permissionDenied, "the store forbids to write the file"))
+        forget(inode)
+        context.log.error(
+            "the store forbids to write the file; its new bytes are kept",
+            metadata: ["name": "\(key.name)", "staged": "\(staged ?? "-")"])
+        context.invalidate([key])
+    }
+
+    /// What a conflict kept from being stored may go now.
+    func retryConflicts() {
+        let refused = entries.withLock { entries in entries.filter { $0.value.error?.code == .stale }.map(\.key) }
+        for inode in refused {
+            context.begin {
+                _ = await attempt { () async throws(VFSError) in try await self.commit(inode) }
+                self.tree.letGo(inode)
+            }
+        }
+    }
+
+    /// Commits what files hold that the store does not have, once it is all on disk. Failures stay in `statistics`, their
+    /// bytes on disk.
+    func drain() async {
+        isEnding.store(true, ordering: .relaxed)
+        let dirty = tree.dirtyFiles()
+        for file in dirty { await file.content?.spill() }
+        _ = await attempt { () async throws(VFSError) in
+            try await inParallel(dirty, width: 16) { file async throws(VFSError) in
+                let result = await attempt { () async throws(VFSError) in try await self.commit(file.inode) }
+                if case .failure = result { file.content?.staged()?.keep() }
+            }
+        }
+        await markers.storeTimes()
+    }
+
+    func count(into statistics: inout MountStatistics) {
+        for file in tree.dirtyFiles() {
+            guard let content = file.content else { continue }
+            let bytes = content.dirtyBytes()
+            statistics.dirtyFiles += 1
+            statistics.dirtyBytes += bytes
+            let failure = entries.withLock { entries in
+                entries[file.inode].flatMap { entry in
+                    entry.error.map { ($0, entry.failedSince ?? Timestamp(seconds: 0)) }
+                }
+            }
+            guard let (error, since) = failure else { continue }
+            statistics.failedCommits.append(
+                MountStatistics.FailedCommit(
+                    path: file.path, stagedPath: content.staged()?.place ?? "", bytes: bytes,
+                    error: error.description, since: since))
+        }
+    }
+}

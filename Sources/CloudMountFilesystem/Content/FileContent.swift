@@ -1,0 +1,611 @@
+import CloudMountCommit
+import CloudMountPlatform
+import CloudMountStaging
+import CloudMountVFS
+import Synchronization
+
+/// What the bytes of a file need to know of the rest of the mount.
+struct ContentHooks: Sendable {
+    /// Returns when nothing that this mount does works with the file's object.
+    var settled: @Sendable (InodeID) async -> Void
+    /// The version that the file reads is not in the store any more, and not by this mount's doing.
+    /// - Returns: whether the file goes on with another version.
+    var gone: @Sendable (InodeID, ObjectInfo) async -> Bool
+}
+
+/// The bytes of one file while it is open or holds what the store does not have: the stored version they began as (the
+/// base), and local changes over it.
+///
+/// Changes are in order by `changes`, which is held over local disk I/O. What they have made is published under `state`,
+/// which is held for no I/O and calls nobody; readers and commits take only that.
+final class FileContent: Sendable {
+    private struct State {
+        /// Where unchanged bytes come from.
+        var base: ObjectInfo?
+        var reader: VersionReader?
+        /// Local changes; nil when the file is its base.
+        var image: FileImage?
+        var staged: StagedFile?
+        var size: Int
+        /// Counts changes of the bytes.
+        var generation: UInt64 = 0
+        /// An upload that began while the file was still being written.
+        var stream: StreamingUpload?
+        /// Unlinked or replaced: never committed again.
+        var isDetached = false
+        /// Why nothing can be written any more: what the unchanged bytes were to come from is gone.
+        var failure: VFSError?
+        /// The kernel may have pages of the base from before it was opened.
+        var mayBeCached = false
+        /// Zeros of the base that are known from the commit which made it.
+        var holes = ExtentMap()
+    }
+
+    /// What a commit begins with.
+    struct Snapshot: Sendable {
+        var size: Int
+        var image: FileImage
+        var base: ObjectInfo?
+        var staged: StagedFile?
+        var stream: StreamingUpload?
+        var generation: UInt64
+    }
+
+    let inode: InodeID
+    private let context: MountContext
+    private let hooks: ContentHooks
+    private let changes = Mutex(())
+    private let state: Mutex<State>
+
+    init(inode: InodeID, base: ObjectInfo?, size: Int, context: MountContext, hooks: ContentHooks) {
+        self.inode = inode
+        self.context = context
+        self.hooks = hooks
+        state = Mutex(State(base: base, size: size))
+    }
+
+    /// Local changes begin on an image of the base.
+    private static func image(_ state: State) -> FileImage {
+        state.image ?? FileImage(size: state.size, baseSize: state.base?.size ?? 0)
+    }
+
+    // MARK: Changes
+
+    /// Stages `bytes` at `offset`, in memory as long as they are few unless `onDisk`.
+    /// - Returns: the size of the file afterwards.
+    /// - Throws: `noSpace`, `io`, `stale`; nothing has changed then.
+    func write(_ bytes: UnsafeRawBufferPointer, at offset: Int, onDisk: Bool) throws(VFSError) -> Int {
+        let extent = Extent(offset: offset, count: bytes.count)
+        return try changing { () throws(VFSError) in
+            while true {
+                let staged = try stagedFile(onDisk: onDisk)
+                let stream = try writable().stream
+                stream?.touch(extent)
+                try staged.write(bytes, at: offset)
+                stream?.touch(extent)
+                // Published only now that the bytes are there; a commit that ended meanwhile has taken the file away.
+                let result: (size: Int, StreamingUpload?, written: Int)? = state.withLock { state in
+                    guard state.staged === staged, state.stream === stream else { return nil }
+                    var image = Self.image(state)
+                    state.image = nil
+                    image.write(extent)
+                    let written = image.dirty.first(at: 0).map { $0.lowerBound == 0 ? $0.upperBound : 0 } ?? 0
+                    publish(image, &state)
+                    return (image.size, stream, written)
+                }
+                guard let (size, stream, written) = result else { continue }
+                stream?.grew(to: written)
+                return size
+            }
+        }
+    }
+
+    private func changing<Value>(_ body: () throws(VFSError) -> Value) throws(VFSError) -> Value {
+        try changes.withLock { _ throws(VFSError) in try body() }
+    }
+
+    private func publish(_ image: FileImage, _ state: inout State) {
+        state.size = image.size
+        state.image = image
+        state.generation += 1
+    }
+
+    private func writable() throws(VFSError) -> (staged: StagedFile?, stream: StreamingUpload?) {
+        let (failure, staged, stream) = state.withLock { ($0.failure, $0.staged, $0.stream) }
+        if let failure { throw failure }
+        return (staged, stream)
+    }
+
+    private func stagedFile(onDisk: Bool) throws(VFSError) -> StagedFile {
+        if let staged = state.withLock({ $0.staged }) { return staged }
+        let label = context.settings().name
+        let made = try context.staging.makeFile(label: label, memory: onDisk ? nil : context.memory)
+        return state.withLock { state in
+            if let staged = state.staged { return staged }
+            state.staged = made
+            return made
+        }
+    }
+
+    /// Cuts or extends.
+    func truncate(to size: Int) throws(VFSError) {
+        try changing { () throws(VFSError) in
+            let (staged, stream) = try writable()
+            let isKept = stream?.cut(to: size) ?? true
+            let waiters = state.withLock { state in
+                var image = Self.image(state)
+                state.image = nil
+                var waiters: [VersionReader.Waiter] = []
+                if size == 0 {
+                    image = FileImage(size: 0, baseSize: 0)
+                    waiters = setBase(nil, &state)
+                } else {
+                    image.truncate(to: size)
+                }
+                publish(image, &state)
+                if !isKept { state.stream = nil }
+                return waiters
+            }
+            if !isKept { stream?.abandon() }
+            redirect(waiters)
+            try staged?.truncate(to: size)
+        }
+    }
+
+    /// Makes zeros of `extent`, as far as the file reaches; with `extend`, up to its end.
+    func zero(_ extent: Extent, extend: Bool) throws(VFSError) -> Int {
+        try changing { () throws(VFSError) in
+            let (staged, stream) = try writable()
+            stream?.touch(extent)
+            let size = state.withLock { state in
+                var image = Self.image(state)
+                state.image = nil
+                if extend { image.extend(to: extent.upperBound) }
+                image.zero(extent)
+                publish(image, &state)
+                return image.size
+            }
+            try staged?.punch(extent)
+            stream?.touch(extent)
+            return size
+        }
+    }
+
+    /// Lets the file grow with zeros up to `size`.
+    func extend(to size: Int) throws(VFSError) -> Int {
+        try changing { () throws(VFSError) in
+            _ = try writable()
+            return state.withLock { state in
+                guard size > state.size else { return state.size }
+                var image = Self.image(state)
+                state.image = nil
+                image.extend(to: size)
+                publish(image, &state)
+                return size
+            }
+        }
+    }
+
+    /// An empty file becomes a copy of another stored object, without its bytes being moved.
+    /// - Returns: false when there is something in the file.
+    func adopt(_ source: ObjectInfo) -> Bool {
+        state.withLock { state in
+            guard state.size == 0, state.stream == nil, !state.isDetached, state.failure == nil else { return false }
+            state.base = source
+            state.reader = nil
+            state.staged = nil
+            publish(FileImage(size: source.size, baseSize: source.size), &state)
+            return true
+        }
+    }
+
+    /// The copy could not be made.
+    /// - Returns: false when the file has been written to since.
+    func dropAdopted(_ source: ObjectInfo) -> Bool {
+        let waiters: [VersionReader.Waiter]? = state.withLock { state in
+            guard state.base?.isSameVersion(as: source) ?? false, state.image?.isWholeBase ?? false else { return nil }
+            publish(FileImage(size: 0, baseSize: 0), &state)
+            return setBase(nil, &state)
+        }
+        redirect(waiters ?? [])
+        return waiters != nil
+    }
+
+    // MARK: What it is now
+
+    func size() -> Int { state.withLock { $0.size } }
+    func staged() -> StagedFile? { state.withLock { $0.staged } }
+    func dirtyBytes() -> Int { state.withLock { $0.image?.dirty.total ?? 0 } }
+    func generation() -> UInt64 { state.withLock { $0.generation } }
+    func base() -> ObjectInfo? { state.withLock { $0.base } }
+    func failure() -> VFSError? { state.withLock { $0.failure } }
+
+    /// The stored version that the file is, byte for byte; nil when it has changes.
+    func unchangedBase() -> ObjectInfo? {
+        state.withLock { state in state.image.map { $0.isWholeBase } ?? true ? state.base : nil }
+    }
+
+    /// Bytes that are not known to be zeros.
+    func allocated() -> Int {
+        state.withLock { state in
+            if let image = state.image { return image.allocated }
+            return state.size - state.holes.total
+        }
+    }
+
+    func data(from offset: Int) -> Int? {
+        state.withLock { state in
+            if let image = state.image { return image.data(from: offset) }
+            var offset = offset
+            while let hole = state.holes.first(at: offset), hole.lowerBound <= offset { offset = hole.upperBound }
+            return offset < state.size ? offset : nil
+        }
+    }
+
+    func hole(from offset: Int) -> Int? {
+        state.withLock { state in
+            if let image = state.image { return image.hole(from: offset) }
+            guard offset < state.size else { return nil }
+            return max(offset, state.holes.first(at: offset)?.lowerBound ?? state.size)
+        }
+    }
+
+    /// The kernel keeps the pages that it has.
+    func noteCached() { state.withLock { $0.mayBeCached = true } }
+
+    // MARK: Commits
+
+    /// Nil for a file that is never committed again.
+    func snapshot() -> Snapshot? {
+        state.withLock { state in
+            guard !state.isDetached else { return nil }
+            return Snapshot(
+                size: state.size, image: Self.image(state), base: state.base, staged: state.staged,
+                stream: state.stream, generation: state.generation)
+        }
+    }
+
+    /// The store has `stored`, made of `snapshot`.
+    /// - Parameter attributesOnly: the bytes are those of the base.
+    /// - Returns: whether the bytes have not changed since.
+    func stored(_ snapshot: Snapshot, as stored: ObjectInfo, attributesOnly: Bool) -> Bool {
+        let (isUnchanged, waiters): (Bool, [VersionReader.Waiter]) = state.withLock { state in
+            // The file has another base by now, to which what was stored means nothing.
+            guard state.base?.etag == snapshot.base?.etag, state.base?.key == snapshot.base?.key else {
+                return (false, [])
+            }
+            let isUnchanged = state.generation == snapshot.generation
+            if isUnchanged {
+                state.holes = Self.holes(of: snapshot.image, state.holes)
+                state.image = nil
+                state.staged = nil
+            } else if let image = state.image {
+                state.image = image.rebased(onto: stored.size)
+            }
+            return (isUnchanged, setBase(stored, &state))
+        }
+        redirect(waiters)
+        return isUnchanged
+    }
+
+    /// More are not remembered.
+    private static let mostHoles = 4096
+
+    private static func holes(of image: FileImage, _ known: ExtentMap) -> ExtentMap {
+        if image.isWholeBase { return known }
+        var holes = ExtentMap()
+        for case .zero(let extent) in image.pieces(in: Extent(0, image.size)) {
+            holes.insert(extent)
+            if holes.extents.count > mostHoles { return ExtentMap() }
+        }
+        return holes
+    }
+
+    func forget(_ stream: StreamingUpload) {
+        state.withLock { state in if state.stream === stream { state.stream = nil } }
+    }
+
+    /// Begins to send a new file that is being written from front to back.
+    func streamUp(_ key: ObjectKey, _ metadata: ObjectMetadata) {
+        let begun: (StreamingUpload, Int)? = state.withLock { state in
+            guard Self.isStreamable(state), let staged = state.staged else { return nil }
+            let stream = StreamingUpload(
+                provider: context.provider, staged: staged, key: key, metadata: metadata,
+                nonce: SealedWrite.newNonce())
+            state.stream = stream
+            return (stream, state.size)
+        }
+        if let (stream, size) = begun { stream.grew(to: size) }
+    }
+
+    func isStreamable() -> Bool { state.withLock { Self.isStreamable($0) } }
+
+    private static func isStreamable(_ state: State) -> Bool {
+        guard state.stream == nil, !state.isDetached, let image = state.image,
+            state.base == nil || image.baseLimit == 0
+        else { return false }
+        return image.dirty.first(at: 0) == Extent(0, image.size)
+    }
+
+    /// Brings what is staged in memory to disk.
+    func spill() async {
+        guard let staged = staged() else { return }
+        do throws(VFSError) {
+            try await BlockingPool.shared.run { () throws(VFSError) in try staged.spill() }
+        } catch {
+            context.log.error("bytes that are not stored stay in memory", metadata: ["error": "\(error)"])
+        }
+    }
+
+    // MARK: The end
+
+    /// From now on the file has no name: nothing of it is committed.
+    func detach() {
+        let stream = state.withLock { state in
+            state.isDetached = true
+            return state.stream.take()
+        }
+        stream?.abandon()
+    }
+
+    /// Its new bytes cannot become a file any more: they stay on disk, and whoever has it open is told.
+    /// - Returns: where they are.
+    func strand(_ error: VFSError) -> String? {
+        let (staged, stream) = state.withLock { state in
+            state.isDetached = true
+            state.failure = error
+            return (state.staged, state.stream.take())
+        }
+        stream?.abandon()
+        staged?.keep()
+        return staged?.place
+    }
+
+    /// Drops the changes that led to `generation`, if there have been none since.
+    /// - Returns: false when the file has been changed again.
+    func goBack(to base: ObjectInfo?, size: Int, from generation: UInt64) -> Bool {
+        let result: (StreamingUpload?, [VersionReader.Waiter])? = state.withLock { state in
+            guard state.generation == generation else { return nil }
+            state.image = nil
+            state.staged = nil
+            state.size = size
+            state.generation += 1
+            let stream = state.stream.take()
+            return (stream, setBase(base, &state))
+        }
+        guard let (stream, waiters) = result else { return false }
+        stream?.abandon()
+        redirect(waiters)
+        return true
+    }
+
+    // MARK: Another base
+
+    /// Under the lock.
+    /// - Returns: who waits for bytes of the base that goes; to be redirected outside the lock.
+    private func setBase(_ base: ObjectInfo?, _ state: inout State) -> [VersionReader.Waiter] {
+        if let base, let old = state.base, base.isSameVersion(as: old) {
+            state.base = base
+            return []
+        }
+        state.base = base
+        return state.reader.take()?.retire() ?? []
+    }
+
+    /// The version that the file is based on is under another key, or has another name, with the same bytes.
+    func relocate(from old: ObjectInfo, to new: ObjectInfo) {
+        let waiters: [VersionReader.Waiter] = state.withLock { state in
+            guard let base = state.base, base.isSameVersion(as: old) else { return [] }
+            return setBase(new, &state)
+        }
+        redirect(waiters)
+    }
+
+    /// The file goes on with a version that somebody else has stored, if nobody can have seen a byte of the one before.
+    func switchUnread(to info: ObjectInfo) -> Bool {
+        let waiters: [VersionReader.Waiter]? = state.withLock { state in
+            guard state.image == nil, !state.mayBeCached, !state.isDetached else { return nil }
+            guard let reader = state.reader else {
+                state.base = info
+                state.size = info.size
+                return []
+            }
+            guard let waiters = reader.retireUnread() else { return nil }
+            state.reader = nil
+            state.base = info
+            state.size = info.size
+            state.holes = ExtentMap()
+            return waiters
+        }
+        guard let waiters else { return false }
+        redirect(waiters)
+        return true
+    }
+
+    /// Files up to this many bytes that are open while their object goes stay readable.
+    static let preserveLimit = 256 << 20
+
+    /// Fetches what an open file still has only in the store, before the object goes.
+    func preserve() async throws(VFSError) {
+        // Again when it was written to meanwhile; a file that never rests loses what is only in the store.
+        for _ in 0..<4 {
+            guard let before = snapshot(), let base = before.base, before.size > 0, before.size <= Self.preserveLimit,
+                before.image.needsBase
+            else { return }
+            let staged = try context.staging.makeFile(label: context.settings().name)
+            let step = 4 << 20
+            let extents = stride(from: 0, to: before.size, by: step).map { Extent($0, min(before.size, $0 + step)) }
+            let reader = ImageReader(provider: context.provider, pool: context.memory)
+            do throws(VFSError) {
+                _ = try await inParallel(extents, width: 8) { extent async throws(VFSError) in
+                    let buffer = try await reader.read(
+                        before.image.pieces(in: extent), extent, base: base, staged: before.staged)
+                    try await BlockingPool.shared.run { () throws(VFSError) in
+                        try staged.write(UnsafeRawBufferPointer(buffer.bytes), at: extent.lowerBound)
+                    }
+                }
+            } catch {
+                if error.code == .stale { return }  // Somebody else was quicker: the bytes are gone already.
+                throw error
+            }
+            if replaceAll(with: staged, before) { return }
+        }
+    }
+
+    /// All bytes are in `staged` from now on. False when the file has changed.
+    private func replaceAll(with staged: StagedFile, _ before: Snapshot) -> Bool {
+        let result: (StreamingUpload?, [VersionReader.Waiter])? = state.withLock { state in
+            guard state.generation == before.generation else { return nil }
+            var image = FileImage(size: before.size, baseSize: 0)
+            image.write(Extent(0, before.size))
+            state.image = image
+            state.staged = staged
+            let stream = state.stream.take()
+            return (stream, setBase(nil, &state))
+        }
+        guard let (stream, waiters) = result else { return false }
+        stream?.abandon()
+        redirect(waiters)
+        return true
+    }
+
+    // MARK: Reading
+
+    private enum View: Sendable {
+        case empty
+        /// The bytes are staged or zeros.
+        case staged([FileImage.Piece], Extent, StagedFile?)
+        case stored(VersionReader, Extent, limit: Int, size: Int)
+        /// Both.
+        case mixed(Extent)
+    }
+
+    /// Where the bytes of a read are. Under the lock.
+    private func view(_ wanted: Extent, _ state: inout State) -> View {
+        let extent = wanted.clipped(to: state.size)
+        if extent.isEmpty { return .empty }
+        if let image = state.image {
+            let pieces = image.pieces(in: extent)
+            let stored = pieces.count { if case .base = $0 { true } else { false } }
+            if stored == 0 { return .staged(pieces, extent, state.staged) }
+            if stored < pieces.count { return .mixed(extent) }
+        }
+        guard let base = state.base else { return .mixed(extent) }
+        if state.reader == nil {
+            state.reader = VersionReader(base: base, context: context) { [weak self] reader, waiters, error in
+                self?.lost(reader, waiters, error)
+            }
+        }
+        guard let reader = state.reader else { return .mixed(extent) }
+        // What is read ahead goes no further than the base: the image's own bytes are on disk.
+        return .stored(reader, extent, limit: state.image?.baseLimit ?? base.size, size: state.size)
+    }
+
+    /// Answers with the bytes of `extent`, as far as the file has them.
+    func read(_ wanted: Extent, handle: OpenFile, reply: consuming Reply<ReadSlices>) {
+        let box = ReplyBox(reply)
+        var isPrepared = false
+        var plan: Prefetcher.Plan?
+        while true {
+            switch state.withLock({ view(wanted, &$0) }) {
+            case .empty: return box.send(ReadSlices([]))
+            case .staged(let pieces, let extent, let staged): return readStaged(pieces, extent, staged, box)
+            case .mixed(let extent): return assembleLater(extent, box)
+            case .stored(let reader, let extent, let limit, let size):
+                let planned = plan ?? handle.plan(extent, size: size)
+                plan = planned
+                let answer = reader.read(extent, limit: limit, planned, handle, box) {
+                    if isPrepared { return }
+                    isPrepared = true
+                    box.onInterrupt { [weak self] in self?.giveUp(box) }
+                }
+                switch answer {
+                case .taken: return
+                case .noMemory: return assembleLater(extent, box)
+                case .retired: continue
+                }
+            }
+        }
+    }
+
+    private func giveUp(_ box: ReplyBox<ReadSlices>) {
+        state.withLock { $0.reader }?.giveUp(box)
+        box.fail(.cancelled)
+    }
+
+    /// The handle is closed.
+    func closed(_ handle: HandleID) { state.withLock { $0.reader }?.closed(handle) }
+
+    private func readStaged(
+        _ pieces: [FileImage.Piece], _ extent: Extent, _ staged: StagedFile?, _ box: ReplyBox<ReadSlices>
+    ) {
+        guard let buffer = context.memory.take(extent.count) else { return assembleLater(extent, box) }
+        do throws(VFSError) {
+            try ImageReader.fill(buffer, extent, pieces, staged)
+            box.send(ReadSlices([UnsafeRawBufferPointer(buffer.bytes)]))
+        } catch {
+            assembleLater(extent, box)  // Cut short in this moment, perhaps.
+        }
+    }
+
+    /// Answers from what the file is now.
+    private func redirect(_ waiters: [VersionReader.Waiter]) {
+        for waiter in waiters { assembleLater(waiter.extent, waiter.reply) }
+    }
+
+    private func lost(_ reader: VersionReader, _ waiters: [VersionReader.Waiter], _ error: VFSError) {
+        guard error.code == .stale || error.code == .notFound else {
+            for waiter in waiters { waiter.reply.fail(error) }
+            return
+        }
+        context.begin {
+            _ = await self.hasAnother(than: reader.base)
+            self.redirect(waiters)
+        }
+    }
+
+    /// The bytes of `base` cannot be had: waits for what this mount may be doing to it, then asks the store.
+    /// - Returns: whether the file goes on with another version.
+    private func hasAnother(than base: ObjectInfo) async -> Bool {
+        func isOther() -> Bool { state.withLock { $0.base.map { !$0.isSameVersion(as: base) } ?? true } }
+        if isOther() { return true }
+        await hooks.settled(inode)
+        if isOther() { return true }
+        return await hooks.gone(inode, base) || isOther()
+    }
+
+    /// How often a read looks where its bytes are by now.
+    private static let mostLooks = 8
+
+    private func assembleLater(_ wanted: Extent, _ box: ReplyBox<ReadSlices>) {
+        context.begin {
+            let reader = ImageReader(provider: self.context.provider, pool: self.context.memory)
+            var looks = 1
+            while true {
+                let (extent, pieces, base, staged, generation) = self.state.withLock { state in
+                    let extent = wanted.clipped(to: state.size)
+                    return (extent, Self.image(state).pieces(in: extent), state.base, state.staged, state.generation)
+                }
+                if extent.isEmpty { return box.send(ReadSlices([])) }
+                do throws(VFSError) {
+                    let buffer = try await reader.read(pieces, extent, base: base, staged: staged)
+                    return box.send(ReadSlices([UnsafeRawBufferPointer(buffer.bytes)]))
+                } catch {
+                    looks += 1
+                    guard error.code == .stale || error.code == .io, looks <= Self.mostLooks else {
+                        return box.fail(error)
+                    }
+                    // Committed, renamed or cut meanwhile: what the file is now has the bytes elsewhere.
+                    let hasChanged = self.state.withLock { state in
+                        state.generation != generation || state.staged !== staged || state.base?.etag != base?.etag
+                            || state.base?.key != base?.key
+                    }
+                    if hasChanged { continue }
+                    guard error.code == .stale, let base, await self.hasAnother(than: base) else {
+                        return box.fail(error)
+                    }
+                }
+            }
+        }
+    }
+}

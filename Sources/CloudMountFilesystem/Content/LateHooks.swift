@@ -1,0 +1,19 @@
+import CloudMountVFS
+import Synchronization
+
+/// What contents ask of rooms that are made after the one that makes them.
+final class LateHooks: Sendable {
+    private let rooms = Mutex<(tree: Weak<Tree>, revalidator: Weak<Revalidator>)?>(nil)
+
+    private struct Weak<Room: AnyObject & Sendable>: Sendable { weak var room: Room? }
+
+    func set(_ tree: Tree, _ revalidator: Revalidator) {
+        rooms.withLock { $0 = (Weak(room: tree), Weak(room: revalidator)) }
+    }
+
+    func settled(_ inode: InodeID) async { await rooms.withLock { $0?.tree.room }?.settled(inode) }
+
+    func gone(_ inode: InodeID, _ base: ObjectInfo) async -> Bool {
+        await rooms.withLock { $0?.revalidator.room }?.versionIsGone(inode, base) ?? false
+    }
+}

@@ -1,0 +1,29 @@
+import Synchronization
+
+/// The readers of one mount that may hold bytes which nobody has asked for yet, so that those of idle files make room when
+/// memory is short.
+final class ReadAhead: Sendable {
+    private struct Entry {
+        weak var reader: VersionReader?
+    }
+
+    private let readers = Mutex<[ObjectIdentifier: Entry]>([:])
+
+    func add(_ reader: VersionReader) {
+        readers.withLock { $0[ObjectIdentifier(reader)] = Entry(reader: reader) }
+    }
+
+    func remove(_ id: ObjectIdentifier) { readers.withLock { $0[id] = nil } }
+
+    /// Drops what was read ahead, of those first that were not read from for longest.
+    /// - Returns: bytes that were given back; `wanted` at least, if there are so many.
+    func drop(_ wanted: Int) -> Int {
+        let readers = readers.withLock { $0.values.compactMap(\.reader) }
+        var freed = 0
+        for (reader, _) in readers.map({ ($0, $0.lastUse()) }).sorted(by: { $0.1 < $1.1 }) {
+            if freed >= wanted { break }
+            freed += reader.dropIdle()
+        }
+        return freed
+    }
+}

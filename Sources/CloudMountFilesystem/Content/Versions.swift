@@ -1,0 +1,25 @@
+import CloudMountStaging
+import CloudMountVFS
+
+extension Extent {
+    func clipped(to size: Int) -> Extent { Extent(min(lowerBound, size), min(upperBound, size)) }
+}
+
+extension ObjectInfo {
+    func isSameVersion(as other: ObjectInfo) -> Bool { key == other.key && etag == other.etag }
+}
+
+extension FileImage {
+    /// The same bytes over a base that a commit has just made of them, or of an earlier state of them.
+    func rebased(onto baseSize: Int) -> FileImage {
+        var image = FileImage(size: size, baseSize: baseSize)
+        for piece in pieces(in: Extent(0, size)) {
+            switch piece {
+            case .staged(let extent): image.write(extent)
+            case .zero(let extent): image.zero(extent)
+            case .base: break
+            }
+        }
+        return image
+    }
+}

@@ -1,0 +1,116 @@
+import CloudMountPlatform
+import CloudMountStaging
+import CloudMountVFS
+import Logging
+import Synchronization
+
+/// What all rooms of one mounted file system share: the store, the settings, the budgets, the clock, the kernel's ear.
+final class MountContext: Sendable {
+    let provider: any ObjectProvider
+    let capabilities: Capabilities
+    let staging: StagingArea
+    let memory: MemoryShare
+    let readAhead: ReadAhead
+    let clock: FilesystemClock
+    let log: Logger
+    /// Why a write begun now would not be stored.
+    let refusesWrites: @Sendable () -> VFSError?
+    /// Replaced as a whole by `replace`. A leaf among the locks.
+    private let live: Mutex<MountSettings>
+    private let notifier = Mutex<(any KernelNotifier)?>(nil)
+
+    init(
+        settings: MountSettings, provider: any ObjectProvider, staging: StagingArea, memory: BufferPool,
+        clock: FilesystemClock, refusesWrites: @escaping @Sendable () -> VFSError?
+    ) {
+        live = Mutex(settings)
+        self.provider = provider
+        capabilities = provider.capabilities
+        self.staging = staging
+        self.memory = memory.share()
+        self.clock = clock
+        self.refusesWrites = refusesWrites
+        readAhead = ReadAhead()
+        var log = Logger(label: "cloudmount.filesystem")
+        log[metadataKey: "mount"] = .string(settings.name)
+        self.log = log
+        staging.enrol(settings.name)
+        let readAhead = readAhead
+        self.memory.onPressure { readAhead.drop($0) }
+    }
+
+    deinit { staging.withdraw(live.withLock { $0.name }) }
+
+    func settings() -> MountSettings { live.withLock { $0 } }
+    func policy() -> CachePolicy { live.withLock { $0.policy } }
+
+    /// - Returns: the settings before.
+    func replace(_ change: (inout MountSettings) -> Void) -> MountSettings {
+        live.withLock { live in
+            let old = live
+            change(&live)
+            return old
+        }
+    }
+
+    func requireWritable() throws(VFSError) {
+        if live.withLock({ $0.readOnly }) { throw VFSError(.readOnly, "the mount is read-only") }
+    }
+
+    // MARK: The kernel
+
+    func attach(_ notifier: any KernelNotifier) { self.notifier.withLock { $0 = notifier } }
+
+    /// Called without a lock.
+    func tellKernel(_ action: (any KernelNotifier) -> Void) {
+        if let notifier = notifier.withLock({ $0 }) { action(notifier) }
+    }
+
+    func invalidate(_ places: [Place]) {
+        if places.isEmpty { return }
+        tellKernel { for place in places { $0.invalidateEntry(parent: place.parent, name: place.name) } }
+    }
+
+    // MARK: Tasks
+
+    /// Begins work that nobody waits for.
+    func begin(_ work: @escaping @Sendable () async -> Void) {
+        Task(executorPreference: provider.executor) { await work() }
+    }
+}
+
+/// A name in a directory.
+struct Place: Hashable, Sendable {
+    let parent: InodeID
+    let name: FileName
+}
+
+/// The clocks that the file system goes by; tests hold them still.
+public struct FilesystemClock: Sendable {
+    /// Nanoseconds that never step back.
+    public var monotonic: @Sendable () -> UInt64
+    public var now: @Sendable () -> Timestamp
+    /// Returns after so long, or soon after the task was cancelled.
+    public var sleep: @Sendable (Duration) async -> Void
+
+    public init(
+        monotonic: @escaping @Sendable () -> UInt64, now: @escaping @Sendable () -> Timestamp,
+        sleep: @escaping @Sendable (Duration) async -> Void
+    ) {
+        self.monotonic = monotonic
+        self.now = now
+        self.sleep = sleep
+    }
+
+    public static let system = FilesystemClock(
+        monotonic: { SystemClock.monotonic() }, now: { SystemClock.now() }, sleep: { try? await Task.sleep(for: $0) })
+}
+
+extension Duration {
+    var nanoseconds: UInt64 {
+        let (seconds, attoseconds) = components
+        guard seconds >= 0 else { return 0 }
+        let (product, overflow) = UInt64(seconds).multipliedReportingOverflow(by: 1_000_000_000)
+        return overflow ? .max / 4 : min(product, .max / 4) + UInt64(max(0, attoseconds) / 1_000_000_000)
+    }
+}

@@ -1,0 +1,387 @@
+import CloudMountVFS
+
+/// Lists directories, page after page, into the tree and to who reads them.
+final class Lister: Sendable {
+    private let context: MountContext
+    private let tree: Tree
+    private let revalidator: Revalidator
+    private let sampler: Sampler
+    private let sweeper: Sweeper
+
+    /// How many pages a directory may have to be listed for the sake of lookups alone.
+    static let lookupPages = 10
+    /// Pages that are listed of a directory before somebody reads it.
+    private static let pagesAhead = 2
+    /// Fewer questions than this are cheaper than a listing and the samples that come with it.
+    private static let missesBeforeListing = 4
+
+    init(context: MountContext, tree: Tree, revalidator: Revalidator, sweeper: Sweeper) {
+        self.context = context
+        self.tree = tree
+        self.revalidator = revalidator
+        self.sweeper = sweeper
+        sampler = Sampler(context: context, tree: tree, revalidator: revalidator)
+    }
+
+    // MARK: When
+
+    /// A directory is opened: lists it, and what whoever walks the tree opens next.
+    func opened(_ inode: InodeID) throws(VFSError) {
+        let now = tree.now()
+        let (own, ahead) = try tree.withNames { names throws(VFSError) -> (UInt32?, [(InodeID, UInt32)]) in
+            let node = try names.directory(inode)
+            node.openCount += 1
+            node.directory?.usedAt = now
+            node.directory?.isFading = false
+            let ahead = walked(into: node, names, now)
+            guard let directory = node.directory, directory.completeUntil <= now, directory.listing == nil,
+                !node.isOrphan
+            else { return (nil, ahead) }
+            return (mark(directory, now), ahead)
+        }
+        if let own { begin(inode, generation: own) }
+        for (next, generation) in ahead { begin(next, generation: generation, pages: Self.pagesAhead) }
+    }
+
+    func closed(_ inode: InodeID) {
+        tree.withNames { names in
+            guard let node = names[inode] else { return }
+            node.openCount -= 1
+            names.dropIfUnused(node)
+        }
+    }
+
+    /// Under the lock.
+    /// - Returns: the listings that are begun ahead of who walks.
+    private func walked(into node: Node, _ names: Namespace, _ now: UInt64) -> [(InodeID, UInt32)] {
+        guard names.rules.metadataTTL > 0, let parent = names[node.parent]?.directory, parent.completeUntil > now,
+            parent.listing == nil
+        else { return [] }
+        var walk: Walk
+        if let known = parent.walk, known.generation == parent.generation {
+            walk = known
+        } else {
+            walk = Walk(
+                parent.children.compactMap { $0.kind == .directory ? $0.name : nil }, generation: parent.generation)
+        }
+        parent.walk = nil
+        let ahead = walk.opened(node.name)
+        parent.walk = walk
+        return ahead.compactMap { name in
+            guard let next = parent.children[name], let directory = next.directory, directory.completeUntil <= now,
+                directory.listing == nil, !directory.tooLongToList
+            else { return nil }
+            return (next.id, mark(directory, now))
+        }
+    }
+
+    /// Several names of one directory were asked for: listing it is cheaper than asking for each. Under the lock.
+    /// - Returns: the generation of the listing to begin.
+    func countMiss(_ directory: Directory, _ names: borrowing Namespace, _ now: UInt64) -> UInt32? {
+        directory.misses += 1
+        let known = min(directory.completeUntil, directory.completeSince + names.rules.negativeTTL)
+        guard directory.misses >= Self.missesBeforeListing, names.rules.metadataTTL > 0, known <= now,
+            directory.listing == nil, !directory.tooLongToList
+        else { return nil }
+        return mark(directory, now)
+    }
+
+    /// The names that a stream reads; begun now when it is at its start.
+    func listing(of open: OpenDirectory) throws(VFSError) -> Listing {
+        if let listing = open.listing() { return listing }
+        let now = tree.now()
+        let (listing, start) = try tree.withNames { names throws(VFSError) -> (Listing, UInt32?) in
+            let node = try names.directory(open.inode)
+            guard let directory = node.directory else { throw VFSError(.stale, "the directory is gone") }
+            if let listing = directory.listing { return (listing, nil) }
+            if directory.completeUntil > now || node.isOrphan {
+                return (Listing(complete: directory.children.map(\.name)), nil)
+            }
+            let generation = mark(directory, now)
+            guard let listing = directory.listing else { throw VFSError(.io, "a listing was lost") }
+            return (listing, generation)
+        }
+        listing.want()
+        open.read(listing)
+        if let start { begin(open.inode, generation: start) }
+        return listing
+    }
+
+    // MARK: The listing
+
+    /// Marks a directory as being listed. Under the lock; `begin` follows outside it.
+    func mark(_ directory: Directory, _ now: UInt64) -> UInt32 {
+        directory.generation += 1
+        directory.usedAt = now
+        directory.isFading = false
+        directory.listing = Listing()
+        directory.removed = []
+        directory.misses = 0
+        directory.shadowed = [:]
+        return directory.generation
+    }
+
+    /// Lists a directory in the background, page after page, as fast as the store answers.
+    /// - Parameter pages: gives up after so many, for a listing that only speeds lookups up.
+    func begin(_ id: InodeID, generation: UInt32, pages: Int? = nil) {
+        context.begin {
+            let listing = self.tree.withNames { names in names[id]?.directory?.listing }
+            var result = Result<Loaded, VFSError>.success(.moved)
+            while case .success(.moved) = result {
+                result = await attempt { () async throws(VFSError) in try await self.load(id, generation, pages) }
+            }
+            let now = self.tree.now()
+            let gone: [FileName] = self.tree.withNames { names in
+                guard let node = names[id], let directory = node.directory, directory.generation == generation,
+                    directory.listing != nil
+                else { return [] }
+                directory.listing = nil
+                directory.removed = []
+                if case .failure(let error) = result, let known = self.revalidator.remembered(node, &names, error) {
+                    result = .success(.remembered)
+                    listing?.append(known)
+                }
+                guard case .success(.whole) = result else { return [] }
+                return self.finishListing(node, directory, listing, &names, now)
+            }
+            if case .failure(let error) = result { listing?.finish(error) } else { listing?.finish() }
+            if !gone.isEmpty { self.context.tellKernel { for name in gone { $0.invalidateEntry(parent: id, name: name) } } }
+        }
+    }
+
+    /// The listing is whole: what it did not show has gone. Under the lock.
+    /// - Returns: the names that have gone.
+    private func finishListing(
+        _ node: Node, _ directory: Directory, _ listing: Listing?, _ names: inout Namespace, _ now: UInt64
+    ) -> [FileName] {
+        var gone: [FileName] = []
+        var local: [FileName] = []
+        for child in directory.children where child.listedIn != directory.generation {
+            if child.holdsAnything || child.seenIn == directory.generation {
+                local.append(child.name)
+            } else {
+                gone.append(child.name)
+            }
+        }
+        for name in gone {
+            if let child = directory.children[name] { names.orphan(child) }
+        }
+        for (name, info) in directory.shadowed {
+            if directory.children[name] != nil {
+                names.hide(info.key)
+            } else {
+                names.show(info, name: name, in: node, asked: now, now)
+                local.append(name)
+            }
+        }
+        directory.shadowed = [:]
+        listing?.append(local)
+        directory.completeUntil = names.rules.expiry(now)
+        directory.completeSince = now
+        directory.isWhole = true
+        node.staleSince = 0
+        directory.forgetAbsent()
+        directory.tooLongToList = false
+        if directory.marker == .unknown { directory.marker = .absent }
+        return gone
+    }
+
+    private enum Loaded {
+        case whole
+        /// Nobody reads it, and it is longer than lookups are worth.
+        case givenUp
+        /// The store could not be reached; the names that are known were given.
+        case remembered
+        /// The directory has another name by now: once more from the start.
+        case moved
+    }
+
+    /// A page that is fetched while the one before is made nodes of.
+    private struct Ahead: Sendable {
+        var page: Task<Result<ListPage, VFSError>, Never>
+        var asked: UInt64
+        var moves: UInt64
+    }
+
+    private func load(_ id: InodeID, _ generation: UInt32, _ pages: Int?) async throws(VFSError) -> Loaded {
+        let found: ObjectKey? = tree.withNames { names in names[id].flatMap { names.key(of: $0) } }
+        guard let prefix = found else { throw VFSError(.stale, "the directory is gone") }
+        var continuation: String?
+        var count = 0
+        var ahead: Ahead?
+        defer { ahead?.page.cancel() }
+        repeat {
+            if let pages, count >= pages, giveUp(id, generation) { return .givenUp }
+            let request = ListRequest(prefix: prefix, delimited: true, continuation: continuation)
+            let goesOn = pages.map { count + 1 < $0 } ?? true
+            let begun = ahead
+            let answer: (ListPage, Ahead?, wantsMarker: Bool, Sampler.Choice)? = try await tree.holding(
+                Tree.Hold(used: [id]), verify: { names in names[id].flatMap { names.key(of: $0) } == prefix },
+                { () async throws(VFSError) in
+                    let (page, asked) = try await self.page(request, begun)
+                    let ahead = goesOn ? self.follow(request, page) : nil
+                    let isFirst = request.continuation == nil
+                    if !isFirst, page.objects.count > Self.sliceCount {
+                        let wantsMarker = await self.applySlices(page, to: id, generation, prefix, asked: asked)
+                        return (page, ahead, wantsMarker, Sampler.Choice())
+                    }
+                    let (wantsMarker, sampling) = self.apply(
+                        page, to: id, generation, prefix, asked: asked, isFirst: isFirst)
+                    return (page, ahead, wantsMarker, sampling)
+                })
+            guard let (page, following, wantsMarker, sampling) = answer else { return .moved }
+            ahead = following
+            if wantsMarker { try? await revalidator.revalidate(id) }
+            if !sampling.ids.isEmpty {
+                if sampling.awaited {
+                    await sampler.sample(sampling.ids, of: id)
+                } else {
+                    let sampler = sampler
+                    context.begin { await sampler.sampleLater(sampling.ids, of: id) }
+                }
+            }
+            publish(page, prefix, id, generation)
+            sweeper.tidy()
+            continuation = page.continuation
+            count += 1
+        } while continuation != nil
+        return .whole
+    }
+
+    /// The page that was fetched ahead, unless directories have got other names since: it may lie about their contents.
+    private func page(_ request: ListRequest, _ ahead: Ahead?) async throws(VFSError) -> (ListPage, asked: UInt64) {
+        let moves = tree.withNames { $0.gate.moves }
+        if let ahead, ahead.moves == moves { return (try await ahead.page.value.get(), ahead.asked) }
+        ahead?.page.cancel()
+        let asked = tree.now()
+        return (try await context.provider.list(request), asked)
+    }
+
+    private func follow(_ request: ListRequest, _ page: ListPage) -> Ahead? {
+        guard let continuation = page.continuation else { return nil }
+        var request = request
+        request.continuation = continuation
+        let next = request
+        return Ahead(
+            page: Task(executorPreference: context.provider.executor) {
+                await attempt { () async throws(VFSError) in try await self.context.provider.list(next) }
+            },
+            asked: tree.now(), moves: tree.withNames { $0.gate.moves })
+    }
+
+    /// Ends a listing that nobody reads along.
+    private func giveUp(_ id: InodeID, _ generation: UInt32) -> Bool {
+        tree.withNames { names in
+            guard let directory = names[id]?.directory, directory.generation == generation else { return true }
+            if directory.listing?.isWanted ?? false { return false }
+            directory.listing = nil
+            directory.removed = []
+            directory.tooLongToList = true
+            return true
+        }
+    }
+
+    /// Longer pages are worked in piece by piece, so that nobody waits long for the lock.
+    private static let sliceCount = 1000
+
+    /// Makes nodes of a long page and gives their names to those who read along, away from the thread that all transfers
+    /// share.
+    /// - Returns: whether the directory's marker is to be looked at.
+    private func applySlices(
+        _ page: ListPage, to id: InodeID, _ generation: UInt32, _ prefix: ObjectKey, asked: UInt64
+    ) async -> Bool {
+        await Task.detached {
+            var wantsMarker = false
+            // Directories first: an object of the same name knows then that it is to be hidden.
+            var slice = ListPage(commonPrefixes: page.commonPrefixes)
+            for start in stride(from: 0, to: page.objects.count, by: Self.sliceCount) {
+                slice.objects = Array(page.objects[start..<min(start + Self.sliceCount, page.objects.count)])
+                wantsMarker =
+                    self.apply(slice, to: id, generation, prefix, asked: asked, isFirst: false).wantsMarker
+                self.publish(slice, prefix, id, generation)
+                slice.commonPrefixes = []
+            }
+            return wantsMarker
+        }.value
+    }
+
+    /// Makes nodes of a page.
+    private func apply(
+        _ page: ListPage, to id: InodeID, _ generation: UInt32, _ prefix: ObjectKey, asked: UInt64, isFirst: Bool
+    ) -> (wantsMarker: Bool, Sampler.Choice) {
+        let now = tree.now()
+        let time = context.clock.now()
+        return tree.withNames { names in
+            guard let node = names[id], let directory = node.directory, directory.generation == generation else {
+                return (false, Sampler.Choice())
+            }
+            for info in page.objects {
+                if info.key.byteCount == prefix.byteCount {
+                    if id != Namespace.root { names.describeMarker(node, info) }
+                    continue
+                }
+                guard let name = FileName.listed(info.key, prefix, isDirectory: false) else {
+                    names.hide(info.key)
+                    continue
+                }
+                if directory.removed.contains(name) { continue }
+                // Beside a directory it is hidden; whether that is still there, the listing's end tells.
+                if let child = directory.children[name], child.kind == .directory {
+                    if child.directory?.markerObject.map({ $0.isSameVersion(as: info) }) ?? false {
+                        child.seenIn = generation
+                        child.validUntil = names.rules.expiry(now)
+                    } else {
+                        directory.shadowed[name] = info
+                    }
+                    continue
+                }
+                names.show(info, name: name, in: node, asked: asked, now).seenIn = generation
+            }
+            for key in page.commonPrefixes {
+                guard let name = FileName.listed(key, prefix, isDirectory: true) else {
+                    names.hide(key)
+                    continue
+                }
+                if directory.removed.contains(name) { continue }
+                if let child = directory.children[name], child.kind != .directory, child.seenIn == generation,
+                    !child.isHeld
+                {
+                    names.hide(ObjectKey(prefix.string + name.string))
+                }
+                names.showDirectory(name, in: node, now, time).seenIn = generation
+            }
+            let wantsMarker = directory.marker == .present && !node.isKnown
+            return (wantsMarker, isFirst ? sampler.choose(page, prefix, directory, &names) : Sampler.Choice())
+        }
+    }
+
+    /// Gives the names of a page to those who read the directory.
+    private func publish(_ page: ListPage, _ prefix: ObjectKey, _ id: InodeID, _ generation: UInt32) {
+        let (listing, fresh): (Listing?, [FileName]) = tree.withNames { names in
+            guard let directory = names[id]?.directory, directory.generation == generation else { return (nil, []) }
+            var fresh: [FileName] = []
+            fresh.reserveCapacity(page.objects.count + page.commonPrefixes.count)
+            func add(_ key: ObjectKey, _ isDirectory: Bool) {
+                guard let name = FileName.listed(key, prefix, isDirectory: isDirectory), let child = directory.children[name],
+                    child.listedIn != generation
+                else { return }
+                child.listedIn = generation
+                fresh.append(name)
+            }
+            for info in page.objects { add(info.key, false) }
+            for key in page.commonPrefixes { add(key, true) }
+            return (directory.listing, fresh)
+        }
+        listing?.append(fresh)
+    }
+}
+
+extension FileName {
+    /// The name that a listed key has in the directory of `prefix`; nil when no path can say it.
+    static func listed(_ key: ObjectKey, _ prefix: ObjectKey, isDirectory: Bool) -> FileName? {
+        var rest = key.string.utf8.dropFirst(prefix.byteCount)
+        if isDirectory { rest = rest.dropLast() }
+        let text = String(Substring(rest))
+        return FileName.isLegal(text) ? FileName(unchecked: text) : nil
+    }
+}

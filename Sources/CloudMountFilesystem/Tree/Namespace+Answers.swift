@@ -1,0 +1,247 @@
+import CloudMountCommit
+import CloudMountVFS
+
+/// How answers of the store become nodes, and for how long they are valid.
+extension Namespace {
+    enum Known {
+        case node(InodeID)
+        /// Certainly not there, for so many nanoseconds more.
+        case absent(UInt64)
+        case unknown
+    }
+
+    /// For so long at most the kernel is told that a complete listing lacks a name. Nobody remembers which names those were,
+    /// so it cannot be told otherwise when a reload shortens the times.
+    private static let longestUntold: UInt64 = 10_000_000_000
+    /// How long one failure to reach the store stands for all that it would have told of a node.
+    private static let staleTime: UInt64 = 1_000_000_000
+
+    // MARK: Validity
+
+    /// What memory says of a name.
+    func known(_ name: FileName, in parent: Node, _ now: UInt64) -> Known {
+        guard let directory = parent.directory else { return .absent(0) }
+        if let node = directory.children[name] {
+            return isValid(node, now) && isDescribed(node, in: directory) ? .node(node.id) : .unknown
+        }
+        let complete = min(directory.completeUntil, directory.completeSince + rules.negativeTTL)
+        if complete > now { return .absent(min(complete - now, Self.longestUntold)) }
+        if let until = directory.absent[name]?.until, until > now { return .absent(until - now) }
+        return .unknown
+    }
+
+    /// Whether a node can be shown without asking the store.
+    func isValid(_ node: Node, _ now: UInt64) -> Bool {
+        node.id == Namespace.root || node.validUntil > now || node.isHeld
+            || node.isStale && node.staleSince + Self.staleTime > now
+    }
+
+    /// Whether the node's attributes are as good as they will get without asking.
+    func isDescribed(_ node: Node, in directory: Directory) -> Bool {
+        node.isKnown || directory.evidence == .absent || node.version == nil && node.kind != .directory
+    }
+
+    /// The node as the kernel gets it; counts a lookup.
+    func entry(for node: Node, _ now: UInt64) -> Entry {
+        node.lookups += 1
+        node.kernelIsBehind = false
+        let valid = validity(node, now)
+        return Entry(attributes: node.attributes, validFor: valid, attributesValidFor: valid)
+    }
+
+    func absentEntry(_ time: UInt64) -> Entry {
+        let valid: Duration = .nanoseconds(min(time, rules.metadataTTL))
+        return Entry(attributes: nil, validFor: valid, attributesValidFor: valid)
+    }
+
+    private func validity(_ node: Node, _ now: UInt64) -> Duration {
+        if node.validUntil > now { return .nanoseconds(node.validUntil - now) }
+        if node.isStale { return .nanoseconds(Self.staleTime) }
+        return isValid(node, now) ? .nanoseconds(rules.metadataTTL) : .zero
+    }
+
+    func attributes(of node: Node, _ now: UInt64) -> AttributeReply {
+        node.kernelIsBehind = false
+        let open = node.openCount > 0 || node.kind == .directory || node.isOrphan
+        let valid = open ? .nanoseconds(rules.metadataTTL) : validity(node, now)
+        return AttributeReply(attributes: node.attributes, validFor: valid)
+    }
+
+    /// What memory holds of a node, and of all below it, is to be asked again.
+    func distrust(_ node: Node) {
+        node.validUntil = 0
+        guard let directory = node.directory else { return }
+        directory.distrust()
+        for child in directory.children { distrust(child) }
+    }
+
+    /// As for a node: what is under the name now, only the store knows.
+    func distrust(_ place: Place) {
+        guard let directory = self[place.parent]?.directory else { return }
+        directory.distrust()
+        directory.setAbsent(place.name, nil)
+        if let child = directory.children[place.name] { distrust(child) }
+    }
+
+    /// A directory has gone from under its key; an object that it hid is to be looked at again.
+    mutating func forgetDirectory(_ key: ObjectKey, _ name: FileName, in parent: Directory?, _ now: UInt64) {
+        unhide(below: key)
+        if unhide(ObjectKey(String(key.string.dropLast()))) {
+            parent?.distrust()
+            parent?.setAbsent(name, nil)
+        } else {
+            parent?.setAbsent(name, rules.absence(now))
+        }
+    }
+
+    // MARK: Answers
+
+    /// The node for a directory that is there.
+    mutating func showDirectory(_ name: FileName, in parent: Node, _ now: UInt64, _ time: Timestamp) -> Node {
+        if let node = parent.directory?.children[name] {
+            if node.kind == .directory {
+                node.validUntil = rules.expiry(now)
+                return node
+            }
+            if node.isHeld { return node }
+        }
+        let node = insert(
+            name: name, in: parent, kind: .directory, permissions: rules.directoryPermissions, uid: rules.uid,
+            gid: rules.gid, time: time)
+        node.defaulted = .all
+        node.validUntil = rules.expiry(now)
+        return node
+    }
+
+    /// A directory's marker as HEAD or a listing with metadata showed it.
+    mutating func describeMarker(_ node: Node, _ marker: ObjectInfo) {
+        guard let directory = node.directory else { return }
+        let known = directory.markerObject
+        directory.marker = .present
+        directory.markerObject = marker
+        guard known?.etag != marker.etag || !node.isKnown, !directory.hasUnstoredTime else { return }
+        node.stored = marker.stored
+        if let metadata = marker.metadata {
+            let attributes = AttributeCodec.decode(metadata, key: marker.key)
+            node.adopt(attributes, defaults: rules)
+            weigh(attributes, of: node)
+        } else {
+            node.modified = marker.stored
+            node.changed = marker.stored
+            node.isKnown = !rules.capabilities.folderObjects
+        }
+    }
+
+    /// The node for an object that is there, as `info` has it.
+    /// - Parameter asked: when the store was asked: what has been done here since is newer.
+    @discardableResult
+    mutating func show(
+        _ info: ObjectInfo, name: FileName, in parent: Node, asked: UInt64, _ now: UInt64
+    ) -> Node {
+        unhide(info.key)
+        let attributes = info.metadata.map { AttributeCodec.decode($0, key: info.key) }
+        if let node = parent.directory?.children[name] {
+            if node.isHeld || node.touched >= asked { return node }
+            let sameKind = attributes.map { ($0.kind ?? .regular) == node.kind } ?? (node.kind != .directory)
+            let version = node.kind == .directory ? node.directory?.markerObject?.etag : node.version
+            if version == info.etag, sameKind {
+                node.validUntil = rules.expiry(now)
+                if node.openCount == 0, node.kind != .directory { node.size = info.size }
+                noteStorage(of: node, info)
+                if let attributes {
+                    // Metadata changes under the same ETag. What has not changed keeps the times it has here.
+                    if !node.isKnown || !node.keepsAttributes && !node.agrees(with: attributes, defaults: rules) {
+                        node.stored = info.stored
+                        node.adopt(attributes, defaults: rules)
+                    }
+                    if !rules.capabilities.listingCarriesMetadata { weigh(attributes, of: node) }
+                } else if !node.keepsAttributes, info.stored.seconds > node.stored.seconds + 2 {
+                    node.stored = info.stored
+                    node.isKnown = false
+                }
+                return node
+            }
+            // An open file stays the version it is; who looks the name up gets another inode. So does who was told of
+            // another kind.
+            let kind = attributes?.kind ?? .regular
+            let canTurn = node.lookups == 0 && node.kind != .directory && kind != .directory
+            if sameKind || canTurn, node.openCount == 0, node.borrows == 0 {
+                node.content = nil
+                if attributes != nil { node.kind = kind }
+                describe(node, info, attributes, now)
+                return node
+            }
+        }
+        let node = insert(
+            name: name, in: parent, kind: attributes?.kind ?? .regular, permissions: rules.filePermissions,
+            uid: rules.uid, gid: rules.gid, time: info.stored)
+        node.defaulted = .all
+        describe(node, info, attributes, now)
+        return node
+    }
+
+    private mutating func describe(
+        _ node: Node, _ info: ObjectInfo, _ attributes: StoredAttributes?, _ now: UInt64
+    ) {
+        node.kernelIsBehind = node.lookups > 0
+        node.keepsAttributes = false
+        if let directory = node.directory {
+            // The marker of an old tool, whose key has no slash.
+            directory.marker = .present
+            directory.markerObject = info
+        } else {
+            if node.version != info.etag { node.isCached = false }
+            node.version = info.etag
+            node.size = info.size
+        }
+        noteStorage(of: node, info)
+        node.stored = info.stored
+        node.modified = info.stored
+        node.changed = info.stored
+        node.validUntil = rules.expiry(now)
+        node.isKnown = false
+        node.details = nil
+        if let attributes {
+            node.adopt(attributes, defaults: rules)
+            if !rules.capabilities.listingCarriesMetadata { weigh(attributes, of: node) }
+        }
+    }
+
+    /// The inode is another version from now on.
+    mutating func become(_ info: ObjectInfo, _ node: Node, _ now: UInt64) {
+        describe(node, info, info.metadata.map { AttributeCodec.decode($0, key: info.key) }, now)
+    }
+
+    private func noteStorage(of node: Node, _ info: ObjectInfo) {
+        let isUsual = info.storageClass == nil && info.encryption == nil
+        // A listing does not tell how an object is encrypted.
+        if isUsual, info.metadata == nil, node.version == info.etag, node.storage?.storageClass == nil { return }
+        var storage = isUsual ? nil : Node.Storage(storageClass: info.storageClass, encryption: info.encryption)
+        if info.metadata == nil, node.version == info.etag { storage?.encryption = node.storage?.encryption }
+        node.storage = storage
+    }
+
+    /// Counts what the metadata of one object says about the others of its directory. Where listings carry metadata only
+    /// those of directories below are unknown, so only they count.
+    private mutating func weigh(_ attributes: StoredAttributes, of node: Node) {
+        guard let directory = self[node.parent]?.directory else { return }
+        if attributes.saysMoreThanListing {
+            directory.evidence = .present
+            evidenceSeen = true
+        } else if directory.evidence == .unknown {
+            directory.emptySamples += 1
+            if directory.emptySamples >= Self.mostSamples { directory.evidence = .absent }
+        }
+    }
+
+    /// Objects of a directory whose metadata is looked at before the rest is believed to have none.
+    private static let mostSamples = 4
+}
+
+extension StoredAttributes {
+    /// Anything that a listing would not have shown.
+    fileprivate var saysMoreThanListing: Bool {
+        kind != nil || permissions != nil || uid != nil || gid != nil || modified != nil || symlinkTarget != nil
+            || !xattrs.isEmpty
+    }
+}

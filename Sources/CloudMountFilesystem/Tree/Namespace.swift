@@ -1,0 +1,234 @@
+import CloudMountVFS
+
+/// The inodes of one mount and the tree they form. Lives inside the tree's lock.
+struct Namespace {
+    static let root: InodeID = 1
+
+    private(set) var nodes = NodeTable<InodeID>()
+    /// Ids are derived from where a node is made, so that one that was dropped from memory comes back with the same.
+    private let seed = UInt64.random(in: 1...UInt64.max)
+    var gate = NameGate()
+    private var hidden: Set<ObjectKey> = []
+    /// More are not counted: each takes memory.
+    private static let mostHidden = 100_000
+    var hiddenKeys: Int { hidden.count }
+    var hiddenExamples: [String] = []
+    var isSweeping = false
+    var rules: TreeRules
+    /// Nodes that hold what the store has not.
+    private(set) var dirty: Set<InodeID> = []
+    /// Files that are open.
+    private(set) var openFiles = 0
+    /// Nodes that were shown past their time; some may have been confirmed since.
+    private(set) var shownStale: Set<InodeID> = []
+    /// Directories whose own time is not in the store.
+    var unstoredTimes: Set<InodeID> = []
+    /// What the first listings without markers have shown; spares later ones the wait for a sample.
+    var sampledDirectories = 0
+    var evidenceSeen = false
+
+    init(root node: Node, rules: TreeRules) {
+        self.rules = rules
+        nodes[Self.root] = node
+    }
+
+    subscript(id: InodeID) -> Node? { nodes[id] }
+
+    func directory(_ id: InodeID) throws(VFSError) -> Node {
+        guard let node = nodes[id] else { throw VFSError(.stale, "the directory is gone") }
+        guard node.directory != nil else { throw VFSError(.notDirectory, "not a directory") }
+        return node
+    }
+
+    func node(_ id: InodeID) throws(VFSError) -> Node {
+        guard let node = nodes[id] else { throw VFSError(.stale, "the file is gone") }
+        return node
+    }
+
+    /// The key of a node, a directory's with its trailing slash; the root's is empty. Nil for an orphan.
+    func key(of node: Node) -> ObjectKey? {
+        if node.id == Self.root { return ObjectKey("") }
+        guard let prefix = directoryPath(node.parent) else { return nil }
+        return ObjectKey(prefix + node.name.string + (node.kind == .directory ? "/" : ""))
+    }
+
+    /// The key that a name in a directory has or would have, without a trailing slash.
+    func key(of name: FileName, in parent: Node) -> ObjectKey? {
+        directoryPath(parent.id).map { ObjectKey($0 + name.string) }
+    }
+
+    private func directoryPath(_ id: InodeID) -> String? {
+        if id == Self.root { return "" }
+        var names: [String] = []
+        var next = id
+        while next != Self.root {
+            guard let node = nodes[next], node.parent != 0 else { return nil }
+            names.append(node.name.string)
+            next = node.parent
+        }
+        var path = ""
+        for name in names.reversed() {
+            path += name
+            path += "/"
+        }
+        return path
+    }
+
+    /// Makes an inode and hangs it into its parent, in the place of any other of that name.
+    mutating func insert(
+        name: FileName, in parent: Node, kind: FileKind, permissions: UInt32, uid: UInt32, gid: UInt32, time: Timestamp
+    ) -> Node {
+        var hasher = Hasher()
+        hasher.combine(seed)
+        hasher.combine(parent.id)
+        hasher.combine(name)
+        var id = UInt64(bitPattern: Int64(hasher.finalize())) & 0x7fff_ffff_ffff_ffff
+        while id <= Self.root || nodes[id] != nil { id += 1 }
+        let node = Node(
+            id: id, parent: parent.id, name: name, kind: kind, permissions: permissions, uid: uid, gid: gid, time: time)
+        nodes[id] = node
+        attach(node, to: parent)
+        return node
+    }
+
+    mutating func attach(_ node: Node, to parent: Node) {
+        guard let directory = parent.directory else { return }
+        if let old = directory.children[node.name], old !== node { orphan(old) }
+        node.parent = parent.id
+        node.seenIn = directory.generation
+        node.listedIn = 0
+        directory.put(node)
+        directory.setAbsent(node.name, nil)
+        directory.removed.remove(node.name)
+    }
+
+    /// Takes a node out of its directory. It stays in memory while the kernel or an open file knows it.
+    mutating func orphan(_ node: Node) {
+        detach(node)
+        if let children = node.directory?.children {
+            for child in children { orphan(child) }
+        }
+        node.parent = 0
+        // Nothing of it is stored any more.
+        clean(node, at: node.generation)
+        dropIfUnused(node)
+    }
+
+    /// Takes a node out of its directory, to be hung up elsewhere.
+    func detach(_ node: Node) {
+        guard let directory = nodes[node.parent]?.directory, directory.children[node.name] === node else { return }
+        directory.take(node)
+        if directory.listing != nil { directory.removed.insert(node.name) }
+    }
+
+    /// What the store will not take is refused before anything is written.
+    func checkKey(_ name: FileName, in directory: Node) throws(VFSError) {
+        let capabilities = rules.capabilities
+        guard !directory.isOrphan, let key = key(of: name, in: directory) else {
+            throw VFSError(.notFound, "the directory is gone")
+        }
+        guard name.string.utf8.count <= capabilities.maxNameBytes else {
+            throw VFSError(.nameTooLong, "the name is longer than the store's \(capabilities.maxNameBytes) bytes")
+        }
+        guard capabilities.controlCharacters || !name.string.utf8.contains(where: { $0 < 0x20 || $0 == 0x7F }) else {
+            throw VFSError(.invalidName, "the store takes no control characters in names")
+        }
+        guard key.byteCount < capabilities.maxKeyBytes else {
+            throw VFSError(.nameTooLong, "the path is longer than the store's \(capabilities.maxKeyBytes) bytes")
+        }
+    }
+
+    // MARK: Counts
+
+    /// A name in the directory has come, gone or changed.
+    mutating func noteChange(in node: Node, _ time: Timestamp) {
+        node.modified = time
+        node.changed = time
+        guard node.id != Self.root, let directory = node.directory, directory.marker == .present,
+            rules.capabilities.folderObjects, !rules.capabilities.visibleFolders
+        else { return }
+        directory.hasUnstoredTime = true
+        unstoredTimes.insert(node.id)
+    }
+
+    /// The node has changed in a way that the store has to learn.
+    mutating func soil(_ node: Node) {
+        if node.isOrphan { return }
+        node.generation += 1
+        dirty.insert(node.id)
+    }
+
+    /// The store has what the node was at `generation`.
+    mutating func clean(_ node: Node, at generation: UInt64) {
+        node.storedGeneration = generation
+        if !node.isDirty { dirty.remove(node.id) }
+    }
+
+    mutating func open(_ node: Node, canWrite: Bool) {
+        node.openCount += 1
+        if node.openCount == 1 { openFiles += 1 }
+        if canWrite { node.writers += 1 }
+    }
+
+    mutating func close(_ node: Node, canWrite: Bool) {
+        node.openCount -= 1
+        if node.openCount == 0 { openFiles -= 1 }
+        if canWrite { node.writers -= 1 }
+    }
+
+    mutating func markStale(_ node: Node, _ now: UInt64) {
+        guard node.validUntil <= now, !node.isHeld else { return }
+        node.staleSince = now
+        shownStale.insert(node.id)
+    }
+
+    mutating func countStale() -> Int {
+        shownStale = shownStale.filter { nodes[$0]?.isStale ?? false }
+        return shownStale.count
+    }
+
+    mutating func forget(_ id: InodeID, count: UInt64) {
+        guard let node = nodes[id] else { return }
+        node.lookups = node.lookups > count ? node.lookups - count : 0
+        dropIfUnused(node)
+        if node.lookups == 0, let parent = nodes[node.parent], parent.directory?.isFading ?? false, node.isIdle {
+            drop(node, from: parent)
+        }
+    }
+
+    mutating func dropIfUnused(_ node: Node) {
+        if node.isOrphan, node.lookups == 0, node.openCount == 0, node.borrows == 0 { nodes[node.id] = nil }
+    }
+
+    /// Forgets a node that nobody refers to; it comes back, with the same id, when it is asked for.
+    mutating func drop(_ node: Node, from parent: Node) {
+        guard let directory = parent.directory, directory.children[node.name] === node else { return }
+        directory.take(node)
+        directory.distrust()
+        directory.isWhole = false
+        nodes[node.id] = nil
+    }
+
+    var count: Int { nodes.count }
+    var all: NodeTable<InodeID> { nodes }
+
+    /// Counts a key that no path can say, once.
+    mutating func hide(_ key: ObjectKey) {
+        guard hidden.count < Self.mostHidden, hidden.insert(key).inserted else { return }
+        if hiddenExamples.count < 10 { hiddenExamples.append(key.string) }
+    }
+
+    /// Its name shows the object, or it has gone.
+    /// - Returns: whether it was counted.
+    @discardableResult
+    mutating func unhide(_ key: ObjectKey) -> Bool {
+        guard !hidden.isEmpty, hidden.remove(key) != nil else { return false }
+        hiddenExamples.removeAll { $0 == key.string }
+        return true
+    }
+
+    /// A directory has gone, and what could not be shown below it too.
+    mutating func unhide(below prefix: ObjectKey) {
+        for key in hidden where key.hasPrefix(prefix) { unhide(key) }
+    }
+}

@@ -1,0 +1,235 @@
+import CloudMountCommit
+import CloudMountVFS
+
+/// Asks the store for names that the tree does not know.
+final class Resolver: Sendable {
+    private let context: MountContext
+    private let tree: Tree
+    private let lister: Lister
+    private let revalidator: Revalidator
+    private let sweeper: Sweeper
+    private let questions: SingleFlight<Place, InodeID?>
+
+    init(context: MountContext, tree: Tree, revalidator: Revalidator, lister: Lister, sweeper: Sweeper) {
+        self.context = context
+        self.tree = tree
+        self.revalidator = revalidator
+        self.lister = lister
+        self.sweeper = sweeper
+        questions = SingleFlight(executor: context.provider.executor)
+    }
+
+    private var provider: any ObjectProvider { context.provider }
+    private var capabilities: Capabilities { context.capabilities }
+
+    // MARK: Names
+
+    /// What memory says of a name, counted as looked up; nil when the store has to be asked.
+    func entryNow(_ place: Place) throws(VFSError) -> Entry? {
+        let now = tree.now()
+        return try tree.withNames { names throws(VFSError) in
+            switch names.known(place.name, in: try names.directory(place.parent), now) {
+            case .node(let id): return names.entry(for: try names.node(id), now)
+            case .absent(let time): return names.absentEntry(time)
+            case .unknown: return nil
+            }
+        }
+    }
+
+    /// The entry of a name, as the store has it; where it cannot be reached, what is known may stand.
+    func entry(_ place: Place) async throws(VFSError) -> Entry {
+        let began = tree.now()
+        let id: InodeID?
+        do throws(VFSError) {
+            id = try await resolve(place)
+        } catch {
+            guard revalidator.servesStale(error), let remembered = remembered(place) else { throw error }
+            id = remembered
+        }
+        let now = tree.now()
+        return tree.withNames { names in
+            // Who asked at the same time as it was made has an older answer.
+            let made = names[place.parent]?.directory?.children[place.name].flatMap { $0.touched > began ? $0 : nil }
+            guard let node = made ?? id.flatMap({ names[$0] }), !node.isOrphan else {
+                return names.absentEntry(names.rules.negativeTTL)
+            }
+            return names.entry(for: node, now)
+        }
+    }
+
+    func entry(of inode: InodeID) throws(VFSError) -> Entry {
+        let now = tree.now()
+        return try tree.withNames { names throws(VFSError) in names.entry(for: try names.node(inode), now) }
+    }
+
+    /// The inode of a name: as memory has it, else as the store does; nil when there is none.
+    /// - Throws: whatever keeps the store from answering; never `notFound`.
+    func find(_ place: Place) async throws(VFSError) -> InodeID? {
+        let now = tree.now()
+        let known = try tree.withNames { names throws(VFSError) in
+            names.known(place.name, in: try names.directory(place.parent), now)
+        }
+        switch known {
+        case .node(let id): return id
+        case .absent: return nil
+        case .unknown: return try await resolve(place)
+        }
+    }
+
+    /// What `resolve` has to find out.
+    private struct Question: Sendable {
+        let key: ObjectKey
+        let kind: FileKind?
+    }
+
+    /// What the store said of a name.
+    private struct Finding: Sendable {
+        var object: ObjectInfo?
+        var isDirectory = false
+        var marker: ObjectInfo?
+    }
+
+    /// The inode of a name, as the store has it; nil when it has none.
+    /// - Throws: whatever keeps the store from answering; never `notFound`.
+    func resolve(_ place: Place) async throws(VFSError) -> InodeID? {
+        try await questions.run(place) { () async throws(VFSError) -> InodeID? in
+            let now = self.tree.now()
+            let known: InodeID? = try self.tree.withNames { names throws(VFSError) in
+                let child = try names.directory(place.parent).directory?.children[place.name]
+                return child.flatMap { names.isValid($0, now) ? $0.id : nil }
+            }
+            if let known {
+                // The name is valid; only its attributes are wanted.
+                do throws(VFSError) { try await self.revalidator.revalidate(known) } catch {
+                    if error.code != .notFound { throw error }
+                }
+                return self.tree.withNames { names in
+                    names[place.parent]?.directory?.children[place.name]?.id
+                }
+            }
+            return try await self.ask(place)
+        }
+    }
+
+    /// Asks the store, whatever memory says.
+    func ask(_ place: Place) async throws(VFSError) -> InodeID? {
+        // Under the name that the directory has once a rename that is under way has ended.
+        try await tree.holding(place.parent) { () async throws(VFSError) in
+            let asked = tree.now()
+            let question: Question? = try tree.withNames { names throws(VFSError) in
+                let directory = try names.directory(place.parent)
+                return names.key(of: place.name, in: directory).map {
+                    Question(key: $0, kind: directory.directory?.children[place.name]?.kind)
+                }
+            }
+            guard let question else { return nil }
+            return fold(try await answer(question), place, question.key, asked)
+        }
+    }
+
+    private func answer(_ question: Question) async throws(VFSError) -> Finding {
+        var finding = Finding()
+        switch question.kind {
+        case .directory:
+            finding = try await below(question.key)
+            if !finding.isDirectory { finding.object = try await provider.headIfThere(question.key) }
+        case .some:
+            finding.object = try await provider.headIfThere(question.key)
+            if finding.object == nil { finding = try await below(question.key) }
+        case nil where capabilities.listingCarriesMetadata && capabilities.sortedListing:
+            finding = try await answerOnce(question.key)
+        case nil:
+            async let object = attempt { () async throws(VFSError) in
+                try await self.provider.headIfThere(question.key)
+            }
+            async let directory = attempt { () async throws(VFSError) in try await self.below(question.key) }
+            let results = await (object, directory)
+            finding = try results.1.get()
+            finding.object = try results.0.get()
+        }
+        if let marker = finding.marker, marker.metadata == nil, capabilities.folderObjects {
+            finding.marker = try await provider.headIfThere(marker.key) ?? marker
+        }
+        return finding
+    }
+
+    /// Entries asked for to see a name and the directory of that name beside it; what sorts between them, `name.txt` or
+    /// `name-1`, comes along.
+    private static let lookupListKeys = 100
+
+    /// One listing where it says all: the object with its metadata, and whether there is anything below.
+    private func answerOnce(_ key: ObjectKey) async throws(VFSError) -> Finding {
+        let directory = ObjectKey(key.string + "/")
+        let page = try await provider.list(ListRequest(prefix: key, delimited: true, limit: Self.lookupListKeys))
+        var finding = Finding()
+        if page.commonPrefixes.contains(directory) {
+            finding.isDirectory = true
+            finding.marker = try await provider.headIfThere(directory)
+        } else if page.continuation != nil, !page.objects.contains(where: { $0.key > directory }),
+            !page.commonPrefixes.contains(where: { $0 > directory })
+        {
+            finding = try await below(key)
+        }
+        finding.object = page.objects.first { $0.key == key }
+        return finding
+    }
+
+    /// Whether there is anything below `key` + "/", its marker included.
+    private func below(_ key: ObjectKey) async throws(VFSError) -> Finding {
+        let prefix = ObjectKey(key.string + "/")
+        let page = try await provider.list(ListRequest(prefix: prefix, delimited: false, limit: 1))
+        var finding = Finding()
+        finding.isDirectory = !page.objects.isEmpty
+        finding.marker = page.objects.first { $0.key == prefix }
+        return finding
+    }
+
+    /// Makes the tree say what the store said.
+    private func fold(_ finding: Finding, _ place: Place, _ key: ObjectKey, _ asked: UInt64) -> InodeID? {
+        let now = tree.now()
+        let time = context.clock.now()
+        let name = place.name
+        let (id, list): (InodeID?, UInt32?) = tree.withNames { names in
+            guard let parent = names[place.parent], let directory = parent.directory else { return (nil, nil) }
+            let list = lister.countMiss(directory, names, now)
+            // Made, renamed or removed here while the question was on its way.
+            if let child = directory.children[name], child.touched >= asked { return (child.id, list) }
+            if let since = directory.absent[name]?.since, since >= asked { return (nil, list) }
+            if finding.isDirectory {
+                var isOldMarker = false
+                if let object = finding.object {
+                    isOldMarker = AttributeCodec.isDirectory(object)
+                    if !isOldMarker { names.hide(key) }
+                }
+                let node = names.showDirectory(name, in: parent, now, time)
+                if let marker = finding.marker ?? (isOldMarker ? finding.object : nil) {
+                    names.describeMarker(node, marker)
+                } else {
+                    node.directory?.marker = .absent
+                    node.isKnown = true
+                }
+                return (node.id, list)
+            }
+            if let object = finding.object {
+                return (names.show(object, name: name, in: parent, asked: asked, now).id, list)
+            }
+            if let old = directory.children[name] {
+                // What was written here below it stays, and is committed to where it was.
+                if old.holdsAnything { return (old.id, list) }
+                names.orphan(old)
+            }
+            directory.setAbsent(name, names.rules.absence(now))
+            return (nil, list)
+        }
+        if let list { lister.begin(place.parent, generation: list, pages: Lister.lookupPages) }
+        sweeper.tidy()
+        return id
+    }
+
+    /// The inode of a name as it was last seen; nil when the name or its attributes never were.
+    private func remembered(_ place: Place) -> InodeID? {
+        tree.withNames { names in
+            names[place.parent]?.directory?.children[place.name].flatMap { revalidator.showStale($0, &names) ? $0.id : nil }
+        }
+    }
+}

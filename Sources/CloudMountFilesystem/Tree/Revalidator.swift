@@ -1,0 +1,176 @@
+import CloudMountCommit
+import CloudMountVFS
+
+/// Asks the store for the versions that the tree shows: whether they are current, and what their metadata says.
+final class Revalidator: Sendable {
+    private let context: MountContext
+    private let tree: Tree
+    private let revalidations: SingleFlight<InodeID, Void>
+
+    init(context: MountContext, tree: Tree) {
+        self.context = context
+        self.tree = tree
+        revalidations = SingleFlight(executor: context.provider.executor)
+    }
+
+    private var provider: any ObjectProvider { context.provider }
+
+    /// Fetches the metadata of a node's current version, once for all who ask at the same time.
+    /// - Throws: `notFound` when the object has gone.
+    func revalidate(_ inode: InodeID) async throws(VFSError) {
+        try await revalidations.run(inode) { () async throws(VFSError) in
+            // Not before a rename that is under way has ended.
+            try await self.tree.holding(inode) { () async throws(VFSError) in try await self.look(inode) }
+        }
+    }
+
+    private func look(_ inode: InodeID) async throws(VFSError) {
+        let asked = tree.now()
+        let key: ObjectKey? = tree.withNames { names in
+            guard let node = names[inode], !node.isHeld || !node.isKnown else { return nil }
+            if let marker = node.directory?.markerObject { return marker.key }
+            return node.version == nil && node.kind != .directory ? nil : names.key(of: node)
+        }
+        guard let key, !key.isEmpty else { return }
+        let info = try await provider.headIfThere(key)
+        let now = tree.now()
+        try tree.withNames { names throws(VFSError) in
+            guard let node = names[inode], !node.isOrphan, let parent = names[node.parent] else { return }
+            if node.kind == .directory {
+                if let info {
+                    names.describeMarker(node, info)
+                } else if node.touched < asked {
+                    node.directory?.marker = .absent
+                    node.directory?.markerObject = nil
+                }
+                node.isKnown = true
+                return
+            }
+            if node.isHeld {
+                guard let info, !node.isKnown, node.version == info.etag, let metadata = info.metadata else { return }
+                // The bytes are the writers' already; the rest is still the version's.
+                let (size, modified, changed) = (node.size, node.modified, node.changed)
+                node.adopt(AttributeCodec.decode(metadata, key: key), defaults: names.rules)
+                (node.size, node.modified, node.changed) = (size, modified, changed)
+                return
+            }
+            if node.touched >= asked { return }
+            guard let info else {
+                let name = node.name
+                if node.openCount == 0 { names.orphan(node) } else { node.validUntil = 0 }
+                if node.isOrphan { parent.directory?.setAbsent(name, names.rules.absence(now)) }
+                throw VFSError(.notFound, "\(key) is not there any more")
+            }
+            names.show(info, name: node.name, in: parent, asked: asked, now)
+        }
+    }
+
+    /// Makes sure that a node's metadata has been seen, before it is changed or shown in full.
+    func describeFully(_ inode: InodeID) async throws(VFSError) {
+        let isKnown = try tree.withNames { names throws(VFSError) in
+            let node = try names.node(inode)
+            return node.isKnown || node.version == nil && node.kind != .directory || node.isOrphan
+        }
+        if !isKnown { try await revalidate(inode) }
+    }
+
+    /// As `revalidate`; where the store cannot be reached, what is known of the node may stand.
+    func revalidateOrRemember(_ inode: InodeID) async throws(VFSError) {
+        do throws(VFSError) {
+            try await revalidate(inode)
+        } catch {
+            guard servesStale(error),
+                tree.withNames({ names in names[inode].map { showStale($0, &names) } ?? false })
+            else { throw error }
+        }
+    }
+
+    /// The metadata of what a commit is going to replace: what it holds of others is carried over.
+    func describeForCommit(_ inode: InodeID, _ key: ObjectKey) async throws(VFSError) {
+        guard let info = try await provider.headIfThere(key), let metadata = info.metadata else { return }
+        tree.withNames { names in
+            guard let node = names[inode], node.version == info.etag, !node.isKnown else { return }
+            let kept = NodeChange(node, node.changed)
+            node.adopt(AttributeCodec.decode(metadata, key: key), defaults: names.rules)
+            (node.size, node.modified, node.changed) = (kept.size, kept.modified, kept.changed)
+            if let accessed = kept.details.accessed { node.details?.accessed = accessed }
+        }
+    }
+
+    /// The version that an open file reads is gone, and not by this mount's doing: what is under its name now?
+    /// - Returns: whether the file goes on with that, because nobody has seen a byte of the version before.
+    func versionIsGone(_ inode: InodeID, _ base: ObjectInfo) async -> Bool {
+        guard let place = tree.place(of: inode) else { return false }
+        let key: ObjectKey? = tree.withNames { names in
+            names[inode].flatMap { $0.isHeld || $0.version != base.etag ? nil : names.key(of: $0) }
+        }
+        guard let key, key == base.key else {
+            tree.distrust([place])
+            return false
+        }
+        let asked = tree.now()
+        let found = await attempt { () async throws(VFSError) in try await provider.headIfThere(key) }
+        guard case .success(let info) = found else { return false }
+        if let info, info.etag == base.etag { return false }
+        let kind = info?.metadata.map { AttributeCodec.decode($0, key: key).kind ?? .regular }
+        if let info, kind == .regular, let content = tree.contentOfUnchanged(inode, base.etag),
+            content.switchUnread(to: info)
+        {
+            tree.adopt(info, inode, asked: asked)
+            context.tellKernel { $0.invalidateInode(inode, extent: Extent(0, .max)) }
+            return true
+        }
+        // Who has it open keeps the inode; who opens the name from now on gets another.
+        _ = tree.strand(inode, unlessHeld: true)
+        context.invalidate([place])
+        return false
+    }
+
+    // MARK: While the store cannot be reached
+
+    /// `offline: serve`: whether what is known may stand in for the answer that `error` has kept from coming. Only what has been seen is
+    /// ever said of a name: that it is absent, or that a listing ends, is said by the store alone.
+    func servesStale(_ error: VFSError) -> Bool { error.code.isUnreachable && context.policy().offline == .serve }
+
+    /// Marks a node as shown past its time. False when its attributes were never seen.
+    func showStale(_ node: Node, _ names: inout Namespace) -> Bool {
+        let evidence = names[node.parent]?.directory?.evidence
+        guard node.isKnown || node.isOrphan || evidence != .present else { return false }
+        names.markStale(node, tree.now())
+        return true
+    }
+
+    /// The names of a directory that was listed whole once, as they are known, for a listing that could not be finished.
+    /// Under the tree's lock.
+    /// - Returns: those that its readers have not been given; nil when the directory is not known whole.
+    func remembered(_ node: Node, _ names: inout Namespace, _ error: VFSError) -> [FileName]? {
+        guard servesStale(error), let directory = node.directory, directory.isWhole else { return nil }
+        let now = tree.now()
+        names.markStale(node, now)
+        for child in directory.children { names.markStale(child, now) }
+        return directory.children.compactMap { $0.listedIn == directory.generation ? nil : $0.name }
+    }
+
+    /// Fetches the metadata of many nodes side by side. One that fails stays undescribed.
+    func describe(_ ids: [InodeID]) async {
+        _ = await attempt { () async throws(VFSError) in
+            try await inParallel(ids, width: 64) { id async throws(VFSError) in try? await self.revalidate(id) }
+        }
+    }
+}
+
+extension Tree {
+    /// The content of a file that is open and unchanged at `version`.
+    func contentOfUnchanged(_ inode: InodeID, _ version: ETag) -> FileContent? {
+        withNames { names in names[inode].flatMap { !$0.isHeld && $0.version == version ? $0.content : nil } }
+    }
+
+    /// The inode goes on as another version, of which nobody has seen a byte yet.
+    func adopt(_ info: ObjectInfo, _ inode: InodeID, asked: UInt64) {
+        let now = now()
+        withNames { names in
+            guard let node = names[inode], !node.isHeld else { return }
+            names.become(info, node, now)
+        }
+    }
+}

@@ -1,0 +1,373 @@
+import CloudMountCommit
+import CloudMountVFS
+
+/// What commits, removals and renames ask and tell of names.
+extension Tree {
+    // MARK: Commits
+
+    /// A node as it is when its commit begins.
+    struct Seal: Sendable {
+        var key: ObjectKey
+        /// What the store has under the key as far as this mount knows; nil: nothing.
+        var version: ETag?
+        var attributes: StoredAttributes
+        var hasExplicitTime: Bool
+        var generation: UInt64
+        /// The metadata of the version has not been seen, so that what it holds for others would be lost.
+        var isUndescribed: Bool
+    }
+
+    /// Nil for a file that has no name any more.
+    func seal(_ inode: InodeID) -> Seal? {
+        withNames { names in
+            guard let node = names[inode], !node.isOrphan, let key = names.key(of: node) else { return nil }
+            return Seal(
+                key: key, version: node.version, attributes: node.storedAttributes,
+                hasExplicitTime: node.hasExplicitTime, generation: node.generation,
+                isUndescribed: node.version != nil && !node.isKnown)
+        }
+    }
+
+    /// The store has what was sealed.
+    /// - Parameter modified: the time that the object has by itself, where it could not be given one.
+    /// - Returns: the directory whose marker is of no more use.
+    func stored(_ inode: InodeID, _ seal: Seal, _ info: ObjectInfo, isUnchanged: Bool, modified: Timestamp?) -> InodeID? {
+        let now = now()
+        return withNames { names in
+            guard let node = names[inode] else { return nil }
+            node.keepsAttributes = false
+            node.isToReplace = false
+            node.version = info.etag
+            node.stored = info.stored
+            node.storage =
+                info.storageClass == nil && info.encryption == nil
+                ? nil : Node.Storage(storageClass: info.storageClass, encryption: info.encryption)
+            node.touched = now
+            node.isKnown = true
+            node.validUntil = names.rules.expiry(now)
+            if isUnchanged {
+                names.clean(node, at: seal.generation)
+                if let modified {
+                    node.modified = modified
+                    node.changed = max(node.changed, modified)
+                }
+            }
+            guard let parent = names[node.parent], let directory = parent.directory else { return nil }
+            node.seenIn = directory.generation
+            let isUseless =
+                names.rules.capabilities.visibleFolders && directory.marker == .present
+                && parent.id != Namespace.root && !parent.hasOwnAttributes(names.rules)
+            return isUseless ? parent.id : nil
+        }
+    }
+
+    /// A commit whose end was not known has reached the store as `info`.
+    func noteStored(_ inode: InodeID, _ info: ObjectInfo) {
+        withNames { names in
+            guard let node = names[inode], !node.isOrphan else { return }
+            node.version = info.etag
+            node.stored = info.stored
+            node.touched = now()
+        }
+    }
+
+    /// The node goes on under the name of a version that lost a conflict.
+    /// - Returns: the place where somebody else's version is.
+    func keptBeside(_ inode: InodeID, as name: FileName) -> Place? {
+        withNames { names in
+            guard let node = names[inode], !node.isOrphan, let parent = names[node.parent],
+                let directory = parent.directory
+            else { return nil }
+            let place = Place(parent: parent.id, name: node.name)
+            directory.take(node)
+            // What somebody else has made of the old name has not been seen here.
+            directory.setAbsent(node.name, nil)
+            directory.distrust()
+            node.name = name
+            node.version = nil
+            names.attach(node, to: parent)
+            return place
+        }
+    }
+
+    /// The file has lost its name: what is under it is somebody else's.
+    /// - Returns: the place that it had.
+    func strand(_ inode: InodeID, unlessHeld: Bool = false) -> Place? {
+        withNames { names in
+            guard let node = names[inode], !node.isOrphan, !unlessHeld || !node.isHeld else { return nil }
+            let place = Place(parent: node.parent, name: node.name)
+            names.orphan(node)
+            names.distrust(place)
+            return place
+        }
+    }
+
+    // MARK: Markers
+
+    struct MarkerSeal: Sendable {
+        var key: ObjectKey
+        var attributes: StoredAttributes
+        /// The object that keeps the directory; nil when there is none, or it is not known.
+        var object: ObjectInfo?
+        var isPresent: Bool
+        var generation: UInt64
+    }
+
+    func sealMarker(_ inode: InodeID) -> MarkerSeal? {
+        withNames { names in
+            guard let node = names[inode], let directory = node.directory, inode != Namespace.root,
+                let key = names.key(of: node)
+            else { return nil }
+            return MarkerSeal(
+                key: key, attributes: node.storedAttributes, object: directory.markerObject,
+                isPresent: directory.marker == .present, generation: node.generation)
+        }
+    }
+
+    /// - Parameter info: nil: the store takes no folder objects.
+    func storedMarker(_ inode: InodeID, _ info: ObjectInfo?, at generation: UInt64) {
+        withNames { names in
+            guard let node = names[inode], let directory = node.directory else { return }
+            directory.marker = info == nil ? .absent : .present
+            directory.markerObject = info
+            if info == nil { directory.isOnlyHere = true }
+            if info != nil, directory.isOnlyHere { directory.isOnlyHere = false }
+            node.isKnown = true
+            names.clean(node, at: generation)
+            directory.hasUnstoredTime = false
+            names.unstoredTimes.remove(inode)
+        }
+    }
+
+    /// The directory's marker has gone, and what is in it keeps it.
+    func markerIsGone(_ inode: InodeID) {
+        withNames { names in
+            guard let directory = names[inode]?.directory else { return }
+            directory.marker = .absent
+            directory.markerObject = nil
+        }
+    }
+
+    /// The marker could not be stored: the directory is shown all the same while the mount lives.
+    func keepHere(_ inode: InodeID) { withNames { names in names[inode]?.directory?.isOnlyHere = true } }
+
+    /// A directory that was emptied here and has no marker.
+    /// - Returns: its key, and whether it is certain that nothing is in it.
+    func emptied(_ inode: InodeID) -> (key: ObjectKey, isCertain: Bool)? {
+        guard inode != Namespace.root else { return nil }
+        let now = now()
+        return withNames { names in
+            guard let node = names[inode], let directory = node.directory, directory.marker != .present,
+                !directory.isOnlyHere, directory.children.isEmpty, let key = names.key(of: node)
+            else { return nil }
+            return (key, directory.completeUntil > now)
+        }
+    }
+
+    func takeUnstoredTimes() -> [InodeID] {
+        withNames { names in
+            defer { names.unstoredTimes = [] }
+            return names.unstoredTimes.filter { names[$0]?.directory?.hasUnstoredTime ?? false }
+        }
+    }
+
+    func hasUnstoredTimes() -> Bool { withNames { !$0.unstoredTimes.isEmpty } }
+
+    // MARK: Removal and renaming
+
+    /// What a name stands for, before it goes.
+    struct Target: Sendable {
+        let inode: InodeID
+        let kind: FileKind
+        let key: ObjectKey
+        /// The object; nil when no commit has reached it.
+        var object: ObjectInfo?
+        /// `object` is another file's, which had the name before and is there until the commit.
+        let isToReplace: Bool
+        let isOpen: Bool
+    }
+
+    func target(_ inode: InodeID) throws(VFSError) -> Target {
+        let (target, content) = try withNames { names throws(VFSError) -> (Target, FileContent?) in
+            let node = try names.node(inode)
+            guard let key = names.key(of: node) else { throw VFSError(.notFound, "the file is gone") }
+            let object = node.directory == nil ? node.info(key, size: node.size) : node.directory?.markerObject
+            let target = Target(
+                inode: inode, kind: node.kind, key: key, object: object, isToReplace: node.isToReplace,
+                isOpen: node.openCount > 0)
+            return (target, node.content)
+        }
+        // The store has not seen what is staged: it is the base that counts, and its size.
+        guard let base = content?.base(), target.kind != .directory else { return target }
+        var sized = target
+        sized.object?.size = base.size
+        return sized
+    }
+
+    /// - Throws: `notDirectory`; `notEmpty` when something in it holds what the store has not.
+    func requireNothingHeld(in inode: InodeID) throws(VFSError) {
+        try withNames { names throws(VFSError) in
+            let node = try names.directory(inode)
+            if let children = node.directory?.children, children.contains(where: { $0.holdsAnything }) {
+                throw VFSError(.notEmpty, "the directory is not empty")
+            }
+        }
+    }
+
+    /// There is something in a directory that seems to be empty.
+    func noteUnseen(in inode: InodeID) {
+        withNames { names in
+            if let directory = names[inode]?.directory, directory.children.isEmpty { directory.distrust() }
+        }
+    }
+
+    /// A file that nobody has open any more is given up.
+    func abandonIfClosed(_ inode: InodeID) -> (content: FileContent?, place: Place)? {
+        withNames { names in
+            guard let node = names[inode], node.openCount == 0, node.isDirty, !node.isOrphan else { return nil }
+            let place = Place(parent: node.parent, name: node.name)
+            let content = node.content
+            names.orphan(node)
+            names.distrust(place)
+            return (content, place)
+        }
+    }
+
+    func kind(_ inode: InodeID) -> FileKind? { withNames { names in names[inode]?.kind } }
+
+    func key(of name: FileName, in parent: InodeID) throws(VFSError) -> ObjectKey {
+        try withNames { names throws(VFSError) in
+            let directory = try names.directory(parent)
+            try names.checkKey(name, in: directory)
+            guard let key = names.key(of: name, in: directory) else { throw VFSError(.notFound, "the directory is gone") }
+            return key
+        }
+    }
+
+    func isAtOrBelow(_ inode: InodeID, _ other: InodeID) -> Bool {
+        withNames { names in names.isAtOrBelow(inode) { $0 == other } }
+    }
+
+    /// A file or an empty directory has been removed from the store.
+    func removed(_ target: Target) {
+        let now = now()
+        let time = context.clock.now()
+        let content: FileContent? = withNames { names in
+            guard let node = names[target.inode] else { return nil }
+            node.changed = time
+            let (parent, content, name) = (names[node.parent], node.content, node.name)
+            node.isUnlinked = true
+            names.orphan(node)
+            if target.kind == .directory {
+                names.forgetDirectory(target.key, name, in: parent?.directory, now)
+            } else {
+                parent?.directory?.setAbsent(name, names.rules.absence(now))
+            }
+            if let parent { names.noteChange(in: parent, time) }
+            return content
+        }
+        content?.detach()
+    }
+
+    /// What a node is under its new name.
+    enum Arrival: Sendable {
+        /// Not in the store; with the version that it is going to replace there.
+        case unstored(replacing: ETag?)
+        case stored(old: ObjectInfo, new: ObjectInfo)
+        /// By the part of the old key below the directory.
+        case directory(marker: ObjectInfo?, [ObjectKey: DirectoryMove.Moved])
+    }
+
+    /// Hangs a node into another place of the tree, in one step: nobody sees a new path with an old version.
+    func move(_ inode: InodeID, to place: Place, _ arrival: Arrival) {
+        let now = now()
+        let time = context.clock.now()
+        var relocations: [(FileContent, DirectoryMove.Moved)] = []
+        let replaced: FileContent? = withNames { names in
+            guard let node = names[inode], let target = names[place.parent] else { return nil }
+            let old = names[node.parent]
+            let oldName = node.name
+            let there = target.directory?.children[place.name].flatMap { $0 === node ? nil : $0 }
+            there?.isUnlinked = true
+            let replaced = there?.content
+            let key = names.key(of: node)
+            names.detach(node)
+            if node.kind == .directory, let old, let key {
+                names.forgetDirectory(key, oldName, in: old.directory, now)
+            } else {
+                old?.directory?.setAbsent(oldName, names.rules.absence(now))
+            }
+            node.name = place.name
+            node.touched = now
+            switch arrival {
+            case .unstored(let version):
+                node.version = version
+                node.isToReplace = version != nil
+            case .stored(let old, let new): arrive(node, old, new, names)
+            case .directory(let marker, let moved):
+                node.directory?.markerObject = marker
+                node.directory?.marker = marker == nil ? .absent : .present
+                arrive(below: node, path: "", moved, names, &relocations)
+            }
+            node.relocated = nil
+            node.changed = time
+            names.attach(node, to: target)
+            for directory in [old, target] {
+                if let directory { names.noteChange(in: directory, time) }
+            }
+            return replaced
+        }
+        replaced?.detach()
+        for (content, moved) in relocations { content.relocate(from: moved.old, to: moved.new) }
+    }
+
+    /// The node, which was the object `old`, is the object `new` from now on: the same bytes under another key.
+    private func arrive(_ node: Node, _ old: ObjectInfo, _ new: ObjectInfo, _ names: Namespace) {
+        // One that the store names anew is to be looked at again.
+        node.validUntil = node.version == new.etag ? names.rules.expiry(now()) : 0
+        if node.version == old.etag { node.version = new.etag }
+    }
+
+    private func arrive(
+        below node: Node, path: String, _ moved: [ObjectKey: DirectoryMove.Moved], _ names: Namespace,
+        _ relocations: inout [(FileContent, DirectoryMove.Moved)]
+    ) {
+        for child in node.directory?.children ?? NodeTable() {
+            let key = path + child.name.string
+            if let directory = child.directory {
+                if let marker = moved[ObjectKey(key + "/")]?.new { directory.markerObject = marker }
+                arrive(below: child, path: key + "/", moved, names, &relocations)
+            } else if let one = moved[ObjectKey(key)] {
+                // One that somebody else has replaced stays what it is for who has it open.
+                guard child.openCount == 0 && !child.isDirty || child.version == one.old.etag else { continue }
+                if child.version != one.old.etag { child.version = one.old.etag }
+                arrive(child, one.old, one.new, names)
+                if let content = child.content { relocations.append((content, one)) }
+            }
+        }
+    }
+
+    /// Who opens the file while its rename is under way reads the copy.
+    func relocate(_ inode: InodeID, from old: ObjectInfo, to new: ObjectInfo) {
+        let content: FileContent? = withNames { names in
+            names[inode]?.relocated = new
+            return names[inode]?.content
+        }
+        content?.relocate(from: old, to: new)
+    }
+
+    /// What is under these names now, only the store knows.
+    func distrust(_ places: [Place]) {
+        withNames { names in for place in places { names.distrust(place) } }
+        context.invalidate(places)
+    }
+
+    func place(of inode: InodeID) -> Place? {
+        withNames { names in names[inode].flatMap { $0.isOrphan ? nil : Place(parent: $0.parent, name: $0.name) } }
+    }
+
+    func isNamed(_ place: Place, _ inode: InodeID?, _ names: borrowing Namespace) -> Bool {
+        guard let directory = names[place.parent]?.directory else { return false }
+        return directory.children[place.name]?.id == inode
+    }
+}

@@ -1,0 +1,53 @@
+import CloudMountVFS
+
+/// What the tree goes by: the settings that matter to it, and what the store can do.
+struct TreeRules: Sendable {
+    /// Nanoseconds that names and attributes are valid.
+    var metadataTTL: UInt64
+    /// Nanoseconds that a name which was not there counts as absent.
+    var negativeTTL: UInt64
+    var uid: UInt32
+    var gid: UInt32
+    var filePermissions: UInt32
+    var directoryPermissions: UInt32
+    var mostNodes: Int
+    let capabilities: Capabilities
+
+    init(_ settings: MountSettings, _ capabilities: Capabilities) {
+        metadataTTL = settings.policy.effectiveMetadataTTL
+        negativeTTL = settings.policy.effectiveNegativeTTL
+        uid = settings.uid
+        gid = settings.gid
+        filePermissions = settings.filePermissions
+        directoryPermissions = settings.directoryPermissions
+        mostNodes = settings.mostNodes
+        self.capabilities = capabilities
+    }
+
+    func expiry(_ now: UInt64) -> UInt64 { now + metadataTTL }
+    func absence(_ now: UInt64) -> Directory.Absence { Directory.Absence(since: now, until: now + negativeTTL) }
+
+    /// Owner and modes of what has none.
+    func hasOtherDefaults(than other: TreeRules) -> Bool {
+        uid != other.uid || gid != other.gid || filePermissions != other.filePermissions
+            || directoryPermissions != other.directoryPermissions
+    }
+}
+
+extension CachePolicy {
+    /// Nanoseconds.
+    var effectiveMetadataTTL: UInt64 { freshness == .always ? 0 : metadataTTL.nanoseconds }
+    var effectiveNegativeTTL: UInt64 { freshness == .always ? 0 : negativeTTL.nanoseconds }
+    var effectivePrefetch: Int { data == .off ? 0 : prefetch }
+}
+
+extension Node {
+    /// Gives what the metadata does not say the mount's defaults.
+    func applyDefaults(_ rules: TreeRules) {
+        if defaulted.contains(.permissions) {
+            permissions = kind == .directory ? rules.directoryPermissions : rules.filePermissions
+        }
+        if defaulted.contains(.uid) { uid = rules.uid }
+        if defaulted.contains(.gid) { gid = rules.gid }
+    }
+}
