@@ -14,8 +14,8 @@ extension S3Provider {
         let condition = try await condition(
             request.precondition, on: request.destination, absent: features.copyConditional,
             match: features.copyConditional)
-        if request.pinned, !features.pinnedCopy { try await compare(request.source) }
-        return try await copy(request, condition, pinned: request.pinned && features.pinnedCopy)
+        if !features.pinnedCopy { try await compare(request.source) }
+        return try await copy(request, condition, pinned: features.pinnedCopy)
     }
 
     /// Sends the conditions whatever is known of the endpoint.
@@ -37,7 +37,7 @@ extension S3Provider {
         } catch {
             if condition != nil, error.code == .preconditionFailed {
                 // Either side may have changed; the source tells which.
-                if request.pinned { try await compare(request.source) }
+                try await compare(request.source)
                 throw error
             }
             throw lostSource(error)

@@ -4,15 +4,24 @@ import CloudMountXML
 
 extension S3Provider {
     /// DeleteObject for one key, DeleteObjects for more.
-    public func delete(_ keys: [ObjectKey]) async throws(VFSError) -> [DeleteFailure] {
-        for key in keys { try check(key) }
-        guard keys.count <= max(1, client.profile.maxDeleteKeys) else {
+    public func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure] {
+        for object in objects { try check(object.key) }
+        guard objects.count <= max(1, client.profile.maxDeleteKeys) else {
             throw VFSError(.invalidArgument, "too many keys in one delete")
+        }
+        var failures: [DeleteFailure] = []
+        var keys: [ObjectKey] = []
+        for object in objects {
+            if let version = object.version, let there = try await current(object.key), there.etag != version {
+                let error = VFSError(.preconditionFailed, "the object has been changed meanwhile")
+                failures.append(DeleteFailure(key: object.key, error: error))
+            } else {
+                keys.append(object.key)
+            }
         }
         // What XML cannot hold goes one by one.
         let fitting = keys.count == 1 ? [] : keys.filter { S3Document.canHold($0.string) }
         let single = keys.count == 1 ? keys : keys.filter { !S3Document.canHold($0.string) }
-        var failures: [DeleteFailure] = []
         if !fitting.isEmpty { failures += try await deleteTogether(fitting) }
         for key in single {
             do throws(VFSError) {

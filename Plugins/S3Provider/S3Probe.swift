@@ -319,7 +319,7 @@ struct S3Probe: Sendable {
     private func clean(_ stale: [ObjectKey]) async {
         await withTaskGroup { group in
             for key in [key, folder, neighbour, copied] + stale.prefix(100) where !key.isEmpty {
-                group.addTask { _ = try? await provider.delete([key]) }
+                group.addTask { _ = try? await provider.delete([DeleteRequest(key)]) }
             }
         }
     }

@@ -58,7 +58,7 @@ extension S3Provider {
     }
 
     /// Nil when the store says that there is none.
-    private func current(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo? {
+    func current(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo? {
         do throws(VFSError) {
             return try await head(key)
         } catch {

@@ -32,9 +32,7 @@ extension MountedBucket {
             try settle(inode, content, snapshot, info)
             return true
         }
-        var restored = CopyRequest(source: other, destination: snapshot.key)
-        restored.restoring = true
-        _ = try await provider.copy(restored)
+        _ = try await provider.copy(CopyRequest(source: other, destination: snapshot.key))
         guard policy.onConflict == .keepBoth else {
             throw VFSError(.stale, "\(snapshot.key) was made by somebody else meanwhile")
         }

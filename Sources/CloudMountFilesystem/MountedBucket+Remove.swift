@@ -37,7 +37,7 @@ extension MountedBucket {
         }
         if let key {
             if let content, !capabilities.deleteKeepsVersion { try await preserve(content) }
-            if let failure = try await provider.delete([key]).first { throw failure.error }
+            if let failure = try await provider.delete([DeleteRequest(key)]).first { throw failure.error }
         }
         let now = SystemClock.monotonic()
         let time = SystemClock.now()
@@ -123,7 +123,9 @@ extension MountedBucket {
     private func removeDirectory(_ inode: InodeID) async throws(VFSError) {
         let key = try await requireEmpty(inode, orUnreachable: true).key
         // Also where no marker was listed: some stores keep a folder for a while when its last object goes.
-        if capabilities.emptyFolders, let failure = try await provider.delete([key]).first { throw failure.error }
+        if capabilities.emptyFolders, let failure = try await provider.delete([DeleteRequest(key)]).first {
+            throw failure.error
+        }
         let now = SystemClock.monotonic()
         let time = SystemClock.now()
         namespace.withLock { names in

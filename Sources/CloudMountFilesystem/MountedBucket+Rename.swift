@@ -72,7 +72,7 @@ extension MountedBucket {
             }
             if let open { try await preserve(open) }
         }
-        let stored: (ObjectInfo, ObjectKey, isOpen: Bool)? = try namespace.withLock { names throws(VFSError) in
+        let stored: (ObjectInfo, ObjectKey)? = try namespace.withLock { names throws(VFSError) in
             let node = try names.node(inode)
             guard let version = node.version, !node.isToReplace else { return nil }
             guard let key = names.key(of: node), let new = names.key(of: name, in: try names.directory(parent)) else {
@@ -80,15 +80,17 @@ extension MountedBucket {
             }
             // The store has not seen what is staged: it is the base that is copied, and its size.
             let size = node.content?.state.withLock { $0.base?.size } ?? node.size
-            return (ObjectInfo(key: key, size: size, etag: version, stored: node.stored), new, node.openCount > 0)
+            return (ObjectInfo(key: key, size: size, etag: version, stored: node.stored), new)
         }
-        guard let (source, destination, isOpen) = stored else {
+        guard let (source, destination) = stored else {
             // Never stored under the old name: the commit will find the new one. What it was to replace there goes now.
             let (replaced, doomed): (ETag?, ObjectKey?) = namespace.withLock { names in
                 let node = names[inode].flatMap { $0.version == nil ? nil : $0 }
                 return (target.flatMap { names[$0]?.version }, node.flatMap { names.key(of: $0) })
             }
-            if let doomed, let failure = try await provider.delete([doomed]).first { throw failure.error }
+            if let doomed, let failure = try await provider.delete([DeleteRequest(doomed)]).first {
+                throw failure.error
+            }
             return move(inode, to: name, in: parent) { node in
                 node.version = replaced
                 node.isToReplace = replaced != nil
@@ -97,17 +99,17 @@ extension MountedBucket {
         let origin = namespace.withLock { names in names[inode].map { ($0.parent, $0.name) } }
         let copied: ObjectInfo
         do throws(VFSError) {
-            copied = try await copyObject(source, to: destination, pinned: isOpen)
+            copied = try await copyObject(source, to: destination)
         } catch {
             // Somebody else has removed or replaced it.
             if error.code == .notFound || error.code == .stale { distrust(origin.map { [$0] } ?? []) }
             throw error
         }
         do throws(VFSError) {
-            if let failure = try await provider.delete([source.key]).first { throw failure.error }
+            if let failure = try await provider.delete([DeleteRequest(source.key)]).first { throw failure.error }
         } catch {
             // The old name stays. What replaced another cannot be taken back.
-            if target == nil { _ = try? await provider.delete([destination]) }
+            if target == nil { _ = try? await provider.delete([DeleteRequest(destination)]) }
             distrust([(parent, name)] + (origin.map { [$0] } ?? []))
             throw error
         }
@@ -120,12 +122,9 @@ extension MountedBucket {
     }
 
     /// A copy within the bucket; through this machine where the store cannot.
-    /// - Parameter pinned: only the version that is known; who has it open reads on in the copy.
-    private func copyObject(
-        _ source: ObjectInfo, to key: ObjectKey, pinned: Bool
-    ) async throws(VFSError) -> ObjectInfo {
+    private func copyObject(_ source: ObjectInfo, to key: ObjectKey) async throws(VFSError) -> ObjectInfo {
         if capabilities.serverCopy {
-            return try await provider.copy(CopyRequest(source: source, destination: key, pinned: pinned))
+            return try await provider.copy(CopyRequest(source: source, destination: key))
         }
         throw VFSError(.crossDevice, "the store cannot copy")
     }
@@ -188,12 +187,11 @@ extension MountedBucket {
         guard let longest = objects.map(\.key.byteCount).max() ?? to.byteCount as Int?,
             longest - from.byteCount + to.byteCount <= capabilities.maxKeyBytes
         else { throw VFSError(.nameTooLong, "a key below \(to) would be too long") }
-        let open = namespace.withLock { names in openBelow(inode, names) }
         let copied: [ObjectInfo]
         do throws(VFSError) {
             copied = try await inParallel(objects, width: Self.renameWidth) { object async throws(VFSError) in
                 let key = ObjectKey(to.string + object.key.dropping(from.byteCount).string)
-                return try await self.copyBelow(object, to: key, pinned: open.contains(object.key))
+                return try await self.copyBelow(object, to: key)
             }
         } catch {
             // Nothing has been deleted: the old tree is whole; what was copied goes again.
@@ -236,27 +234,9 @@ extension MountedBucket {
         return objects
     }
 
-    /// The keys of files below a directory that are open.
-    private func openBelow(_ inode: InodeID, _ names: borrowing Namespace) -> Set<ObjectKey> {
-        var found: Set<ObjectKey> = []
-        var directories = [names[inode]].compactMap { $0 }
-        while let directory = directories.popLast() {
-            for child in directory.directory?.children ?? NodeTable() {
-                if child.directory != nil {
-                    directories.append(child)
-                } else if child.openCount > 0, let key = names.key(of: child) {
-                    found.insert(key)
-                }
-            }
-        }
-        return found
-    }
-
-    private func copyBelow(
-        _ object: ObjectInfo, to key: ObjectKey, pinned: Bool
-    ) async throws(VFSError) -> ObjectInfo {
+    private func copyBelow(_ object: ObjectInfo, to key: ObjectKey) async throws(VFSError) -> ObjectInfo {
         do throws(VFSError) {
-            return try await provider.copy(CopyRequest(source: object, destination: key, pinned: pinned))
+            return try await provider.copy(CopyRequest(source: object, destination: key))
         } catch {
             // Some stores list a folder object and copy none (SeaweedFS): a new one does as well.
             guard error.code == .notFound, object.key.endsWithSlash, object.size == 0 else { throw error }
@@ -288,7 +268,7 @@ extension MountedBucket {
         let size = max(1, capabilities.maxDeleteKeys)
         let batches = stride(from: 0, to: keys.count, by: size).map { Array(keys[$0..<min(keys.count, $0 + size)]) }
         let failures = try await inParallel(batches, width: size == 1 ? Self.renameWidth : 4) {
-            batch async throws(VFSError) in try await self.provider.delete(batch)
+            batch async throws(VFSError) in try await self.provider.delete(batch.map { DeleteRequest($0) })
         }
         if let failure = failures.joined().first { throw failure.error }
     }

@@ -58,8 +58,9 @@ public struct PrefixLayer: ObjectProvider {
         return up(try await inner.copy(request))
     }
 
-    public func delete(_ keys: [ObjectKey]) async throws(VFSError) -> [DeleteFailure] {
-        try await inner.delete(keys.map { prefix + $0 }).map { DeleteFailure(key: up($0.key), error: $0.error) }
+    public func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure] {
+        let objects = objects.map { DeleteRequest(prefix + $0.key, version: $0.version) }
+        return try await inner.delete(objects).map { DeleteFailure(key: up($0.key), error: $0.error) }
     }
 
     public func beginUpload(_ key: ObjectKey, metadata: ObjectMetadata) async throws(VFSError) -> Upload {

@@ -43,7 +43,7 @@ struct Bench: Sendable {
     func delete(_ names: [String]) async throws {
         var rest = names.map(key)[...]
         while !rest.isEmpty {
-            let failures = try await provider.delete(Array(rest.prefix(capabilities.maxDeleteKeys)))
+            let failures = try await provider.delete(rest.prefix(capabilities.maxDeleteKeys).map { DeleteRequest($0) })
             #expect(failures.isEmpty)
             rest = rest.dropFirst(capabilities.maxDeleteKeys)
         }
