@@ -64,8 +64,9 @@ public struct PrefixLayer: ObjectProvider {
     }
 
     public func beginUpload(_ key: ObjectKey, metadata: ObjectMetadata) async throws(VFSError) -> Upload {
-        let upload = try await inner.beginUpload(prefix + key, metadata: metadata)
-        return Upload(key: key, id: upload.id)
+        var upload = try await inner.beginUpload(prefix + key, metadata: metadata)
+        upload.key = key
+        return upload
     }
 
     public func uploadPart(
@@ -110,5 +111,9 @@ public struct PrefixLayer: ObjectProvider {
         info.key = prefix + info.key
         return info
     }
-    private func down(_ upload: Upload) -> Upload { Upload(key: prefix + upload.key, id: upload.id) }
+    private func down(_ upload: Upload) -> Upload {
+        var upload = upload
+        upload.key = prefix + upload.key
+        return upload
+    }
 }

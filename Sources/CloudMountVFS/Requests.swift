@@ -92,10 +92,14 @@ public struct Upload: Hashable, Sendable, Codable {
     public var key: ObjectKey
     /// The store's name of it.
     public var id: String
+    /// The nonce in the metadata that it was begun with, by which the retry layer knows the object that it became. Providers
+    /// leave it alone.
+    public var nonce: String?
 
-    public init(key: ObjectKey, id: String) {
+    public init(key: ObjectKey, id: String, nonce: String? = nil) {
         self.key = key
         self.id = id
+        self.nonce = nonce
     }
 }
 
