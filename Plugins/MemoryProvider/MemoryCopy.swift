@@ -5,9 +5,10 @@ import Synchronization
 extension MemoryProvider {
     public func copy(_ request: CopyRequest) async throws(VFSError) -> ObjectInfo {
         guard capabilities.serverCopy else { throw VFSError(.notSupported, "this store has no server-side copy") }
-        // Where the destination is not held to in one step, neither is the source.
-        let look = capabilities.conditionalCopy ? nil : bucket.withLock { looked(request, in: $0) }
-        if case .failure(let error) = look { throw error }
+        // What is wrong with the source is said first. Where the destination is not held to in one step, neither is it.
+        let first = bucket.withLock { looked(request, in: $0) }
+        if case .failure(let error) = first { throw error }
+        let look = capabilities.conditionalCopy ? nil : first
         let now = SystemClock.now()
         return try await guarded(.copy, request.destination, request.precondition) { bucket, cause throws(VFSError) in
             let (source, metadata) = try (look ?? looked(request, in: bucket)).get()
