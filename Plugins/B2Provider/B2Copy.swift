@@ -7,7 +7,7 @@ extension B2Provider {
     public func copy(_ request: CopyRequest) async throws(VFSError) -> ObjectInfo {
         try B2Names.check(request.destination)
         try await compare(request.precondition, request.destination)
-        return try await copy(source(request), to: request.destination, metadata: request.metadata)
+        return try await copy(request.source, to: request.destination, metadata: request.metadata)
     }
 
     /// Copies one version, whether it is current or not.
@@ -32,16 +32,6 @@ extension B2Provider {
         let file: B2File = try await client.send(call) { reader throws(B2JSONError) in try B2File.read(&reader) }
         seen(destination, file.id)
         return file.object(destination)
-    }
-
-    /// What is to be copied. B2 copies any version it has, so it is for us to see that it is the current one.
-    private func source(_ request: CopyRequest) async throws(VFSError) -> ObjectInfo {
-        if request.restoring { return request.source }
-        if request.pinned {
-            try await compare(request.source)
-            return request.source
-        }
-        return wasListed(request.source.key) ? request.source : try await head(request.source.key)
     }
 
     /// - Parameter lately: having looked within the last second will do, for the ranges of one object come in swarms.

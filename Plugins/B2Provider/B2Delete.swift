@@ -3,11 +3,17 @@ import Synchronization
 
 extension B2Provider {
     /// b2_hide_file, or b2_delete_file_version of every version, as the mount's `delete` says.
-    public func delete(_ keys: [ObjectKey]) async throws(VFSError) -> [DeleteFailure] {
-        guard keys.count <= 1 else { throw VFSError(.invalidArgument, "B2 deletes one name at a time") }
-        guard let key = keys.first else { return [] }
+    public func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure] {
+        guard objects.count <= 1 else { throw VFSError(.invalidArgument, "B2 deletes one name at a time") }
+        guard let object = objects.first else { return [] }
+        let key = object.key
         guard !key.isEmpty else { throw VFSError(.invalidName, "an object must have a key") }
         defer { sightings.withLock { $0.forget(key) } }
+        if let version = object.version, let there = try await current(key), there.etag != version {
+            return [
+                DeleteFailure(key: key, error: VFSError(.preconditionFailed, "the object has been changed meanwhile"))
+            ]
+        }
         for name in B2Names.names(key) {
             switch client.options.deletion {
             case .hide: try await hide(name, key)

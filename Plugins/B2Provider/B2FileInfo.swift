@@ -10,6 +10,8 @@ enum B2FileInfo {
     static let exactTime = "mtime"
     /// Marks unfinished large files with the process that began them; see `B2Leftovers`.
     static let session = "cm_session"
+    /// Holds `ObjectMetadata.nonce`.
+    static let nonce = "cm_nonce"
     /// Holds the entries that are more than B2 takes: `name=value`, each percent-encoded, joined by `&`.
     static let more = "cm_more"
     static let headers = ["cache-control", "content-disposition", "content-encoding", "content-language", "expires"]
@@ -22,7 +24,7 @@ enum B2FileInfo {
     private static let maxHeaderBytesProtected = 2048
 
     /// Names and values of `ObjectMetadata.user` together: what leaves room for a long name, times and standard headers.
-    static func limit(isProtected: Bool) -> Int { isProtected ? 1200 : 5500 }
+    static func limit(isProtected: Bool) -> Int { isProtected ? 1150 : 5450 }
 
     // MARK: To the wire
 
@@ -38,13 +40,17 @@ enum B2FileInfo {
                 entries.append((exactTime, modified.decimalSeconds))
             }
         }
+        if let nonce = metadata.nonce {
+            guard ObjectMetadata.isNonce(nonce) else { throw VFSError(.invalidArgument, "“\(nonce)” is no nonce") }
+            entries.append((Self.nonce, nonce))
+        }
         if let session { entries.append((self.session, session)) }
         for header in headers {
             if let value = metadata.headers[header] { entries.append(("b2-" + header, value)) }
         }
         var given = 0
         for (name, value) in metadata.user.sorted(by: { $0.key < $1.key }) {
-            if metadata.modified != nil, isOurs(name) { continue }
+            if name == Self.nonce || metadata.modified != nil && isOurs(name) { continue }
             guard isLegal(name) else {
                 throw VFSError(.invalidArgument, "metadata name '\(name)' cannot be stored on B2")
             }
@@ -112,6 +118,7 @@ enum B2FileInfo {
             }
         }
         info[session] = nil
+        metadata.nonce = info.removeValue(forKey: nonce).flatMap { ObjectMetadata.isNonce($0) ? $0 : nil }
         let rough = info[millis].flatMap { Int($0) }
         let exact = info[exactTime].flatMap { Timestamp(decimalSeconds: $0) }
         if let rough {

@@ -79,6 +79,7 @@ public final class B2Provider: ObjectProvider {
         capabilities.serverCopy = true
         capabilities.rangeCopy = true
         capabilities.pinnedRead = true
+        capabilities.visibleFolders = true
         capabilities.readsOldVersions = true
         capabilities.deleteKeepsVersion = client.options.deletion == .hide
         capabilities.listingCarriesMetadata = true

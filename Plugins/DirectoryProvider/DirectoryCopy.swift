@@ -3,15 +3,23 @@ import CloudMountVFS
 
 extension Folder {
     func copy(_ request: CopyRequest) throws(VFSError) -> ObjectInfo {
-        let source = try current(request.source, pinned: request.pinned)
+        let source = try current(request.source)
         let metadata = request.metadata ?? source.metadata
         try check(request.destination, metadata)
-        if source.size == 0, request.destination.endsWithSlash {
-            return try putFolder(request.destination, metadata, request.precondition)
+        // Onto itself: what came after the look above must not go under older bytes.
+        let isOntoItself = request.destination == request.source.key && request.precondition == .none
+        let precondition = isOntoItself ? .match(source.etag) : request.precondition
+        do throws(VFSError) {
+            if source.size == 0, request.destination.endsWithSlash {
+                return try putFolder(request.destination, metadata, precondition)
+            }
+            let staged = try StagedFile(in: self)
+            try append(Extent(0, source.size), of: source, to: staged)
+            return try commit(staged, request.destination, metadata, precondition)
+        } catch {
+            guard isOntoItself, error.code == .preconditionFailed else { throw error }
+            throw DirectoryErrors.stale(request.source.key)
         }
-        let staged = try StagedFile(in: self)
-        try append(Extent(0, source.size), of: source, to: staged)
-        return try commit(staged, request.destination, metadata, request.precondition)
     }
 
     func copy(_ extent: Extent, of source: ObjectInfo, to staged: StagedFile) throws(VFSError) {
@@ -22,10 +30,10 @@ extension Folder {
         try append(extent, of: entry, to: staged)
     }
 
-    /// The object that `info` describes; with `pinned` only if it is still the current one.
-    private func current(_ info: ObjectInfo, pinned: Bool = true) throws(VFSError) -> DirectoryEntry {
+    /// The object that `info` describes, if it is still the current one.
+    private func current(_ info: ObjectInfo) throws(VFSError) -> DirectoryEntry {
         let entry = try existing(info.key)
-        guard !pinned || entry.etag == info.etag else { throw DirectoryErrors.stale(info.key) }
+        guard entry.etag == info.etag else { throw DirectoryErrors.stale(info.key) }
         return entry
     }
 

@@ -3,15 +3,19 @@ import CloudMountVFS
 import Glibc
 
 extension Folder {
-    func delete(_ keys: [ObjectKey]) throws(VFSError) -> [DeleteFailure] {
+    func delete(_ objects: [DeleteRequest]) throws(VFSError) -> [DeleteFailure] {
         var failures: [DeleteFailure] = []
         var touched: [Descriptor] = []
         try exclusively { () throws(VFSError) in
-            for key in keys {
+            for object in objects {
                 do throws(VFSError) {
-                    try delete(key, &touched)
+                    if let version = object.version {
+                        guard let entry = try find(object.key) else { continue }
+                        guard entry.etag == version else { throw DirectoryErrors.precondition(object.key) }
+                    }
+                    try delete(object.key, &touched)
                 } catch {
-                    failures.append(DeleteFailure(key: key, error: error))
+                    failures.append(DeleteFailure(key: object.key, error: error))
                 }
             }
         }

@@ -44,7 +44,10 @@ struct DirectoryEntry: Sendable {
                 modified: status.modified,
                 user: ["mode": "\(status.st_mode)", "uid": "\(status.st_uid)", "gid": "\(status.st_gid)"])
         }
-        if let written = record?.fileModified, written != status.modified { metadata.modified = status.modified }
+        if let written = record?.fileModified, written != status.modified {
+            metadata.modified = status.modified
+            metadata.nonce = nil
+        }
         return metadata
     }
 

@@ -34,6 +34,8 @@ public final class DirectoryProvider: ObjectProvider {
         capabilities.rangeCopy = true
         capabilities.conditionalCreate = true
         capabilities.conditionalReplace = true
+        capabilities.conditionalCopy = true
+        capabilities.conditionalDelete = true
         capabilities.pinnedRead = true
         capabilities.listingCarriesMetadata = true
         capabilities.sortedListing = true
@@ -75,11 +77,11 @@ public final class DirectoryProvider: ObjectProvider {
         try await blocking { folder throws(VFSError) in try folder.copy(request) }
     }
 
-    public func delete(_ keys: [ObjectKey]) async throws(VFSError) -> [DeleteFailure] {
-        guard keys.count <= capabilities.maxDeleteKeys else {
-            throw VFSError(.invalidArgument, "\(keys.count) keys are more than one delete takes")
+    public func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure] {
+        guard objects.count <= capabilities.maxDeleteKeys else {
+            throw VFSError(.invalidArgument, "\(objects.count) keys are more than one delete takes")
         }
-        return try await blocking { folder throws(VFSError) in try folder.delete(keys) }
+        return try await blocking { folder throws(VFSError) in try folder.delete(objects) }
     }
 
     public func beginUpload(_ key: ObjectKey, metadata: ObjectMetadata) async throws(VFSError) -> Upload {

@@ -100,6 +100,9 @@ extension Folder {
         if key.byteCount > 1024 { throw VFSError(.nameTooLong, "a key of \(key.byteCount) bytes is longer than 1024") }
         let count = metadata.user.reduce(0) { $0 + $1.key.utf8.count + $1.value.utf8.count }
         if count > 32 << 10 { throw VFSError(.tooLarge, "\(count) bytes of metadata are too many") }
+        if let nonce = metadata.nonce, !ObjectMetadata.isNonce(nonce) {
+            throw VFSError(.invalidArgument, "“\(nonce)” is no nonce")
+        }
     }
 
     /// Makes a staged file the object of `key`: on the disk before it has its name, and in one step.

@@ -26,6 +26,7 @@ struct DirectoryRecord: Sendable, Equatable {
         if isImplicit { lines.append("i") }
         if let type = metadata.contentType { lines.append("t \(escaped(type))") }
         if let modified = metadata.modified { lines.append("m \(time(modified))") }
+        if let nonce = metadata.nonce { lines.append("n \(escaped(nonce))") }
         if let fileModified { lines.append("f \(time(fileModified))") }
         for (name, value) in metadata.user { lines.append("u \(escaped(name)) \(escaped(value))") }
         for (name, value) in metadata.headers { lines.append("h \(escaped(name)) \(escaped(value))") }
@@ -51,6 +52,7 @@ struct DirectoryRecord: Sendable, Equatable {
             case UInt8(ascii: "i"): isImplicit = true
             case UInt8(ascii: "t"): metadata.contentType = first
             case UInt8(ascii: "m"): metadata.modified = Self.time(first, second)
+            case UInt8(ascii: "n"): metadata.nonce = first
             case UInt8(ascii: "f"): fileModified = Self.time(first, second)
             case UInt8(ascii: "u"): if let first { metadata.user[first] = second ?? "" }
             case UInt8(ascii: "h"): if let first { metadata.headers[first] = second ?? "" }

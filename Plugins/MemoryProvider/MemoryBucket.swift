@@ -26,6 +26,9 @@ struct MemoryBucket: Sendable {
     private(set) var history: [ObjectKey: [StoredObject]] = [:]
     var uploads: [String: PendingUpload] = [:]
     private var counter = 0
+    var recordsDestruction = false
+    var destroyed: [Destruction] = []
+    private(set) var destructions = 0
 
     /// A name used once in the bucket's life: two versions never share an ETag, so equal tags mean equal bytes.
     mutating func nextName() -> String {
@@ -54,8 +57,9 @@ struct MemoryBucket: Sendable {
         return low
     }
 
-    mutating func store(_ object: StoredObject, keepingVersions: Bool) {
+    mutating func store(_ object: StoredObject, keepingVersions: Bool, _ cause: Cause) {
         let key = object.info.key
+        if recordsDestruction, let old = current(key) { record(old, cause) }
         let index = lowerBound(key)
         let listed = index < keys.count && keys[index] == key
         if listed, object.isDeleteMarker { keys.remove(at: index) }
@@ -67,12 +71,22 @@ struct MemoryBucket: Sendable {
         }
     }
 
-    /// Whether the write may take place, on the state as it is now.
-    func admits(_ precondition: Precondition, key: ObjectKey, capabilities: Capabilities) -> Bool {
+    private mutating func record(_ old: StoredObject, _ cause: Cause) {
+        destructions += 1
+        // Halved, so that dropping the oldest costs little each time.
+        if destroyed.count >= 200_000 { destroyed.removeFirst(100_000) }
+        destroyed.append(
+            Destruction(
+                key: old.info.key, info: old.info, bytes: old.bytes, verb: cause.verb,
+                precondition: cause.precondition, isAtomic: cause.isAtomic))
+    }
+
+    /// Whether a change may take place, on the state as it is now.
+    func admits(_ precondition: Precondition, _ key: ObjectKey) -> Bool {
         switch precondition {
         case .none: true
-        case .absent: !capabilities.conditionalCreate || current(key) == nil
-        case .match(let etag): !capabilities.conditionalReplace || current(key)?.info.etag == etag
+        case .absent: current(key) == nil
+        case .match(let etag): current(key)?.info.etag == etag
         }
     }
 }

@@ -5,10 +5,11 @@ import Synchronization
 /// A bucket in this process's memory: the reference of the provider protocol and the template for authors.
 ///
 /// It has every verb and every capability. Each capability can be taken away, and is then really gone: without
-/// `conditionalCreate` the precondition is ignored, as poorer stores do.
+/// `conditionalCreate` the precondition is compared just before the write, and another writer can get in between.
 public final class MemoryProvider: ObjectProvider {
     public let capabilities: Capabilities
     let bucket = Mutex(MemoryBucket())
+    let between = Mutex<(@Sendable (Destruction.Verb, ObjectKey) async -> Void)?>(nil)
 
     /// What memory can do. Without `versions`, since old ones are kept for ever where they are asked for.
     public static let fullCapabilities: Capabilities = {
@@ -19,13 +20,18 @@ public final class MemoryProvider: ObjectProvider {
         capabilities.rangeCopy = true
         capabilities.conditionalCreate = true
         capabilities.conditionalReplace = true
+        capabilities.conditionalCopy = true
+        capabilities.conditionalDelete = true
         capabilities.pinnedRead = true
         capabilities.sortedListing = true
         return capabilities
     }()
 
-    public init(capabilities: Capabilities = MemoryProvider.fullCapabilities) {
+    public init(
+        capabilities: Capabilities = MemoryProvider.fullCapabilities, recordsDestruction: Bool = false
+    ) {
         self.capabilities = capabilities
+        bucket.withLock { $0.recordsDestruction = recordsDestruction }
     }
 
     public func prepare(writable: Bool) async throws(VFSError) {}

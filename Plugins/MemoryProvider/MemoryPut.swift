@@ -9,30 +9,21 @@ extension MemoryProvider {
             throw MemoryErrors.tooLarge("“\(request.key)” is too large for one put")
         }
         let bytes = try await contents(of: source)
-        return try store(bytes, key: request.key, metadata: request.metadata, precondition: request.precondition)
-    }
-
-    /// Precondition and store in one step under the lock: of racing writers exactly one finds `absent` true.
-    func store(
-        _ bytes: [UInt8], key: ObjectKey, metadata: ObjectMetadata, precondition: Precondition
-    ) throws(VFSError) -> ObjectInfo {
         let now = SystemClock.now()
-        let stored: ObjectInfo? = bucket.withLock { bucket in
-            guard bucket.admits(precondition, key: key, capabilities: capabilities) else { return nil }
-            return put(bytes, key: key, metadata: metadata, at: now, in: &bucket)
+        return try await guarded(.put, request.key, request.precondition) { bucket, cause in
+            put(bytes, key: request.key, metadata: request.metadata, at: now, in: &bucket, cause)
         }
-        guard let stored else { throw MemoryErrors.precondition(key) }
-        return stored
     }
 
     func put(
-        _ bytes: [UInt8], key: ObjectKey, metadata: ObjectMetadata, at now: Timestamp, in bucket: inout MemoryBucket
+        _ bytes: [UInt8], key: ObjectKey, metadata: ObjectMetadata, at now: Timestamp, in bucket: inout MemoryBucket,
+        _ cause: Cause
     ) -> ObjectInfo {
         let kept = capabilities.metadata && (capabilities.folderObjects || !key.endsWithSlash)
         let info = ObjectInfo(
             key: key, size: bytes.count, etag: ETag(bucket.nextName()), stored: now,
             metadata: kept ? metadata : ObjectMetadata())
-        bucket.store(StoredObject(info: info, bytes: bytes), keepingVersions: capabilities.versions)
+        bucket.store(StoredObject(info: info, bytes: bytes), keepingVersions: capabilities.versions, cause)
         return info
     }
 
@@ -44,6 +35,9 @@ extension MemoryProvider {
         let count = metadata.user.reduce(0) { $0 + $1.key.utf8.count + $1.value.utf8.count }
         if count > capabilities.maxMetadataBytes {
             throw MemoryErrors.tooLarge("\(count) bytes of metadata are more than \(capabilities.maxMetadataBytes)")
+        }
+        if let nonce = metadata.nonce, !ObjectMetadata.isNonce(nonce) {
+            throw MemoryErrors.argument("“\(nonce)” is no nonce")
         }
     }
 

@@ -24,7 +24,9 @@ extension MemoryProvider {
         _ upload: Upload, number: Int, source: ObjectInfo, extent: Extent
     ) async throws(VFSError) -> UploadedPart {
         guard capabilities.rangeCopy else { throw VFSError(.notSupported, "this store has no copy of ranges") }
-        let object = try version(source)
+        let object = try bucket.withLock { bucket in
+            attemptNow { () throws(VFSError) in try version(source, in: bucket) }
+        }.get()
         guard Extent(0, object.bytes.count).contains(extent) else {
             throw MemoryErrors.argument("“\(source.key)” has no bytes \(extent)")
         }
@@ -38,15 +40,11 @@ extension MemoryProvider {
         let pending = try pending(upload)
         let bytes = try assemble(parts, of: pending)
         let now = SystemClock.now()
-        let stored: Result<ObjectInfo, VFSError> = bucket.withLock { bucket in
-            guard bucket.uploads[upload.id] != nil else { return .failure(MemoryErrors.upload(upload.id)) }
-            guard bucket.admits(precondition, key: upload.key, capabilities: capabilities) else {
-                return .failure(MemoryErrors.precondition(upload.key))
-            }
+        return try await guarded(.completeUpload, upload.key, precondition) { bucket, cause throws(VFSError) in
+            guard bucket.uploads[upload.id] != nil else { throw MemoryErrors.upload(upload.id) }
             bucket.uploads[upload.id] = nil
-            return .success(put(bytes, key: upload.key, metadata: pending.metadata, at: now, in: &bucket))
+            return put(bytes, key: upload.key, metadata: pending.metadata, at: now, in: &bucket, cause)
         }
-        return try stored.get()
     }
 
     public func abortUpload(_ upload: Upload) async throws(VFSError) {

@@ -1,7 +1,5 @@
 import CloudMountHTTP
-import CloudMountPlatform
 public import CloudMountVFS
-import Synchronization
 
 extension S3Provider {
     /// CopyObject; above 5 GiB a multipart upload of copied ranges.
@@ -11,44 +9,61 @@ extension S3Provider {
         let features = features
         guard features.serverCopy else { throw VFSError(.notSupported, "this store copies no objects") }
         if request.source.size > copyLimit { return try await copyInParts(request) }
-        let condition = try await condition(
-            request.precondition, on: request.destination, absent: features.copyConditional,
-            match: features.copyConditional)
-        if request.pinned, !features.pinnedCopy { try await compare(request.source) }
-        return try await copy(request, condition, pinned: request.pinned && features.pinnedCopy)
+        // Onto itself, to be over the source and to be of it is one condition.
+        let isOver = request.isOverSource
+        let precondition = isOver ? .match(request.source.etag) : request.precondition
+        let isHeld = features.pinnedCopy || isOver && features.copyMatch
+        async let described = attempt { () async throws(VFSError) in
+            try await self.described(request.source, comparing: !isHeld)
+        }
+        async let looked = attempt { () async throws(VFSError) -> S3Signer.Field? in
+            if isOver, !features.copyMatch { return nil }
+            return try await self.condition(
+                precondition, on: request.destination, absent: features.copyAbsent, match: features.copyMatch)
+        }
+        let (source, condition) = await (described, looked)
+        var copied = request
+        copied.source = try source.get()
+        return try await copy(copied, condition.get(), pinned: features.pinnedCopy)
     }
 
     /// Sends the conditions whatever is known of the endpoint.
     func copy(
         _ request: CopyRequest, _ condition: S3Signer.Field?, pinned: Bool
     ) async throws(VFSError) -> ObjectInfo {
+        let source = request.source
         var wire = S3Request("CopyObject", .put, request.destination)
-        wire.worksOn = request.source.size
+        wire.worksOn = source.size
         if let metadata = request.metadata {
             wire.fields = try S3Metadata.fields(metadata)
             wire.field("x-amz-metadata-directive", "REPLACE")
         }
-        addSource(&wire, request.source, pinned: pinned)
-        addStorage(&wire, storageClass: request.source.storageClass)
+        addSource(&wire, source, pinned: pinned)
+        addStorage(&wire, keeping: source)
         if let condition { wire.fields.append(condition) }
         let (fields, response): (S3Fields, HTTPResponse)
         do throws(VFSError) {
             (fields, response) = try await client.send(wire, root: "CopyObjectResult")
         } catch {
-            if condition != nil, error.code == .preconditionFailed {
-                // Either side may have changed; the source tells which.
-                if request.pinned { try await compare(request.source) }
-                throw error
+            guard condition != nil, error.code == .preconditionFailed || error.code == .notFound else {
+                throw lostSource(error)
             }
-            throw lostSource(error)
+            // Either side may have changed; the source tells which.
+            try await compare(source)
+            throw lostCondition(error)
         }
+        let encryption = S3Encryption.told(response.headers)
+        gotEncryption(encryption, naming: source)
         // Not every store names it.
-        guard var text = fields["ETag"], !text.isEmpty else { return try await head(request.destination) }
+        guard var text = fields["ETag"], !text.isEmpty else {
+            return try await written(
+                request.destination, nonce: request.metadata.map(\.nonce) ?? source.metadata?.nonce)
+        }
         let etag = text.withUTF8 { ETag(Self.unquoted($0)) }
         let stored = fields["LastModified"].flatMap(S3Dates.iso8601) ?? client.time(response.headers)
         return ObjectInfo(
-            key: request.destination, size: request.source.size, etag: etag,
-            stored: stored, storageClass: Self.told(client.options.storageClass ?? request.source.storageClass))
+            key: request.destination, size: source.size, etag: etag, stored: stored,
+            storageClass: storageClass(keeping: source), encryption: encryption)
     }
 
     func addSource(_ wire: inout S3Request, _ source: ObjectInfo, pinned: Bool) {
@@ -58,24 +73,14 @@ extension S3Provider {
         if pinned { wire.field("x-amz-copy-source-if-match", "\"\(source.etag.value)\"") }
     }
 
-    /// Looks whether `source` is current, where the store cannot be held to it.
-    /// - Parameter lately: having looked within the last second will do, for the ranges of one object come in swarms.
-    func compare(_ source: ObjectInfo, lately: Bool = false) async throws(VFSError) {
-        let now = SystemClock.monotonic()
-        let isKnown = compared.withLock { last in
-            last.map { $0.key == source.key && $0.etag == source.etag && now < $0.until } ?? false
-        }
-        if lately, isKnown { return }
-        guard try await head(source.key).etag == source.etag else {
-            throw VFSError(.stale, "the source of the copy has been changed meanwhile")
-        }
-        compared.withLock { $0 = (source.key, source.etag, now + 1_000_000_000) }
+    /// Looks whether `source` is current.
+    func compare(_ source: ObjectInfo) async throws(VFSError) {
+        guard try await head(source.key).etag == source.etag else { throw Self.sourceChanged() }
     }
 
     /// A copy whose only condition was on its source.
     func lostSource(_ error: VFSError) -> VFSError {
-        guard error.code == .preconditionFailed else { return error }
-        return VFSError(.stale, "the source of the copy has been changed meanwhile", wire: error.wire)
+        error.code == .preconditionFailed ? Self.sourceChanged(error.wire) : error
     }
 
     // MARK: In parts
@@ -86,30 +91,25 @@ extension S3Provider {
         guard features.multipart, features.rangeCopy else {
             throw VFSError(.tooLarge, "this store copies at most 5 GiB")
         }
-        let source = request.source
         let maxParts = client.profile.maxParts
-        guard let size = Self.partSize(source.size, least: copyPartSize, maxParts: maxParts) else {
+        guard let size = Self.partSize(request.source.size, least: copyPartSize, maxParts: maxParts) else {
             throw VFSError(.tooLarge, "the object is too large for a copy in \(maxParts) parts")
         }
-        var metadata = request.metadata
-        if metadata == nil {
-            let current = try await head(source.key)
-            guard current.etag == source.etag else {
-                throw VFSError(.stale, "the source of the copy has been changed meanwhile")
-            }
-            metadata = current.metadata
-        }
-        let upload = try await beginUpload(
-            request.destination, metadata: metadata ?? ObjectMetadata(), storageClass: source.storageClass)
+        let source = try await described(request.source, comparing: request.metadata == nil)
+        let metadata = request.metadata ?? source.metadata ?? ObjectMetadata()
+        var upload = try await beginUpload(request.destination, metadata: metadata, keeping: source)
+        upload.nonce = metadata.nonce
+        let precondition = request.isOverSource ? .match(source.etag) : request.precondition
+        let begun = upload
         do throws(VFSError) {
-            let parts = try await copyParts(upload, source, partSize: size)
-            var info = try await completeUpload(upload, parts: parts, precondition: request.precondition)
-            info.storageClass = Self.told(client.options.storageClass ?? source.storageClass)
+            let parts = try await copyParts(begun, source, partSize: size)
+            var info = try await completeUpload(begun, parts: parts, precondition: precondition)
+            info.storageClass = storageClass(keeping: source)
             return info
         } catch {
             // Outside the task, whose cancellation may be the reason.
-            await Task { try? await self.abortUpload(upload) }.value
-            throw error
+            await Task { try? await self.abortUpload(begun) }.value
+            throw request.isOverSource ? lostSource(error) : error
         }
     }
 
@@ -156,5 +156,12 @@ extension S3Provider {
         let needed = (size + maxParts - 1) / maxParts
         let rounded = needed <= least ? least : ((needed + (1 << 20) - 1) >> 20) << 20
         return rounded <= 5 << 30 ? rounded : nil
+    }
+}
+
+extension CopyRequest {
+    /// Onto itself, and over no other version than the one that it is of.
+    fileprivate var isOverSource: Bool {
+        destination == source.key && (precondition == .none || precondition == .match(source.etag))
     }
 }

@@ -4,44 +4,71 @@ import CloudMountXML
 
 extension S3Provider {
     /// DeleteObject for one key, DeleteObjects for more.
-    public func delete(_ keys: [ObjectKey]) async throws(VFSError) -> [DeleteFailure] {
-        for key in keys { try check(key) }
-        guard keys.count <= max(1, client.profile.maxDeleteKeys) else {
+    public func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure] {
+        for object in objects { try check(object.key) }
+        guard objects.count <= max(1, client.profile.maxDeleteKeys) else {
             throw VFSError(.invalidArgument, "too many keys in one delete")
         }
+        let features = features
         // What XML cannot hold goes one by one.
-        let fitting = keys.count == 1 ? [] : keys.filter { S3Document.canHold($0.string) }
-        let single = keys.count == 1 ? keys : keys.filter { !S3Document.canHold($0.string) }
+        let together = objects.count == 1 ? [] : objects.filter { S3Document.canHold($0.key.string) }
+        let single = objects.count == 1 ? objects : objects.filter { !S3Document.canHold($0.key.string) }
         var failures: [DeleteFailure] = []
-        if !fitting.isEmpty { failures += try await deleteTogether(fitting) }
-        for key in single {
+        if !together.isEmpty {
+            var going = together
+            if !features.deleteManyMatch { (going, failures) = try await unchanged(together) }
+            failures += try await delete(together: going, conditionally: features.deleteManyMatch)
+        }
+        for object in single {
             do throws(VFSError) {
-                try await delete(key)
+                if let version = object.version, !features.deleteMatch {
+                    guard let there = try await current(object.key) else { continue }
+                    guard there.etag == version else { throw Self.changed }
+                }
+                try await delete(object, conditionally: features.deleteMatch)
             } catch {
-                guard keys.count > 1, error.code != .cancelled else { throw error }
-                failures.append(DeleteFailure(key: key, error: error))
+                guard objects.count > 1 || error.code == .preconditionFailed, error.code != .cancelled else {
+                    throw error
+                }
+                failures.append(DeleteFailure(key: object.key, error: error))
             }
         }
         return failures
     }
 
-    private func delete(_ key: ObjectKey) async throws(VFSError) {
-        var wire = S3Request("DeleteObject", .delete, key)
+    private static var changed: VFSError { VFSError(.preconditionFailed, "the object has been changed meanwhile") }
+
+    /// Sends the condition whatever is known of the endpoint.
+    func delete(_ object: DeleteRequest, conditionally: Bool) async throws(VFSError) {
+        var wire = S3Request("DeleteObject", .delete, object.key)
         addPayer(&wire)
+        if conditionally, let version = object.version { wire.field("if-match", Self.quoted(version)) }
         do throws(VFSError) {
             _ = try await client.send(wire)
         } catch {
-            guard error.code == .notFound else { throw error }
+            if error.code == .notFound { return }
+            // Some say so of an object that is not there.
+            if error.code == .preconditionFailed, try await current(object.key) == nil { return }
+            throw error
         }
     }
 
-    private func deleteTogether(_ keys: [ObjectKey]) async throws(VFSError) -> [DeleteFailure] {
+    /// Sends the conditions whatever is known of the endpoint.
+    func delete(
+        together objects: [DeleteRequest], conditionally: Bool
+    ) async throws(VFSError) -> [DeleteFailure] {
+        if objects.isEmpty { return [] }
         var wire = S3Request("DeleteObjects", .post)
         wire.parameter("delete")
         addPayer(&wire)
         let document = S3Document("Delete") { document in
             document.element("Quiet", text: "true")
-            for key in keys { document.element("Object") { $0.element("Key", text: key.string) } }
+            for object in objects {
+                document.element("Object") {
+                    $0.element("Key", text: object.key.string)
+                    if conditionally, let version = object.version { $0.element("ETag", text: Self.quoted(version)) }
+                }
+            }
         }
         wire.xml(document.bytes)
         wire.field("content-md5", S3Payload.md5(document.bytes))
@@ -50,15 +77,80 @@ extension S3Provider {
             try await client.send(wire, parsedBy: parser)
         }
         guard parser.isWanted else { throw client.refusal(wire, response) }
-        let asked = Set(keys)
-        return parser.errors.compactMap { refused in
+        let asked = Set(objects.map(\.key))
+        var failures: [DeleteFailure] = []
+        for refused in parser.errors where asked.contains(refused.key) {
             let error = S3Errors.error(
                 status: response.status, headers: response.headers, body: refused.body, bodyIsEmpty: false,
                 wire: VFSError.Wire(
                     operation: wire.operation, key: refused.key.string, endpoint: client.route.authority))
-            guard error.code != .notFound, asked.contains(refused.key) else { return nil }
-            return DeleteFailure(key: refused.key, error: error)
+            if error.code == .notFound { continue }
+            if error.code == .preconditionFailed, try await current(refused.key) == nil { continue }
+            failures.append(DeleteFailure(key: refused.key, error: error))
         }
+        return failures
+    }
+
+    static func quoted(_ version: ETag) -> String { "\"\(version.value)\"" }
+
+    // MARK: Comparing just before
+
+    /// Fewer are looked at one by one.
+    private static let listedFrom = 4
+
+    /// The objects whose version is still the current one; the others are failures, or gone.
+    private func unchanged(
+        _ objects: [DeleteRequest]
+    ) async throws(VFSError) -> (going: [DeleteRequest], failures: [DeleteFailure]) {
+        let versioned = objects.filter { $0.version != nil }
+        if versioned.isEmpty { return (objects, []) }
+        let listed = versioned.count < Self.listedFrom ? [:] : try await versions(of: versioned.map(\.key))
+        // Also what a listing says otherwise: it may name a version in other words.
+        let doubtful = versioned.filter { listed[$0.key] != $0.version }
+        let found = try await inParallel(doubtful, width: 16) { object async throws(VFSError) in
+            try await self.current(object.key)?.etag
+        }
+        var current: [ObjectKey: ETag?] = [:]
+        for (object, etag) in zip(doubtful, found) { current[object.key] = .some(etag) }
+        var (going, failures): ([DeleteRequest], [DeleteFailure]) = ([], [])
+        for object in objects {
+            guard let version = object.version, case .some(let there) = current[object.key] else {
+                going.append(object)
+                continue
+            }
+            if there == version {
+                going.append(object)
+            } else if there != nil {
+                failures.append(DeleteFailure(key: object.key, error: Self.changed))
+            }
+        }
+        return (going, failures)
+    }
+
+    /// What a listing of the keys' common prefix says of them, as far as it comes within a few pages.
+    private func versions(of keys: [ObjectKey]) async throws(VFSError) -> [ObjectKey: ETag] {
+        guard let first = keys.min(), let last = keys.max() else { return [:] }
+        let wanted = Set(keys)
+        var versions: [ObjectKey: ETag] = [:]
+        var request = ListRequest(prefix: first.commonPrefix(with: last), delimited: false)
+        for _ in 0...(keys.count / 100) {
+            let page = try await list(request)
+            for object in page.objects where wanted.contains(object.key) { versions[object.key] = object.etag }
+            request.continuation = page.continuation
+            let isPast = features.sortedListing && page.objects.last.map { $0.key >= last } ?? false
+            if page.continuation == nil || isPast || versions.count == wanted.count { break }
+        }
+        return versions
+    }
+}
+
+extension ObjectKey {
+    /// What both begin with, in whole characters.
+    func commonPrefix(with other: ObjectKey) -> ObjectKey {
+        let scalars = zip(string.unicodeScalars, other.string.unicodeScalars).prefix { $0 == $1 }.map(\.0)
+        var prefix = String.UnicodeScalarView()
+        prefix.append(contentsOf: scalars)
+        return ObjectKey(String(prefix))
     }
 }
 

@@ -67,7 +67,7 @@ final class ListParser: XMLHandler {
         var size: Int?
         var stored: Timestamp?
         var etag = ""
-        var storageClass: String?
+        var storageClass = S3Provider.ordinaryClass
     }
 
     private enum Place { case root, contents, commonPrefixes, other }
@@ -129,7 +129,8 @@ final class ListParser: XMLHandler {
         case "LastModified": entry.stored = S3Dates.iso8601(text.bytes)
         case "ETag": entry.etag = S3Provider.unquoted(text.bytes)
         case "Size": entry.size = text.integer
-        case "StorageClass": if text != "STANDARD", !text.bytes.isEmpty { entry.storageClass = text.string }
+        case "StorageClass":
+            if text != "STANDARD", !text.bytes.isEmpty { entry.storageClass = text.string }
         default: break
         }
     }

@@ -7,12 +7,14 @@ import CloudMountVFS
 /// `modified` is `x-amz-meta-mtime`, seconds with up to nine decimals, as rclone and s3fs write it.
 enum S3Metadata {
     static let prefix = "x-amz-meta-"
+    /// Holds `ObjectMetadata.nonce`.
+    static let nonce = "cloudmount-nonce"
     static let headers = ["cache-control", "content-disposition", "content-encoding", "content-language", "expires"]
 
-    /// Names and values of `ObjectMetadata.user` together: of S3's 2 KB, `mtime` takes its share.
-    static let limit = 2000
+    /// Names and values of `ObjectMetadata.user` together: of S3's 2 KB, `mtime` and the nonce take their share.
+    static let limit = 1952
     /// The same as sent, where what is not US-ASCII is longer.
-    private static let wireLimit = 2016
+    private static let wireLimit = 1968
 
     // MARK: To the wire
 
@@ -26,8 +28,13 @@ enum S3Metadata {
         if let modified = metadata.modified {
             fields.append(S3Signer.Field(name: "x-amz-meta-mtime", value: modified.decimalSeconds))
         }
+        if let nonce = metadata.nonce {
+            guard ObjectMetadata.isNonce(nonce) else { throw VFSError(.invalidArgument, "“\(nonce)” is no nonce") }
+            fields.append(S3Signer.Field(name: prefix + Self.nonce, value: nonce))
+        }
         var (given, sent) = (0, 0)
         for (name, value) in metadata.user {
+            if name.utf8.elementsEqual(Self.nonce.utf8) { continue }
             if metadata.modified != nil, name.utf8.elementsEqual("mtime".utf8) { continue }
             guard isToken(name) else {
                 throw VFSError(.invalidArgument, "metadata name '\(name)' cannot be stored on S3")
@@ -73,6 +80,8 @@ enum S3Metadata {
                 guard let key = userName(name) else { continue }
                 if key.utf8.elementsEqual("mtime".utf8), let time = Timestamp(decimalSeconds: field.value) {
                     metadata.modified = time
+                } else if key.utf8.elementsEqual(Self.nonce.utf8) {
+                    metadata.nonce = ObjectMetadata.isNonce(field.value) ? field.value : nil
                 } else {
                     metadata.user[key] = decode(field.value)
                 }

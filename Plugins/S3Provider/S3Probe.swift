@@ -49,19 +49,20 @@ func result<Value: Sendable>(
 
 /// Finds out by harmless requests what an endpoint does: preconditions that are ignored, ranges that are, folder
 /// objects that lose their metadata. Everything is written under names of its own below the mount's prefix and deleted
-/// again.
+/// again. Conditions of copies and deletes are in `S3Probe+Conditions.swift`.
 struct S3Probe: Sendable {
     /// What the names of all probes of a prefix begin with.
     static func stem(below prefix: String) -> ObjectKey { ObjectKey(prefix + ".cloudmount-probe-") }
 
-    private static let content = BytesSource("0123456789abcdef")
+    static let content = BytesSource("0123456789abcdef")
 
-    private let provider: S3Provider
+    let provider: S3Provider
     private let known: S3Features
     private let key: ObjectKey
     private let folder: ObjectKey
     private let neighbour: ObjectKey
     private let copied: ObjectKey
+    let conditions: Conditions
     private let leftovers: ObjectKey
 
     init(_ provider: S3Provider, believing known: S3Features) {
@@ -75,6 +76,7 @@ struct S3Probe: Sendable {
         folder = ObjectKey(name + "-d/")
         neighbour = ObjectKey(name + "-d-x")
         copied = ObjectKey(name + "-c")
+        conditions = Conditions(name)
     }
 
     /// - Throws: why the bucket cannot be written to, or that the endpoint went away meanwhile.
@@ -102,15 +104,17 @@ struct S3Probe: Sendable {
             try await provider.put(neighbour, ObjectMetadata(), nil, from: Self.content)
         }
         async let begunFirst = result { () async throws(VFSError) in
-            try await provider.beginUpload(key, metadata: ObjectMetadata(), storageClass: nil)
+            try await provider.beginUpload(key, metadata: ObjectMetadata(), keeping: nil)
         }
         // One for each precondition: some servers forget an upload whose completion they have refused.
         async let begunSecond = result { () async throws(VFSError) in
-            try await provider.beginUpload(key, metadata: ObjectMetadata(), storageClass: nil)
+            try await provider.beginUpload(key, metadata: ObjectMetadata(), keeping: nil)
         }
+        async let createdTargets = targets()
         let (objectResult, folderResult, neighbourResult, firstResult, secondResult) = await (
             createdObject, createdFolder, createdNeighbour, begunFirst, begunSecond
         )
+        let targets = await createdTargets
         let (first, second) = (try? firstResult.get(), try? secondResult.get())
         do throws(VFSError) {
             let object = try objectResult.get()
@@ -127,6 +131,7 @@ struct S3Probe: Sendable {
                     key, ObjectMetadata(), S3Signer.Field(name: "if-match", value: Self.wrongTag), from: Self.content)
             }
             async let copiedPinned = copies(source)
+            async let copiedConditionally = copiesConditionally(source, targets)
             async let ranged = readsRange()
             async let folderKept = keepsFolder()
             async let listed = lists()
@@ -137,11 +142,14 @@ struct S3Probe: Sendable {
                 created.get(), replaced.get(), copiedPinned.get(), ranged.get(), folderKept.get(), listed.get(),
                 firstPart.get(), secondPart.get(), rangeCopied.get()
             )
+            let copies = try await copiedConditionally.get()
 
             let trusted = profile.conditionalWrites
             features.putAbsent = decide(trusted, object.conditional && answers.0)
             features.putMatch = decide(trusted, answers.1)
             features.serverCopy = decide(profile.serverCopy, answers.2 != .fails)
+            features.copyAbsent = decide(profile.conditionalCopy, copies.absent)
+            features.copyMatch = decide(profile.conditionalCopy, copies.match)
             features.pinnedCopy = decide(profile.pinnedCopy, answers.2 == .pinned)
             features.rangedRead = decide(profile.rangedRead, answers.3)
             features.folderObjects = decide(profile.folderObjects, answers.4 && answers.5.folder)
@@ -153,7 +161,11 @@ struct S3Probe: Sendable {
             async let absent = completes(first, answers.6, S3Signer.Field(name: "if-none-match", value: "*"))
             async let match = completes(
                 second, answers.7, S3Signer.Field(name: "if-match", value: Self.wrongTag))
+            async let deleted = deletesConditionally(source, copies.targets)
             let refused = try await (absent.get(), match.get())
+            let deletes = try await deleted.get()
+            features.deleteMatch = decide(profile.conditionalDelete, deletes.one)
+            features.deleteManyMatch = decide(profile.conditionalDelete, deletes.many)
             features.completeAbsent = decide(trusted, refused.0)
             features.completeMatch = decide(trusted, refused.1)
             await abort([first, second])
@@ -166,7 +178,7 @@ struct S3Probe: Sendable {
         }
     }
 
-    private static let wrongTag = "\"00000000000000000000000000000000\""
+    static let wrongTag = "\"00000000000000000000000000000000\""
 
     private func decide(_ trust: S3Profile.Trust, _ shown: Bool) -> Bool {
         switch trust {
@@ -177,7 +189,7 @@ struct S3Probe: Sendable {
     }
 
     /// An endpoint that does not answer has shown nothing: `prepare` fails and is tried again.
-    private func unanswered(_ error: VFSError) -> Bool { error.wire?.status == 0 || error.code == .cancelled }
+    func unanswered(_ error: VFSError) -> Bool { error.wire?.status == 0 || error.code == .cancelled }
 
     // MARK: Steps
 
@@ -318,8 +330,8 @@ struct S3Probe: Sendable {
 
     private func clean(_ stale: [ObjectKey]) async {
         await withTaskGroup { group in
-            for key in [key, folder, neighbour, copied] + stale.prefix(100) where !key.isEmpty {
-                group.addTask { _ = try? await provider.delete([key]) }
+            for key in [key, folder, neighbour, copied] + conditions.keys + stale.prefix(100) where !key.isEmpty {
+                group.addTask { _ = try? await provider.delete([DeleteRequest(key)]) }
             }
         }
     }

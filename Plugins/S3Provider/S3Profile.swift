@@ -44,7 +44,9 @@ struct S3Profile: Sendable, Equatable {
     /// `If-None-Match: *` and `If-Match` on PutObject and CompleteMultipartUpload.
     var conditionalWrites = Trust.probe
     /// The same on CopyObject, for its destination.
-    var conditionalCopy = Trust.never
+    var conditionalCopy = Trust.probe
+    /// `If-Match` on DeleteObject, and `<ETag>` in DeleteObjects.
+    var conditionalDelete = Trust.probe
     var serverCopy = Trust.probe
     /// `x-amz-copy-source-if-match`.
     var pinnedCopy = Trust.probe
@@ -59,7 +61,8 @@ struct S3Profile: Sendable, Equatable {
     /// Nothing is left to find out by writing.
     var needsProbe: Bool {
         [
-            sortedListing, folderObjects, conditionalWrites, serverCopy, pinnedCopy, rangeCopy, multipart, rangedRead,
+            sortedListing, folderObjects, conditionalWrites, conditionalCopy, conditionalDelete, serverCopy, pinnedCopy,
+            rangeCopy, multipart, rangedRead,
         ].contains(.probe)
     }
 }

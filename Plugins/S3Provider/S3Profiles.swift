@@ -13,6 +13,7 @@ enum S3Profiles {
         $0.folderObjects = .proven
         $0.conditionalWrites = .proven
         $0.conditionalCopy = .proven
+        $0.conditionalDelete = .proven
         $0.serverCopy = .proven
         $0.pinnedCopy = .proven
         $0.rangeCopy = .proven
@@ -71,6 +72,8 @@ enum S3Profiles {
         $0.hosts = [".backblazeb2.com"]
         $0.refusedOptions = ["sse_kms_key_id", "requester_pays", "storage_class"]
         $0.conditionalWrites = .never
+        $0.conditionalCopy = .never
+        $0.conditionalDelete = .never
         $0.sortedListing = .proven
         $0.rangedRead = .proven
         $0.serverCopy = .proven
@@ -84,6 +87,8 @@ enum S3Profiles {
         $0.maxDeleteKeys = 1
         $0.refusedOptions = ["sse", "sse_kms_key_id", "requester_pays"]
         $0.conditionalWrites = .never
+        $0.conditionalCopy = .never
+        $0.conditionalDelete = .never
         $0.rangeCopy = .never
         $0.sortedListing = .proven
         $0.rangedRead = .proven

@@ -12,8 +12,7 @@ public final class S3Provider: ObjectProvider {
     /// Least size of a part of such a copy.
     let copyPartSize: Int
     private let learnt: Mutex<S3Features>
-    /// The version that was last found to be current, and until when that is believed.
-    let compared = Mutex<(key: ObjectKey, etag: ETag, until: UInt64)?>(nil)
+    let encryptions = Mutex(S3EncryptionSightings())
 
     public static let descriptor = ProviderDescriptor(
         name: "s3", summary: "Amazon S3 and compatible stores", bucketMeaning: "bucket name",
@@ -64,7 +63,11 @@ struct S3Features: Sendable, Equatable {
     var putMatch: Bool
     var completeAbsent: Bool
     var completeMatch: Bool
-    var copyConditional: Bool
+    var copyAbsent: Bool
+    var copyMatch: Bool
+    /// `If-Match` on DeleteObject, and an ETag for each key of DeleteObjects.
+    var deleteMatch: Bool
+    var deleteManyMatch: Bool
     var serverCopy: Bool
     var pinnedCopy: Bool
     var rangeCopy: Bool
@@ -80,7 +83,10 @@ struct S3Features: Sendable, Equatable {
         putMatch = profile.conditionalWrites == .proven
         completeAbsent = profile.conditionalWrites == .proven
         completeMatch = profile.conditionalWrites == .proven
-        copyConditional = profile.conditionalCopy == .proven
+        copyAbsent = profile.conditionalCopy == .proven
+        copyMatch = profile.conditionalCopy == .proven
+        deleteMatch = profile.conditionalDelete == .proven
+        deleteManyMatch = profile.conditionalDelete == .proven
         serverCopy = profile.serverCopy == .proven
         pinnedCopy = profile.pinnedCopy == .proven
         rangeCopy = profile.rangeCopy == .proven
@@ -106,6 +112,10 @@ struct S3Features: Sendable, Equatable {
         capabilities.rangeCopy = multipart && rangeCopy
         capabilities.conditionalCreate = putAbsent && (completeAbsent || !multipart)
         capabilities.conditionalReplace = putMatch && (completeMatch || !multipart)
+        let copiesInParts = multipart && rangeCopy
+        capabilities.conditionalCopy =
+            copyAbsent && copyMatch && (completeAbsent && completeMatch || !copiesInParts)
+        capabilities.conditionalDelete = deleteMatch && (deleteManyMatch || profile.maxDeleteKeys <= 1)
         // Every answer names its version, which is compared before its first byte is passed on.
         capabilities.pinnedRead = true
         capabilities.rangedRead = rangedRead

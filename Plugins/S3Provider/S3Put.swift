@@ -31,9 +31,11 @@ extension S3Provider {
             throw client.error(.malformedResponse, "an upload without an ETag", wire, response)
         }
         let stored = client.time(response.headers)
+        let encryption = S3Encryption.told(response.headers)
+        gotEncryption(encryption)
         return ObjectInfo(
-            key: key, size: source.count, etag: etag, stored: stored,
-            storageClass: Self.told(client.options.storageClass))
+            key: key, size: source.count, etag: etag, stored: stored, storageClass: storageClass(),
+            encryption: encryption)
     }
 
     /// The header that makes the store hold to `precondition`. Where the store is not known to honour it, the object is
@@ -58,7 +60,7 @@ extension S3Provider {
     }
 
     /// Nil when the store says that there is none.
-    private func current(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo? {
+    func current(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo? {
         do throws(VFSError) {
             return try await head(key)
         } catch {
@@ -71,14 +73,5 @@ extension S3Provider {
     func lostCondition(_ error: VFSError) -> VFSError {
         guard error.code == .notFound else { return error }
         return VFSError(.preconditionFailed, "the object has been deleted meanwhile", wire: error.wire)
-    }
-
-    /// What the configuration wants of every new object.
-    func addStorage(_ wire: inout S3Request, storageClass: String? = nil) {
-        let options = client.options
-        if let value = options.storageClass ?? storageClass { wire.field("x-amz-storage-class", value) }
-        if let value = options.encryption { wire.field("x-amz-server-side-encryption", value) }
-        if let value = options.encryptionKey { wire.field("x-amz-server-side-encryption-aws-kms-key-id", value) }
-        addPayer(&wire)
     }
 }

@@ -10,7 +10,7 @@ extension S3Provider {
         let response = try await client.send(wire)
         guard let size = response.headers["content-length"].flatMap({ Int($0) }), let etag = Self.etag(response.headers)
         else { throw client.error(.malformedResponse, "an object without length or ETag", wire, response) }
-        return Self.info(key, size: size, etag: etag, response.headers)
+        return info(key, size: size, etag: etag, response.headers)
     }
 
     /// GetObject, of the range and the version asked for, or nothing.
@@ -38,7 +38,7 @@ extension S3Provider {
         }
         switch judge.verdict(response.head) {
         case .success(let object):
-            return Self.info(request.key, size: object.size, etag: object.etag, response.headers)
+            return info(request.key, size: object.size, etag: object.etag, response.headers)
         case .failure(let refusal): throw refused(refusal, wire, response)
         }
     }
@@ -79,17 +79,13 @@ extension S3Provider {
 
     // MARK: Headers
 
-    static func info(_ key: ObjectKey, size: Int, etag: ETag, _ headers: HTTPHeaders) -> ObjectInfo {
+    private func info(_ key: ObjectKey, size: Int, etag: ETag, _ headers: HTTPHeaders) -> ObjectInfo {
         let stored = (headers["last-modified"] ?? headers["date"]).flatMap(S3Dates.http) ?? Timestamp(seconds: 0)
-        let storageClass = told(headers["x-amz-storage-class"])
+        let encryption = S3Encryption.told(headers)
+        sawEncryption(encryption)
         return ObjectInfo(
-            key: key, size: size, etag: etag, stored: stored, storageClass: storageClass,
-            metadata: S3Metadata.metadata(headers))
-    }
-
-    /// The ordinary storage class is told as none, as HeadObject does.
-    static func told(_ storageClass: String?) -> String? {
-        storageClass.flatMap { $0.isEmpty || $0.utf8.elementsEqual("STANDARD".utf8) ? nil : $0 }
+            key: key, size: size, etag: etag, stored: stored, storageClass: Self.told(headers["x-amz-storage-class"]),
+            encryption: encryption, metadata: S3Metadata.metadata(headers))
     }
 
     static func etag(_ headers: HTTPHeaders) -> ETag? {

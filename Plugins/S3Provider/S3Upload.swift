@@ -6,18 +6,18 @@ extension S3Provider {
     /// CreateMultipartUpload.
     public func beginUpload(_ key: ObjectKey, metadata: ObjectMetadata) async throws(VFSError) -> Upload {
         guard features.multipart else { throw VFSError(.notSupported, "this store has no multipart upload") }
-        return try await beginUpload(key, metadata: metadata, storageClass: nil)
+        return try await beginUpload(key, metadata: metadata, keeping: nil)
     }
 
     /// Tries it whatever is known of the endpoint.
     func beginUpload(
-        _ key: ObjectKey, metadata: ObjectMetadata, storageClass: String?
+        _ key: ObjectKey, metadata: ObjectMetadata, keeping source: ObjectInfo?
     ) async throws(VFSError) -> Upload {
         try check(key)
         var wire = S3Request("CreateMultipartUpload", .post, key)
         wire.parameter("uploads")
         wire.fields = try S3Metadata.fields(metadata)
-        addStorage(&wire, storageClass: storageClass)
+        addStorage(&wire, keeping: source)
         let (fields, response) = try await client.send(wire, root: "InitiateMultipartUploadResult")
         guard let id = fields["UploadId"], !id.isEmpty else {
             throw client.error(.malformedResponse, "an upload without an id", wire, response)
@@ -53,7 +53,6 @@ extension S3Provider {
     ) async throws(VFSError) -> UploadedPart {
         try check(source.key)
         guard !extent.isEmpty else { throw VFSError(.invalidArgument, "a part must have bytes") }
-        if !pinned { try await compare(source, lately: true) }
         var wire = part("UploadPartCopy", upload, number)
         wire.worksOn = extent.count
         addSource(&wire, source, pinned: pinned)
@@ -64,8 +63,12 @@ extension S3Provider {
                 try await client.send(wire, root: "CopyPartResult")
             }
         } catch {
+            // Another version may be too short for the range.
+            if !pinned, error.code != .cancelled { try await compare(source) }
             throw lostSource(error)
         }
+        // Whose version is current after the copy was so during it: not even a moment is left for bytes of another.
+        if !pinned { try await compare(source) }
         guard let tag = fields["ETag"], !tag.isEmpty else {
             throw client.error(.malformedResponse, "a part without an ETag", wire, response)
         }
@@ -119,12 +122,12 @@ extension S3Provider {
         let etag = tag.withUTF8 { ETag(Self.unquoted($0)) }
         // A store that passes over conditions may also name another ETag here than it gives the object.
         if client.profile.name == S3Profiles.generic.name, !features.completeAbsent {
-            return try await head(upload.key)
+            return try await written(upload.key, nonce: upload.nonce)
         }
         let stored = client.time(response.headers)
         return ObjectInfo(
             key: upload.key, size: parts.reduce(0) { $0 + $1.size }, etag: etag, stored: stored,
-            storageClass: Self.told(client.options.storageClass))
+            storageClass: storageClass(), encryption: S3Encryption.told(response.headers))
     }
 
     /// AbortMultipartUpload.

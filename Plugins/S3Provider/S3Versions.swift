@@ -83,7 +83,7 @@ private final class VersionsParser: XMLHandler {
         case (3, "LastModified"): current.info.stored = S3Dates.iso8601(text.bytes) ?? Timestamp(seconds: 0)
         case (3, "ETag"): current.info.etag = ETag(S3Provider.unquoted(text.bytes))
         case (3, "Size"): current.info.size = text.integer ?? 0
-        case (3, "StorageClass"): if text != "STANDARD" { current.info.storageClass = text.string }
+        case (3, "StorageClass"): if !text.bytes.isEmpty { current.info.storageClass = text.string }
         default: break
         }
     }

@@ -136,6 +136,7 @@ extension EasyHandle {
     /// What the transfer came to, by libcurl's verdict on it.
     func outcome(_ code: CURLcode) -> Transfer.Outcome {
         if let failure { return .failure(failure) }
+        if diedUnheard(code) { return .failure(Self.dropped) }
         guard code == CURLE_OK else { return .failure(HTTPError(code, detail: String(cString: errorText))) }
         guard hasHead else { return .failure(HTTPError(.malformed, "the server sent no answer")) }
         if case .open = body, let error = openBody() { return .failure(error) }
@@ -160,6 +161,23 @@ extension EasyHandle {
     private func seconds(_ info: CURLINFO) -> Double { Double(cm_easy_offset(raw, info)) / 1e6 }
 
     var reusedConnection: Bool { attempts > 0 && cm_easy_long(raw, CURLINFO_NUM_CONNECTS) == 0 }
+
+    private static var dropped: HTTPError {
+        HTTPError(.dropped, "it was closed before an answer came; the request may have been taken")
+    }
+
+    /// Called before each time that the request goes out. libcurl by itself sends one again whose kept-alive connection
+    /// died without an answer; only what changes nothing may be sent twice.
+    func maySend() -> Bool {
+        if attempts > 0, status == 0, !isSafe {
+            failure = Self.dropped
+            return false
+        }
+        attempts += 1
+        return true
+    }
+
+    var isSafe: Bool { transfer?.request.method.isSafe ?? false }
 
     /// Whether `code` says that a kept-alive connection had died before any byte of an answer came.
     func diedUnheard(_ code: CURLcode) -> Bool {

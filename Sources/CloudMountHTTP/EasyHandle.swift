@@ -110,10 +110,7 @@ final class EasyHandle {
             }, this)
         cm_easy_on_request(
             raw,
-            { user, _, _, _, _ in
-                EasyHandle.at(user).attempts += 1
-                return CURL_PREREQFUNC_OK
-            }, this)
+            { user, _, _, _, _ in EasyHandle.at(user).maySend() ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT }, this)
         cm_easy_on_socket(
             raw, { user, _, address in SocketTable.at(user).open(address) },
             { user, fd in SocketTable.at(user).close(fd) }, Unmanaged.passUnretained(sockets).toOpaque())

@@ -6,6 +6,9 @@ public enum HTTPMethod: String, Sendable {
     case put = "PUT"
     case post = "POST"
     case delete = "DELETE"
+
+    /// Nothing changes by it, however often it is sent.
+    var isSafe: Bool { self == .get || self == .head }
 }
 
 /// One request. Redirects are never followed (a signature covers the host); the path goes out as it is.
@@ -94,7 +97,7 @@ public struct HTTPTimings: Sendable {
     public var total = 0.0
     public var reusedConnection = false
     /// How often the request was sent. More than once means that a kept-alive connection died before the first byte of an
-    /// answer, and that the server may have acted on the request without our hearing of it.
+    /// answer to a GET or HEAD, or that the server wanted the request without `Expect`.
     public var attempts = 0
 
     public init() {}
@@ -104,6 +107,9 @@ public struct HTTPTimings: Sendable {
 public struct HTTPError: Error, Sendable, Equatable {
     public enum Kind: Sendable, Equatable {
         case resolve, connect, tls, timedOut, stalled, reset, truncated, malformed, tooLarge, cancelled, sourceFailed
+        /// A kept-alive connection died before any byte of an answer came. The server may have acted on the request all the
+        /// same; GET and HEAD are sent again instead.
+        case dropped
     }
     public var kind: Kind
     public var message: String

@@ -169,7 +169,7 @@ final class TransferLoop {
             guard message.pointee.msg == CURLMSG_DONE, let raw = message.pointee.easy_handle else { continue }
             let code = message.pointee.data.result
             let easy = EasyHandle.at(cm_easy_user(raw))
-            if easy.diedUnheard(code), repeatOnFreshConnection(easy) { continue }
+            if easy.isSafe, easy.diedUnheard(code), repeatOnFreshConnection(easy) { continue }
             end(easy, easy.outcome(code))
         }
         guard !ended.isEmpty else { return }

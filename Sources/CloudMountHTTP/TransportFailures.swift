@@ -13,6 +13,8 @@ extension VFSError {
             case .timedOut: VFSError(.timedOut, "no connection in time: \(text)", retry: .backoff, wire: wire)
             case .stalled: VFSError(.timedOut, "the transfer stalled: \(text)", retry: .backoff, wire: wire)
             case .reset: VFSError(.connectionFailed, "the connection broke: \(text)", retry: .backoff, wire: wire)
+            case .dropped:
+                VFSError(.connectionFailed, "the connection had died: \(text)", retry: .immediately, wire: wire)
             case .truncated: VFSError(.corrupted, "the answer was cut short: \(text)", retry: .backoff, wire: wire)
             case .malformed: VFSError(.malformedResponse, "not an HTTP answer: \(text)", retry: .backoff, wire: wire)
             case .tooLarge: VFSError(.malformedResponse, "the answer is too long: \(text)", wire: wire)

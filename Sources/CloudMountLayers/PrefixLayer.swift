@@ -58,13 +58,15 @@ public struct PrefixLayer: ObjectProvider {
         return up(try await inner.copy(request))
     }
 
-    public func delete(_ keys: [ObjectKey]) async throws(VFSError) -> [DeleteFailure] {
-        try await inner.delete(keys.map { prefix + $0 }).map { DeleteFailure(key: up($0.key), error: $0.error) }
+    public func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure] {
+        let objects = objects.map { DeleteRequest(prefix + $0.key, version: $0.version) }
+        return try await inner.delete(objects).map { DeleteFailure(key: up($0.key), error: $0.error) }
     }
 
     public func beginUpload(_ key: ObjectKey, metadata: ObjectMetadata) async throws(VFSError) -> Upload {
-        let upload = try await inner.beginUpload(prefix + key, metadata: metadata)
-        return Upload(key: key, id: upload.id)
+        var upload = try await inner.beginUpload(prefix + key, metadata: metadata)
+        upload.key = key
+        return upload
     }
 
     public func uploadPart(
@@ -109,5 +111,9 @@ public struct PrefixLayer: ObjectProvider {
         info.key = prefix + info.key
         return info
     }
-    private func down(_ upload: Upload) -> Upload { Upload(key: prefix + upload.key, id: upload.id) }
+    private func down(_ upload: Upload) -> Upload {
+        var upload = upload
+        upload.key = prefix + upload.key
+        return upload
+    }
 }

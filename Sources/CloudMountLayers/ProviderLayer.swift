@@ -73,9 +73,9 @@ extension ProviderLayer {
         }
     }
 
-    public func delete(_ keys: [ObjectKey]) async throws(VFSError) -> [DeleteFailure] {
-        try await perform(ProviderCall(.delete, keys.first)) { inner throws(VFSError) in
-            try await inner.delete(keys)
+    public func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure] {
+        try await perform(ProviderCall(.delete, objects.first?.key)) { inner throws(VFSError) in
+            try await inner.delete(objects)
         }
     }
 

@@ -1,59 +1,61 @@
 public import CloudMountVFS
-import Synchronization
 
 // A write whose answer was lost may have been carried out. Repeating it is harmless as long as it is unconditional; a
-// conditional one then fails against its own success, and `completeUpload` no longer finds its upload. What the bucket
-// holds now decides: the same size and the same metadata, with a modification time in it, are taken for our own write.
-// Without a modification time two writers cannot be told apart, and the failure stands.
+// conditional one then fails against its own success, `completeUpload` no longer finds its upload, and a copy of an object
+// onto itself no longer finds its source. What the bucket holds now decides: an object whose nonce is the write's own is
+// the write's own. Sizes and times prove nothing, and without a nonce the failure stands.
+//
+// It does not matter whether an answer is known to have been lost: the write may have been sent by an earlier call, or by
+// this mount before it was started anew.
 
 extension RetryLayer {
     public func put(_ request: PutRequest, from source: any ByteSource) async throws(VFSError) -> ObjectInfo {
-        try await recognising(
-            ProviderCall(.put, request.key, bytesUp: source.count), size: source.count, metadata: request.metadata
-        ) { inner throws(VFSError) in try await inner.put(request, from: source) }
+        let mark = request.metadata.nonce.map { OwnMark(nonce: $0) }
+        return try await recognising(ProviderCall(.put, request.key, bytesUp: source.count), { mark }) {
+            inner throws(VFSError) in try await inner.put(request, from: source)
+        }
     }
 
     public func copy(_ request: CopyRequest) async throws(VFSError) -> ObjectInfo {
-        try await recognising(
-            ProviderCall(.copy, request.destination), size: request.source.size,
-            metadata: request.metadata ?? request.source.metadata
-        ) { inner throws(VFSError) in try await inner.copy(request) }
+        try await recognising(ProviderCall(.copy, request.destination), { await mark(of: request) }) {
+            inner throws(VFSError) in try await inner.copy(request)
+        }
     }
 
     public func beginUpload(_ key: ObjectKey, metadata: ObjectMetadata) async throws(VFSError) -> Upload {
-        let upload = try await perform(ProviderCall(.beginUpload, key)) { inner throws(VFSError) in
+        var upload = try await perform(ProviderCall(.beginUpload, key)) { inner throws(VFSError) in
             try await inner.beginUpload(key, metadata: metadata)
         }
-        uploads.begun(upload, metadata)
+        upload.nonce = metadata.nonce
         return upload
     }
 
     public func completeUpload(
         _ upload: Upload, parts: [UploadedPart], precondition: Precondition
     ) async throws(VFSError) -> ObjectInfo {
-        let info = try await recognising(
-            ProviderCall(.completeUpload, upload.key), size: parts.reduce(0) { $0 + $1.size },
-            metadata: uploads.metadata(of: upload)
-        ) { inner throws(VFSError) in
+        let mark = upload.nonce.map { OwnMark(nonce: $0) }
+        return try await recognising(ProviderCall(.completeUpload, upload.key), { mark }) { inner throws(VFSError) in
             try await inner.completeUpload(upload, parts: parts, precondition: precondition)
         }
-        uploads.ended(upload)
-        return info
     }
 
-    public func abortUpload(_ upload: Upload) async throws(VFSError) {
-        uploads.ended(upload)
-        try await perform(ProviderCall(.abortUpload, upload.key)) { inner throws(VFSError) in
-            try await inner.abortUpload(upload)
+    /// A copy that keeps its source's metadata keeps its nonce, and is told from other copies of it by nothing else; but
+    /// then it holds the same bytes and metadata.
+    private func mark(of request: CopyRequest) async -> OwnMark? {
+        if let metadata = request.metadata { return metadata.nonce.map { OwnMark(nonce: $0) } }
+        var source: ObjectInfo? = request.source
+        if source?.metadata == nil {
+            source = (try? await head(request.source.key)).flatMap { $0.etag == request.source.etag ? $0 : nil }
         }
+        return source?.metadata?.nonce.map { OwnMark(nonce: $0, size: request.source.size) }
     }
 
     private func recognising(
-        _ call: ProviderCall, size: Int, metadata: ObjectMetadata?, _ body: @escaping CallBody<ObjectInfo>
+        _ call: ProviderCall, _ mark: @escaping @Sendable () async -> OwnMark?, _ body: @escaping CallBody<ObjectInfo>
     ) async throws(VFSError) -> ObjectInfo {
         try await bounded(call) {
             do throws(VFSError) {
-                return .success(try await recognised(call, size: size, metadata: metadata, body))
+                return .success(try await recognised(call, mark, body))
             } catch {
                 return .failure(error)
             }
@@ -61,7 +63,7 @@ extension RetryLayer {
     }
 
     private func recognised(
-        _ call: ProviderCall, size: Int, metadata: ObjectMetadata?, _ body: CallBody<ObjectInfo>
+        _ call: ProviderCall, _ mark: @Sendable () async -> OwnMark?, _ body: CallBody<ObjectInfo>
     ) async throws(VFSError) -> ObjectInfo {
         var course = RetryCourse(call, self, limitedFromStart: false)
         while true {
@@ -70,10 +72,15 @@ extension RetryLayer {
                 course.succeeded()
                 return info
             } catch {
-                if course.mayHaveHappened, error.couldBeOurOwnWrite, let key = call.key,
-                    let info = try? await head(key), info.size == size, metadata?.marks(info.metadata) == true
-                {
-                    return info
+                if error.couldBeOurOwnWrite, let key = call.key, let mark = await mark() {
+                    let found = await attempt { () async throws(VFSError) in try await head(key) }
+                    switch found {
+                    case .success(let info): if mark.isOn(info) { return info }
+                    // Whose it is stays unknown, and must not be taken for somebody else's.
+                    case .failure(let unknown) where unknown.code.isUnreachable || unknown.code == .cancelled:
+                        throw course.gaveUp(unknown)
+                    case .failure: break
+                    }
                 }
                 try await course.pause(after: error)
             }
@@ -81,36 +88,22 @@ extension RetryLayer {
     }
 }
 
+/// What shows an object to be the outcome of one write.
+private struct OwnMark: Sendable {
+    var nonce: String
+    /// Asked for as well where the nonce is the source's.
+    var size: Int?
+
+    func isOn(_ info: ObjectInfo) -> Bool {
+        info.metadata?.nonce == nonce && (size.map { $0 == info.size } ?? true)
+    }
+}
+
 extension VFSError {
     fileprivate var couldBeOurOwnWrite: Bool {
         switch code {
-        case .preconditionFailed, .alreadyExists, .uploadNotFound, .conflict: true
+        case .preconditionFailed, .alreadyExists, .uploadNotFound, .conflict, .stale: true
         default: false
         }
     }
-}
-
-extension ObjectMetadata {
-    /// Whether an object that carries `other` was written with this metadata and by nobody else.
-    fileprivate func marks(_ other: ObjectMetadata?) -> Bool {
-        guard let other, let modified, other.modified == modified else { return false }
-        return other.user == user
-    }
-}
-
-/// The metadata of uploads that have begun and not ended, since `completeUpload` does not say it again.
-final class BegunUploads: Sendable {
-    /// An upload that its owner forgets must not be remembered for ever.
-    private static let most = 4096
-    private let metadata = Mutex<[Upload: ObjectMetadata]>([:])
-
-    func begun(_ upload: Upload, _ metadata: ObjectMetadata) {
-        self.metadata.withLock { all in
-            if all.count >= Self.most { all.removeAll() }
-            all[upload] = metadata
-        }
-    }
-
-    func metadata(of upload: Upload) -> ObjectMetadata? { metadata.withLock { $0[upload] } }
-    func ended(_ upload: Upload) { metadata.withLock { $0[upload] = nil } }
 }

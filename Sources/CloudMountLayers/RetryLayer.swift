@@ -10,8 +10,8 @@ import Synchronization
 /// - No call outlives the deadline: see `bounded`.
 /// - A read goes on after the last byte that the sink took, pinned to its version; no byte is delivered twice. A read
 ///   without a version is repeated only while nothing has been delivered.
-/// - A conditional write that meets its own success (the answer was lost, the retry then finds the precondition unmet or
-///   the upload gone) is recognised: see `RetryLayer+Recognition`.
+/// - A write that meets its own success (the answer was lost, the retry then finds the precondition unmet or the upload
+///   gone) is recognised by its nonce: see `RetryLayer+Recognition`.
 public struct RetryLayer: ProviderLayer {
     public let inner: any ObjectProvider
     public var policy: RetryPolicy { live.current }
@@ -23,7 +23,6 @@ public struct RetryLayer: ProviderLayer {
     let watchdog = Watchdog()
     /// Bytes of a read after which the number of attempts counts anew.
     private static let leastProgress = 64 << 10
-    let uploads = BegunUploads()
 
     /// - Parameters:
     ///   - isAlive: asks the endpoint something small, while it is silent over what it may work on for long.
@@ -175,8 +174,6 @@ struct RetryCourse {
     private var failures = 0
     private var usedFreeRetry = false
     private var lastCost = 0
-    /// Some attempt may have been carried out though it was reported as failed.
-    private(set) var mayHaveHappened = false
 
     init(_ call: ProviderCall, _ layer: RetryLayer, limitedFromStart: Bool) {
         self.call = call
@@ -196,7 +193,6 @@ struct RetryCourse {
 
     /// Waits for the next attempt, or throws the error that ends the call.
     mutating func pause(after error: VFSError) async throws(VFSError) {
-        if error.mayHaveHappened { mayHaveHappened = true }
         guard let pause = plan(error) else { throw gaveUp(error) }
         layer.observe(
             FailedAttempt(verb: call.verb, key: call.key, error: error, attempt: attempt, retryAfter: pause))

@@ -104,13 +104,3 @@ public struct FailedAttempt: Sendable {
     /// Nil: the call ends with this error.
     public var retryAfter: Duration?
 }
-
-extension VFSError {
-    /// The request may have been carried out all the same: its answer is what is missing.
-    var mayHaveHappened: Bool {
-        switch code {
-        case .timedOut, .connectionFailed, .unavailable, .malformedResponse, .corrupted: true
-        default: false
-        }
-    }
-}

@@ -8,7 +8,7 @@ public struct Capabilities: Sendable, Equatable {
     public var maxKeyBytes = 1024
     /// Longest piece of a key between slashes.
     public var maxNameBytes = 255
-    /// Names and values of `ObjectMetadata.user` together.
+    /// Names and values of `ObjectMetadata.user` together; the nonce does not count.
     public var maxMetadataBytes = 2048
     /// Largest object of one `put`.
     public var maxPutSize = 5 << 30
@@ -38,10 +38,15 @@ public struct Capabilities: Sendable, Equatable {
     public var serverCopy = false
     /// `copyPart` works: unchanged ranges of a large object need not travel.
     public var rangeCopy = false
-    /// `put` and `completeUpload` honour `.absent`.
+    /// `put` and `completeUpload` honour `.absent` in one step with the write. Without it, and without the three that
+    /// follow, the provider compares just before.
     public var conditionalCreate = false
-    /// `put` and `completeUpload` honour `.match`.
+    /// `put` and `completeUpload` honour `.match` in one step with the write.
     public var conditionalReplace = false
+    /// `copy` honours the precondition of its destination in one step.
+    public var conditionalCopy = false
+    /// `delete` honours the version in one step.
+    public var conditionalDelete = false
     /// `read` refuses bytes of another version than the one asked for.
     public var pinnedRead = false
     /// `read` of a version that has been replaced or deleted gives that version's bytes, for as long as the store has
@@ -59,6 +64,8 @@ public struct Capabilities: Sendable, Equatable {
     public var folderObjects = true
     /// Objects whose key ends in `/` are taken at all. Where they are not, empty directories last as long as the mount.
     public var emptyFolders = true
+    /// Objects that stand for folders look like files to other tools (B2's `.bzEmpty`).
+    public var visibleFolders = false
     /// User metadata, content type and headers come back as given.
     public var metadata = true
     /// Old versions can be listed and read.

@@ -8,3 +8,14 @@ public struct ETag: Hashable, Sendable, CustomStringConvertible {
 
     public var description: String { value }
 }
+
+extension ETag: Codable {
+    public init(from decoder: any Decoder) throws {
+        self.init(try decoder.singleValueContainer().decode(String.self))
+    }
+
+    public func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        try container.encode(value)
+    }
+}

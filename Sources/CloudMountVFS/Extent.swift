@@ -1,5 +1,5 @@
 /// A half-open range of bytes, `lowerBound ..< upperBound`, counted from the start of an object.
-public struct Extent: Hashable, Sendable {
+public struct Extent: Hashable, Sendable, Codable {
     public var lowerBound: Int
     public var upperBound: Int
 

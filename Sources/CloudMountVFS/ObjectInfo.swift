@@ -1,5 +1,5 @@
 /// What is kept beside an object's bytes. A store hands it back as it was given, within `Capabilities.maxMetadataBytes`.
-public struct ObjectMetadata: Hashable, Sendable {
+public struct ObjectMetadata: Hashable, Sendable, Codable {
     /// MIME type; nil lets the store choose.
     public var contentType: String?
     /// When the content was last changed, as the writer said; each provider keeps it where other tools look for it
@@ -10,20 +10,37 @@ public struct ObjectMetadata: Hashable, Sendable {
     /// Standard headers kept with the object, names in lower case: `cache-control`, `content-disposition`,
     /// `content-encoding`, `content-language`, `expires`.
     public var headers: [String: String]
+    /// Proves which write made the object; new for every write. See `isNonce`.
+    public var nonce: String?
 
     public init(
         contentType: String? = nil, modified: Timestamp? = nil, user: [String: String] = [:],
-        headers: [String: String] = [:]
+        headers: [String: String] = [:], nonce: String? = nil
     ) {
         self.contentType = contentType
         self.modified = modified
         self.user = user
         self.headers = headers
+        self.nonce = nonce
+    }
+}
+
+extension ObjectMetadata {
+    /// A nonce for one write: 128 random bits.
+    public static func newNonce() -> String {
+        var generator = SystemRandomNumberGenerator()
+        let halves = (0..<2).map { _ in String(generator.next() as UInt64, radix: 36) }
+        return halves.map { String(repeating: "0", count: 13 - $0.utf8.count) + $0 }.joined()
+    }
+
+    /// Whether a store can keep `text` as a nonce: 1 to 32 printable ASCII characters without spaces.
+    public static func isNonce(_ text: String) -> Bool {
+        1...32 ~= text.utf8.count && text.utf8.allSatisfy { 0x21...0x7E ~= $0 }
     }
 }
 
 /// One version of an object as the store describes it.
-public struct ObjectInfo: Hashable, Sendable {
+public struct ObjectInfo: Hashable, Sendable, Codable {
     public var key: ObjectKey
     /// Bytes.
     public var size: Int
@@ -31,18 +48,22 @@ public struct ObjectInfo: Hashable, Sendable {
     /// When the store took the object in: its clock, not the writer's.
     public var stored: Timestamp
     public var storageClass: String?
+    /// How the store encrypts it, in the provider's own words; nil: unknown, or as the bucket's default is. With
+    /// `storageClass` it is what a copy must name to keep them.
+    public var encryption: String?
     /// Nil when this answer does not carry it (S3 listings). `head` always does.
     public var metadata: ObjectMetadata?
 
     public init(
         key: ObjectKey, size: Int, etag: ETag, stored: Timestamp, storageClass: String? = nil,
-        metadata: ObjectMetadata? = nil
+        encryption: String? = nil, metadata: ObjectMetadata? = nil
     ) {
         self.key = key
         self.size = size
         self.etag = etag
         self.stored = stored
         self.storageClass = storageClass
+        self.encryption = encryption
         self.metadata = metadata
     }
 }

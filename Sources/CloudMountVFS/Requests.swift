@@ -1,5 +1,5 @@
 /// What must hold of the destination for a write to take place.
-public enum Precondition: Hashable, Sendable {
+public enum Precondition: Hashable, Sendable, Codable {
     case none
     /// No object has the key.
     case absent
@@ -68,24 +68,19 @@ public struct PutRequest: Sendable {
 }
 
 public struct CopyRequest: Sendable {
-    /// The version to copy: its key, size and ETag.
+    /// The version to copy, and no other: its key, size, ETag, and what is known of storage class and encryption. When it
+    /// is not current any more the copy is `stale`, or, with `Capabilities.readsOldVersions`, of that old version.
     public var source: ObjectInfo
-    /// The copy fails with `stale` when `source` is not current any more. Else whatever is current is copied, which spares
-    /// stores that cannot compare a request.
-    public var pinned: Bool
-    /// The source is this version, current or not (`Capabilities.readsOldVersions`); `pinned` has no meaning then.
-    public var restoring = false
     public var destination: ObjectKey
     /// Nil: the source's, all of it. Else replaced whole.
     public var metadata: ObjectMetadata?
+    /// Of the destination. Where that is the source, `.match` of the source's ETag says no more than `source` does.
     public var precondition: Precondition
 
     public init(
-        source: ObjectInfo, destination: ObjectKey, metadata: ObjectMetadata? = nil, precondition: Precondition = .none,
-        pinned: Bool = true
+        source: ObjectInfo, destination: ObjectKey, metadata: ObjectMetadata? = nil, precondition: Precondition = .none
     ) {
         self.source = source
-        self.pinned = pinned
         self.destination = destination
         self.metadata = metadata
         self.precondition = precondition
@@ -93,18 +88,22 @@ public struct CopyRequest: Sendable {
 }
 
 /// A multipart upload that has begun.
-public struct Upload: Hashable, Sendable {
+public struct Upload: Hashable, Sendable, Codable {
     public var key: ObjectKey
     /// The store's name of it.
     public var id: String
+    /// The nonce in the metadata that it was begun with, by which the retry layer knows the object that it became. Providers
+    /// leave it alone.
+    public var nonce: String?
 
-    public init(key: ObjectKey, id: String) {
+    public init(key: ObjectKey, id: String, nonce: String? = nil) {
         self.key = key
         self.id = id
+        self.nonce = nonce
     }
 }
 
-public struct UploadedPart: Hashable, Sendable {
+public struct UploadedPart: Hashable, Sendable, Codable {
     /// From 1 on.
     public var number: Int
     public var size: Int
@@ -115,6 +114,18 @@ public struct UploadedPart: Hashable, Sendable {
         self.number = number
         self.size = size
         self.tag = tag
+    }
+}
+
+/// One object to delete.
+public struct DeleteRequest: Hashable, Sendable {
+    public var key: ObjectKey
+    /// The object goes only while this version is the current one. Nil: whatever is there goes.
+    public var version: ETag?
+
+    public init(_ key: ObjectKey, version: ETag? = nil) {
+        self.key = key
+        self.version = version
     }
 }
 

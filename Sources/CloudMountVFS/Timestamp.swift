@@ -1,5 +1,5 @@
 /// A point in time since 1970-01-01 00:00:00 UTC, as `struct timespec` has it.
-public struct Timestamp: Hashable, Sendable {
+public struct Timestamp: Hashable, Sendable, Codable {
     public var seconds: Int
     /// 0 to 999,999,999, also before 1970.
     public var nanoseconds: Int

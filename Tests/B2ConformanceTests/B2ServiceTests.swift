@@ -90,7 +90,7 @@ struct B2ServiceTests {
             _ = try await mount.provider.copy(CopyRequest(source: source, destination: "to"))
             #expect(try await mount.text("to") == "abc")
         default:
-            #expect(try await mount.provider.delete(["k"]).isEmpty)
+            #expect(try await mount.provider.delete([DeleteRequest("k")]).isEmpty)
             #expect(await code { _ = try await mount.provider.head("k") } == .notFound)
         }
     }
@@ -158,7 +158,7 @@ struct B2ServiceTests {
                 parts.append(try await mount.provider.uploadPart(upload, number: index + 1, from: source))
             }
             _ = try await mount.put("k", "meanwhile")
-            if deletes { _ = try await mount.provider.delete(["k"]) }
+            if deletes { _ = try await mount.provider.delete([DeleteRequest("k")]) }
             let info = try await mount.provider.completeUpload(upload, parts: parts, precondition: .none)
             let found = try await mount.provider.head("k")
             #expect(found.etag == info.etag && found.size == unit + 7)
@@ -173,8 +173,8 @@ struct B2ServiceTests {
         let old = try await mount.put("k", "4")
         _ = try await mount.put("k2", "other")
         _ = try await mount.put("d/", "")
-        #expect(try await mount.provider.delete(["k"]).isEmpty)
-        #expect(try await mount.provider.delete(["d/"]).isEmpty)
+        #expect(try await mount.provider.delete([DeleteRequest("k")]).isEmpty)
+        #expect(try await mount.provider.delete([DeleteRequest("d/")]).isEmpty)
         #expect(try await mount.provider.versions(of: "k").isEmpty)
         #expect(try await mount.provider.versions(of: "d/").isEmpty)
         #expect(await code { _ = try await mount.text("k", version: old.etag) } == .stale)
@@ -188,7 +188,7 @@ struct B2ServiceTests {
         _ = try await mount.text("k1")
         _ = try await mount.provider.head("k2")
         _ = try await mount.provider.list(ListRequest(prefix: "", delimited: true))
-        _ = try await mount.provider.delete(["k3"])
+        _ = try await mount.provider.delete([DeleteRequest("k3")])
         let billed = try await mount.server.statistics(key: mount.key.keyID).classes
         let counted = mount.provider.billedCalls
         #expect(counted.map(\.group) == ["class A", "class B", "class C"])

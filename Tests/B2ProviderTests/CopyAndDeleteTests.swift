@@ -72,10 +72,10 @@ struct CopyAndDeleteTests {
     func unpinned() async throws {
         let script = try Self.script(current: "f2")
         let provider = try await script.prepared()
-        _ = try await provider.copy(CopyRequest(source: info("from"), destination: "to", pinned: false))
+        _ = try await provider.copy(CopyRequest(source: info("from"), destination: "to"))
         #expect(script.seen.last?.text.contains("\"sourceFileId\":\"f2\"") == true)
         _ = try await provider.list(ListRequest(prefix: "fr", delimited: false))
-        _ = try await provider.copy(CopyRequest(source: info("from"), destination: "to", pinned: false))
+        _ = try await provider.copy(CopyRequest(source: info("from"), destination: "to"))
         #expect(script.seen.last?.text.contains("\"sourceFileId\":\"f1\"") == true)
         #expect(script.seen.filter { $0.method == "HEAD" }.count == 1)
     }
@@ -133,9 +133,9 @@ struct CopyAndDeleteTests {
                 ? code.isEmpty ? .json(file("k", action: "hide")) : .error(400, code) : nil
         }
         let provider = try await script.prepared()
-        #expect(try await provider.delete(["k"]).isEmpty)
+        #expect(try await provider.delete([DeleteRequest("k")]).isEmpty)
         #expect(script.seen.last?.text == "{\"bucketId\":\"b1\",\"fileName\":\"k\"}")
-        #expect(try await provider.delete(["d/"]).isEmpty)
+        #expect(try await provider.delete([DeleteRequest("d/")]).isEmpty)
         #expect(script.work == ["b2_hide_file", "b2_hide_file", "b2_hide_file"])
         #expect(script.seen.last?.text == "{\"bucketId\":\"b1\",\"fileName\":\"d/\"}")
     }
@@ -154,7 +154,7 @@ struct CopyAndDeleteTests {
             }
         }
         let provider = try await script.prepared(["delete": .string("permanent")])
-        #expect(try await provider.delete(["k"]).isEmpty)
+        #expect(try await provider.delete([DeleteRequest("k")]).isEmpty)
         let deleted = script.seen.filter { $0.operation == "b2_delete_file_version" }.map(\.text)
         #expect(deleted.count == 3)
         #expect(deleted.last == "{\"fileName\":\"k\",\"fileId\":\"i3\"}")
@@ -175,6 +175,6 @@ struct CopyAndDeleteTests {
             }
         }
         let provider = try await script.prepared(["delete": .string("permanent")])
-        #expect(await failure { _ = try await provider.delete(["k"]) }?.code == .permissionDenied)
+        #expect(await failure { _ = try await provider.delete([DeleteRequest("k")]) }?.code == .permissionDenied)
     }
 }

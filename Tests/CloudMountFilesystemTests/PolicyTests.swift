@@ -194,7 +194,7 @@ struct PolicyTests {
         #expect(mount.fs.statistics().staleNodes > 0)
 
         mount.faults.clear()
-        _ = try await mount.store.delete([ObjectKey("a")])
+        _ = try await mount.store.delete([DeleteRequest("a")])
         #expect(try await mount.fs.list(TestMount.root).map(\.name) == ["d"])
         #expect(try await mount.fs.lookup(TestMount.root, "a") == nil)
         #expect(try await mount.fs.lookup(TestMount.root, "b") == nil)

@@ -351,7 +351,7 @@ extension RandomWalk {
         if node != nil, number(0...2) == 0 {
             // The last object of a directory without a marker would take the directory along.
             guard parent.children.count > 1 || parent === reference.root else { return }
-            _ = try await mount.store.delete([key])
+            _ = try await mount.store.delete([DeleteRequest(key)])
             parent.children[name] = nil
             node?.isUnlinked = true
             log.append("external delete of \(key)")

@@ -40,7 +40,7 @@ struct RemoteChangeTests {
         try await mount.write("gone", pattern(10))
         #expect(try await mount.fs.list(root).count == 2)
         #expect(try await mount.fs.list(directory).isEmpty)
-        _ = try await mount.store.delete(["gone"])
+        _ = try await mount.store.delete([DeleteRequest("gone")])
         for key in ["d/unseen", "made/", "made/x", "node"] { try await mount.put(key, []) }
 
         #expect(await failure { () async throws(VFSError) in try await mount.fs.rmdir(root, "d") } == .notEmpty)
@@ -65,7 +65,7 @@ struct RemoteChangeTests {
         let inode = try await mount.inode("file")
         let handle = try await mount.fs.open(inode, flags: 0o1001)
         try await mount.fs.write(inode, handle, 0, pattern(500, seed: 2))
-        _ = try await mount.store.delete(["file"])
+        _ = try await mount.store.delete([DeleteRequest("file")])
         try await mount.fs.close(inode, handle)
         #expect(try await mount.keys() == ["file"])
         #expect(try await mount.object("file") == pattern(500, seed: 2))
@@ -78,7 +78,7 @@ struct RemoteChangeTests {
         let inode = try await mount.inode("file")
         let handle = try await mount.fs.open(inode, flags: 2)
         try await mount.fs.write(inode, handle, 10, pattern(5, seed: 2))
-        _ = try await mount.store.delete(["file"])
+        _ = try await mount.store.delete([DeleteRequest("file")])
         #expect(await failure { () async throws(VFSError) in try await mount.fs.flush(inode, handle) } == .stale)
         #expect(mount.fs.statistics().failedCommits.count == 1)
         try await mount.fs.release(inode, handle)

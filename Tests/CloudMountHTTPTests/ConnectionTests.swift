@@ -44,32 +44,55 @@ struct ConnectionTests {
         }
     }
 
-    @Test(
-        "A kept-alive connection that dies before an answer is replaced, unnoticed but for the count of attempts",
-        arguments: [
-            (HTTPMethod.get, nil), (.head, nil), (.delete, nil), (.put, nil), (.put, 10), (.put, 400_000), (.post, 10),
-            (.post, 400_000),
-        ] as [(HTTPMethod, Int?)], [true, false])
-    func deadConnection(request: (method: HTTPMethod, count: Int?), byReset: Bool) async throws {
-        let recorder = Recorder()
+    /// The first connection answers one request and dies on the next, after it has arrived: it looked alive.
+    private func withDyingConnection(
+        byReset: Bool, _ recorder: Recorder, _ body: (ScriptedServer) async throws -> Void
+    ) async rethrows {
         try await withServer { connection, order in
             if order > 0 { return recorder.serve(connection) }
             _ = connection.request()
             connection.answer()
-            // The next request arrives, so the connection looked alive when it was sent.
             _ = connection.request()
             if byReset { connection.reset() }
         } _: { server in
-            _ = try await HTTPEngine.shared.perform(get(server.url + "/first"))
-            let body = request.count.map { BytesSource(pattern($0)) }
-            let response = try await HTTPEngine.shared.perform(
-                HTTPRequest(request.method, server.url + "/second", body: body))
+            #expect(await failure(get(server.url + "/first")) == nil)
+            try await body(server)
+        }
+    }
+
+    @Test(
+        "A kept-alive connection that dies before the answer to a GET or HEAD is replaced, unnoticed but for the count",
+        arguments: [HTTPMethod.get, .head], [true, false])
+    func deadConnection(method: HTTPMethod, byReset: Bool) async throws {
+        let recorder = Recorder()
+        try await withDyingConnection(byReset: byReset, recorder) { server in
+            let response = try await HTTPEngine.shared.perform(HTTPRequest(method, server.url + "/second"))
             #expect(response.status == 200)
             #expect(response.timings.attempts == 2)
-            let received = try #require(recorder.requests.last)
-            #expect(received.target == "/second")
-            #expect(same(received.body, (body?.bytes ?? [])))
+            #expect(recorder.requests.last?.target == "/second")
             #expect(server.connectionCount == 2)
+        }
+    }
+
+    @Test(
+        "What may have changed something is never sent again by the transport: the error says that at once will do",
+        arguments: [
+            (HTTPMethod.delete, nil), (.put, nil), (.put, 10), (.put, 400_000), (.post, nil), (.post, 10),
+            (.post, 400_000),
+        ] as [(HTTPMethod, Int?)], [true, false])
+    func deadConnectionOfAWrite(request: (method: HTTPMethod, count: Int?), byReset: Bool) async throws {
+        let recorder = Recorder()
+        try await withDyingConnection(byReset: byReset, recorder) { server in
+            let body = request.count.map { BytesSource(pattern($0)) }
+            let write = HTTPRequest(request.method, server.url + "/second", body: body)
+            let error = try #require(await failure(write))
+            #expect(error.kind == .dropped)
+            let wire = VFSError.Wire(operation: "o", endpoint: "e")
+            #expect(VFSError(error, wire: wire).retry == .immediately)
+            #expect(recorder.requests.isEmpty, "sent a second time")
+            // The next one is on a fresh connection.
+            #expect(try await HTTPEngine.shared.perform(write).status == 200)
+            #expect(same(recorder.requests.last?.body ?? [], body?.bytes ?? []))
         }
     }
 

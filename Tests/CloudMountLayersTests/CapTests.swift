@@ -92,7 +92,7 @@ import Testing
         mount.faults.add(.put, calls: 1...1, .fail(quota))
         _ = await mount.code { () async throws(VFSError) in try await mount.put() }
         #expect(mount.layered.caps.writeRefusal != nil)
-        _ = try await mount.provider.delete(["o"])
+        _ = try await mount.provider.delete([DeleteRequest("o")])
         #expect(mount.layered.caps.writeRefusal == nil)
         try await mount.put()
         #expect(mount.layered.caps.current.isEmpty)

@@ -19,7 +19,7 @@ import Testing
         #expect(mount.capabilities.maxKeyBytes == bucket.capabilities.maxKeyBytes - 5)
         let copy = try await mount.copy(CopyRequest(source: stored, destination: "c"))
         #expect(copy.key == "c")
-        #expect(try await mount.delete(["a/b", "c"]).isEmpty)
+        #expect(try await mount.delete([DeleteRequest("a/b"), DeleteRequest("c")]).isEmpty)
         #expect(
             try await bucket.list(ListRequest(prefix: "", delimited: false)).objects.map(\.key) == ["other", "runs/"])
     }

@@ -208,7 +208,14 @@ import Testing
 
     // MARK: Lost answers
 
-    private let ours = ObjectMetadata(modified: Timestamp(seconds: 5, nanoseconds: 123), user: ["mode": "33188"])
+    private let ours = ObjectMetadata(modified: Timestamp(seconds: 5), user: ["mode": "33188"], nonce: "ours")
+
+    /// Somebody else's object, alike in everything but the nonce.
+    private var theirs: ObjectMetadata {
+        var theirs = ours
+        theirs.nonce = "theirs"
+        return theirs
+    }
 
     @Test("recognises its own conditional write when the answer was lost")
     func ownWrite() async throws {
@@ -220,32 +227,94 @@ import Testing
         #expect(stage.faults.calls(.put) == 2)
     }
 
-    @Test("takes no other writer's object for its own")
+    @Test("takes no other writer's object for its own, though size, time and metadata are the same")
     func otherWrite() async throws {
-        let stage = Stage()
-        var theirs = ours
-        theirs.modified = Timestamp(seconds: 5, nanoseconds: 124)
-        try await stage.put("o", Array("them".utf8), theirs)
-        stage.faults.add(.put, calls: 1...1, .fail(connectionLost))
-        let request = PutRequest(key: "o", metadata: ours, precondition: .absent)
-        await #expect(throws: VFSError.self) { try await stage.provider.put(request, from: BytesSource("mine")) }
-        // And none at all when no answer was lost.
-        let again = PutRequest(key: "o", metadata: theirs, precondition: .absent)
-        await #expect(throws: VFSError.self) { try await stage.provider.put(again, from: BytesSource("them")) }
-        #expect(try await stage.bucket.head("o").metadata?.modified == theirs.modified)
+        for nonce in ["theirs", nil] {
+            let stage = Stage()
+            var foreign = ours
+            foreign.nonce = nonce
+            try await stage.put("o", Array("them".utf8), foreign)
+            stage.faults.add(.put, calls: 1...1, .fail(connectionLost))
+            let request = PutRequest(key: "o", metadata: ours, precondition: .absent)
+            #expect(
+                await code { _ = try await stage.provider.put(request, from: BytesSource("mine")) }
+                    == .preconditionFailed)
+            #expect(try await stage.bucket.head("o").metadata == foreign)
+        }
     }
 
-    @Test("recognises an upload that was completed though the answer was lost")
+    @Test("recognises nothing without a nonce")
+    func withoutNonce() async throws {
+        let stage = Stage()
+        stage.faults.add(.put, calls: 1...1, .dropReply(connectionLost))
+        var bare = ours
+        bare.nonce = nil
+        let request = PutRequest(key: "o", metadata: bare, precondition: .absent)
+        #expect(
+            await code { _ = try await stage.provider.put(request, from: BytesSource("mine")) } == .preconditionFailed)
+    }
+
+    @Test("does not call an object somebody else's while the store cannot be asked whose it is")
+    func unknownWrite() async throws {
+        var policy = RetryPolicy()
+        policy.maxAttempts = 2
+        let stage = Stage(policy: policy)
+        stage.faults.add(.put, calls: 1...1, .dropReply(connectionLost))
+        stage.faults.add(.head, calls: 1...100, .fail(unavailable))
+        let request = PutRequest(key: "o", metadata: ours, precondition: .absent)
+        #expect(await code { _ = try await stage.provider.put(request, from: BytesSource("mine")) } == .unavailable)
+    }
+
+    @Test("recognises a change of metadata by its nonce, and a plain copy by its source's")
+    func ownCopy() async throws {
+        let stage = Stage()
+        let source = try await stage.put("from", [1, 2], theirs)
+        stage.faults.add(.copy, calls: 1...1, .dropReply(timedOut))
+        let changed = try await stage.provider.copy(
+            CopyRequest(source: source, destination: "from", metadata: ours, precondition: .match(source.etag)))
+        #expect(try await stage.bucket.head("from") == changed)
+
+        stage.faults.clear()
+        stage.faults.add(.copy, calls: 1...1, .dropReply(timedOut))
+        var listed = changed
+        listed.metadata = nil
+        let copied = try await stage.provider.copy(
+            CopyRequest(source: listed, destination: "to", precondition: .absent))
+        #expect(try await stage.bucket.head("to") == copied)
+
+        // Another object with the source's nonce is only ours with its size; without a nonce nothing is.
+        for (bytes, nonce) in [([1, 2, 3], "ours"), ([1, 2], "theirs"), ([1, 2], nil)] as [([UInt8], String?)] {
+            var metadata = ours
+            metadata.nonce = nonce
+            try await stage.put("taken", bytes, metadata)
+            let request = CopyRequest(source: changed, destination: "taken", precondition: .absent)
+            #expect(await code { _ = try await stage.provider.copy(request) } == .preconditionFailed)
+        }
+        let bare = try await stage.put("bare", [1, 2])
+        try await stage.put("taken", [1, 2])
+        let request = CopyRequest(source: bare, destination: "taken", precondition: .absent)
+        #expect(await code { _ = try await stage.provider.copy(request) } == .preconditionFailed)
+    }
+
+    @Test("recognises an upload that was completed though the answer was lost, in a later call as well")
     func ownCompletion() async throws {
         let stage = Stage()
         let upload = try await stage.provider.beginUpload("o", metadata: ours)
         let part = try await stage.provider.uploadPart(upload, number: 1, from: BytesSource("body"))
         stage.faults.add(.completeUpload, calls: 1...1, .dropReply(timedOut))
-        let stored = try await stage.provider.completeUpload(upload, parts: [part], precondition: .none)
+        let stored = try await stage.provider.completeUpload(upload, parts: [part], precondition: .absent)
         #expect(stored.size == 4)
         #expect(stage.faults.calls(.completeUpload) == 2)
-        await #expect(throws: VFSError.self, "without a lost answer it is gone") {
-            try await stage.provider.completeUpload(upload, parts: [part], precondition: .none)
-        }
+        let again = try await stage.provider.completeUpload(upload, parts: [part], precondition: .absent)
+        #expect(again.etag == stored.etag)
+        try await stage.put("o", Array("body".utf8), theirs)
+        #expect(
+            await code { _ = try await stage.provider.completeUpload(upload, parts: [part], precondition: .absent) }
+                == .uploadNotFound)
+    }
+
+    private func code(_ body: () async throws -> Void) async -> VFSError.Code? {
+        do { try await body() } catch { return (error as? VFSError)?.code }
+        return nil
     }
 }

@@ -132,7 +132,7 @@ private struct Ledger: LogHandler {
         #expect(try await provider.versions(of: "up").map(\.info.key) == ["up"])
         #expect(
             try await provider.list(ListRequest(prefix: "", delimited: false)).objects.map(\.key) == ["ranges", "up"])
-        #expect(try await provider.delete(["up", "ranges"]).isEmpty)
+        #expect(try await provider.delete([DeleteRequest("up"), DeleteRequest("ranges")]).isEmpty)
         #expect(try await provider.list(ListRequest(prefix: "", delimited: false)).objects.isEmpty)
     }
 

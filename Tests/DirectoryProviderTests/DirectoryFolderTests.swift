@@ -85,14 +85,14 @@ import Testing
         _ = try await put("one/two/three", "x")
         _ = try await put("one/other", "y")
         #expect(try await keys() == ["one/other", "one/two/three"])
-        _ = try await provider.delete(["one/two/three"])
+        _ = try await provider.delete([DeleteRequest("one/two/three")])
         #expect(!exists("one/two"))
         #expect(exists("one"))
-        _ = try await provider.delete(["one/other"])
+        _ = try await provider.delete([DeleteRequest("one/other")])
         #expect(!exists("one"))
         mkdir(path("theirs"), 0o755)
         _ = try await put("theirs/x", "x")
-        _ = try await provider.delete(["theirs/x"])
+        _ = try await provider.delete([DeleteRequest("theirs/x")])
         #expect(exists("theirs"), "not ours to remove")
     }
 
@@ -115,7 +115,7 @@ import Testing
         for round in 0..<200 {
             let stored = try await put("o", "\(1000 + round)", metadata)
             #expect(seen.insert(stored.etag).inserted)
-            _ = try await provider.delete(["o"])
+            _ = try await provider.delete([DeleteRequest("o")])
         }
     }
 
@@ -139,7 +139,9 @@ import Testing
         #expect(access(outside.path + "/new", F_OK) != 0)
         _ = try await put("window", "replaced")
         #expect(text("window") == "replaced")
-        #expect(try await provider.delete(["door", "door/secret", "door/new"]).isEmpty)
+        #expect(
+            try await provider.delete([DeleteRequest("door"), DeleteRequest("door/secret"), DeleteRequest("door/new")])
+                .isEmpty)
         #expect(access(outside.path + "/secret", F_OK) == 0)
         #expect(!exists("door"))
     }
@@ -151,7 +153,7 @@ import Testing
             _ = try await put(key, "body")
             #expect(try await body(key) == "body")
             #expect(try await keys() == [key.string])
-            #expect(try await provider.delete([key]).isEmpty)
+            #expect(try await provider.delete([DeleteRequest(key)]).isEmpty)
         }
         #expect(access(path("../out"), F_OK) != 0)
         #expect(exists(".cloudmount/lock"))
@@ -207,7 +209,7 @@ import Testing
         try await reader.prepare(writable: false)
         #expect(try await reader.list(ListRequest(prefix: "", delimited: true)).objects.isEmpty)
         await #expect(throws: VFSError.self) { try await reader.put(PutRequest(key: "o"), from: BytesSource("x")) }
-        await #expect(throws: VFSError.self) { try await reader.delete(["o"]) }
+        await #expect(throws: VFSError.self) { try await reader.delete([DeleteRequest("o")]) }
         #expect(rmdir(plain.path) == 0, "still empty")
     }
 
@@ -233,7 +235,7 @@ import Testing
         _ = try await provider.uploadPart(upload, number: 1, from: BytesSource("x"))
         try await provider.abortUpload(upload)
         _ = try await put("a//b", "x")
-        _ = try await provider.delete(["a//b", "o"])
+        _ = try await provider.delete([DeleteRequest("a//b"), DeleteRequest("o")])
         for area in ["staging", "keys", "records"] {
             #expect(rmdir(path(".cloudmount/" + area)) == 0, "\(area) is empty")
         }

@@ -41,12 +41,18 @@ struct Bench: Sendable {
     }
 
     func delete(_ names: [String]) async throws {
-        var rest = names.map(key)[...]
-        while !rest.isEmpty {
-            let failures = try await provider.delete(Array(rest.prefix(capabilities.maxDeleteKeys)))
-            #expect(failures.isEmpty)
-            rest = rest.dropFirst(capabilities.maxDeleteKeys)
+        #expect(try await delete(names.map { DeleteRequest(key($0)) }).isEmpty)
+    }
+
+    /// In as many calls as it takes.
+    /// - Returns: what the store refused.
+    func delete(_ objects: [DeleteRequest]) async throws -> [DeleteFailure] {
+        var failures: [DeleteFailure] = []
+        for start in stride(from: 0, to: objects.count, by: capabilities.maxDeleteKeys) {
+            let end = min(objects.count, start + capabilities.maxDeleteKeys)
+            failures += try await provider.delete(Array(objects[start..<end]))
         }
+        return failures
     }
 
     /// All pages of a listing, and how many there were.

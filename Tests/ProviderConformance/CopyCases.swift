@@ -65,7 +65,17 @@ extension Conformance {
             _ = try await bench.provider.copy(CopyRequest(source: source, destination: bench.key("to")))
             #expect(same(try await bench.read("to").bytes, pattern(500)))
         },
-        ConformanceCase("copy of a version that was replaced is stale", if: \.serverCopy) { bench in
+        ConformanceCase("copy of a version that was replaced is of that version", if: \.readsOldVersions) { bench in
+            let old = try await bench.put("from", [1], metadata)
+            try await bench.put("from", [2, 2])
+            _ = try await bench.provider.copy(CopyRequest(source: old, destination: bench.key("to")))
+            #expect(try await bench.read("to").bytes == [1])
+            #expect(try await bench.head("to").metadata?.user == metadata.user)
+            #expect(try await bench.read("from").bytes == [2, 2])
+        },
+        ConformanceCase(
+            "copy of a version that was replaced is stale", if: { $0.serverCopy && !$0.readsOldVersions }
+        ) { bench in
             let old = try await bench.put("from", [1])
             try await bench.put("from", [2, 2])
             await bench.refuses(.stale) {
@@ -73,12 +83,75 @@ extension Conformance {
             }
             await bench.refuses(.notFound) { _ = try await bench.head("to") }
         },
-        ConformanceCase("copy of an object that is gone", if: \.serverCopy) { bench in
+        ConformanceCase("copy of an object that is gone", if: { $0.serverCopy && !$0.readsOldVersions }) { bench in
             let old = try await bench.put("from", [1])
             try await bench.delete(["from"])
-            await bench.refuses(.notFound) {
+            await bench.refuses(.notFound, .stale) {
                 _ = try await bench.provider.copy(CopyRequest(source: old, destination: bench.key("to")))
             }
+        },
+        ConformanceCase("copy only where there is nothing", if: \.serverCopy) { bench in
+            let source = try await bench.put("from", [1])
+            let taken = try await bench.put("taken", [2])
+            await bench.refuses(.preconditionFailed) {
+                _ = try await bench.provider.copy(
+                    CopyRequest(source: source, destination: bench.key("taken"), precondition: .absent))
+            }
+            #expect(try await bench.head("taken").etag == taken.etag)
+            _ = try await bench.provider.copy(
+                CopyRequest(source: source, destination: bench.key("free"), precondition: .absent))
+            #expect(try await bench.read("free").bytes == [1])
+        },
+        ConformanceCase("copy only over the version that was seen", if: \.serverCopy) { bench in
+            let source = try await bench.put("from", [1])
+            let first = try await bench.put("to", [2])
+            let second = try await bench.put("to", [3])
+            let request = { (etag: ETag) in
+                CopyRequest(source: source, destination: bench.key("to"), precondition: .match(etag))
+            }
+            await bench.refuses(.preconditionFailed) { _ = try await bench.provider.copy(request(first.etag)) }
+            #expect(try await bench.read("to").bytes == [3])
+            _ = try await bench.provider.copy(request(second.etag))
+            #expect(try await bench.read("to").bytes == [1])
+            try await bench.delete(["to"])
+            await bench.refuses(.preconditionFailed) { _ = try await bench.provider.copy(request(second.etag)) }
+            await bench.refuses(.notFound) { _ = try await bench.head("to") }
+        },
+        ConformanceCase("copy onto itself only over the version that it is of", if: \.serverCopy) { bench in
+            let first = try await bench.put("o", [1], metadata)
+            let second = try await bench.put("o", [2, 2], metadata)
+            let other = ObjectMetadata(contentType: "text/x-case", user: ["mode": "33261"])
+            for (version, works) in [(first, false), (second, true)] {
+                let request = CopyRequest(
+                    source: version, destination: bench.key("o"), metadata: other, precondition: .match(version.etag))
+                if works {
+                    _ = try await bench.provider.copy(request)
+                    #expect(try await bench.head("o").metadata?.user == other.user)
+                } else {
+                    await bench.refuses(.preconditionFailed, .stale) { _ = try await bench.provider.copy(request) }
+                    #expect(try await bench.head("o").etag == second.etag)
+                }
+                #expect(try await bench.read("o").bytes == [2, 2])
+            }
+        },
+        ConformanceCase(
+            "copy of an old version onto itself is stale", if: { $0.serverCopy && !$0.readsOldVersions }
+        ) { bench in
+            let first = try await bench.put("o", [1])
+            let second = try await bench.put("o", [2, 2])
+            await bench.refuses(.stale) {
+                _ = try await bench.provider.copy(
+                    CopyRequest(source: first, destination: bench.key("o"), metadata: metadata))
+            }
+            #expect(try await bench.head("o").etag == second.etag)
+        },
+        ConformanceCase("copy keeps the storage class and the encryption", if: \.serverCopy) { bench in
+            let source = try await bench.put("from", [1])
+            let before = try await bench.head("from")
+            let copy = try await bench.provider.copy(CopyRequest(source: source, destination: bench.key("to")))
+            let after = try await bench.head("to")
+            #expect(after.storageClass == before.storageClass && after.encryption == before.encryption)
+            #expect(copy.storageClass == nil || copy.storageClass == after.storageClass)
         },
         ConformanceCase("an upload made of ranges of an object and of new bytes", if: \.rangeCopy) { bench in
             let unit = max(bench.capabilities.minPartSize, 1000)
@@ -98,7 +171,23 @@ extension Conformance {
             let expected = Array(bytes[..<unit]) + fresh + Array(bytes[(2 * unit)...])
             #expect(same(try await bench.read("to").bytes, expected))
         },
-        ConformanceCase("a range of a version that was replaced is stale", if: \.rangeCopy) { bench in
+        ConformanceCase(
+            "a range of a version that was replaced is of that version", if: { $0.rangeCopy && $0.readsOldVersions }
+        ) { bench in
+            let unit = max(bench.capabilities.minPartSize, 1000)
+            let old = try await bench.put("from", pattern(unit))
+            try await bench.put("from", pattern(10, seed: 2))
+            let upload = try await bench.provider.beginUpload(bench.key("to"), metadata: ObjectMetadata())
+            let parts = [
+                try await bench.provider.copyPart(upload, number: 1, source: old, extent: Extent(0, unit)),
+                try await bench.provider.uploadPart(upload, number: 2, from: BytesSource([9])),
+            ]
+            _ = try await bench.provider.completeUpload(upload, parts: parts, precondition: .none)
+            #expect(same(try await bench.read("to").bytes, pattern(unit) + [9]))
+        },
+        ConformanceCase(
+            "a range of a version that was replaced is stale", if: { $0.rangeCopy && !$0.readsOldVersions }
+        ) { bench in
             let unit = max(bench.capabilities.minPartSize, 1000)
             let old = try await bench.put("from", pattern(unit))
             try await bench.put("from", pattern(unit, seed: 2))

@@ -1,4 +1,5 @@
 import CloudMountVFS
+import Synchronization
 import Testing
 
 extension Conformance {
@@ -32,6 +33,41 @@ extension Conformance {
             #expect(try await bench.names().count == names.count)
             try await bench.delete(names)
             #expect(try await bench.names().isEmpty)
+        },
+        ConformanceCase("delete of the current version") { bench in
+            let stored = try await bench.put("o", [1])
+            #expect(try await bench.delete([DeleteRequest(bench.key("o"), version: stored.etag)]).isEmpty)
+            await bench.refuses(.notFound) { _ = try await bench.head("o") }
+            #expect(try await bench.delete([DeleteRequest(bench.key("o"), version: stored.etag)]).isEmpty, "absent")
+        },
+        ConformanceCase("delete of a version that was replaced leaves the newer one") { bench in
+            let old = try await bench.put("o", [1])
+            let new = try await bench.put("o", [2, 2])
+            let failures = try await bench.delete([DeleteRequest(bench.key("o"), version: old.etag)])
+            #expect(failures.map(\.key) == [bench.key("o")])
+            #expect(failures.map(\.error.code) == [.preconditionFailed])
+            #expect(try await bench.head("o").etag == new.etag)
+            #expect(try await bench.read("o").bytes == [2, 2])
+        },
+        ConformanceCase("delete of many versions at once tells which were replaced") { bench in
+            let count = 40
+            let first = Mutex<[Int: ETag]>([:])
+            try await bench.concurrently(count, width: 8) { number in
+                let info = try await bench.put("k\(number)", [UInt8(number)])
+                first.withLock { $0[number] = info.etag }
+            }
+            // Of each ten one is replaced, one gone, and one asked for without a version.
+            let tens = Array(stride(from: 0, to: count, by: 10))
+            try await bench.concurrently(tens.count, width: 8) { try await bench.put("k\(tens[$0])", [1, 2, 3]) }
+            try await bench.delete(tens.map { "k\($0 + 1)" })
+            let etags = first.withLock { $0 }
+            let failures = try await bench.delete(
+                (0..<count).map { number in
+                    DeleteRequest(bench.key("k\(number)"), version: number % 10 == 2 ? nil : etags[number])
+                })
+            #expect(failures.map { bench.bare($0.key) }.sorted() == tens.map { "k\($0)" })
+            #expect(failures.allSatisfy { $0.error.code == .preconditionFailed })
+            #expect(try await bench.names().sorted() == tens.map { "k\($0)" })
         },
         ConformanceCase("a deleted object can be made again") { bench in
             for round in 0..<5 {

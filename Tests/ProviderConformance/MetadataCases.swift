@@ -65,6 +65,46 @@ extension Conformance {
             try await bench.put("o", [1], given)
             #expect(try await bench.head("o").metadata?.user == given.user)
         },
+        ConformanceCase("the nonce of a write comes back, and never among the rest", if: \.metadata) { bench in
+            let nonce = ObjectMetadata.newNonce()
+            let given = ObjectMetadata(contentType: "text/x-case", user: ["mode": "33188"], nonce: nonce)
+            let stored = try await bench.put("o", [1], given)
+            let found = try await bench.head("o").metadata
+            #expect(found?.nonce == nonce)
+            #expect(found?.user == given.user)
+            #expect(try await bench.read("o").info.metadata?.nonce == nonce)
+            if bench.capabilities.listingCarriesMetadata {
+                #expect(try await bench.list().objects.first?.metadata?.nonce == nonce)
+            }
+            if bench.capabilities.serverCopy {
+                _ = try await bench.provider.copy(CopyRequest(source: stored, destination: bench.key("copy")))
+                #expect(try await bench.head("copy").metadata?.nonce == nonce)
+                var other = given
+                other.nonce = String(repeating: "~", count: 32)
+                _ = try await bench.provider.copy(
+                    CopyRequest(source: stored, destination: bench.key("copy"), metadata: other))
+                #expect(try await bench.head("copy").metadata?.nonce == other.nonce)
+            }
+            if bench.capabilities.multipart {
+                let upload = try await bench.provider.beginUpload(bench.key("parts"), metadata: given)
+                let parts = try await bench.lead(upload, then: [1])
+                _ = try await bench.provider.completeUpload(upload, parts: parts, precondition: .none)
+                #expect(try await bench.head("parts").metadata?.nonce == nonce)
+            }
+            await bench.refuses(.invalidArgument) {
+                try await bench.put("o", [2], ObjectMetadata(nonce: String(repeating: "n", count: 33)))
+            }
+        },
+        ConformanceCase("as much metadata as is allowed, with a nonce and a time", if: \.metadata) { bench in
+            let count = min(bench.capabilities.maxMetadataBytes, 30_000) - 3
+            let given = ObjectMetadata(
+                modified: Timestamp(seconds: 1_600_000_000, nanoseconds: 123_456_789),
+                user: ["big": String(repeating: "v", count: count)], nonce: ObjectMetadata.newNonce())
+            try await bench.put("o", [1], given)
+            let found = try await bench.head("o").metadata
+            #expect(found?.user == given.user)
+            #expect(found?.nonce == given.nonce && found?.modified == given.modified)
+        },
         ConformanceCase("no metadata is none", if: \.metadata) { bench in
             try await bench.put("o", [1])
             let found = try await bench.head("o").metadata

@@ -4,7 +4,7 @@ import Testing
 
 extension Conformance {
     static let preconditionCases: [ConformanceCase] = [
-        ConformanceCase("put only where there is nothing", if: \.conditionalCreate) { bench in
+        ConformanceCase("put only where there is nothing") { bench in
             let first = try await bench.put("o", [1], if: .absent)
             await bench.refuses(.preconditionFailed) { try await bench.put("o", [2], if: .absent) }
             #expect(try await bench.read("o").bytes == [1])
@@ -30,8 +30,7 @@ extension Conformance {
                 #expect(try await bench.read("o\(round)").bytes == won)
             }
         },
-        ConformanceCase("complete an upload only where there is nothing", if: { $0.conditionalCreate && $0.multipart })
-        {
+        ConformanceCase("complete an upload only where there is nothing", if: \.multipart) {
             bench in
             try await bench.put("o", [1])
             let upload = try await bench.provider.beginUpload(bench.key("o"), metadata: ObjectMetadata())
@@ -46,7 +45,7 @@ extension Conformance {
             _ = try await bench.provider.completeUpload(second, parts: others, precondition: .absent)
             #expect(same(try await bench.read("new").bytes, bench.leadingBytes + pattern(100)))
         },
-        ConformanceCase("put only over the version that was read", if: \.conditionalReplace) { bench in
+        ConformanceCase("put only over the version that was read") { bench in
             let first = try await bench.put("o", [1])
             let second = try await bench.put("o", [2], if: .match(first.etag))
             await bench.refuses(.preconditionFailed) { try await bench.put("o", [3], if: .match(first.etag)) }
@@ -54,14 +53,14 @@ extension Conformance {
             try await bench.put("o", [4], if: .match(second.etag))
             #expect(try await bench.read("o").bytes == [4])
         },
-        ConformanceCase("put over a version of an object that is gone", if: \.conditionalReplace) { bench in
+        ConformanceCase("put over a version of an object that is gone") { bench in
             let first = try await bench.put("o", [1])
             try await bench.delete(["o"])
             await bench.refuses(.preconditionFailed) { try await bench.put("o", [2], if: .match(first.etag)) }
             await bench.refuses(.notFound) { _ = try await bench.head("o") }
         },
         ConformanceCase(
-            "complete an upload only over the version that was read", if: { $0.conditionalReplace && $0.multipart }
+            "complete an upload only over the version that was read", if: \.multipart
         ) { bench in
             let first = try await bench.put("o", [1])
             let second = try await bench.put("o", [2, 2])

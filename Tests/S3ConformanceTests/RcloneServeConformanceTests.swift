@@ -28,7 +28,8 @@ private let race = "PutObject: 500 when several writers make the same folder at 
             // Metadata.
             KnownDeviation("standard headers come back as given", expires),
             KnownDeviation("an upload in parts keeps its metadata", expires),
-            KnownDeviation("almost as much metadata as is allowed", "PutObject: 400 MetadataTooLarge below 2 KB"),
+            KnownDeviation(
+                "as much metadata as is allowed, with a nonce and a time", "PutObject: 400 MetadataTooLarge below 2 KB"),
             KnownDeviation("copy replaces all metadata when some is given", "old and new metadata are merged"),
             // Uploads are streamed on as they come.
             KnownDeviation("part numbers with gaps", "CompleteMultipartUpload: 400 InvalidPart"),

@@ -36,7 +36,7 @@ struct ListTests {
             """, ListRequest(prefix: "p/", delimited: true, continuation: "before+", limit: 7))
         #expect(page.objects.map(\.key) == ["p/a b+c%", "p/"])
         #expect(page.objects.map(\.size) == [5_368_709_121, 0])
-        #expect(page.objects.map(\.storageClass) == ["STANDARD_IA", nil])
+        #expect(page.objects.map(\.storageClass) == ["STANDARD_IA", "STANDARD"])
         #expect(page.objects.allSatisfy { $0.etag == ETag("e") && $0.metadata == nil })
         #expect(page.objects.first?.stored == Timestamp(seconds: 1_793_873_410, nanoseconds: 123_000_000))
         #expect(page.commonPrefixes == ["p/d x/"])

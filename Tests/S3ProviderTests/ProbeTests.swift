@@ -67,12 +67,18 @@ struct ProbeTests {
         let (provider, seen) = try await run(store, prefix: "runs/7/")
         let capabilities = provider.capabilities
         #expect(!capabilities.conditionalCreate && !capabilities.conditionalReplace)
+        #expect(!capabilities.conditionalCopy && !capabilities.conditionalDelete)
         #expect(!capabilities.serverCopy && !capabilities.rangeCopy && !capabilities.multipart)
         #expect(!capabilities.rangedRead && !capabilities.folderObjects && !capabilities.versions)
         #expect(capabilities.sortedListing && capabilities.emptyFolders)
         #expect(store.paths.isEmpty)
         for request in seen where request.method == "PUT" || request.method == "DELETE" || request.method == "POST" {
-            #expect(request.path.hasPrefix("/bucket/runs/7/.cloudmount-probe-"))
+            if request.query == "delete=" {
+                let keys = request.text.split(separator: "<Key>").dropFirst()
+                #expect(keys.count == 2 && keys.allSatisfy { $0.hasPrefix("runs/7/.cloudmount-probe-") })
+            } else {
+                #expect(request.path.hasPrefix("/bucket/runs/7/.cloudmount-probe-"))
+            }
         }
     }
 

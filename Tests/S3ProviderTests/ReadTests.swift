@@ -168,7 +168,8 @@ struct ReadTests {
         let calls: [() async throws -> Void] = [
             { _ = try await provider.head("") },
             { _ = try await provider.put(PutRequest(key: ""), from: BytesSource("x")) },
-            { _ = try await provider.delete([""]) }, { _ = try await provider.delete(["a", ""]) },
+            { _ = try await provider.delete([DeleteRequest("")]) },
+            { _ = try await provider.delete([DeleteRequest("a"), DeleteRequest("")]) },
             { _ = try await provider.copy(CopyRequest(source: info(""), destination: "a")) },
             { _ = try await provider.copy(CopyRequest(source: info("a"), destination: "")) },
             { _ = try await provider.beginUpload("", metadata: ObjectMetadata()) },

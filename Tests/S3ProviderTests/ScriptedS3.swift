@@ -62,7 +62,12 @@ func provider(
 /// A profile in which everything is known and nothing is probed, with the bucket in the path.
 let known = ["endpoint_profile": OptionValue.string("aws"), "path_style": .boolean(true)]
 
-func info(_ key: ObjectKey, size: Int = 10, etag: String = "e1", storageClass: String? = nil) -> ObjectInfo {
+/// As `head` tells it: nothing of it is unknown.
+func info(
+    _ key: ObjectKey, size: Int = 10, etag: String = "e1", storageClass: String? = "STANDARD",
+    encryption: String? = "AES256"
+) -> ObjectInfo {
     ObjectInfo(
-        key: key, size: size, etag: ETag(etag), stored: Timestamp(seconds: 0), storageClass: storageClass)
+        key: key, size: size, etag: ETag(etag), stored: Timestamp(seconds: 0), storageClass: storageClass,
+        encryption: encryption)
 }
