@@ -24,6 +24,11 @@ package struct DirectoryMove: Sendable {
     package struct Moved: Sendable {
         package let old: ObjectInfo
         package let new: ObjectInfo
+
+        package init(old: ObjectInfo, new: ObjectInfo) {
+            self.old = old
+            self.new = new
+        }
     }
 
     package init(

@@ -33,7 +33,7 @@ package struct ImageReader: Sendable {
             }
             guard sink.received == part.count else { throw VFSError(.stale, "\(base.key) has become shorter") }
         }
-        if staged?.isOnDisk ?? false {
+        if staged?.isOnDisk() ?? false {
             // A disk may be slow: not on the thread that all transfers share.
             try await BlockingPool.shared.run { () throws(VFSError) in
                 try Self.fill(buffer, extent, pieces, staged)

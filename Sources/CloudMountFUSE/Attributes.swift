@@ -77,7 +77,7 @@ extension Entry {
 extension OpenReply {
     func fill(_ info: inout fuse_file_info) {
         info.fh = handle
-        cm_set_open_flags(&info, directIO, keepCache, noFlush, cacheDirectory)
+        cm_set_open_flags(&info, false, keepCache, noFlush, false)
     }
 }
 

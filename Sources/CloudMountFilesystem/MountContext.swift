@@ -1,6 +1,6 @@
 import CloudMountPlatform
 import CloudMountStaging
-import CloudMountVFS
+public import CloudMountVFS
 import Logging
 import Synchronization
 

@@ -3,7 +3,7 @@ public import CloudMountVFS
 /// A set of bytes as sorted, disjoint extents; neighbours that touch are one.
 ///
 /// A search is logarithmic, a change moves the extents behind it. Empty extents change and match nothing.
-public struct ExtentMap: Sendable, Equatable {
+public struct ExtentMap: Sendable, Equatable, Codable {
     /// In order, never empty, never touching.
     public private(set) var extents: [Extent] = []
     /// Bytes in all.

@@ -1,3 +1,4 @@
+import CloudMountPlatform
 import CloudMountCommit
 import CloudMountVFS
 

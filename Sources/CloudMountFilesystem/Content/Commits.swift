@@ -1,3 +1,4 @@
+import CloudMountStaging
 import CloudMountCommit
 import CloudMountPlatform
 import CloudMountVFS

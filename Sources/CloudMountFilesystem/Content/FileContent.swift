@@ -1,3 +1,4 @@
+import Logging
 import CloudMountCommit
 import CloudMountPlatform
 import CloudMountStaging

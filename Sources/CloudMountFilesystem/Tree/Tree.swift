@@ -1,7 +1,6 @@
 import CloudMountCommit
 import CloudMountPlatform
 import CloudMountVFS
-import Synchronization
 
 /// The names and inodes of one mount behind their lock. Only the files of this folder take it (`withNames`); everybody else
 /// calls what they offer. Inside nothing is awaited, nothing asked of the store, no other lock taken but those of a listing and
@@ -9,7 +8,7 @@ import Synchronization
 final class Tree: Sendable {
     let context: MountContext
     let gateWaiters = Waiters()
-    private let names: Mutex<Namespace>
+    private let names: Guarded<Namespace>
     private let makeContent: @Sendable (InodeID, ObjectInfo?, Int) -> FileContent
 
     init(context: MountContext, makeContent: @escaping @Sendable (InodeID, ObjectInfo?, Int) -> FileContent) {
@@ -22,14 +21,12 @@ final class Tree: Sendable {
         root.isKnown = true
         root.lookups = 1
         root.directory?.marker = .present
-        names = Mutex(Namespace(root: root, rules: rules))
+        names = Guarded(Namespace(root: root, rules: rules))
     }
 
-    func withNames<Value, Failure: Error>(
+    func withNames<Value: Sendable, Failure: Error>(
         _ body: (inout Namespace) throws(Failure) -> Value
-    ) throws(Failure) -> Value {
-        try names.withLock { names throws(Failure) in try body(&names) }
-    }
+    ) throws(Failure) -> Value { try names.withLock(body) }
 
     func now() -> UInt64 { context.clock.monotonic() }
 
