@@ -112,7 +112,7 @@ package struct DirectoryMove: Sendable {
         if replaced != nil, !capabilities.folderObjects { condition = .none }
         while true {
             do throws(VFSError) {
-                let info = try await provider.put(
+                let info = try await provider.putOnce(
                     PutRequest(key: to, metadata: metadata, precondition: condition), from: BytesSource([]))
                 return Moved(old: marker ?? info, new: info)
             } catch {

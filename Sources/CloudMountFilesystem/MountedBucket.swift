@@ -72,6 +72,8 @@ public final class MountedBucket: FileOperations {
 
     // MARK: Administration
 
+    public func settings() -> MountSettings { context.settings() }
+
     /// Goes on with other settings. Open files are not disturbed; what is known is valid no longer than the new settings
     /// say, and the kernel is told to ask again for what it would believe for longer. The exception are names that it was
     /// told to be absent by a complete listing: those it asks for again within ten seconds by itself.
@@ -487,8 +489,11 @@ public final class MountedBucket: FileOperations {
         // Pages of a shared mapping may come after the last flush.
         let isDirty =
             file.canWrite && tree.dirtyGeneration(file.inode) != nil && commits.error(file.inode) == nil
+        guard isDirty else {
+            closed(file)
+            return reply.send()
+        }
         reply.send()
-        guard isDirty else { return closed(file) }
         context.begin {
             _ = await attempt { () async throws(VFSError) in try await self.commits.commit(file.inode) }
             self.closed(file)

@@ -126,7 +126,7 @@ struct EncodeTests {
         var stored = StoredAttributes()
         stored.kind = pick([.regular, .symbolicLink, .fifo, .socket, .characterDevice, .blockDevice])
         stored.permissions = UInt32(number(0...0o7777))
-        stored.uid = pick([nil, 0, .max])
+        stored.uid = pick([nil, 0, .max - 1])
         stored.gid = pick([nil, 0, 65534])
         if stored.kind == .characterDevice || stored.kind == .blockDevice {
             stored.device = UInt32(number(0...0xFFFFFFFF))

@@ -9,7 +9,6 @@ extension FakeFileSystem {
         var reply = OpenReply(handle: inode)
         reply.keepCache = true
         // The kernel tells of interrupts only when the caller itself waits, not its read-ahead.
-        reply.directIO = node(inode)?.special == "pending"
         return reply
     }
 

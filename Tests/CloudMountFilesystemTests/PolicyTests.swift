@@ -15,7 +15,7 @@ struct PolicyTests {
     }
 
     private func change(_ mount: TestMount, _ adjust: (inout CachePolicy) -> Void) {
-        var settings = mount.fs.settings
+        var settings = mount.fs.settings()
         adjust(&settings.policy)
         mount.fs.update(settings)
     }
@@ -329,7 +329,7 @@ struct PolicyTests {
         _ = try await mount.fs.setattr(changed) { $0.permissions = 0o640 }
         _ = try await mount.inode("a")
         _ = try await mount.inode("own")
-        var settings = mount.fs.settings
+        var settings = mount.fs.settings()
         settings.uid = 77
         settings.filePermissions = 0o600
         mount.fs.update(settings)
@@ -401,7 +401,7 @@ struct PolicyTests {
         change(first) { $0.prefetch = 0 }
         #expect(try await requests(first) { try await lookUp(first) } == 0)
         #expect(try await requests(second) { try await lookUp(second) } > 0)
-        #expect(second.fs.settings.policy.prefetch == CachePolicy().prefetch)
+        #expect(second.fs.settings().policy.prefetch == CachePolicy().prefetch)
     }
 }
 

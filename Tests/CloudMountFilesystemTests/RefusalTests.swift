@@ -180,6 +180,8 @@ struct RefusalTests {
         let mount = try TestMount()
         mount.faults.add(.put, calls: 1...1, .dropReply(VFSError(.connectionFailed, "reset")))
         let (inode, handle) = try await mount.fs.create(TestMount.root, "new")
+        // Nor can the commit see for itself.
+        mount.faults.add(.head, calls: 1...1, .fail(VFSError(.connectionFailed, "reset")))
         #expect(
             await failure { () async throws(VFSError) in
                 try await mount.fs.flush(inode, handle)

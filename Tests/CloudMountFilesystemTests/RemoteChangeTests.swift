@@ -2,6 +2,7 @@ import CloudMountFilesystem
 import CloudMountLayers
 import CloudMountStaging
 import CloudMountVFS
+import Foundation
 import MemoryProvider
 import Testing
 
@@ -80,11 +81,19 @@ struct RemoteChangeTests {
         try await mount.fs.write(inode, handle, 10, pattern(5, seed: 2))
         _ = try await mount.store.delete([DeleteRequest("file")])
         #expect(await failure { () async throws(VFSError) in try await mount.fs.flush(inode, handle) } == .stale)
-        #expect(mount.fs.statistics().failedCommits.count == 1)
+        let kept = try #require(mount.fs.statistics().failedCommits.first)
+        #expect(kept.path == "file" && kept.bytes == 5)
+        #expect(await failure { () async throws(VFSError) in try await mount.fs.write(inode, handle, 0, [1]) } == .stale)
         try await mount.fs.release(inode, handle)
+        #expect(
+            FileManager.default.contents(atPath: kept.stagedPath).map { [UInt8]($0).suffix(5) }
+                == pattern(5, seed: 2).suffix(5))
         // Written anew as a whole it is stored.
         try await mount.write("file", pattern(7, seed: 3))
         #expect(try await mount.object("file") == pattern(7, seed: 3))
+        // Told of until somebody takes it away.
+        #expect(mount.fs.statistics().failedCommits.count == 1)
+        try FileManager.default.removeItem(atPath: kept.stagedPath)
         #expect(mount.fs.statistics().failedCommits.isEmpty)
     }
 

@@ -8,10 +8,10 @@ import Testing
 struct UploadPlanTests {
     private func plan(
         _ image: FileImage, _ base: ObjectInfo?, _ capabilities: Capabilities = s3Capabilities(), _ note: String = ""
-    ) throws -> UploadPlan {
+    ) throws -> Planned {
         let plan = try UploadPlan(image: image, base: base, capabilities: capabilities)
         check(plan, image, base, capabilities, note)
-        return plan
+        return Planned(plan: plan, image: image)
     }
 
     private func new(_ size: Int) -> FileImage {

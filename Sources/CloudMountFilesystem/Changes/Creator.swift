@@ -83,7 +83,8 @@ struct Creator: Sendable {
                 metadata.contentType =
                     metadata.contentType ?? AttributeCodec.contentType(forName: place.name.string)
                 metadata.nonce = SealedWrite.newNonce()
-                let info = try await putNew(made.key, metadata, body)
+                let info = try await context.provider.putOnce(
+                    PutRequest(key: made.key, metadata: metadata, precondition: .absent), from: BytesSource(body))
                 let finished = try tree.finish(made.inode, info, opened: opened)
                 markers.timesChanged()
                 return finished
@@ -93,22 +94,6 @@ struct Creator: Sendable {
                 tree.distrust([place])
                 throw VFSError(.alreadyExists, "\(made.key) exists")
             }
-        }
-    }
-
-    /// Stores what must not be there yet. The answer to an earlier attempt may have been lost: then what is in the way is
-    /// our own.
-    private func putNew(
-        _ key: ObjectKey, _ metadata: ObjectMetadata, _ body: String
-    ) async throws(VFSError) -> ObjectInfo {
-        do throws(VFSError) {
-            return try await context.provider.put(
-                PutRequest(key: key, metadata: metadata, precondition: .absent), from: BytesSource(body))
-        } catch {
-            guard CommitVerdict.needsLook(error), let there = try? await context.provider.headIfThere(key),
-                there.metadata?.nonce == metadata.nonce
-            else { throw error }
-            return there
         }
     }
 

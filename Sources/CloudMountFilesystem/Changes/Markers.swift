@@ -59,7 +59,7 @@ final class Markers: Sendable {
             return try await provider.copy(
                 CopyRequest(source: here, destination: key, metadata: metadata, precondition: condition))
         }
-        return try await provider.put(
+        return try await provider.putOnce(
             PutRequest(key: key, metadata: metadata, precondition: condition), from: BytesSource([]))
     }
 

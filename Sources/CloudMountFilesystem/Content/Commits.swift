@@ -2,6 +2,7 @@ import CloudMountStaging
 import CloudMountCommit
 import CloudMountPlatform
 import CloudMountVFS
+import Glibc
 import Logging
 import Synchronization
 
@@ -28,6 +29,9 @@ final class Commits: Sendable {
     private let markers: Markers
     private let committer: Committer
     private let entries = Mutex<[InodeID: Entry]>([:])
+    /// Bytes that cannot become a file any more, by where they are kept.
+    private let stranded = Mutex<[MountStatistics.FailedCommit]>([])
+    private static let mostStranded = 1000
     /// Drained once: what is written from then on is on disk at once, for the drain may be given up at any moment.
     private let isEnding = Atomic(false)
 
@@ -205,13 +209,25 @@ final class Commits: Sendable {
     /// The new bytes cannot become a whole file: they stay in the staging area, and the name shows what the store has.
     private func strand(_ inode: InodeID, _ seal: Tree.Seal, _ content: FileContent, _ error: VFSError) async -> VFSError {
         await content.spill()
+        let bytes = content.dirtyBytes()
         let place = tree.strand(inode)
         let staged = content.strand(error)
+        noteStranded(seal.key.string, staged, bytes, error)
         context.log.error(
             "changed elsewhere, and the version that it was based on is gone; the new bytes are kept",
             metadata: ["key": "\(seal.key)", "staged": "\(staged ?? "-")"])
         if let place { context.invalidate([place]) }
         return error
+    }
+
+    private func noteStranded(_ path: String, _ staged: String?, _ bytes: Int, _ error: VFSError) {
+        guard let staged, bytes > 0 else { return }
+        let failure = MountStatistics.FailedCommit(
+            path: path, stagedPath: staged, bytes: bytes, error: error.description, since: context.clock.now())
+        stranded.withLock { stranded in
+            if stranded.count >= Self.mostStranded { stranded.removeFirst() }
+            stranded.append(failure)
+        }
     }
 
     // MARK: Names that change
@@ -249,14 +265,17 @@ final class Commits: Sendable {
     /// The last handle of a file is closed, which the store forbids to be written: trying again would change nothing. The
     /// name shows again what the store has, and the new bytes stay on local disk.
     func closed(_ inode: InodeID) {
-        guard error(inode)?.code == .permissionDenied, let content = tree.abandonIfClosed(inode) else { return }
-        let key = content.place
-        let staged = content.content?.strand(VFSError(.permissionDenied, "the store forbids to write the file"))
+        guard let error = error(inode), error.code == .permissionDenied, let closed = tree.abandonIfClosed(inode) else {
+            return
+        }
+        let bytes = closed.content?.dirtyBytes() ?? 0
+        let staged = closed.content?.strand(error)
         forget(inode)
+        noteStranded(closed.path, staged, bytes, error)
         context.log.error(
             "the store forbids to write the file; its new bytes are kept",
-            metadata: ["name": "\(key.name)", "staged": "\(staged ?? "-")"])
-        context.invalidate([key])
+            metadata: ["key": "\(closed.path)", "staged": "\(staged ?? "-")"])
+        context.invalidate([closed.place])
     }
 
     /// What a conflict kept from being stored may go now.
@@ -301,6 +320,12 @@ final class Commits: Sendable {
                 MountStatistics.FailedCommit(
                     path: file.path, stagedPath: content.staged()?.place ?? "", bytes: bytes,
                     error: error.description, since: since))
+        }
+        // What somebody has taken away is not told of any more.
+        let gone = stranded.withLock { $0 }.filter { access($0.stagedPath, F_OK) != 0 }.map(\.stagedPath)
+        statistics.failedCommits += stranded.withLock { stranded in
+            stranded.removeAll { gone.contains($0.stagedPath) }
+            return stranded
         }
     }
 }

@@ -222,14 +222,14 @@ extension Tree {
     }
 
     /// A file that nobody has open any more is given up.
-    func abandonIfClosed(_ inode: InodeID) -> (content: FileContent?, place: Place)? {
+    func abandonIfClosed(_ inode: InodeID) -> (content: FileContent?, path: String, place: Place)? {
         withNames { names in
             guard let node = names[inode], node.openCount == 0, node.isDirty, !node.isOrphan else { return nil }
             let place = Place(parent: node.parent, name: node.name)
-            let content = node.content
+            let (content, path) = (node.content, names.key(of: node)?.string ?? node.name.string)
             names.orphan(node)
             names.distrust(place)
-            return (content, place)
+            return (content, path, place)
         }
     }
 
