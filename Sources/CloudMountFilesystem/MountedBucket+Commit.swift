@@ -96,9 +96,8 @@ extension MountedBucket {
         let rule = policy.onConflict
         let precondition: Precondition =
             rule == .overwrite ? .none : snapshot.version.map { .match($0) } ?? .absent
-        if precondition == .absent, try await createdBeside(inode, content, snapshot) { return }
         do throws(VFSError) {
-            let info = try await store(snapshot, content, try await guarded(precondition, snapshot))
+            let info = try await store(snapshot, content, precondition)
             try settle(inode, content, snapshot, info)
         } catch {
             guard error.code == .preconditionFailed || error.code == .uploadNotFound || error.code == .notFound else {
@@ -121,7 +120,7 @@ extension MountedBucket {
                 var anew = snapshot
                 anew.version = nil
                 anew.stream = nil
-                let info = try await store(anew, content, capabilities.conditionalCreate ? .absent : .none)
+                let info = try await store(anew, content, Precondition.absent)
                 return try settle(inode, content, anew, info)
             }
             try await keepBoth(inode, content, snapshot)
@@ -150,21 +149,6 @@ extension MountedBucket {
                     hasExplicitTime: node.hasExplicitTime, generation: state.generation, size: state.size,
                     image: state.image, base: state.base, staged: state.staged, stream: state.stream)
             }
-        }
-    }
-
-    /// The precondition as far as the store honours it; else the comparison just before.
-    private func guarded(_ wanted: Precondition, _ snapshot: Snapshot) async throws(VFSError) -> Precondition {
-        switch wanted {
-        case .none: return .none
-        case .absent where capabilities.conditionalCreate: return wanted
-        case .match where capabilities.conditionalReplace: return wanted
-        default:
-            let there = try await headIfThere(snapshot.key)
-            guard there?.etag == snapshot.version else {
-                throw VFSError(.preconditionFailed, "\(snapshot.key) was changed by somebody else")
-            }
-            return .none
         }
     }
 
@@ -309,7 +293,7 @@ extension MountedBucket {
         copy.version = nil
         copy.stream = nil
         if let stream = snapshot.stream { giveUp(stream, content) }
-        let info = try await store(copy, content, capabilities.conditionalCreate ? .absent : .none)
+        let info = try await store(copy, content, Precondition.absent)
         let parent: InodeID? = namespace.withLock { names in
             guard let node = names[inode], let directory = names[node.parent], !node.isOrphan else { return nil }
             directory.directory?.children[node.name] = nil

@@ -40,7 +40,6 @@ public final class MountedBucket: FileOperations {
     let notifier = Mutex<(any KernelNotifier)?>(nil)
     let lookups: SingleFlight<LookupKey, InodeID?>
     let heads: SingleFlight<InodeID, Void>
-    let headStart = HeadStart()
 
     /// - Parameters:
     ///   - provider: prepared, and already wrapped in its layers.
