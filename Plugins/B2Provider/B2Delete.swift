@@ -1,26 +1,45 @@
 public import CloudMountVFS
-import Synchronization
 
 extension B2Provider {
     /// b2_hide_file, or b2_delete_file_version of every version, as the mount's `delete` says.
+    ///
+    /// B2 has no conditional delete. A version is compared just before; what comes after that look is hidden and remains as
+    /// an older version, or, where versions are deleted, stays the current one.
     public func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure] {
         guard objects.count <= 1 else { throw VFSError(.invalidArgument, "B2 deletes one name at a time") }
         guard let object = objects.first else { return [] }
         let key = object.key
         guard !key.isEmpty else { throw VFSError(.invalidName, "an object must have a key") }
-        defer { sightings.withLock { $0.forget(key) } }
-        if let version = object.version, let there = try await current(key), there.etag != version {
-            return [
-                DeleteFailure(key: key, error: VFSError(.preconditionFailed, "the object has been changed meanwhile"))
-            ]
+        guard let version = object.version else {
+            for name in B2Names.names(key) { try await delete(name, key) }
+            return []
         }
+        var isAnother = false
         for name in B2Names.names(key) {
-            switch client.options.deletion {
-            case .hide: try await hide(name, key)
-            case .permanent: try await deleteVersions(name, key)
+            guard let there = try await current(key, name) else { continue }
+            guard there.etag == version else {
+                isAnother = true
+                continue
             }
+            if try await delete(name, key, from: version) { return [] }
+            isAnother = true
         }
-        return []
+        let error = VFSError(.preconditionFailed, "the object has been changed meanwhile")
+        return isAnother ? [DeleteFailure(key: key, error: error)] : []
+    }
+
+    /// - Parameter version: nil: whatever is there.
+    /// - Returns: false, and nothing is deleted, when `version` is not the current one.
+    @discardableResult
+    private func delete(_ name: String, _ key: ObjectKey, from version: ETag? = nil) async throws(VFSError) -> Bool {
+        switch client.options.deletion {
+        case .hide: try await hide(name, key)
+        case .permanent:
+            let versions = try await allVersions(name, key).filter { $0.action != .start && $0.action != .folder }
+            if let version, versions.first?.id != version.value { return false }
+            try await delete(versions, key)
+        }
+        return true
     }
 
     private func hide(_ name: String, _ key: ObjectKey) async throws(VFSError) {
@@ -30,63 +49,27 @@ extension B2Provider {
         try await unlessAbsent(call)
     }
 
-    /// The current version goes last, so that none of the older ones is ever seen in its place.
-    private func deleteVersions(_ name: String, _ key: ObjectKey) async throws(VFSError) {
-        let versions = try await allVersions(name, key).filter { $0.action != .start && $0.action != .folder }
+    /// Newest first. The current version goes last, so that none of the older ones is ever seen in its place.
+    private func delete(_ versions: [B2File], _ key: ObjectKey) async throws(VFSError) {
         guard let newest = versions.first else { return }
-        let calls = versions.dropFirst().map { deletion($0, key) }
-        if !calls.isEmpty {
-            _ = try await eightAtOnce(Array(calls)) { call async throws(VFSError) in
-                try await self.unlessAbsent(call)
-            }
+        _ = try await inParallel(Array(versions.dropFirst()), width: 8) { version async throws(VFSError) in
+            try await self.unlessAbsent(self.deletion(version, key))
         }
         try await unlessAbsent(deletion(newest, key))
     }
 
-    private func deletion(_ file: B2File, _ key: ObjectKey) -> B2Call {
+    func deletion(_ file: B2File, _ key: ObjectKey) -> B2Call {
         var call = B2Call("b2_delete_file_version", key)
         call.body.add("fileName", file.name)
         call.body.add("fileId", file.id)
         return call
     }
 
-    private func unlessAbsent(_ call: B2Call) async throws(VFSError) {
+    func unlessAbsent(_ call: B2Call) async throws(VFSError) {
         do throws(VFSError) {
             _ = try await client.send(call)
         } catch {
             guard error.code == .notFound else { throw error }
         }
-    }
-
-    /// Runs `work` for every item; results in the order of the items. The first error ends it.
-    func eightAtOnce<Item: Sendable, Value: Sendable>(
-        _ items: [Item], _ work: @escaping @Sendable (Item) async throws(VFSError) -> Value
-    ) async throws(VFSError) -> [Value] {
-        let result: Result<[Value], VFSError> = await withTaskGroup(of: (Int, Result<Value, VFSError>).self) { group in
-            var values: [Int: Value] = [:]
-            var next = 0
-            func start() {
-                guard next < items.count else { return }
-                let (index, item) = (next, items[next])
-                next += 1
-                group.addTask {
-                    do throws(VFSError) { return (index, .success(try await work(item))) } catch {
-                        return (index, .failure(error))
-                    }
-                }
-            }
-            for _ in 0..<8 { start() }
-            for await (index, result) in group {
-                switch result {
-                case .success(let value): values[index] = value
-                case .failure(let error):
-                    group.cancelAll()
-                    return .failure(error)
-                }
-                start()
-            }
-            return .success(items.indices.compactMap { values[$0] })
-        }
-        return try result.get()
     }
 }

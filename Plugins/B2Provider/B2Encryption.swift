@@ -27,16 +27,29 @@ enum B2Encryption: Sendable {
     }
 
     /// For what is made by a call: nil where nothing is asked for.
-    var destination: B2JSONObject? {
-        var object = B2JSONObject()
+    /// - Parameter kept: how the source of a copy is encrypted.
+    func destination(keeping kept: String? = nil) -> B2JSONObject? {
         switch self {
-        case .bucket: return nil
-        case .managed:
-            object.add("mode", "SSE-B2")
-            object.add("algorithm", "AES256")
+        case .bucket: return kept == Self.managedName ? Self.managedObject : nil
+        case .managed: return Self.managedObject
         case .customer: return source
         }
+    }
+
+    /// B2's word for SSE-B2.
+    static let managedName = "SSE-B2"
+
+    private static var managedObject: B2JSONObject {
+        var object = B2JSONObject()
+        object.add("mode", managedName)
+        object.add("algorithm", "AES256")
         return object
+    }
+
+    /// What the headers of a download say, in the words of `B2File.encryption`.
+    static func told(_ headers: HTTPHeaders) -> String? {
+        if headers["x-bz-server-side-encryption-customer-algorithm"] != nil { return "SSE-C" }
+        return headers["x-bz-server-side-encryption"] == nil ? nil : managedName
     }
 
     /// For what is read by a call: nil where B2 has the key.

@@ -24,6 +24,8 @@ struct B2File: Sendable {
     /// Milliseconds since 1970.
     var uploaded = 0
     var info: [String: String] = [:]
+    /// `SSE-B2` or `SSE-C`; nil where there is none.
+    var encryption: String?
 
     /// - Parameter listed: a listing has ten thousand of them, and nobody looks at their SHA-1.
     /// - Returns: nil when a field is missing that every file has.
@@ -42,10 +44,22 @@ struct B2File: Sendable {
             case "contentSha1" where !listed: file.sha1 = Self.sha1(try reader.optionalString())
             case "uploadTimestamp": file.uploaded = try reader.optionalInteger() ?? 0
             case "fileInfo": if try !reader.null() { file.info = try reader.strings() }
+            case "serverSideEncryption": if try !reader.null() { file.encryption = try Self.mode(&reader) }
             default: try reader.skip()
             }
         }
         return hasName && (!file.id.isEmpty || file.action == .folder) ? file : nil
+    }
+
+    private static func mode(_ reader: inout B2JSONReader) throws(B2JSONError) -> String? {
+        var mode: String?
+        try reader.object { reader, name throws(B2JSONError) in
+            switch name {
+            case "mode": mode = try reader.optionalString()
+            default: try reader.skip()
+            }
+        }
+        return mode == "none" ? nil : mode
     }
 
     private static func action(_ text: String?) -> Action {
@@ -69,6 +83,6 @@ struct B2File: Sendable {
     func object(_ key: ObjectKey) -> ObjectInfo {
         ObjectInfo(
             key: key, size: size, etag: ETag(id), stored: Timestamp(milliseconds: uploaded),
-            metadata: B2FileInfo.metadata(info, contentType: contentType))
+            encryption: encryption, metadata: B2FileInfo.metadata(info, contentType: contentType))
     }
 }

@@ -106,7 +106,7 @@ extension B2Provider {
                     B2Leftovers.isLeftover($0, began: file.uploaded / 1000, now: now)
                 } ?? false
             }
-            _ = try? await eightAtOnce(ours) { file async throws(VFSError) in
+            _ = try? await inParallel(ours, width: 8) { file async throws(VFSError) in
                 try await self.abortUpload(Upload(key: ObjectKey(file.name), id: file.id))
             }
             guard let next, next != start else { return }

@@ -44,7 +44,6 @@ extension B2Provider {
         guard answer.next == nil || answer.next?.start != position.start else {
             throw client.malformed("a listing that does not go on", call.operation, request.prefix, response)
         }
-        if !request.delimited, request.limit == nil { noteListing(request.prefix) }
         return (answer.page, answer.next)
     }
 }

@@ -24,7 +24,7 @@ public final class B2Provider: ObjectProvider {
     let client: B2Client
     let uploadURLs = B2UploadURLs()
     let suspects = B2Suspects()
-    let sightings: Mutex<B2Sightings>
+    let headStart = B2HeadStart()
     /// Sources up to here are copied by one call, larger ones in parts.
     let copyLimit: Int
     /// Least size of a part of such a copy.
@@ -44,10 +44,8 @@ public final class B2Provider: ObjectProvider {
         })
 
     init(
-        _ client: B2Client, copyLimit: Int = B2Provider.maxPieceSize, copyPartSize: Int = 500_000_000,
-        sightings: B2Sightings = B2Sightings()
+        _ client: B2Client, copyLimit: Int = B2Provider.maxPieceSize, copyPartSize: Int = 500_000_000
     ) {
-        self.sightings = Mutex(sightings)
         self.client = client
         self.copyLimit = copyLimit
         self.copyPartSize = copyPartSize

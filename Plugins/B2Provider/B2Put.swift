@@ -4,33 +4,42 @@ public import CloudMountVFS
 extension B2Provider {
     /// b2_upload_file.
     ///
-    /// B2 has no conditional write. A precondition is compared just before: the best there is, not atomic; what is
-    /// overwritten remains as an older version.
+    /// B2 has no conditional write. A precondition is compared just before, that a small file is new at the same time
+    /// (`B2Put+Absent.swift`): the best there is, not atomic; what is overwritten remains as an older version.
     public func put(_ request: PutRequest, from source: any ByteSource) async throws(VFSError) -> ObjectInfo {
         try B2Names.check(request.key)
         guard source.count <= Self.maxPieceSize else {
             throw VFSError(.tooLarge, "one upload to B2 takes at most 5 GB")
         }
-        let place = place
-        let name = B2Names.name(request.key)
-        let entries = try entries(request.metadata, name: name)
+        if request.precondition == .absent, source.count <= Self.besideLimit {
+            return try await putBeside(request, from: source)
+        }
         try await compare(request.precondition, request.key)
+        return try await put(request.key, request.metadata, from: source)
+    }
+
+    /// Puts it on top of whatever is there.
+    func put(
+        _ key: ObjectKey, _ metadata: ObjectMetadata, from source: any ByteSource
+    ) async throws(VFSError) -> ObjectInfo {
+        let place = place
+        let name = B2Names.name(key)
+        let entries = try entries(metadata, name: name)
         var headers = HTTPHeaders()
         headers.append("X-Bz-File-Name", B2FileInfo.encode(name))
-        headers.append("Content-Type", try contentType(request.metadata))
+        headers.append("Content-Type", try contentType(metadata))
         B2FileInfo.addHeaders(entries, to: &headers)
         client.encryption.addUploadHeaders(to: &headers)
-        let (file, sha1) = try await upload("b2_upload_file", request.key, owner: "", headers, source) {
+        let (file, sha1) = try await upload("b2_upload_file", key, owner: "", headers, source) {
             reader throws(B2JSONError) in
             try B2File.read(&reader)
         } url: { () throws(VFSError) in
-            var call = B2Call("b2_get_upload_url", request.key)
+            var call = B2Call("b2_get_upload_url", key)
             call.body.add("bucketId", place.bucketID)
             return call
         }
-        try verify(file.sha1, sha1, file.size, source.count, request.key)
-        seen(request.key, file.id)
-        return file.object(request.key)
+        try verify(file.sha1, sha1, file.size, source.count, key)
+        return file.object(key)
     }
 
     /// Sends a body to an upload URL of `owner`: a free one, else one that `url` asks for.
@@ -110,23 +119,37 @@ extension B2Provider {
     // MARK: Preconditions
 
     func compare(_ precondition: Precondition, _ key: ObjectKey) async throws(VFSError) {
+        if precondition == .none { return }
+        try Self.check(precondition, try await current(key))
+    }
+
+    static func check(_ precondition: Precondition, _ there: ObjectInfo?) throws(VFSError) {
         switch precondition {
         case .none: break
-        case .absent:
-            if try await current(key) != nil {
-                throw VFSError(.preconditionFailed, "there is an object with this key already")
-            }
+        case .absent: if there != nil { throw taken }
         case .match(let etag):
-            if try await current(key)?.etag != etag {
+            guard there?.etag == etag else {
                 throw VFSError(.preconditionFailed, "the object has been changed meanwhile")
             }
         }
     }
 
+    static var taken: VFSError { VFSError(.preconditionFailed, "there is an object with this key already") }
+
     /// Nil when the store says that there is none.
     func current(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo? {
         do throws(VFSError) {
             return try await head(key)
+        } catch {
+            guard error.code == .notFound else { throw error }
+            return nil
+        }
+    }
+
+    /// The same for one of the names that the key may have.
+    func current(_ key: ObjectKey, _ name: String) async throws(VFSError) -> ObjectInfo? {
+        do throws(VFSError) {
+            return try await head(key, name)
         } catch {
             guard error.code == .notFound else { throw error }
             return nil

@@ -9,12 +9,6 @@ extension B2Provider {
     ///
     /// The two names that the mark of a folder may have are asked for at the same time.
     public func head(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo {
-        let info = try await lookedAt(key)
-        seen(key, info.etag.value)
-        return info
-    }
-
-    private func lookedAt(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo {
         let names = B2Names.names(key)
         guard let first = names.first else { throw VFSError(.notFound, "there is no such object") }
         guard names.count > 1 else { return try await head(key, first) }
@@ -33,7 +27,7 @@ extension B2Provider {
         do throws(VFSError) { return .success(try await work()) } catch { return .failure(error) }
     }
 
-    private func head(_ key: ObjectKey, _ name: String) async throws(VFSError) -> ObjectInfo {
+    func head(_ key: ObjectKey, _ name: String) async throws(VFSError) -> ObjectInfo {
         let response = try await client.download(Self.byName, .head, key: key, path: path(name))
         guard let size = response.headers["content-length"].flatMap({ Int($0) }), size >= 0,
             let etag = Self.etag(response.headers)
@@ -169,7 +163,7 @@ extension B2Provider {
         let uploaded = headers["x-bz-upload-timestamp"].flatMap { Int($0) } ?? 0
         return ObjectInfo(
             key: key, size: size, etag: etag, stored: Timestamp(milliseconds: uploaded),
-            metadata: B2FileInfo.metadata(headers))
+            encryption: B2Encryption.told(headers), metadata: B2FileInfo.metadata(headers))
     }
 }
 

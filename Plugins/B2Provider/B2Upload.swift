@@ -5,6 +5,13 @@ public import CloudMountVFS
 extension B2Provider {
     /// b2_start_large_file.
     public func beginUpload(_ key: ObjectKey, metadata: ObjectMetadata) async throws(VFSError) -> Upload {
+        try await beginUpload(key, metadata: metadata, keeping: nil)
+    }
+
+    /// - Parameter encryption: of the source that the file is to be a copy of.
+    func beginUpload(
+        _ key: ObjectKey, metadata: ObjectMetadata, keeping encryption: String?
+    ) async throws(VFSError) -> Upload {
         try B2Names.check(key)
         let name = B2Names.name(key)
         var call = B2Call("b2_start_large_file", key)
@@ -13,7 +20,7 @@ extension B2Provider {
         call.body.add("contentType", try contentType(metadata))
         call.body.add(
             "fileInfo", B2FileInfo.json(try entries(metadata, name: name, session: B2Leftovers.tag)))
-        call.body.add("serverSideEncryption", client.encryption.destination)
+        call.body.add("serverSideEncryption", client.encryption.destination(keeping: encryption))
         let file: B2File = try await client.send(call) { reader throws(B2JSONError) in try B2File.read(&reader) }
         return Upload(key: key, id: file.id)
     }
@@ -40,17 +47,20 @@ extension B2Provider {
         }
     }
 
-    /// b2_copy_part.
+    /// b2_copy_part, of any version that B2 has.
     public func copyPart(
         _ upload: Upload, number: Int, source: ObjectInfo, extent: Extent
     ) async throws(VFSError) -> UploadedPart {
         guard !extent.isEmpty else { throw VFSError(.invalidArgument, "a part must have bytes") }
-        try await compare(source, lately: true)
-        return try await copyPart(upload, number: number, sourceID: source.etag.value, extent)
+        do throws(VFSError) {
+            return try await copyPart(upload, number: number, sourceID: source.etag.value, extent)
+        } catch {
+            throw try await lostSource(source, error)
+        }
     }
 
     func copyPart(
-        _ upload: Upload, number: Int, sourceID: String, _ extent: Extent
+        _ upload: Upload, number: Int, sourceID: String, _ extent: Extent, keeping encryption: String? = nil
     ) async throws(VFSError) -> UploadedPart {
         var call = B2Call("b2_copy_part", upload.key)
         call.worksOn = extent.count
@@ -59,7 +69,7 @@ extension B2Provider {
         call.body.add("partNumber", number)
         call.body.add("range", "bytes=\(extent.lowerBound)-\(extent.upperBound - 1)")
         call.body.add("sourceServerSideEncryption", client.encryption.source)
-        call.body.add("destinationServerSideEncryption", client.encryption.destination)
+        call.body.add("destinationServerSideEncryption", client.encryption.destination(keeping: encryption))
         let wire = call
         return try await within(upload) { () async throws(VFSError) in
             let part: UploadedPart = try await self.client.send(wire) { reader throws(B2JSONError) in
@@ -80,19 +90,25 @@ extension B2Provider {
         for (index, part) in parts.enumerated() where part.number != index + 1 {
             throw VFSError(.invalidArgument, "B2 numbers the parts of a file from 1 on, without gaps")
         }
-        try await compare(precondition, upload.key)
+        if precondition != .none {
+            let there = try await current(upload.key)
+            // An earlier attempt had finished it, and its answer was lost.
+            if let there, there.etag.value == upload.id { return there }
+            try Self.check(precondition, there)
+        }
         var call = Self.call("b2_finish_large_file", upload)
         call.worksOn = parts.reduce(0) { $0 + $1.size }
         call.body.add("partSha1Array", parts.map(\.tag))
         do throws(VFSError) {
             let file: B2File = try await client.send(call) { reader throws(B2JSONError) in try B2File.read(&reader) }
-            return try await onTop(upload, file)
+            return try await onTop(upload, file, precondition)
         } catch {
             guard error.code == .invalidArgument || error.code == .notFound else { throw error }
             // The answer to an earlier attempt may have been lost: the file tells.
-            guard let file = try await state(upload) else { throw lost(upload, error) }
+            guard let file = try await state(upload.id, upload.key) else { throw lost(upload, error) }
             switch file.action {
-            case .upload where file.size == parts.reduce(0) { $0 + $1.size }: return try await onTop(upload, file)
+            case .upload where file.size == parts.reduce(0) { $0 + $1.size }:
+                return try await onTop(upload, file, precondition)
             case .start: throw VFSError(.invalidArgument, error.message, wire: error.wire)
             default: throw lost(upload, error)
             }
@@ -100,11 +116,21 @@ extension B2Provider {
     }
 
     /// A large file counts from when it was begun, so what was written to its name meanwhile hides it. It was finished
-    /// later, and is then made anew on top.
-    private func onTop(_ upload: Upload, _ file: B2File) async throws(VFSError) -> ObjectInfo {
+    /// later, and is then made anew on top, unless the other version came after the precondition was compared.
+    private func onTop(
+        _ upload: Upload, _ file: B2File, _ precondition: Precondition
+    ) async throws(VFSError) -> ObjectInfo {
         uploadURLs.forget(upload.id)
         let object = file.object(upload.key)
-        if try await current(upload.key)?.etag == object.etag { return object }
+        let there = try await current(upload.key)
+        if there?.etag == object.etag { return object }
+        do throws(VFSError) {
+            try Self.check(precondition, there)
+        } catch {
+            // It was never to be seen.
+            _ = try? await client.send(deletion(file, upload.key))
+            throw error
+        }
         return try await copy(object, to: upload.key, metadata: nil)
     }
 
@@ -186,7 +212,7 @@ extension B2Provider {
             return try await work()
         } catch {
             guard error.code == .invalidArgument || error.code == .notFound else { throw error }
-            if let file = try await state(upload), file.action == .start { throw error }
+            if let file = try await state(upload.id, upload.key), file.action == .start { throw error }
             throw lost(upload, error)
         }
     }
@@ -197,9 +223,9 @@ extension B2Provider {
     }
 
     /// b2_get_file_info; nil when B2 knows no such file.
-    private func state(_ upload: Upload) async throws(VFSError) -> B2File? {
+    func state(_ id: String, _ key: ObjectKey) async throws(VFSError) -> B2File? {
         do throws(VFSError) {
-            return try await info(upload.id, upload.key)
+            return try await info(id, key)
         } catch {
             guard error.code == .notFound || error.code == .invalidArgument else { throw error }
             return nil

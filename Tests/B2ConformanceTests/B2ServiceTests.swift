@@ -166,6 +166,45 @@ struct B2ServiceTests {
         }
     }
 
+    @Test("A large file covers no version that came after it was begun and that its caller has not seen")
+    func notOvertaken() async throws {
+        let mount = try await Mount()
+        let unit = mount.provider.capabilities.minPartSize
+        let first = try await mount.put("k", "first")
+        for precondition in [Precondition.match(first.etag), .absent] {
+            let upload = try await mount.provider.beginUpload("k", metadata: ObjectMetadata())
+            var parts: [UploadedPart] = []
+            for (index, size) in [unit, 7].enumerated() {
+                let source = BytesSource([UInt8](repeating: 7, count: size))
+                parts.append(try await mount.provider.uploadPart(upload, number: index + 1, from: source))
+            }
+            let other = try await mount.put("k", "meanwhile")
+            let error = await code {
+                _ = try await mount.provider.completeUpload(upload, parts: parts, precondition: precondition)
+            }
+            #expect(error == .preconditionFailed)
+            #expect(try await mount.provider.head("k").etag == other.etag)
+            _ = try await mount.provider.completeUpload(upload, parts: parts, precondition: .match(other.etag))
+            #expect(try await mount.provider.head("k").size == unit + 7)
+        }
+    }
+
+    @Test("Of two that make a new file at once, one is told that it is there, and no version is lost")
+    func twoCreators() async throws {
+        let mount = try await Mount()
+        for round in 0..<10 {
+            let key = ObjectKey("k\(round)")
+            _ = try await mount.put(key, "theirs")
+            let request = PutRequest(
+                key: key, metadata: ObjectMetadata(nonce: ObjectMetadata.newNonce()), precondition: .absent)
+            #expect(
+                await code { _ = try await mount.provider.put(request, from: BytesSource("ours")) }
+                    == .preconditionFailed)
+            #expect(try await mount.text(key) == "theirs")
+            #expect(try await mount.provider.versions(of: key).count == 1)
+        }
+    }
+
     @Test("Deleting for good leaves no version, of the object and of no other")
     func permanent() async throws {
         let mount = try await Mount(nil, ["delete": .string("permanent")])

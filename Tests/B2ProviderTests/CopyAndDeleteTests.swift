@@ -37,47 +37,59 @@ struct CopyAndDeleteTests {
         return ends.count == 2 ? ends[1] - ends[0] + 1 : 0
     }
 
-    @Test("A pinned copy looks first, and copies that version")
-    func pinned() async throws {
-        let script = try Self.script()
+    @Test("A copy is of the very version that is named, whatever is current, and looks at nothing")
+    func exact() async throws {
+        let script = try Self.script(current: "f2")
         let provider = try await script.prepared()
         let copy = try await provider.copy(CopyRequest(source: info("from"), destination: "to"))
         #expect(copy.etag == ETag("copy") && copy.key == "to")
-        #expect(script.work == ["/file/bucket-one/from", "b2_copy_file"])
+        #expect(script.work == ["b2_copy_file"])
         #expect(
             script.seen.last?.text == "{\"sourceFileId\":\"f1\",\"fileName\":\"to\",\"metadataDirective\":\"COPY\"}")
     }
 
-    @Test("What has been looked at within the second before is not looked at again")
-    func lately() async throws {
-        let script = try Self.script()
-        let provider = try await script.prepared()
-        let source = try await provider.head("from")
-        _ = try await provider.copy(CopyRequest(source: source, destination: "from", metadata: ObjectMetadata()))
-        #expect(script.work == ["/file/bucket-one/from", "b2_copy_file"])
-    }
-
     @Test(
-        "A source that has changed or gone is told apart",
-        arguments: [("f2" as String?, VFSError.Code.stale), (nil, .notFound)])
-    func changed(current: String?, code: VFSError.Code) async throws {
-        let script = try Self.script(current: current)
+        "A source that is gone is stale, in whichever words B2 says it",
+        arguments: [(404, "not_found"), (400, "file_not_present"), (400, "bad_request")])
+    func gone(status: Int, code: String) async throws {
+        let script = try ScriptedB2 { request, _ in
+            switch request.operation {
+            case "b2_copy_file", "b2_copy_part", "b2_get_file_info": .error(status, code)
+            default: nil
+            }
+        }
         let provider = try await script.prepared()
         let error = await failure { _ = try await provider.copy(CopyRequest(source: info("from"), destination: "to")) }
-        #expect(error?.code == code)
-        #expect(!script.work.contains("b2_copy_file"))
+        #expect(error?.code == .stale)
     }
 
-    @Test("An unpinned copy takes what is current; of a tree that was just listed, what was listed")
-    func unpinned() async throws {
+    @Test("The precondition of a copy is compared just before it, onto itself as well")
+    func precondition() async throws {
         let script = try Self.script(current: "f2")
         let provider = try await script.prepared()
-        _ = try await provider.copy(CopyRequest(source: info("from"), destination: "to"))
-        #expect(script.seen.last?.text.contains("\"sourceFileId\":\"f2\"") == true)
-        _ = try await provider.list(ListRequest(prefix: "fr", delimited: false))
-        _ = try await provider.copy(CopyRequest(source: info("from"), destination: "to"))
-        #expect(script.seen.last?.text.contains("\"sourceFileId\":\"f1\"") == true)
-        #expect(script.seen.filter { $0.method == "HEAD" }.count == 1)
+        for (precondition, works) in [
+            (Precondition.match(ETag("f2")), true), (.match(ETag("f1")), false), (.absent, false),
+        ] {
+            let request = CopyRequest(
+                source: info("from"), destination: "from", metadata: ObjectMetadata(), precondition: precondition)
+            let before = script.work.count
+            let error = await failure { _ = try await provider.copy(request) }
+            #expect(error?.code == (works ? nil : .preconditionFailed))
+            #expect(
+                script.work.dropFirst(before) == ["/file/bucket-one/from"] + (works ? ["b2_copy_file"] : []))
+        }
+    }
+
+    @Test("A copy of a file that B2 encrypts is encrypted too")
+    func encrypted() async throws {
+        let script = try Self.script()
+        let provider = try await script.prepared()
+        var source = info("from")
+        source.encryption = "SSE-B2"
+        _ = try await provider.copy(CopyRequest(source: source, destination: "to"))
+        #expect(
+            script.seen.last?.text.hasSuffix(
+                "\"destinationServerSideEncryption\":{\"mode\":\"SSE-B2\",\"algorithm\":\"AES256\"}}") == true)
     }
 
     @Test("New metadata replaces all of it")
@@ -106,7 +118,7 @@ struct CopyAndDeleteTests {
         #expect(script.operations.suffix(2) == ["b2_finish_large_file", "/file/bucket-one/to"])
     }
 
-    @Test("A range is copied after one look for many")
+    @Test("A range is copied of the version that is named, without a look")
     func ranges() async throws {
         let script = try Self.script()
         let provider = try await script.prepared()
@@ -116,7 +128,7 @@ struct CopyAndDeleteTests {
             let part = try await provider.copyPart(upload, number: number, source: info("from"), extent: extent)
             #expect(part == UploadedPart(number: number, size: 5, tag: "s"))
         }
-        #expect(script.seen.filter { $0.method == "HEAD" }.count == 1)
+        #expect(script.seen.filter { $0.method == "HEAD" }.isEmpty)
         #expect(
             script.seen.last?.text
                 == "{\"sourceFileId\":\"f1\",\"largeFileId\":\"large\",\"partNumber\":4,\"range\":\"bytes=15-19\"}")
@@ -162,6 +174,52 @@ struct CopyAndDeleteTests {
             Set(deleted.dropLast()) == [
                 "{\"fileName\":\"k\",\"fileId\":\"i2\"}", "{\"fileName\":\"k\",\"fileId\":\"i1\"}",
             ])
+    }
+
+    /// Files as their versions, newest first.
+    private static func versions(_ files: String...) -> ScriptedAnswer {
+        .json("{\"files\": [\(files.joined(separator: ", "))], \"nextFileName\": null, \"nextFileId\": null}")
+    }
+
+    @Test("A version is hidden only while it is the current one", arguments: ["i2", "i1", nil])
+    func hidingVersion(current: String?) async throws {
+        let script = try ScriptedB2 { request, _ in
+            switch (request.method, request.operation) {
+            case ("HEAD", _):
+                current.map { ScriptedAnswer(headers: headers($0, [("Content-Length", "3")])) }
+                    ?? ScriptedAnswer(status: 404)
+            case (_, "b2_hide_file"): .json(file("k", action: "hide"))
+            default: nil
+            }
+        }
+        let provider = try await script.prepared()
+        let failures = try await provider.delete([DeleteRequest("k", version: ETag("i2"))])
+        #expect(failures.map(\.error.code) == (current == "i1" ? [.preconditionFailed] : []))
+        #expect(script.work.contains("b2_hide_file") == (current == "i2"))
+    }
+
+    @Test("Deleting a version for good takes it and what is below it; a newer one stays", arguments: [true, false])
+    func permanentVersion(isCurrent: Bool) async throws {
+        let script = try ScriptedB2 { request, _ in
+            switch (request.method, request.operation) {
+            // The newer one came after the look.
+            case ("HEAD", _): ScriptedAnswer(headers: headers("i2", [("Content-Length", "3")]))
+            case (_, "b2_list_file_versions"):
+                isCurrent
+                    ? Self.versions(file("k", id: "i2"), file("k", id: "i1"))
+                    : Self.versions(file("k", id: "i3"), file("k", id: "i2"), file("k", id: "i1"))
+            case (_, "b2_delete_file_version"): .json("{}")
+            default: nil
+            }
+        }
+        let provider = try await script.prepared(["delete": .string("permanent")])
+        let failures = try await provider.delete([DeleteRequest("k", version: ETag("i2"))])
+        #expect(failures.map(\.error.code) == (isCurrent ? [] : [.preconditionFailed]))
+        let deleted = script.seen.filter { $0.operation == "b2_delete_file_version" }.map(\.text)
+        #expect(
+            deleted
+                == (isCurrent
+                    ? ["{\"fileName\":\"k\",\"fileId\":\"i1\"}", "{\"fileName\":\"k\",\"fileId\":\"i2\"}"] : []))
     }
 
     @Test("A retained version is refused, and nothing is called deleted")

@@ -68,7 +68,7 @@ struct FileInfoTests {
     @Test(
         "What is too much is refused before it is sent",
         arguments: [
-            (5500, false, true), (5501, false, false), (1200, true, true), (1201, true, false),
+            (5450, false, true), (5451, false, false), (1150, true, true), (1151, true, false),
         ])
     func limits(count: Int, isProtected: Bool, fits: Bool) {
         let given = ObjectMetadata(user: ["n": String(repeating: "v", count: count - 1)])

@@ -114,7 +114,7 @@ struct RestrictionTests {
         ])
     func protection(setting: String, isProtected: Bool) async throws {
         let script = try ScriptedB2(bucket: "\"bucketId\": \"b1\", \"bucketName\": \"bucket-one\", \(setting)")
-        #expect(try await script.prepared().capabilities.maxMetadataBytes == (isProtected ? 1200 : 5500))
+        #expect(try await script.prepared().capabilities.maxMetadataBytes == (isProtected ? 1150 : 5450))
     }
 
     @Test("Who logs in under TLS is not led out of it")

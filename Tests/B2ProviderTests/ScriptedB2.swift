@@ -93,8 +93,7 @@ final class ScriptedB2: Sendable {
             mountName: "test", bucket: "bucket-one", prefix: prefix, options: values, credentials: secrets)
         let client = B2Client(
             B2Options(context), credentials: try B2Credentials(secrets), session: session ?? self.session())
-        return B2Provider(
-            client, copyLimit: copyLimit, copyPartSize: copyPartSize, sightings: B2Sightings(life: 3_600_000_000_000))
+        return B2Provider(client, copyLimit: copyLimit, copyPartSize: copyPartSize)
     }
 
     func prepared(
