@@ -58,6 +58,8 @@ public struct FileAttributes: Sendable, Equatable {
     public var gid: UInt32
     public var device: UInt32 = 0
     public var size: Int
+    /// Bytes that take room; nil: as many as `size`.
+    public var allocated: Int?
     public var accessed: Timestamp
     public var modified: Timestamp
     public var changed: Timestamp
@@ -144,11 +146,8 @@ public struct OpenReply: Sendable {
     public var handle: HandleID
     /// The kernel may keep the pages it has of this inode (FOPEN_KEEP_CACHE).
     public var keepCache = false
-    public var directIO = false
     /// No FLUSH is wanted at close (FOPEN_NOFLUSH).
     public var noFlush = false
-    /// The kernel may keep the directory's listing (FOPEN_CACHE_DIR).
-    public var cacheDirectory = false
 
     public init(handle: HandleID) { self.handle = handle }
 }

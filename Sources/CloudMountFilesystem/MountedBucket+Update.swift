@@ -7,12 +7,12 @@ extension MountedBucket {
     /// say, and the kernel is told to ask again for what it would believe for longer. The exception are names that it was
     /// told to be absent by a complete listing: those it asks for again within ten seconds by itself.
     ///
-    /// The name of the mount and whether it is read-only stay as they are.
+    /// The name of the mount, whether it is read-only and whether it keeps ACLs stay as they are.
     public func update(_ settings: MountSettings) {
         let old = live.withLock { live in
             let old = live
             live = settings
-            (live.name, live.readOnly) = (old.name, old.readOnly)
+            (live.name, live.readOnly, live.acl) = (old.name, old.readOnly, old.acl)
             return old
         }
         let (policy, before) = (settings.policy, old.policy)
@@ -36,6 +36,9 @@ extension MountedBucket {
         }
         if before.onConflict != policy.onConflict, policy.onConflict != .fail { retryConflicts() }
     }
+
+    /// Refuses changes from now on, or takes them again. What is dirty stays so: `drain` it before and after.
+    public func setReadOnly(_ on: Bool) { live.withLock { $0.readOnly = on } }
 
     private struct Forgotten {
         var entries: [(parent: InodeID, name: FileName, isDirectory: Bool)] = []

@@ -37,6 +37,14 @@ public struct CachePolicy: Sendable, Equatable {
         case overwrite
     }
 
+    /// Who says whether a name is free for O_EXCL.
+    public enum ExclusiveCreate: String, Sendable, CaseIterable {
+        /// The store, at create: of two machines one wins.
+        case store
+        /// This mount, by what it knows: no request is made for it.
+        case local
+    }
+
     /// How long names, attributes and listings are believed.
     public var metadataTTL: Duration = .seconds(60)
     /// How long a name that was not there is believed to be absent. Absence learnt from a complete listing lasts as long as
@@ -53,6 +61,7 @@ public struct CachePolicy: Sendable, Equatable {
     /// along when content is committed.
     public var durableAttributes = true
     public var onConflict: OnConflict = .keepBoth
+    public var exclusiveCreate: ExclusiveCreate = .store
 
     public init() {}
 }
