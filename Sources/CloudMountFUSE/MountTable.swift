@@ -53,7 +53,7 @@ enum MountTable {
             guard let process = Int32(name), seen.insert(link("/proc/\(name)/ns/mnt")).inserted else { continue }
             guard all(of: process).contains(where: { $0.device == device }) else { continue }
             let command = String(decoding: contents(of: "/proc/\(name)/comm").dropLast(), as: UTF8.self)
-            places.append("the container of process \(name) (\(command))")
+            places.append("process \(name) (\(command)) in another mount namespace")
         }
         return places
     }
