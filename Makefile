@@ -2,9 +2,11 @@
 # make test     everything that CI checks
 # make bench    CloudMount, rclone, s3fs and bare requests side by side, by S3 and B2 (QUICK=1: three minutes, rough figures)
 # make build    the release binary: .build/release/cloudmount
-# make install  puts it into $(PREFIX)/bin
+# make install  puts it into $(PREFIX)/bin, with a link for mount(8) in $(SBINDIR)
 
 PREFIX ?= /usr/local
+# Where mount(8) looks for its helpers.
+SBINDIR ?= /usr/sbin
 SHELL := /bin/bash
 # A warning is an error in our own targets.
 STRICT := CLOUDMOUNT_STRICT=1
@@ -49,6 +51,8 @@ bench: build
 
 install: build
 	install -D -m 755 .build/release/cloudmount $(DESTDIR)$(PREFIX)/bin/cloudmount
+	install -d $(DESTDIR)$(SBINDIR)
+	ln -sfn $(PREFIX)/bin/cloudmount $(DESTDIR)$(SBINDIR)/mount.fuse.cloudmount
 
 clean:
 	rm -rf .build

@@ -11,22 +11,16 @@
 #include <sys/socket.h>
 
 // Bit-fields of struct fuse_file_info.
-static inline void cm_set_open_flags(
-    struct fuse_file_info *info, bool direct_io, bool keep_cache, bool noflush, bool cache_readdir) {
-    info->direct_io = direct_io;
+static inline void cm_set_open_flags(struct fuse_file_info *info, bool keep_cache, bool noflush) {
     info->keep_cache = keep_cache;
     info->noflush = noflush;
-    info->cache_readdir = cache_readdir;
 }
 
-// INIT flags that Swift cannot import as they stand (shifts into the sign bit, 64-bit shifts).
+// INIT flags, for those that Swift cannot import as they stand.
 enum {
     CM_INIT_PARALLEL_DIROPS = 1 << 18,
     CM_INIT_HANDLE_KILLPRIV = 1 << 19,
     CM_INIT_HANDLE_KILLPRIV_V2 = 1 << 28,
-    CM_INIT_EXT = 1 << 30,
-    // Of flags2: FUSE_DIRECT_IO_ALLOW_MMAP, bit 36.
-    CM_INIT2_DIRECT_IO_ALLOW_MMAP = 1 << 4,
 };
 
 // FUSE_STATX, protocol 7.39.

@@ -142,6 +142,7 @@ struct Assembly {
             name: name, path: path, provider: provider, context: context, policy: policy, policyName: policyName,
             readOnly: mount.boolean("read_only") ?? defaults?.boolean("read_only") ?? false,
             allowOther: mount.boolean("allow_other") ?? defaults?.boolean("allow_other") ?? false,
+            acl: mount.boolean("acl") ?? defaults?.boolean("acl") ?? false,
             uid: number("uid") ?? places.uid, gid: number("gid") ?? places.gid, umask: number("umask") ?? 0o022)
     }
 

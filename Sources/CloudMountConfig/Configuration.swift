@@ -32,6 +32,8 @@ public struct Configuration: Sendable {
         public var policyName: String?
         public var readOnly: Bool
         public var allowOther: Bool
+        /// POSIX ACLs.
+        public var acl: Bool
         public var uid: UInt32
         public var gid: UInt32
         public var umask: UInt32

@@ -35,21 +35,12 @@ extension Configuration {
             lines += ["    credentials:", "      provider: \(scalar(mount.provider.name))"]
             lines += Self.lines(mount.provider.credentials, mount.context.credentials, indent: "      ")
         }
-        let policy = mount.policy
         lines.append("    cache:" + (mount.policyName.map { " # \($0)" } ?? ""))
+        lines += PolicyKey.all.map { "      \($0.name): \($0.text(mount.policy))" }
         lines += [
-            "      data: \(policy.data.rawValue)",
-            "      metadata_ttl: \(Units.text(policy.metadataTTL))",
-            "      negative_ttl: \(Units.text(policy.negativeTTL))",
-            "      freshness: \(policy.freshness.rawValue)",
-            "      write: through",
-            "      prefetch: \(Units.text(bytes: policy.prefetch))",
-            "      deadline: \(Units.text(policy.deadline))",
-            "      offline: \(policy.offline.rawValue)",
-            "      on_conflict: \(policy.onConflict.rawValue)",
-            "      durable_attributes: \(policy.durableAttributes)",
             "    read_only: \(mount.readOnly)",
             "    allow_other: \(mount.allowOther)",
+            "    acl: \(mount.acl)",
             "    uid: \(mount.uid)",
             "    gid: \(mount.gid)",
             "    umask: \"\(String(repeating: "0", count: max(0, 3 - umask.count)) + umask)\"",

@@ -61,40 +61,8 @@ struct Grammar: Sendable {
     static let policy = Section(
         "a cache policy",
         [
-            Setting("extends", .name, "The policy whose settings hold where this one has none.", default: "default"),
-            Setting(
-                "data", .value(.choice(CachePolicy.Data.allCases.map(\.rawValue)), later: ["disk"]),
-                "Where file content may be kept.", default: "memory"),
-            Setting(
-                "metadata_ttl", .value(.duration), "How long names, attributes and listings are believed.",
-                default: "1m"),
-            Setting(
-                "negative_ttl", .value(.duration), "How long a name that was not there is believed absent.",
-                default: "10s"),
-            Setting(
-                "freshness", .value(.choice(CachePolicy.Freshness.allCases.map(\.rawValue))),
-                "When the store is asked again: after metadata_ttl, also at every open, or always.", default: "ttl"),
-            Setting(
-                "write", .value(.choice(["through"]), later: ["back"]),
-                "When close and fsync return: through, after the store has the bytes.", default: "through"),
-            Setting(
-                "prefetch", .value(.size), "Most bytes in flight ahead of one sequential reader.", default: "80MiB"),
-            Setting(
-                "deadline", .value(.duration), "No operation waits longer than this for the store without progress.",
-                default: "30s"),
-            Setting(
-                "offline", .value(.choice(CachePolicy.Offline.allCases.map(\.rawValue))),
-                "While the store cannot be reached: serve what is known, past its time, or fail.", default: "fail"),
-            Setting(
-                "on_conflict", .value(.choice(CachePolicy.OnConflict.allCases.map(\.rawValue))),
-                "When somebody else has changed the object: keep-both, ours under another name; fail, ours stays on local "
-                    + "disk; overwrite, ours replaces it.",
-                default: "keep-both"),
-            Setting(
-                "durable_attributes", .value(.boolean),
-                "Modes, owners, times and extended attributes are stored when they are changed. False: they are kept in memory "
-                    + "and stored with the next content.",
-                default: "true"),
+            Setting("extends", .name, "The policy whose settings hold where this one has none.", default: "default")
+        ] + PolicyKey.all.map(\.setting) + [
             Setting("size", .later, "Most disk space of one mount's cache."),
             Setting("write_delay", .later, "How long a closed file waits before it is uploaded."),
         ])
@@ -104,6 +72,9 @@ struct Grammar: Sendable {
         Setting("cache", .nameOr(policy), "Cache policy: a name, or its settings in place.", default: "default"),
         Setting("read_only", .value(.boolean), "Nothing can be changed through the mount.", default: "false"),
         Setting("allow_other", .value(.boolean), "Other users may use the mount.", default: "false"),
+        Setting(
+            "acl", .value(.boolean), "POSIX ACLs are kept with each file, and enforced by the kernel.", default: "false"
+        ),
         Setting("uid", .value(.integer), "Owner of what has no owner in the store. Unset: the daemon's user."),
         Setting("gid", .value(.integer), "Group of what has no group in the store. Unset: the daemon's group."),
         Setting("umask", .octal, "Permission bits taken from what has no mode in the store.", default: "022"),

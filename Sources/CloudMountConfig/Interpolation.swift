@@ -84,7 +84,8 @@ struct SmallFile {
     let mode: UInt32
 
     init(path: String, limit: Int) throws(Fault) {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        // A fifo would hold the caller until somebody writes to it.
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else { throw Fault(message: String(cString: strerror(errno))) }
         defer { close(descriptor) }
         var status = stat()
@@ -95,6 +96,11 @@ struct SmallFile {
         while true {
             let count = read(descriptor, &chunk, chunk.count)
             if count < 0, errno == EINTR { continue }
+            if count < 0, errno == EAGAIN {
+                var polled = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+                guard poll(&polled, 1, 10_000) != 0 else { throw Fault(message: "nothing comes out of it") }
+                continue
+            }
             guard count >= 0 else { throw Fault(message: String(cString: strerror(errno))) }
             if count == 0 { break }
             bytes += chunk[..<count]

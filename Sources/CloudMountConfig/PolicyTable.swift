@@ -73,18 +73,7 @@ struct PolicyTable {
     /// A policy of settings over the one that it extends.
     func inPlace(_ fields: Fields, problems: inout Problems) -> CachePolicy {
         var policy = named(fields.text("extends") ?? "default", at: fields.mark("extends"), problems: &problems)
-        if let value: CachePolicy.Data = fields.choice("data") { policy.data = value }
-        if let value: CachePolicy.Freshness = fields.choice("freshness") { policy.freshness = value }
-        if let value = fields.duration("metadata_ttl") { policy.metadataTTL = value }
-        if let value = fields.duration("negative_ttl") { policy.negativeTTL = value }
-        if let value = fields.integer("prefetch") { policy.prefetch = value }
-        if let value: CachePolicy.Offline = fields.choice("offline") { policy.offline = value }
-        if let value: CachePolicy.OnConflict = fields.choice("on_conflict") { policy.onConflict = value }
-        if let value = fields.boolean("durable_attributes") { policy.durableAttributes = value }
-        if let value = fields.duration("deadline") {
-            policy.deadline = value
-            if value < .seconds(1) { problems.error(fields.mark("deadline"), "'deadline' must be 1s or more") }
-        }
+        for key in PolicyKey.all { key.read(fields, &policy, &problems) }
         return policy
     }
 }

@@ -26,28 +26,12 @@ struct MountDiff: Sendable, Equatable {
         if !same(old.path, new.path) { remount.append("path") }
         if old.readOnly != new.readOnly { remount.append("read_only") }
         if old.allowOther != new.allowOther { remount.append("allow_other") }
+        if old.acl != new.acl { remount.append("acl") }
         rotates = old.context.credentials != new.context.credentials
-        live = Self.differing(old.policy, new.policy).map { "cache.\($0)" }
+        live = PolicyKey.differing(old.policy, new.policy).map { "cache.\($0)" }
         if old.uid != new.uid { live.append("uid") }
         if old.gid != new.gid { live.append("gid") }
         if old.umask != new.umask { live.append("umask") }
-    }
-
-    private static func differing(_ old: CachePolicy, _ new: CachePolicy) -> [String] {
-        var names: [String] = []
-        func compare<Value: Equatable>(_ name: String, _ setting: KeyPath<CachePolicy, Value>) {
-            if old[keyPath: setting] != new[keyPath: setting] { names.append(name) }
-        }
-        compare("data", \.data)
-        compare("metadata_ttl", \.metadataTTL)
-        compare("negative_ttl", \.negativeTTL)
-        compare("freshness", \.freshness)
-        compare("prefetch", \.prefetch)
-        compare("deadline", \.deadline)
-        compare("offline", \.offline)
-        compare("on_conflict", \.onConflict)
-        compare("durable_attributes", \.durableAttributes)
-        return names
     }
 }
 

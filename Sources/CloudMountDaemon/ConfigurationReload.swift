@@ -13,9 +13,12 @@ actor ConfigurationReload {
         /// Another reload is under way.
         case busy
         case stopping
+        /// The file, or one that it refers to, is on a disk that does not answer.
+        case slow
         /// Of the mounts that this daemon was started for, the file has none.
         case empty
 
+        static let tooSlow = "the file could not be read within 30 s; nothing has changed"
         static let nothingLeft = "the file has none of the mounts that this daemon was started for; nothing has changed"
     }
 
@@ -26,6 +29,7 @@ actor ConfigurationReload {
     private let memory: BufferPool
     private let output: LogOutput
     private let logger: Logger
+    private let disk = BlockingPool(name: "cm-load", width: 1)
     private var isRunning = false
     /// A signal came while another reload was under way.
     private var isWantedAgain = false
@@ -52,11 +56,14 @@ actor ConfigurationReload {
         isRunning = true
         defer { isRunning = false }
         let load = load
-        let loaded: Result<Configuration, ConfigurationError> = await BlockingPool.shared.run {
-            do throws(ConfigurationError) { return .success(try load()) } catch { return .failure(error) }
+        let loaded = await within(.seconds(30)) { [disk] in
+            await disk.run { () -> Result<Configuration, ConfigurationError> in
+                do throws(ConfigurationError) { return .success(try load()) } catch { return .failure(error) }
+            }
         }
         let new: Configuration
         switch loaded {
+        case nil: throw .slow
         case .success(let configuration): new = configuration
         case .failure(let error): throw .wrong(error)
         }
@@ -92,6 +99,7 @@ actor ConfigurationReload {
                 switch error {
                 case .busy: isWantedAgain = true
                 case .stopping: return
+                case .slow: logger.error("\(Refusal.tooSlow)")
                 case .empty: logger.error("\(Refusal.nothingLeft)")
                 case .wrong(let error):
                     for problem in error.problems { logger.error("\(problem.description)") }

@@ -1,5 +1,6 @@
 import CloudMountPlatform
 public import CloudMountVFS
+import Glibc
 
 /// The other end of the control socket.
 public struct ControlClient: Sendable {
@@ -7,15 +8,24 @@ public struct ControlClient: Sendable {
 
     public init(socket path: String) { self.path = path }
 
-    /// Asks the daemon and waits for its answer as long as that takes. Blocks.
-    /// - Throws: `notFound` when no daemon listens, `connectionFailed` when it went away without an answer.
+    /// Asks the daemon and waits for its answer: a minute for a status, ten for a reload, which end by themselves; an
+    /// unmount as long as storing takes. Blocks.
+    /// - Throws: `notFound` when no daemon listens, `connectionFailed` when it went away without an answer, `timedOut`.
     public func ask(_ request: ControlRequest) throws(VFSError) -> ControlAnswer {
         let socket = try UnixSocket.connect(to: path)
+        let seconds: Int? =
+            switch request.command {
+            case .status, .stop: 60
+            case .reload: 600
+            case .unmount, .remount: nil
+            }
+        if let seconds { UnixSocket.setTimeout(socket, seconds: seconds) }
         let gone = VFSError(.connectionFailed, "the daemon at \(path) went away without an answer")
         do {
-            guard UnixSocket.write(try ControlJSON.line(request), to: socket),
-                let line = UnixSocket.readLine(socket)
-            else { throw gone }
+            guard UnixSocket.write(try ControlJSON.line(request), to: socket) else { throw gone }
+            guard let line = UnixSocket.readLine(socket) else {
+                throw errno == EAGAIN ? VFSError(.timedOut, "the daemon at \(path) does not answer") : gone
+            }
             return try ControlJSON.decode(ControlAnswer.self, from: line)
         } catch {
             throw error as? VFSError ?? VFSError(.malformedResponse, "the daemon at \(path) speaks another protocol")

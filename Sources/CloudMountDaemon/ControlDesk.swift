@@ -3,15 +3,29 @@ import CloudMountPlatform
 import CloudMountStaging
 import CloudMountVFS
 import Glibc
+import Synchronization
 
 /// What the daemon answers on its control socket.
 struct ControlDesk: Sendable {
-    let supervisor: Supervisor
-    let configuration: Configuration
-    let staging: StagingArea
-    let memory: BufferPool
-    let reload: ConfigurationReload
-    let startedAt = SystemClock.now()
+    private let supervisor: Supervisor
+    private let file: String
+    private let staging: StagingArea
+    private let memory: BufferPool
+    private let reload: ConfigurationReload
+    private let looks = MountLooks()
+    private let startedAt = SystemClock.now()
+
+    init(
+        supervisor: Supervisor, configuration: Configuration, staging: StagingArea, memory: BufferPool,
+        reload: ConfigurationReload
+    ) {
+        self.supervisor = supervisor
+        // Once: the disk of the file may not answer later.
+        file = Self.absolutePath(configuration.file)
+        self.staging = staging
+        self.memory = memory
+        self.reload = reload
+    }
 
     func answer(_ request: ControlRequest) async -> ControlAnswer {
         switch request.command {
@@ -20,6 +34,7 @@ struct ControlDesk: Sendable {
             await supervisor.stop()
             return ControlAnswer()
         case .reload: return await reload(request)
+        case .remount: return await remount(request)
         case .unmount:
             do throws(VFSError) {
                 let remarks = try await supervisor.unmount(request.target, lazy: request.lazy ?? false)
@@ -27,6 +42,22 @@ struct ControlDesk: Sendable {
             } catch {
                 return ControlAnswer(ok: false, error: error.message)
             }
+        }
+    }
+
+    private func remount(_ request: ControlRequest) async -> ControlAnswer {
+        guard let target = request.target, let readOnly = request.readOnly else {
+            return ControlAnswer(ok: false, error: "not a request")
+        }
+        do throws(VFSError) {
+            if request.done == true {
+                try await supervisor.finishRemount(target, readOnly: readOnly)
+                return ControlAnswer()
+            }
+            let remark = try await supervisor.prepareRemount(target, readOnly: readOnly)
+            return ControlAnswer(remarks: remark.map { [$0] })
+        } catch {
+            return ControlAnswer(ok: false, error: error.message)
         }
     }
 
@@ -40,6 +71,7 @@ struct ControlDesk: Sendable {
             answer.ok = false
             switch error {
             case .busy: answer.error = "another reload is under way"
+            case .slow: answer.error = ConfigurationReload.Refusal.tooSlow
             case .empty: answer.error = ConfigurationReload.Refusal.nothingLeft
             case .stopping: answer.error = "the daemon is stopping"
             case .wrong(let error):
@@ -51,9 +83,9 @@ struct ControlDesk: Sendable {
     }
 
     private func status() async -> StatusReport {
-        let mounts = await supervisor.phases.map { StatusReport.Mount($0.mount, $0.phase, pending: $0.pending) }
+        let mounts = await looks.report(await supervisor.phases)
         return StatusReport(
-            pid: Int(getpid()), configuration: absolutePath(configuration.file), startedAt: startedAt.seconds,
+            pid: Int(getpid()), configuration: file, startedAt: startedAt.seconds,
             isStopping: await supervisor.isStopping,
             memory: StatusReport.Budget(limit: memory.limit, used: memory.used),
             staging: StatusReport.Staging(
@@ -62,9 +94,55 @@ struct ControlDesk: Sendable {
             mounts: mounts)
     }
 
-    private func absolutePath(_ path: String) -> String {
+    private static func absolutePath(_ path: String) -> String {
         guard let resolved = realpath(path, nil) else { return path }
         defer { free(resolved) }
         return String(cString: resolved)
+    }
+}
+
+/// Asks mounts for their figures, side by side and each within a limit: one that is slow to tell is shown without them, and
+/// is not asked again before it has answered.
+final class MountLooks: Sendable {
+    private let pool = BlockingPool(name: "cm-status", width: 4)
+    private let underWay = Mutex<Set<Supervisor.ID>>([])
+    private let limit: Duration
+
+    init(limit: Duration = .seconds(1)) { self.limit = limit }
+
+    func report(_ mounts: [Supervisor.Look]) async -> [StatusReport.Mount] {
+        await withTaskGroup(of: (Int, StatusReport.Mount).self) { group in
+            for (index, look) in mounts.enumerated() { group.addTask { (index, await self.report(look)) } }
+            var reports: [(Int, StatusReport.Mount)] = []
+            for await report in group { reports.append(report) }
+            return reports.sorted { $0.0 < $1.0 }.map(\.1)
+        }
+    }
+
+    private func report(_ look: Supervisor.Look) async -> StatusReport.Mount {
+        var report = StatusReport.Mount(look)
+        switch look.phase {
+        case .mounted(let running), .draining(let running):
+            let filled = await figures(of: running, look.id, report)
+            report = filled ?? report
+            if filled == nil { report.reason = "its figures are not to be had just now" }
+        default: break
+        }
+        return report
+    }
+
+    private func figures(
+        of running: any RunningMount, _ id: Supervisor.ID, _ report: StatusReport.Mount
+    ) async -> StatusReport.Mount? {
+        guard underWay.withLock({ $0.insert(id).inserted }) else { return nil }
+        return await within(limit) { [pool] in
+            let filled = await pool.run {
+                var report = report
+                report.fill(running)
+                return report
+            }
+            self.underWay.withLock { _ = $0.remove(id) }
+            return filled
+        }
     }
 }

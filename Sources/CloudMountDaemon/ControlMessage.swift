@@ -2,10 +2,10 @@ import FoundationEssentials
 
 /// What a client asks: one JSON object on one line, answered by one `ControlAnswer` on one line.
 public struct ControlRequest: Codable, Sendable, Equatable {
-    public enum Command: String, Codable, Sendable { case status, unmount, stop, reload }
+    public enum Command: String, Codable, Sendable { case status, unmount, stop, reload, remount }
 
     public var command: Command
-    /// `unmount`: name or path of a mount; none: all.
+    /// `unmount`: name or path of a mount; none: all. `remount`: the path.
     public var target: String?
     /// `unmount`: also while files are open.
     public var lazy: Bool?
@@ -13,15 +13,22 @@ public struct ControlRequest: Codable, Sendable, Equatable {
     public var force: Bool?
     /// `reload`: tells what would be done.
     public var dryRun: Bool?
+    /// `remount`: whether the mount is to be read-only.
+    public var readOnly: Bool?
+    /// `remount`: the kernel has done its part; before that, what is not stored is stored.
+    public var done: Bool?
 
     public init(
-        _ command: Command, target: String? = nil, lazy: Bool? = nil, force: Bool? = nil, dryRun: Bool? = nil
+        _ command: Command, target: String? = nil, lazy: Bool? = nil, force: Bool? = nil, dryRun: Bool? = nil,
+        readOnly: Bool? = nil, done: Bool? = nil
     ) {
         self.command = command
         self.target = target
         self.lazy = lazy
         self.force = force
         self.dryRun = dryRun
+        self.readOnly = readOnly
+        self.done = done
     }
 }
 

@@ -4,67 +4,176 @@ import Glibc
 import Synchronization
 
 /// Answers the other commands over a Unix socket that the user alone may open. One request a connection.
+///
+/// One thread waits for all connections at once, so that a client that says nothing, or does not read its answer, keeps
+/// nobody waiting; it is dropped after some seconds, or when the places are wanted by others.
 final class ControlServer: Sendable {
     private let path: String
     private let socket: Descriptor
-    private let stopping = EventDescriptor()
-    private let connections = Mutex(0)
+    private let wakeup = EventDescriptor()
     private let answer: @Sendable (ControlRequest) async -> ControlAnswer
-    private let pool = BlockingPool(name: "cm-control", width: 4)
+    private let patience: Duration
+
+    private struct State {
+        var isStopping = false
+        /// Connections that have asked and are not told yet.
+        var unanswered = 0
+        var answers: [(Connection, [UInt8])] = []
+    }
+    private let state = Mutex(State())
+
+    /// Of connections that have not asked yet. More than the queue of the socket would hold.
+    private static let places = 64
+    private static let maxRequest = 64 << 10
 
     /// Listens at once. Blocks for a moment.
+    /// - Parameter patience: how long a client may take to ask, and to read.
     /// - Throws: `busy` when another daemon listens there, `permissionDenied`, `io`.
     init(
-        path: String, answer: @escaping @Sendable (ControlRequest) async -> ControlAnswer
+        path: String, patience: Duration = .seconds(5),
+        answer: @escaping @Sendable (ControlRequest) async -> ControlAnswer
     ) throws(VFSError) {
         self.path = path
+        self.patience = patience
         self.answer = answer
         socket = try UnixSocket.listen(at: path)
-        NamedThread("cm-accept") { [self] in accept() }.detach()
+        NamedThread("cm-control") { [self] in serve() }.detach()
     }
 
     /// Listens no more, removes the socket, and gives answers that are under way two seconds.
     func close() async {
         unlink(path)
-        stopping.signal()
-        for _ in 0..<200 where connections.withLock({ $0 }) > 0 { try? await Task.sleep(for: .milliseconds(10)) }
+        for _ in 0..<200 where state.withLock({ $0.unanswered }) > 0 { try? await Task.sleep(for: .milliseconds(10)) }
+        state.withLock { $0.isStopping = true }
+        wakeup.signal()
     }
 
-    private func accept() {
+    /// Somebody who asks. Used by the serving thread alone, but for its identity.
+    private final class Connection: Sendable {
+        let descriptor: Descriptor
+        init(_ descriptor: Descriptor) { self.descriptor = descriptor }
+    }
+
+    private struct Client {
+        enum Phase {
+            case asking([UInt8])
+            case waiting
+            case reading(rest: ArraySlice<UInt8>)
+        }
+        let connection: Connection
+        var phase = Phase.asking([])
+        var deadline: ContinuousClock.Instant
+
+        /// Bytes of the answer that it has not read.
+        var left: Int { if case .reading(let rest) = phase { rest.count } else { 0 } }
+        var isAsking: Bool { if case .asking = phase { true } else { false } }
+        var events: Int16 {
+            switch phase {
+            case .asking: Int16(POLLIN)
+            case .waiting: 0
+            case .reading: Int16(POLLOUT)
+            }
+        }
+    }
+
+    private func serve() {
+        var clients: [Client] = []
         while true {
             var polled = [
                 pollfd(fd: socket.raw, events: Int16(POLLIN), revents: 0),
-                pollfd(fd: stopping.raw, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: wakeup.raw, events: Int16(POLLIN), revents: 0),
             ]
-            guard poll(&polled, 2, -1) >= 0 || errno == EINTR else { return }
-            if polled[1].revents != 0 { return }
-            guard polled[0].revents != 0 else { continue }
-            guard let connection = socket.accept() else {
-                // No descriptor is left: who waits is served when there is one.
-                usleep(20_000)
-                continue
+            polled += clients.map { pollfd(fd: $0.connection.descriptor.raw, events: $0.events, revents: 0) }
+            guard poll(&polled, nfds_t(polled.count), clients.isEmpty ? -1 : 100) >= 0 || errno == EINTR else { return }
+            if polled[1].revents != 0 { wakeup.clear() }
+            let (isStopping, answers) = state.withLock { state in
+                defer { state.answers = [] }
+                return (state.isStopping, state.answers)
             }
-            connections.withLock { $0 += 1 }
-            Task {
-                await self.serve(connection)
-                self.connections.withLock { $0 -= 1 }
+            if isStopping { return }
+            for (connection, text) in answers {
+                guard let index = clients.firstIndex(where: { $0.connection === connection }) else { continue }
+                clients[index].phase = .reading(rest: text[...])
+                clients[index].deadline = .now + patience
             }
+            // Downwards, since some leave the list. Those that have just come were not polled.
+            for index in clients.indices.reversed() {
+                guard goesOn(&clients[index], polled[index + 2].revents) else {
+                    leave(clients.remove(at: index))
+                    continue
+                }
+            }
+            if polled[0].revents != 0 { accept(&clients) }
         }
     }
 
-    private func serve(_ connection: Descriptor) async {
-        let line = await pool.run {
-            UnixSocket.setTimeout(connection, seconds: 5)
-            return UnixSocket.readLine(connection)
+    private func accept(_ clients: inout [Client]) {
+        guard let descriptor = socket.accept() else {
+            // No descriptor is left: who waits is served when there is one.
+            usleep(20_000)
+            return
         }
-        guard let line else { return }
-        let reply: ControlAnswer
-        do {
-            reply = await answer(try ControlJSON.decode(ControlRequest.self, from: line))
-        } catch {
-            reply = ControlAnswer(ok: false, error: "not a request")
+        let asking = clients.indices.filter { clients[$0].isAsking }
+        // Who has been silent longest makes way.
+        if asking.count >= Self.places, let oldest = asking.first { clients.remove(at: oldest) }
+        clients.append(Client(connection: Connection(descriptor), deadline: .now + patience))
+    }
+
+    private func leave(_ client: Client) {
+        if !client.isAsking { state.withLock { $0.unanswered -= 1 } }
+    }
+
+    /// Does what can be done for a client without waiting.
+    /// - Returns: false when it is to be dropped.
+    private func goesOn(_ client: inout Client, _ events: Int16) -> Bool {
+        let descriptor = client.connection.descriptor.raw
+        switch client.phase {
+        case .asking(var line):
+            if events == 0 { return .now < client.deadline }
+            var chunk = [UInt8](repeating: 0, count: 4096)
+            let count = recv(descriptor, &chunk, chunk.count, Int32(MSG_DONTWAIT))
+            if count < 0 { return errno == EAGAIN || errno == EINTR }
+            if count == 0 { return false }
+            line += chunk[..<count]
+            if let end = line.firstIndex(of: UInt8(ascii: "\n")) {
+                client.phase = .waiting
+                take(client.connection, Array(line[..<end]))
+                return true
+            }
+            client.phase = .asking(line)
+            return line.count <= Self.maxRequest
+        case .waiting: return true
+        case .reading(var rest):
+            while let count = send(rest, to: descriptor) {
+                rest = rest.dropFirst(count)
+                if rest.isEmpty { return false }
+            }
+            guard errno == EAGAIN else { return false }
+            if rest.count < client.left { client.deadline = .now + patience }
+            client.phase = .reading(rest: rest)
+            return .now < client.deadline
         }
-        guard let text = try? ControlJSON.line(reply) else { return }
-        _ = await pool.run { UnixSocket.write(text, to: connection) }
+    }
+
+    /// - Returns: how many bytes were taken; nil and errno when none can be just now, or ever.
+    private func send(_ bytes: ArraySlice<UInt8>, to descriptor: Int32) -> Int? {
+        let flags = Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT)
+        let count = bytes.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress, $0.count, flags) }
+        return count > 0 ? count : nil
+    }
+
+    private func take(_ connection: Connection, _ line: [UInt8]) {
+        state.withLock { $0.unanswered += 1 }
+        Task {
+            let reply: ControlAnswer
+            do {
+                reply = await self.answer(try ControlJSON.decode(ControlRequest.self, from: line))
+            } catch {
+                reply = ControlAnswer(ok: false, error: "not a request")
+            }
+            let text = (try? ControlJSON.line(reply)) ?? []
+            self.state.withLock { $0.answers.append((connection, text)) }
+            self.wakeup.signal()
+        }
     }
 }

@@ -50,7 +50,8 @@ public struct Daemon: Sendable {
             logger.warning("bytes that an earlier run did not store are in \(leftover.path) (\(leftover.size) bytes)")
         }
         let memory = BufferPool(limit: configuration.memory)
-        let engine = KernelMounts(staging: staging, memory: memory, logger: logger)
+        let engine = KernelMounts(
+            staging: staging, memory: memory, control: configuration.controlSocket, logger: logger)
         let supervisor = Supervisor(
             mounts: configuration.mounts, engine: engine, logger: logger, announce: announce)
         let reload = ConfigurationReload(

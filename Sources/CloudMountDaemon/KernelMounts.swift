@@ -18,20 +18,24 @@ final class KernelMounts: MountEngine {
     private let endpoints = Mutex<[String: Endpoint]>([:])
     private let folders = MountFolders()
     private let places = MountPlaces()
-    private let pool = BlockingPool(name: "cm-mount", width: 8)
+    /// The control socket, which a mount's root tells of.
+    private let control: String
+    /// By path: a folder that hangs keeps the mounts of others from nothing.
+    private let work = Mutex<[String: MountWork]>([:])
 
     private struct Endpoint {
         weak var load: EndpointLoad?
         var isRemote = false
     }
 
-    init(staging: StagingArea, memory: BufferPool, logger: Logger) {
+    init(staging: StagingArea, memory: BufferPool, control: String, logger: Logger) {
         self.staging = staging
         self.memory = memory
+        self.control = control
         self.logger = logger
     }
 
-    func begin(_ mount: Configuration.Mount) async throws(VFSError) -> any RunningMount {
+    @concurrent func begin(_ mount: Configuration.Mount) async throws(VFSError) -> any RunningMount {
         let place = try places.take()
         let settings = layerSettings(mount)
         let layered = Layers.stack(try await prepared(mount, settings), settings: settings)
@@ -41,22 +45,41 @@ final class KernelMounts: MountEngine {
         let bucket = MountedBucket(
             settings: MountSettings(mount, readOnly: readOnly), provider: layered.provider, staging: staging,
             memory: memory, refusesWrites: { layered.caps.writeRefusal })
-        return try await pool.run { [pool, folders] () throws(VFSError) in
-            try folders.prepare(mount.path)
-            do throws(VFSError) {
-                let fuse = try FUSEMount(
-                    path: mount.path, options: FUSEMountOptions(mount, readOnly: readOnly), operations: bucket)
-                bucket.attach(fuse.notifier)
-                return KernelMount(
-                    fuse: fuse, bucket: bucket, layered: layered, folders: folders, pool: pool, place: place,
-                    prepared: { mount throws(VFSError) in
-                        try await self.prepared(mount, self.layerSettings(mount))
-                    })
-            } catch {
-                folders.remove(mount.path)
-                throw error
+        var options = FUSEMountOptions(mount, readOnly: readOnly)
+        options.control = control
+        let work = self.work.withLock { all in
+            let work = all[mount.path] ?? MountWork()
+            all[mount.path] = work
+            return work
+        }
+        let made = await work.run(.mount, limit: .seconds(30), late: Self.undo) { [options, folders] in
+            Result { () throws(VFSError) in
+                try folders.prepare(mount.path)
+                do throws(VFSError) {
+                    let fuse = try FUSEMount(path: mount.path, options: options, operations: bucket)
+                    bucket.attach(fuse.notifier)
+                    return KernelMount(
+                        fuse: fuse, bucket: bucket, layered: layered, folders: folders, place: place,
+                        prepared: { mount throws(VFSError) in
+                            try await self.prepared(mount, self.layerSettings(mount))
+                        })
+                } catch {
+                    folders.remove(mount.path)
+                    throw error
+                }
             }
         }
+        guard let made else {
+            throw VFSError(.timedOut, "the folder \(mount.path), or the kernel, does not answer")
+        }
+        return try made.get()
+    }
+
+    /// Nobody waits any more for a mount that came up at last.
+    private static func undo(_ made: Result<KernelMount, VFSError>) async {
+        guard case .success(let mount) = made else { return }
+        try? await mount.unmount(lazy: true)
+        await mount.cleanUp()
     }
 
     private func layerSettings(_ mount: Configuration.Mount) -> LayerSettings {
@@ -114,36 +137,53 @@ private struct KernelMount: RunningMount {
     let bucket: MountedBucket
     let layered: LayeredProvider
     let folders: MountFolders
-    let pool: BlockingPool
     let place: MountPlaces.Place
     let prepared: @Sendable (Configuration.Mount) async throws(VFSError) -> any ObjectProvider
+    let work = MountWork()
 
     func apply(_ mount: Configuration.Mount) {
         bucket.update(MountSettings(mount, readOnly: mount.readOnly || readOnlyReason() != nil))
         layered.retry.replace(LayerSettings.retryPolicy(mount.policy))
     }
 
-    func rotateCredentials(_ mount: Configuration.Mount) async throws(VFSError) -> Bool {
+    @concurrent func rotateCredentials(_ mount: Configuration.Mount) async throws(VFSError) -> Bool {
         // Those of another account share their limits with others.
         guard layered.endpoint.name == KernelMounts.endpointName(of: mount) else { return false }
-        let fresh = try await prepared(mount)
+        let answer = await within(.seconds(90)) { [prepared] () -> Result<any ObjectProvider, VFSError> in
+            do throws(VFSError) { return .success(try await prepared(mount)) } catch { return .failure(error) }
+        }
+        guard let answer else { throw VFSError(.timedOut, "the store does not answer") }
+        let fresh = try answer.get()
         guard fresh.capabilities == layered.current.now.capabilities else { return false }
         layered.current.replace(fresh)
         return true
     }
 
-    func drain() async {
+    @concurrent func drain() async {
         // Pages of shared maps are the kernel's until they are asked for.
-        await pool.run { [fuse] in fuse.writeBack() }
+        await work.run(.writeBack, limit: .seconds(60)) { [fuse] in fuse.writeBack() }
         await bucket.drain()
     }
 
-    func unmount(lazy: Bool) async throws(VFSError) {
-        try await pool.run { [fuse] () throws(VFSError) in try fuse.unmount(lazy: lazy) }
+    @concurrent func unmount(lazy: Bool) async throws(VFSError) {
+        let done = await work.run(lazy ? .detach : .unmount, limit: .seconds(30)) { [fuse] in
+            Result { () throws(VFSError) in try fuse.unmount(lazy: lazy) }
+        }
+        guard let done else { throw VFSError(.timedOut, "the kernel does not answer the unmount of \(fuse.path)") }
+        try done.get()
     }
 
-    func waitUntilClosed() async { await fuse.waitUntilClosed() }
-    func cleanUp() async { await pool.run { [folders, fuse] in folders.remove(fuse.path) } }
+    @concurrent func uses() async -> MountUses {
+        await work.run(.look, limit: .seconds(2)) { [fuse] in
+            MountUses(inside: fuse.mountsInside, elsewhere: fuse.otherPlaces)
+        } ?? MountUses()
+    }
+
+    func setReadOnly(_ on: Bool) { bucket.setReadOnly(on) }
+    @concurrent func waitUntilClosed() async { await fuse.waitUntilClosed() }
+    @concurrent func cleanUp() async {
+        await work.run(.cleanUp, limit: .seconds(5)) { [folders, fuse] in folders.remove(fuse.path) }
+    }
     func statistics() -> MountStatistics { bucket.statistics() }
     func requests() -> [Verb: VerbMeasurement] { layered.measurements.snapshot() }
     func billedCalls() -> [BilledCalls] { layered.provider.billedCalls }
@@ -164,6 +204,7 @@ extension MountSettings {
         filePermissions = 0o666 & ~mount.umask
         directoryPermissions = 0o777 & ~mount.umask
         self.readOnly = readOnly
+        acl = mount.acl
         policy = mount.policy
     }
 }
@@ -172,6 +213,7 @@ extension FUSEMountOptions {
     init(_ mount: Configuration.Mount, readOnly: Bool) {
         self.init(source: "cloudmount:\(mount.name)")
         allowOther = mount.allowOther
+        acl = mount.acl
         self.readOnly = readOnly
     }
 }

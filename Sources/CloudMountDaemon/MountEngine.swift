@@ -6,25 +6,51 @@ import CloudMountVFS
 /// Brings one mount up. The supervisor knows mounts only by this and `RunningMount`, so that it is tested without a kernel.
 protocol MountEngine: Sendable {
     /// Makes contact with the store and mounts. Cancellation gives up.
-    func begin(_ mount: Configuration.Mount) async throws(VFSError) -> any RunningMount
+    @concurrent func begin(_ mount: Configuration.Mount) async throws(VFSError) -> any RunningMount
 }
 
-/// A mount that the kernel shows.
+/// Other mounts that a mount is in use by.
+struct MountUses: Sendable {
+    /// Mount points inside it: they keep it from being unmounted.
+    var inside: [String] = []
+    /// Where else it is mounted, by `mount --bind` or in a container: there it goes on when it has been unmounted.
+    var elsewhere: [String] = []
+
+    var insideText: String? {
+        inside.isEmpty ? nil : "something is mounted inside it: \(Self.list(inside))"
+    }
+
+    /// For a mount that has been unmounted and goes on.
+    var elsewhereText: String {
+        "unmounted here and still in use"
+            + (elsewhere.isEmpty ? " by open files" : " elsewhere: \(Self.list(elsewhere))") + "; it ends with that"
+    }
+
+    private static func list(_ places: [String]) -> String {
+        places.prefix(3).joined(separator: ", ") + (places.count > 3 ? " and \(places.count - 3) more" : "")
+    }
+}
+
+/// A mount that the kernel shows. What is asynchronous never runs on the supervisor.
 protocol RunningMount: Sendable {
     /// Commits what the store does not have yet; failures are in `statistics`.
-    func drain() async
-    /// - Throws: `busy` when files are open and not `lazy`.
-    func unmount(lazy: Bool) async throws(VFSError)
+    @concurrent func drain() async
+    /// - Throws: `busy` when files are open and not `lazy`; `timedOut` when the kernel does not answer.
+    @concurrent func unmount(lazy: Bool) async throws(VFSError)
+    /// What uses the mount, as far as can be told: other mounts, not programs.
+    @concurrent func uses() async -> MountUses
+    /// Refuses changes from now on, or takes them again.
+    func setReadOnly(_ on: Bool)
     /// Returns when the kernel has let go, whoever asked for it.
-    func waitUntilClosed() async
+    @concurrent func waitUntilClosed() async
     /// Removes the mount's folder if it was made for the mount.
-    func cleanUp() async
+    @concurrent func cleanUp() async
     /// Goes on with the policy and the defaults of `mount`; open files are not disturbed.
     func apply(_ mount: Configuration.Mount)
     /// Goes on with the credentials of `mount`, once they have proved to work; calls under way end with the old ones.
     /// - Returns: false when the store can do other things with these, so that only a remount will do.
     /// - Throws: what the store has against them; the old ones stay in use.
-    func rotateCredentials(_ mount: Configuration.Mount) async throws(VFSError) -> Bool
+    @concurrent func rotateCredentials(_ mount: Configuration.Mount) async throws(VFSError) -> Bool
     func statistics() -> MountStatistics
     func requests() -> [Verb: VerbMeasurement]
     func billedCalls() -> [BilledCalls]

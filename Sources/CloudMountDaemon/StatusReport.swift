@@ -129,26 +129,25 @@ public struct StatusReport: Codable, Sendable, Equatable {
 }
 
 extension StatusReport.Mount {
-    init(_ mount: Configuration.Mount, _ phase: Supervisor.Phase, pending: String? = nil) {
-        self.pending = pending
+    /// Without what only the mount itself can tell.
+    init(_ look: Supervisor.Look) {
+        let mount = look.mount
+        pending = look.pending
         name = mount.name
         path = mount.path
         provider = mount.provider.name
         bucket = mount.context.bucket
         prefix = mount.context.prefix
-        readOnly = mount.readOnly
-        switch phase {
+        readOnly = mount.readOnly || look.isReadOnly
+        if look.isReadOnly, !mount.readOnly { readOnlyReason = "mount -o remount,ro" }
+        switch look.phase {
         case .starting: state = .starting
         case .failed(let error, let retryAt):
             state = .failed
             reason = error.description
             nextTrySeconds = max(0, Int((retryAt - .now).components.seconds))
-        case .mounted(let running):
-            state = .mounted
-            fill(running)
-        case .draining(let running):
-            state = .draining
-            fill(running)
+        case .mounted: state = .mounted
+        case .draining: state = .draining
         case .ended(let ending):
             state = .ended
             dirtyFiles = ending.dirtyFiles
@@ -156,7 +155,7 @@ extension StatusReport.Mount {
         }
     }
 
-    private mutating func fill(_ running: any RunningMount) {
+    mutating func fill(_ running: any RunningMount) {
         let statistics = running.statistics()
         openFiles = statistics.openFiles
         dirtyFiles = statistics.dirtyFiles

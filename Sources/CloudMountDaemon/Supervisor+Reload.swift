@@ -15,10 +15,11 @@ extension Supervisor {
         current.values.compactMap { entries[$0]?.mount }
     }
 
-    /// By name: the lives that are not over.
+    /// By name: the lives that are not over, nor out of the file system already.
     private var current: [String: ID] {
         var ids: [String: ID] = [:]
-        for (id, entry) in entries where hasNotEnded(id) && !entry.isUnwanted && !entry.isForgotten {
+        for (id, entry) in entries
+        where hasNotEnded(id) && !entry.isUnwanted && !entry.isForgotten && !entry.isDetached {
             ids[entry.mount.name] = max(id, ids[entry.mount.name] ?? id)
         }
         return ids
@@ -27,6 +28,8 @@ extension Supervisor {
     /// Makes the mounts those of `mounts`. One that is in use is changed in place as far as that goes; for the rest it has to
     /// be unmounted, which is done now if nobody uses it, else as soon as nobody does.
     /// - Parameter force: unmounts also what is in use; programs keep the files that they have open.
+    ///
+    /// It ends in bounded time: what is still waited for then is pending, or goes on beside what takes its place.
     /// - Returns: what became of each.
     func reload(_ mounts: [Configuration.Mount], force: Bool) async -> [ReloadReport.Mount] {
         isReloading = true
@@ -129,63 +132,90 @@ extension Supervisor {
     /// Unmounts what is pending, if nobody uses it or by force.
     /// - Returns: `done`, or why it is still pending.
     private func settle(_ id: ID, _ done: ReloadReport.Mount, force: Bool) async -> ReloadReport.Mount {
-        guard let reason = await settle(id, force: force) else { return done }
-        entries[id]?.pendingReason = reason
         var outcome = done
-        (outcome.outcome, outcome.reason) = (.pending, reason)
+        switch await settle(id, force: force) {
+        case .done(let remark): outcome.reason = remark
+        case .pending(let reason):
+            entries[id]?.pendingReason = reason
+            (outcome.outcome, outcome.reason) = (.pending, reason)
+        }
         return outcome
     }
 
-    /// - Returns: what is in the way; nil when it is done.
-    private func settle(_ id: ID, force: Bool) async -> String? {
-        guard let entry = entries[id], let pending = entry.pending else { return nil }
+    private enum Settled {
+        /// With what a person should know.
+        case done(String?)
+        /// What is in the way.
+        case pending(String)
+    }
+
+    private func settle(_ id: ID, force: Bool) async -> Settled {
+        guard let entry = entries[id], let pending = entry.pending else { return .done(nil) }
         guard case .mounted(let running) = entry.phase else {
             // It never came up, or goes by itself: it ends, and leaves the table by then.
             entries[id]?.isForgotten = true
             if case .remount(let mount) = pending { entries[id]?.successor = mount }
             entries[id]?.isUnwanted = true
             entry.interrupt?()
-            if case .draining = entry.phase { return nil }
-            await waitForEnd(id)
-            return nil
+            if case .draining = entry.phase { return .done(nil) }
+            _ = await waitForEnd(id)
+            return .done(nil)
         }
         if !force {
-            let open = running.statistics().openFiles
-            if open > 0 { return open == 1 ? "1 file is open" : "\(open) files are open" }
+            let open = await Self.statistics(running).openFiles
+            if open > 0 { return .pending(open == 1 ? "1 file is open" : "\(open) files are open") }
         }
-        await running.drain()
-        let dirty = running.statistics().dirtyFiles
-        if !force, dirty > 0 { return dirty == 1 ? "1 file is not stored yet" : "\(dirty) files are not stored yet" }
+        let isDrained = await drain(id, running)
+        if !force {
+            let dirty = await Self.statistics(running).dirtyFiles
+            if dirty > 0 {
+                return .pending(dirty == 1 ? "1 file is not stored yet" : "\(dirty) files are not stored yet")
+            }
+            if !isDrained { return .pending("what it holds is still being stored") }
+        }
         // Others have been at work meanwhile.
         guard case .mounted? = entries[id]?.phase, entries[id]?.isUnwanted == false, let pending = entries[id]?.pending
-        else { return nil }
+        else { return .done(nil) }
         entries[id]?.isForgotten = true
         let successor: Configuration.Mount? = if case .remount(let mount) = pending { mount } else { nil }
         entries[id]?.successor = successor
+        var lazily = false
         do throws(VFSError) {
-            try await detach(id, running, lazy: false)
-            await waitForEnd(id)
-            return nil
-        } catch {
-            guard force, error.code == .busy else {
-                entries[id]?.isForgotten = false
-                entries[id]?.successor = nil
-                return error.code == .busy ? "a program works in it" : error.description
+            do throws(VFSError) {
+                try await detach(id, running, lazy: false)
+            } catch {
+                guard force, error.code == .busy || error.code == .timedOut else { throw error }
+                lazily = true
+                try await detach(id, running, lazy: true)
             }
-        }
-        do throws(VFSError) {
-            try await detach(id, running, lazy: true)
         } catch {
             entries[id]?.isForgotten = false
             entries[id]?.successor = nil
-            return error.description
+            guard error.code == .busy else { return .pending(error.description) }
+            return .pending(await running.uses().insideText ?? "a program works in it")
         }
-        // Its place is free now, whatever keeps it alive.
+        // What the kernel lets go of at once ends before its successor begins; what is kept alive, by whom ever, goes on
+        // beside it.
+        let held = lazily ? nil : await waitForEnd(id, running)
+        guard hasNotEnded(id) else { return .done(nil) }
         entries[id]?.pending = nil
         entries[id]?.successor = nil
         if let successor { add(successor) }
-        return nil
+        return .done(held.map { "the old mount is \($0)" })
     }
+
+    /// Stores what the mount holds, within the limit of a reload. One drain at a time: an earlier one goes on meanwhile.
+    /// - Returns: false when it is not at its end.
+    private func drain(_ id: ID, _ running: any RunningMount) async -> Bool {
+        guard entries[id]?.isDraining == false else { return false }
+        entries[id]?.isDraining = true
+        return await within(limits.reload) {
+            await running.drain()
+            await self.drained(id)
+        } != nil
+    }
+
+    private func drained(_ id: ID) { entries[id]?.isDraining = false }
 
     /// Tries all that is pending, until nothing is.
     private func watchPending() {
@@ -209,12 +239,19 @@ extension Supervisor {
         if isReloading || isSettling { return }
         isSettling = true
         defer { isSettling = false }
-        for (id, entry) in entries where entry.pending != nil && !isReloading {
-            let reason = await settle(id, force: false)
-            entries[id]?.pendingReason = reason
-            if reason == nil {
-                logger.notice("reload: what was pending for '\(entry.mount.name)' is done")
+        await withTaskGroup(of: Void.self) { group in
+            for (id, entry) in entries where entry.pending != nil {
+                group.addTask { await self.settlePending(id, entry.mount.name) }
             }
+        }
+    }
+
+    private func settlePending(_ id: ID, _ name: String) async {
+        switch await settle(id, force: false) {
+        case .pending(let reason): entries[id]?.pendingReason = reason
+        case .done(let remark):
+            entries[id]?.pendingReason = nil
+            logger.notice("reload: what was pending for '\(name)' is done\(remark.map { "; \($0)" } ?? "")")
         }
     }
 

@@ -1,12 +1,14 @@
 import CloudMountConfig
 import CloudMountFilesystem
+import CloudMountLayers
 import CloudMountVFS
 import Logging
 
 /// Keeps the mounts of one configuration up, each on its own: one that fails is tried again while the others serve.
 ///
 /// A mount's life: starting → mounted → draining → ended; a failure to start leads to failed and back to starting. A reload
-/// adds mounts, and takes others out; the work of each is a task, so that the actor itself never waits for one.
+/// adds mounts, and takes others out; the work of each is a task, so that the actor itself never waits for one. What others
+/// do for it (stores, the kernel, programs) it waits for within `Limits`.
 actor Supervisor {
     enum Phase {
         case starting
@@ -41,6 +43,19 @@ actor Supervisor {
         case remount(Configuration.Mount)
     }
 
+    /// How long is waited; what takes longer goes on by itself.
+    struct Limits: Sendable {
+        /// For a store and the kernel to bring a mount up; then it is tried again.
+        var start = Duration.seconds(300)
+        /// For the kernel to let go of what has been unmounted: bind mounts and containers may keep it for ever.
+        var end = Duration.seconds(3)
+        /// For a drain that a reload waits for.
+        var reload = Duration.seconds(10)
+        /// For a drain of which nothing is to be seen: no call to the store is under way, and none has ended. Calls have
+        /// deadlines of their own.
+        var stall = Duration.seconds(60)
+    }
+
     /// One life of one mount; a mount that is remounted gets another.
     typealias ID = Int
 
@@ -55,8 +70,16 @@ actor Supervisor {
         var isRestarted = false
         /// Lazily unmounted: nobody can reach it any more, but open files keep it alive.
         var isDetached = false
+        /// The kernel has let go of it: what is left is drained, and then it ends.
+        var isClosed = false
         var pending: Pending?
         var pendingReason: String?
+        /// What keeps it alive though it has been unmounted.
+        var held: String?
+        /// A reload's drain is under way.
+        var isDraining = false
+        /// `mount -o remount` has made it read-only.
+        var isReadOnly = false
         /// Mounted in its place when it has ended.
         var successor: Configuration.Mount?
         /// Leaves the table when it has ended.
@@ -74,6 +97,7 @@ actor Supervisor {
     var isSettling = false
     let logger: Logger
     let pause: @Sendable (Duration) async -> Void
+    let limits: Limits
     private var nextID = 0
     private let engine: any MountEngine
     private let announce: @Sendable (String) -> Void
@@ -83,10 +107,11 @@ actor Supervisor {
 
     /// - Parameters:
     ///   - announce: takes one line for a person.
+    ///   - limits: how long others are waited for.
     ///   - pause: sleeps; returns early when its task is cancelled.
     init(
         mounts: [Configuration.Mount], engine: any MountEngine, logger: Logger,
-        announce: @escaping @Sendable (String) -> Void,
+        announce: @escaping @Sendable (String) -> Void, limits: Limits = Limits(),
         pause: @escaping @Sendable (Duration) async -> Void = { try? await Task.sleep(for: $0) }
     ) {
         for mount in mounts {
@@ -97,6 +122,7 @@ actor Supervisor {
         self.engine = engine
         self.logger = logger
         self.announce = announce
+        self.limits = limits
         self.pause = pause
     }
 
@@ -140,15 +166,13 @@ actor Supervisor {
             let mount = entry.mount
             entries[id]?.phase = .starting
             entries[id]?.isRestarted = false
-            let attempt = Task { [engine] in await Self.attempt(engine, mount) }
+            let attempt = Task { [engine, limits] in await Self.attempt(engine, mount, limits) }
             entries[id]?.interrupt = { attempt.cancel() }
             switch await attempt.value {
             case .success(let running):
                 if entries[id]?.isRestarted == true, entries[id]?.isUnwanted == false {
                     // It is to be another one; nobody can have begun to use it.
-                    try? await running.unmount(lazy: true)
-                    await running.waitUntilClosed()
-                    await running.cleanUp()
+                    await Self.undo(running, limits)
                     continue
                 }
                 await serve(id, running)
@@ -176,9 +200,23 @@ actor Supervisor {
     }
 
     private static func attempt(
-        _ engine: any MountEngine, _ mount: Configuration.Mount
+        _ engine: any MountEngine, _ mount: Configuration.Mount, _ limits: Limits
     ) async -> Result<any RunningMount, VFSError> {
-        do throws(VFSError) { return .success(try await engine.begin(mount)) } catch { return .failure(error) }
+        let late: @Sendable (Result<any RunningMount, VFSError>) async -> Void = { result in
+            if case .success(let running) = result { await undo(running, limits) }
+        }
+        let result = await within(limits.start, grace: limits.end, late: late) {
+            () -> Result<any RunningMount, VFSError> in
+            do throws(VFSError) { return .success(try await engine.begin(mount)) } catch { return .failure(error) }
+        }
+        return result ?? .failure(VFSError(.timedOut, "it did not come up within \(Units.text(limits.start))"))
+    }
+
+    /// Takes down what nobody can have begun to use.
+    private static func undo(_ running: any RunningMount, _ limits: Limits) async {
+        try? await running.unmount(lazy: true)
+        _ = await within(limits.end) { await running.waitUntilClosed() }
+        await running.cleanUp()
     }
 
     private func serve(_ id: ID, _ running: any RunningMount) async {
@@ -191,9 +229,27 @@ actor Supervisor {
         await running.waitUntilClosed()
         guard hasNotEnded(id) else { return }
         entries[id]?.phase = .draining(running)
-        await running.drain()
+        entries[id]?.isClosed = true
+        await drain(running, mount.name)
         await running.cleanUp()
-        end(id, Self.ending(running))
+        end(id, await Self.ending(running))
+    }
+
+    /// Stores what the store does not have yet; given up when nothing is to be seen of it.
+    private func drain(_ running: any RunningMount, _ name: String) async {
+        @Sendable func calls() -> (ended: Int, underWay: Int) {
+            running.requests().values.reduce((0, 0)) { ($0.0 + $1.calls, $0.1 + $1.inFlight) }
+        }
+        let work = Task { await running.drain() }
+        var ended = calls().ended
+        while await within(limits.stall, { await work.value }) == nil {
+            let now = calls()
+            if now.underWay == 0, now.ended == ended {
+                logger.error("mount '\(name)' stores nothing any more; it is not waited for")
+                return
+            }
+            ended = now.ended
+        }
     }
 
     func hasNotEnded(_ id: ID) -> Bool {
@@ -203,8 +259,11 @@ actor Supervisor {
         }
     }
 
-    private static func ending(_ running: any RunningMount) -> Ending {
-        let statistics = running.statistics()
+    /// What a mount holds just now, asked for outside the actor: it may have to wait for the mount's own doings.
+    @concurrent static func statistics(_ running: any RunningMount) async -> MountStatistics { running.statistics() }
+
+    private static func ending(_ running: any RunningMount) async -> Ending {
+        let statistics = await statistics(running)
         return Ending(
             dirtyFiles: statistics.dirtyFiles, dirtyBytes: statistics.dirtyBytes,
             stagedPaths: statistics.failedCommits.map(\.stagedPath))
@@ -261,13 +320,14 @@ actor Supervisor {
     private func takeDown(_ id: ID, _ running: any RunningMount) async {
         guard let name = entries[id]?.mount.name else { return }
         entries[id]?.phase = .draining(running)
-        await running.drain()
+        await drain(running, name)
         // About 2.5 s for programs to let go.
         for attempt in 0..<9 {
             guard hasNotEnded(id) else { return }
             do throws(VFSError) {
                 if entries[id]?.isDetached == false { try await running.unmount(lazy: false) }
                 entries[id]?.isDetached = true
+                break
             } catch {
                 guard error.code == .busy else {
                     logger.error("mount '\(name)' cannot be unmounted: \(error.description)")
@@ -276,28 +336,33 @@ actor Supervisor {
             }
             await pause(.milliseconds(5 << attempt))
         }
-        guard hasNotEnded(id) else { return }
+        if entries[id]?.isDetached == true, await waitForEnd(id) { return }
+        guard hasNotEnded(id), entries[id]?.isClosed == false else { return }
         logger.warning("mount '\(name)' is in use; programs with files open there will see errors")
         if entries[id]?.isDetached == false { try? await running.unmount(lazy: true) }
-        await running.drain()
+        await drain(running, name)
         await running.cleanUp()
-        end(id, Self.ending(running))
+        end(id, await Self.ending(running))
     }
 
     /// Ends every mount now, drained or not.
     func abandon() async {
         isStopping = true
-        for id in entries.keys {
-            entries[id]?.isUnwanted = true
-            entries[id]?.successor = nil
-            entries[id]?.interrupt?()
-            switch entries[id]?.phase {
-            case .mounted(let running), .draining(let running):
-                try? await running.unmount(lazy: true)
-                end(id, Self.ending(running))
-            case .starting, .failed: end(id, Ending())
-            case .ended, nil: break
-            }
+        await withTaskGroup(of: Void.self) { group in
+            for id in entries.keys { group.addTask { await self.abandon(id) } }
+        }
+    }
+
+    private func abandon(_ id: ID) async {
+        entries[id]?.isUnwanted = true
+        entries[id]?.successor = nil
+        entries[id]?.interrupt?()
+        switch entries[id]?.phase {
+        case .mounted(let running), .draining(let running):
+            try? await running.unmount(lazy: true)
+            end(id, await Self.ending(running))
+        case .starting, .failed: end(id, Ending())
+        case .ended, nil: break
         }
     }
 
@@ -329,23 +394,27 @@ actor Supervisor {
     }
 
     private func unmount(_ id: ID, lazy: Bool) async -> (refusal: String?, remark: String?) {
-        guard case .mounted(let running)? = entries[id]?.phase, let name = entries[id]?.mount.name else {
+        guard let entry = entries[id] else { return (nil, nil) }
+        let name = entry.mount.name
+        guard case .mounted(let running) = entry.phase else {
+            if case .draining = entry.phase, let held = entry.held { return (nil, "\(name): \(held)") }
             discard(id)
             return (nil, nil)
         }
-        await running.drain()
-        let left = Self.ending(running)
+        await drain(running, name)
+        let left = await Self.ending(running)
         do throws(VFSError) {
             try await detach(id, running, lazy: lazy)
         } catch {
-            let refusal =
-                error.code == .busy
-                ? "\(name) is in use: files are open or a program works in it (--lazy detaches it)"
-                : "\(name): \(error.description)"
-            return (refusal, nil)
+            guard error.code == .busy else { return ("\(name): \(error.description)", nil) }
+            let what = await running.uses().insideText ?? "files are open or a program works in it"
+            return ("\(name) is in use: \(what) (--lazy detaches it)", nil)
         }
-        if !lazy { await waitForEnd(id) }
-        return (nil, left.isClean ? nil : "\(name): \(left.text)")
+        var remark = left.isClean ? nil : "\(name): \(left.text)"
+        if !lazy, let held = await waitForEnd(id, running) {
+            remark = [remark, "\(name): \(held)"].compactMap { $0 }.joined(separator: "; ")
+        }
+        return (nil, remark)
     }
 
     /// Takes a mount out of the file system; its end follows when the kernel has let go of it.
@@ -355,9 +424,60 @@ actor Supervisor {
         if case .mounted? = entries[id]?.phase { entries[id]?.phase = .draining(running) }
     }
 
-    func waitForEnd(_ id: ID) async {
+    /// Waits for the end of a mount that has been detached, within the limit.
+    /// - Returns: what keeps it alive; nil when it has ended.
+    func waitForEnd(_ id: ID, _ running: any RunningMount) async -> String? {
+        if await waitForEnd(id) { return nil }
+        let held = await running.uses().elsewhereText
+        guard hasNotEnded(id) else { return nil }
+        entries[id]?.held = held
+        logger.warning("mount '\(entries[id]?.mount.name ?? "")': \(held)")
+        return held
+    }
+
+    /// - Returns: false when it does not end within the limit.
+    func waitForEnd(_ id: ID) async -> Bool {
+        await within(limits.end) { await self.untilEnd(id) } != nil
+    }
+
+    private func untilEnd(_ id: ID) async {
         guard hasNotEnded(id) else { return }
         await withCheckedContinuation { entries[id]?.waiters.append($0) }
+    }
+
+    // MARK: Read-only and back
+
+    /// Before a remount through the kernel (`mount -o remount`): stores what is not stored, or tells what is against it.
+    /// - Parameter target: a mount's path.
+    /// - Returns: what a person should know.
+    func prepareRemount(_ target: String, readOnly: Bool) async throws(VFSError) -> String? {
+        let (id, running) = try mounted(at: target)
+        guard let mount = entries[id]?.mount else { return nil }
+        if !readOnly {
+            if mount.readOnly { throw VFSError(.readOnly, "the configuration says read_only for '\(mount.name)'") }
+            if let reason = running.readOnlyReason() { throw VFSError(.readOnly, reason) }
+            return nil
+        }
+        await drain(running, mount.name)
+        let left = await Self.ending(running)
+        return left.isClean ? nil : "\(mount.name): \(left.text)"
+    }
+
+    /// After it: the mount itself refuses changes, or takes them again.
+    func finishRemount(_ target: String, readOnly: Bool) async throws(VFSError) {
+        let (id, running) = try mounted(at: target)
+        running.setReadOnly(readOnly)
+        entries[id]?.isReadOnly = readOnly
+    }
+
+    private func mounted(at path: String) throws(VFSError) -> (ID, any RunningMount) {
+        for id in sorted {
+            guard let entry = entries[id], entry.mount.path.utf8.elementsEqual(path.utf8), !entry.isDetached,
+                case .mounted(let running) = entry.phase
+            else { continue }
+            return (id, running)
+        }
+        throw VFSError(.notFound, "nothing of this daemon is mounted at \(path)")
     }
 
     // MARK: Looking
@@ -369,18 +489,40 @@ actor Supervisor {
         return entries.keys.sorted { (place($0), $0) < (place($1), $1) }
     }
 
-    var phases: [(mount: Configuration.Mount, phase: Phase, pending: String?)] {
-        sorted.compactMap { id in entries[id].map { ($0.mount, $0.phase, $0.pendingText) } }
+    struct Look: Sendable {
+        var id: ID
+        var mount: Configuration.Mount
+        var phase: Phase
+        var pending: String?
+        /// By `mount -o remount`.
+        var isReadOnly: Bool
+    }
+
+    var phases: [Look] {
+        sorted.compactMap { id in
+            entries[id].map {
+                Look(
+                    id: id, mount: $0.mount, phase: $0.phase, pending: $0.pendingText ?? $0.held,
+                    isReadOnly: $0.isReadOnly)
+            }
+        }
+    }
+
+    private var running: [any RunningMount] {
+        entries.values.compactMap { entry in
+            switch entry.phase {
+            case .mounted(let running), .draining(let running): running
+            default: nil
+            }
+        }
     }
 
     /// Files and bytes that the store does not have yet, all mounts together.
-    var dirty: (files: Int, bytes: Int) {
-        entries.values.reduce((0, 0)) { sum, entry in
-            switch entry.phase {
-            case .mounted(let running), .draining(let running):
+    nonisolated var dirty: (files: Int, bytes: Int) {
+        get async {
+            await running.reduce((0, 0)) { sum, running in
                 let statistics = running.statistics()
                 return (sum.0 + statistics.dirtyFiles, sum.1 + statistics.dirtyBytes)
-            default: return sum
             }
         }
     }

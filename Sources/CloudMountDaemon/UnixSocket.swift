@@ -24,7 +24,7 @@ enum UnixSocket {
         fchmod(socket.raw, 0o600)
         if try with(path, { bind(socket.raw, $0, $1) }) != 0 {
             guard errno == EADDRINUSE else { throw fault(path, "cannot be made") }
-            if (try? connect(to: path)) != nil {
+            if (try? connect(to: path, patiently: false)) != nil {
                 throw VFSError(.busy, "another cloudmount is listening at \(path)")
             }
             unlink(path)
@@ -34,10 +34,15 @@ enum UnixSocket {
         return socket
     }
 
+    /// - Parameter patiently: waits, where so many do already that the listener's queue is full, for half a minute at most.
     /// - Throws: `notFound` when there is no such socket or nobody listens.
-    static func connect(to path: String) throws(VFSError) -> Descriptor {
-        let socket = try make()
+    static func connect(to path: String, patiently: Bool = true) throws(VFSError) -> Descriptor {
+        let socket = try make(flags: patiently ? 0 : Int32(SOCK_NONBLOCK.rawValue))
+        setTimeout(socket, seconds: 30)
+        defer { setTimeout(socket, seconds: 0) }
         guard try with(path, { Glibc.connect(socket.raw, $0, $1) }) == 0 else {
+            // Somebody listens, to whom too many others talk.
+            if !patiently, errno == EAGAIN { return socket }
             if errno == ENOENT || errno == ECONNREFUSED {
                 throw VFSError(.notFound, "no cloudmount daemon is listening at \(path)")
             }
@@ -53,13 +58,15 @@ enum UnixSocket {
         }
     }
 
-    /// Up to the newline, which is not part of it. Nil when the peer went away, was too slow or too talkative.
+    /// Up to the newline, which is not part of it. Nil when the peer went away, was too slow (errno is then EAGAIN) or too
+    /// talkative.
     static func readLine(_ socket: Descriptor) -> [UInt8]? {
         var line: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 64 << 10)
         while true {
             let count = read(socket.raw, &chunk, chunk.count)
             if count < 0, errno == EINTR { continue }
+            if count == 0 { errno = ECONNRESET }
             guard count > 0 else { return nil }
             if let end = chunk[..<count].firstIndex(of: UInt8(ascii: "\n")) { return line + chunk[..<end] }
             line += chunk[..<count]
@@ -80,8 +87,8 @@ enum UnixSocket {
         return true
     }
 
-    private static func make() throws(VFSError) -> Descriptor {
-        let type = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
+    private static func make(flags: Int32 = 0) throws(VFSError) -> Descriptor {
+        let type = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue) | flags
         let raw = socket(AF_UNIX, type, 0)
         guard raw >= 0 else { throw VFSError(.io, "no socket: \(String(cString: strerror(errno)))") }
         return Descriptor(owning: raw)

@@ -20,7 +20,8 @@ extension FileAttributes {
     private static let preferredBlock = 4096
 
     var mode: UInt32 { kind.rawValue | permissions & 0o7777 }
-    var blocks: Int { (size + 511) / 512 }
+    /// Of 512 bytes, whatever the preferred block is.
+    var blocks: Int { max(0, ((allocated ?? size) + 511) / 512) }
 
     var stat: Glibc.stat {
         var stat = Glibc.stat()
@@ -77,7 +78,7 @@ extension Entry {
 extension OpenReply {
     func fill(_ info: inout fuse_file_info) {
         info.fh = handle
-        cm_set_open_flags(&info, false, keepCache, noFlush, false)
+        cm_set_open_flags(&info, keepCache, noFlush)
     }
 }
 

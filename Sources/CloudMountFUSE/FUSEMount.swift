@@ -10,6 +10,10 @@ public struct FUSEMountOptions: Sendable {
     public var source: String
     public var allowOther = false
     public var readOnly = false
+    /// The kernel enforces POSIX ACLs, which the file system keeps as extended attributes.
+    public var acl = false
+    /// The daemon's control socket, for commands that know only the mount's path.
+    public var control: String?
     /// Threads that serve requests.
     public var threads = 2
     /// What the kernel reads ahead of a sequential reader, bytes; set on the mount's bdi where permitted.
@@ -43,7 +47,7 @@ public final class FUSEMount: Sendable {
         guard status.st_mode & S_IFMT == S_IFDIR else { throw VFSError(.notDirectory, "\(path) is not a directory") }
 
         self.path = path
-        session = try Session(operations: operations)
+        session = try Session(operations: operations, acl: options.acl, control: options.control)
         notices = Notifier(session)
         let descriptor = try Mounting.mount(path, options)
         device = MountTable.top(at: path)?.device ?? ""
@@ -71,6 +75,17 @@ public final class FUSEMount: Sendable {
             throw VFSError(.busy, "\(top.source) (\(top.type)) is mounted over \(path)")
         }
         try Mounting.unmount(path, lazy: lazy)
+    }
+
+    /// Mount points inside this one, which keep it from being unmounted.
+    public var mountsInside: [String] {
+        let prefix = Array(path.utf8) + [UInt8(ascii: "/")]
+        return MountTable.all().filter { $0.path.starts(with: prefix) }.map { String(decoding: $0.path, as: UTF8.self) }
+    }
+
+    /// Where else this file system is mounted, in words: bind mounts and containers keep it alive when it is unmounted.
+    public var otherPlaces: [String] {
+        session.isClosed ? [] : MountTable.places(of: device, except: path)
     }
 
     /// Has the kernel send what it holds of shared writable maps. Blocks as long as it takes to serve that.

@@ -1,4 +1,5 @@
 import CFUSE3
+import CloudMountPlatform
 import CloudMountVFS
 import Glibc
 
@@ -63,18 +64,49 @@ enum Fusermount {
         close(input)
         guard code == 0 else { throw VFSError(systemCall: code, "fusermount3") }
 
+        let deadline = SystemClock.monotonic() + limit
+        let said = read(output, until: deadline)
+        guard let status = wait(for: process, until: said.isWhole ? deadline : 0) else {
+            // It dies as soon as the kernel lets it, and a thread takes note of that.
+            kill(process, SIGKILL)
+            NamedThread("cm-reap") { [process] in while waitpid(process, nil, 0) < 0 && errno == EINTR {} }.detach()
+            throw VFSError(.timedOut, "fusermount3 does not end")
+        }
+        return (status, String(decoding: said.bytes, as: UTF8.self))
+    }
+
+    /// Nanoseconds that the program may take.
+    private static let limit: UInt64 = 20_000_000_000
+
+    /// What comes until the other end is closed, without newlines at its end.
+    private static func read(_ output: Int32, until deadline: UInt64) -> (bytes: [UInt8], isWhole: Bool) {
         var said: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 1024)
         while true {
-            let count = read(output, &chunk, chunk.count)
+            let now = SystemClock.monotonic()
+            var polled = pollfd(fd: output, events: Int16(POLLIN), revents: 0)
+            guard now < deadline else { return (said, false) }
+            if poll(&polled, 1, Int32(truncatingIfNeeded: (deadline - now) / 1_000_000 + 1)) <= 0 { continue }
+            let count = Glibc.read(output, &chunk, chunk.count)
             if count < 0 && errno == EINTR { continue }
             guard count > 0 else { break }
             said.append(contentsOf: chunk[..<count])
         }
-        var status: Int32 = 0
-        while waitpid(process, &status, 0) < 0 && errno == EINTR {}
         while said.last == UInt8(ascii: "\n") { said.removeLast() }
-        return (status, String(decoding: said, as: UTF8.self))
+        return (said, true)
+    }
+
+    /// The status of a child that has ended; nil when it has not.
+    private static func wait(for process: pid_t, until deadline: UInt64) -> Int32? {
+        var status: Int32 = 0
+        while true {
+            let ended = waitpid(process, &status, WNOHANG)
+            if ended == process { return status }
+            // Somebody else has taken note of its end.
+            if ended < 0, errno != EINTR { return -1 }
+            if SystemClock.monotonic() >= deadline { return nil }
+            usleep(2000)
+        }
     }
 
     private static func sockets() throws(VFSError) -> (Int32, Int32) {

@@ -7,25 +7,63 @@ struct MountedFileSystem {
     var device: String
     var type: String
     var source: String
+    var path: [UInt8]
+    /// Of this mount, not of the file system: `ro`, `nosuid`, …
+    var options: [String]
 }
 
 enum MountTable {
     /// What is mounted at `path` (absolute, without symbolic links); the uppermost when several are.
     static func top(at path: String) -> MountedFileSystem? {
         let path = Array(path.utf8)
-        var found: MountedFileSystem?
-        for line in contents(of: "/proc/self/mountinfo").split(separator: UInt8(ascii: "\n")) {
+        return all().last { $0.path == path }
+    }
+
+    /// Every mount that a process sees; nil: this one.
+    static func all(of process: Int32? = nil) -> [MountedFileSystem] {
+        let file = process.map { "/proc/\($0)/mountinfo" } ?? "/proc/self/mountinfo"
+        return contents(of: file).split(separator: UInt8(ascii: "\n")).compactMap { line in
             // 36 35 98:0 /root /mount/point options [optional fields] - type source options
             let fields = line.split(separator: UInt8(ascii: " "), omittingEmptySubsequences: false)
-            guard fields.count > 6, unescape(fields[4]) == path,
-                let dash = fields[6...].firstIndex(where: { $0.elementsEqual("-".utf8) }), dash + 2 < fields.count
-            else { continue }
-            found = MountedFileSystem(
+            guard fields.count > 6, let dash = fields[6...].firstIndex(where: { $0.elementsEqual("-".utf8) }),
+                dash + 2 < fields.count
+            else { return nil }
+            return MountedFileSystem(
                 device: String(decoding: fields[2], as: UTF8.self),
                 type: String(decoding: fields[dash + 1], as: UTF8.self),
-                source: String(decoding: unescape(fields[dash + 2]), as: UTF8.self))
+                source: String(decoding: unescape(fields[dash + 2]), as: UTF8.self), path: unescape(fields[4]),
+                options: String(decoding: fields[5], as: UTF8.self).split(separator: ",").map(String.init))
         }
-        return found
+    }
+
+    /// Where else the file system `device` is mounted: paths of this process, then processes that see other mounts than
+    /// this one does (containers), as far as they may be asked.
+    static func places(of device: String, except path: String) -> [String] {
+        let own = Array(path.utf8)
+        var places = all().filter { $0.device == device && $0.path != own }.map {
+            String(decoding: $0.path, as: UTF8.self)
+        }
+        var seen: Set<[UInt8]> = [link("/proc/self/ns/mnt")]
+        guard let processes = opendir("/proc") else { return places }
+        defer { closedir(processes) }
+        while let entry = readdir(processes) {
+            let name = withUnsafeBytes(of: &entry.pointee.d_name) {
+                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            guard let process = Int32(name), seen.insert(link("/proc/\(name)/ns/mnt")).inserted else { continue }
+            guard all(of: process).contains(where: { $0.device == device }) else { continue }
+            let command = String(decoding: contents(of: "/proc/\(name)/comm").dropLast(), as: UTF8.self)
+            places.append("process \(name) (\(command)) in another mount namespace")
+        }
+        return places
+    }
+
+    private static func link(_ path: String) -> [UInt8] {
+        [UInt8](unsafeUninitializedCapacity: 64) { buffer, count in
+            count = buffer.withMemoryRebound(to: CChar.self) { chars in
+                chars.baseAddress.map { max(0, readlink(path, $0, chars.count)) } ?? 0
+            }
+        }
     }
 
     /// Undoes the kernel's `\ooo` for blanks and backslashes.

@@ -12,16 +12,22 @@ import Synchronization
 /// last of them destroys it.
 final class Session: @unchecked Sendable {
     // SAFETY: `raw`, `descriptor` and `name` are set once, before the value is shared, and libfuse's session may be used from
-    // any thread; `offered` is written by the thread that serves INIT, and read by it in the answer.
+    // any thread; `offered` and `agreed` are written by the thread that serves INIT, before `ready` is signalled.
     static let maximumTransfer = 1 << 20
 
     let operations: any FileOperations
+    /// The kernel is to enforce POSIX ACLs.
+    let acl: Bool
+    /// The daemon's control socket, told to whoever asks the root for `user.cloudmount.control`.
+    let control: String?
     let interrupts = Interrupts()
     let log = Logger(label: "cloudmount.fuse")
     private(set) var raw: OpaquePointer?
     private(set) var descriptor: Int32 = -1
     private var name = ""
-    private var offered: (flags: UInt32, flags2: UInt32) = (0, 0)
+    private var offered: UInt32 = 0
+    /// The INIT flags (FUSE_ASYNC_READ, …) that hold for the connection.
+    private(set) var agreed: UInt32 = 0
     private let answeredInit = Atomic(false)
     private let ready = Semaphore()
     /// Who has it reads requests, and keeps it while they take no time: the kernel wakes one thread for all of them then,
@@ -37,8 +43,10 @@ final class Session: @unchecked Sendable {
     }
     private let state = Mutex(State())
 
-    init(operations: any FileOperations) throws(VFSError) {
+    init(operations: any FileOperations, acl: Bool = false, control: String? = nil) throws(VFSError) {
         self.operations = operations
+        self.acl = acl
+        self.control = control
         var table = fuse_lowlevel_ops()
         table.fillConnection()
         table.fillNodes()
@@ -176,7 +184,7 @@ final class Session: @unchecked Sendable {
         guard count >= MemoryLayout<fuse_in_header>.size + MemoryLayout<fuse_init_in>.size,
             let body = ServingThread.body(as: fuse_init_in.self)
         else { return }
-        offered = (body.pointee.flags, body.pointee.flags2)
+        offered = body.pointee.flags
     }
 
     // MARK: Answering
@@ -198,16 +206,13 @@ final class Session: @unchecked Sendable {
     /// Agrees to what libfuse 3.14 does not know of, or forgets to pass on.
     private func extend(_ answer: inout fuse_init_out) {
         // Without it the kernel asks for one name of a directory at a time, and each waits for the one before.
-        answer.flags |= offered.flags & UInt32(CM_INIT_PARALLEL_DIROPS)
-        if offered.flags & UInt32(CM_INIT_HANDLE_KILLPRIV_V2) != 0 {
+        answer.flags |= offered & UInt32(CM_INIT_PARALLEL_DIROPS)
+        if offered & UInt32(CM_INIT_HANDLE_KILLPRIV_V2) != 0 {
             // We drop set-id bits when told to, so the kernel need not ask for security.capability before each write.
             answer.flags |= UInt32(CM_INIT_HANDLE_KILLPRIV_V2)
             answer.flags &= ~UInt32(CM_INIT_HANDLE_KILLPRIV)
         }
-        if offered.flags & UInt32(CM_INIT_EXT) != 0 {
-            answer.flags |= UInt32(CM_INIT_EXT)
-            answer.flags2 |= offered.flags2 & UInt32(CM_INIT2_DIRECT_IO_ALLOW_MMAP)
-        }
+        agreed = answer.flags & offered
     }
 
     /// Answers a request that libfuse does not know.

@@ -9,8 +9,9 @@ public struct MountSettings: Sendable {
     /// Permissions of files whose metadata has none; 0o666 less the umask.
     public var filePermissions: UInt32 = 0o644
     public var directoryPermissions: UInt32 = 0o755
+    /// Told at the start; afterwards `MountedBucket.setReadOnly` changes it.
     public var readOnly = false
-    /// The kernel enforces POSIX access control lists, which are kept as extended attributes.
+    /// `system.posix_acl_access` and `system.posix_acl_default` are kept; the kernel enforces them.
     public var acl = false
     public var policy = CachePolicy()
     /// Names kept in memory beyond those in use, more or less: what is over it and was not used for some seconds is

@@ -37,11 +37,11 @@ public struct CachePolicy: Sendable, Equatable {
         case overwrite
     }
 
-    /// Who decides whether a file that is made with O_EXCL is new.
+    /// Who says whether a name is free for O_EXCL.
     public enum ExclusiveCreate: String, Sendable, CaseIterable {
-        /// The store, when the file is made, so that of two machines one wins: one request more for each such file.
+        /// The store, at create: of two machines one wins.
         case store
-        /// This mount, by what it knows. Another machine's file is found when the new one is committed.
+        /// This mount, by what it knows: no request is made for it.
         case local
     }
 

@@ -22,6 +22,11 @@ struct CloudMount: ParsableCommand {
 
     /// As the package's own, but wrong usage exits with 2.
     static func main() {
+        if let helper = MountProgram(arguments: CommandLine.arguments) {
+            let (status, message) = helper.run(environment: ConfigurationFile.environment)
+            if let message { TerminalLog.write(message + "\n") }
+            Glibc.exit(status)
+        }
         do {
             var command = try parseAsRoot()
             try command.run()

@@ -42,9 +42,11 @@ struct EffectiveConfigurationTests {
               deadline: 30s
               offline: fail
               on_conflict: keep-both
+              exclusive_create: store
               durable_attributes: true
             read_only: false
             allow_other: false
+            acl: false
             uid: 1000
             gid: 100
             umask: "007"
@@ -62,9 +64,11 @@ struct EffectiveConfigurationTests {
               deadline: 30s
               offline: fail
               on_conflict: keep-both
+              exclusive_create: store
               durable_attributes: true
             read_only: true
             allow_other: false
+            acl: false
             uid: 1000
             gid: 100
             umask: "022"

@@ -45,7 +45,7 @@ struct ConfigurationDiffTests {
         "each setting of a policy takes effect in place",
         arguments: [
             "data: off", "metadata_ttl: 7s", "negative_ttl: 7s", "freshness: open", "prefetch: 1MiB", "deadline: 7s",
-            "offline: serve", "on_conflict: fail", "durable_attributes: false",
+            "offline: serve", "on_conflict: fail", "exclusive_create: local", "durable_attributes: false",
         ])
     func policy(_ setting: String) throws {
         let diff = try mountDiff("path: /mnt/a, bucket: b", "path: /mnt/a, bucket: b, cache: {\(setting)}")
@@ -53,22 +53,31 @@ struct ConfigurationDiffTests {
         #expect(diff.remount.isEmpty && !diff.rotates && !diff.isOtherStore)
     }
 
-    @Test("every setting of a policy is compared")
+    /// Values of the key that are not its default's.
+    private static func others(_ key: PolicyKey) -> [String] {
+        let all: [String] =
+            switch key.setting.kind {
+            case .value(.choice(let choices), _): choices
+            case .value(.boolean, _): ["true", "false"]
+            case .value(.size, _): ["3MiB"]
+            case .value(.duration, _): ["1234ms"]
+            default: []
+            }
+        return all.filter { $0 != key.text(CachePolicy()) }
+    }
+
+    @Test("every key of the table of policies is compared, and the policy holds nothing else")
     func complete() throws {
-        var all = CachePolicy()
-        all.data = .off
-        all.metadataTTL = .seconds(1)
-        all.negativeTTL = .seconds(1)
-        all.freshness = .open
-        all.prefetch = 1
-        all.deadline = .seconds(1)
-        all.offline = .serve
-        all.onConflict = .fail
-        all.durableAttributes = false
-        var mount = try Fixtures.configuration(["a"]).mounts[0]
-        let before = mount
-        mount.policy = all
-        #expect(MountDiff(from: before, to: mount).live.count == Mirror(reflecting: CachePolicy()).children.count)
+        let before = try Fixtures.configuration(["a"]).mounts[0]
+        var names: [String] = []
+        for key in PolicyKey.all {
+            if let value = Self.others(key).first {
+                let after = try mountDiff("path: /m, bucket: b", "path: /m, bucket: b, cache: {\(key.name): \(value)}")
+                #expect(after.live == ["cache.\(key.name)"])
+                names.append(key.name)
+            }
+        }
+        #expect(names.count == Mirror(reflecting: before.policy).children.count)
     }
 
     @Test("owners and modes take effect in place")
@@ -87,6 +96,7 @@ struct ConfigurationDiffTests {
             ("path: /mnt/a, bucket: b", "path: /mnt/b, bucket: b", "path", false),
             ("path: /mnt/a, bucket: b", "path: /mnt/a, bucket: b, read_only: true", "read_only", false),
             ("path: /mnt/a, bucket: b", "path: /mnt/a, bucket: b, allow_other: true", "allow_other", false),
+            ("path: /mnt/a, bucket: b", "path: /mnt/a, bucket: b, acl: true", "acl", false),
         ])
     func remount(_ old: String, _ new: String, _ setting: String, _ isOtherStore: Bool) throws {
         let diff = try mountDiff(old, new)

@@ -101,6 +101,125 @@ struct ControlTests {
     }
 }
 
+@Suite("The control socket, of clients that do not do their part", .timeLimit(.minutes(1)))
+struct SilentClientTests {
+    private func withServer(
+        patience: Duration, _ answer: @escaping @Sendable (ControlRequest) async -> ControlAnswer,
+        _ body: @Sendable (String) async throws -> Void
+    ) async throws {
+        let path = "/tmp/cloudmount-control-\(getpid())-\(UInt32.random(in: 0 ... .max))"
+        let server = try ControlServer(path: path, patience: patience, answer: answer)
+        do { try await body(path) } catch { Issue.record(error) }
+        await server.close()
+    }
+
+    private func ask(_ path: String, _ request: ControlRequest = .init(.status)) async throws -> ControlAnswer {
+        try await BlockingPool.shared.run { () throws(VFSError) in try ControlClient(socket: path).ask(request) }
+    }
+
+    @Test("who connects and says nothing, or a byte now and then, keeps nobody waiting")
+    func silent() async throws {
+        // Their time never comes: what is answered is so while they are there.
+        try await withServer(patience: .seconds(3600)) { _ in
+            ControlAnswer()
+        } _: { path in
+            var silent: [Descriptor] = []
+            for _ in 0..<200 {
+                let socket = try await BlockingPool.shared.run { () throws(VFSError) in
+                    try UnixSocket.connect(to: path)
+                }
+                _ = UnixSocket.write([UInt8(ascii: "{")], to: socket)
+                silent.append(socket)
+            }
+            for _ in 0..<20 { #expect(try await ask(path).ok) }
+            withExtendedLifetime(silent) {}
+        }
+    }
+
+    @Test("who asks and does not read keeps nobody waiting")
+    func unread() async throws {
+        let long = String(repeating: "x", count: 8 << 20)
+        try await withServer(patience: .seconds(3600)) { request in
+            ControlAnswer(error: request.command == .unmount ? long : nil)
+        } _: { path in
+            var deaf: [Descriptor] = []
+            for _ in 0..<10 {
+                let socket = try UnixSocket.connect(to: path)
+                _ = UnixSocket.write(try ControlJSON.line(ControlRequest(.unmount)), to: socket)
+                deaf.append(socket)
+            }
+            for _ in 0..<20 { #expect(try await ask(path).ok) }
+            // Who does read gets it whole.
+            #expect(try await ask(path, ControlRequest(.unmount)).error == long)
+            withExtendedLifetime(deaf) {}
+        }
+    }
+
+    @Test("who takes too long is dropped, and who asks for too much")
+    func dropped() async throws {
+        try await withServer(patience: .milliseconds(50)) { _ in
+            ControlAnswer()
+        } _: { path in
+            let line = try await BlockingPool.shared.run { () throws(VFSError) -> [UInt8]? in
+                UnixSocket.readLine(try UnixSocket.connect(to: path))
+            }
+            #expect(line == nil)
+        }
+        try await withServer(patience: .seconds(3600)) { _ in
+            ControlAnswer()
+        } _: { path in
+            let line = try await BlockingPool.shared.run { () throws(VFSError) -> [UInt8]? in
+                let socket = try UnixSocket.connect(to: path)
+                _ = UnixSocket.write([UInt8](repeating: UInt8(ascii: "x"), count: 1 << 20), to: socket)
+                return UnixSocket.readLine(socket)
+            }
+            #expect(line == nil)
+        }
+    }
+
+    @Test("an answer that is never ready keeps nobody else waiting")
+    func stuck() async throws {
+        let isOver = Flag()
+        try await withServer(patience: .seconds(3600)) { request in
+            while request.command == .unmount, !isOver.isSet {
+                try? await Task.sleep(for: .milliseconds(1))
+            }
+            return ControlAnswer()
+        } _: { path in
+            var waiting: [Descriptor] = []
+            for _ in 0..<10 {
+                let socket = try UnixSocket.connect(to: path)
+                _ = UnixSocket.write(try ControlJSON.line(ControlRequest(.unmount)), to: socket)
+                waiting.append(socket)
+            }
+            for _ in 0..<20 { #expect(try await ask(path).ok) }
+            isOver.set()
+            withExtendedLifetime(waiting) {}
+        }
+    }
+
+    @Test("a mount that is slow to tell its figures is shown without them, and the others with theirs")
+    func figures() async throws {
+        let configuration = try Fixtures.configuration(["slow", "a"])
+        let running = [FakeMount(), FakeMount()]
+        running[0].state.withLock { $0.statisticsHang = true }
+        running[1].state.withLock { $0.statistics.openFiles = 7 }
+        let looks = MountLooks(limit: .milliseconds(50))
+        let mounts = zip(configuration.mounts, running).enumerated().map { index, pair in
+            Supervisor.Look(id: index, mount: pair.0, phase: .mounted(pair.1), pending: nil, isReadOnly: false)
+        }
+        // More often than there are threads to wait on.
+        for _ in 0..<10 {
+            let report = await looks.report(mounts)
+            #expect(report.map(\.state) == [.mounted, .mounted])
+            #expect(report.map(\.openFiles) == [0, 7])
+            #expect(report[0].reason == "its figures are not to be had just now")
+        }
+        running[0].state.withLock { $0.statisticsHang = false }
+        while await looks.report(mounts)[0].reason != nil { try await Task.sleep(for: .milliseconds(1)) }
+    }
+}
+
 @Suite("The status")
 struct StatusTests {
     private func report() throws -> StatusReport {

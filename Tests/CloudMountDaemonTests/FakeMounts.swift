@@ -1,6 +1,7 @@
 import CloudMountFilesystem
 import CloudMountPlatform
 import CloudMountVFS
+import Glibc
 import Synchronization
 
 @testable import CloudMountConfig
@@ -14,6 +15,7 @@ final class FakeEngine: MountEngine {
         var started: [String: Int] = [:]
         var mounts: [String: FakeMount] = [:]
         var hanging: Set<String> = []
+        var deaf: Set<String> = []
         var changed: [CheckedContinuation<Void, Never>] = []
     }
 
@@ -23,6 +25,12 @@ final class FakeEngine: MountEngine {
     func fail(_ name: String, with errors: [VFSError]) { state.withLock { $0.failures[name] = errors } }
     /// Attempts for `name` last until they are cancelled.
     func hang(_ name: String) { state.withLock { _ = $0.hanging.insert(name) } }
+    /// Attempts for `name` last, cancelled or not, as long as this says so.
+    func hang(_ name: String, deaf: Bool) {
+        state.withLock { state in
+            if deaf { state.deaf.insert(name) } else { state.deaf.remove(name) }
+        }
+    }
     func attempts(_ name: String) -> Int { state.withLock { $0.started[name] ?? 0 } }
 
     func begin(_ mount: Configuration.Mount) async throws(VFSError) -> any RunningMount {
@@ -40,6 +48,14 @@ final class FakeEngine: MountEngine {
             throw .cancelled
         }
         if let failure { throw failure }
+        while state.withLock({ $0.deaf.contains(mount.name) }) {
+            await withCheckedContinuation { continuation in
+                Task.detached {
+                    try? await Task.sleep(for: .milliseconds(1))
+                    continuation.resume()
+                }
+            }
+        }
         let made = FakeMount()
         state.withLock { $0.mounts[mount.name] = made }
         wake()
@@ -77,6 +93,11 @@ final class FakeMount: RunningMount {
         /// What is open keeps a lazily unmounted mount alive.
         var staysOpen = false
         var isClosed = false
+        var drainHangs = false
+        var callsUnderWay = 0
+        /// `statistics` waits for it.
+        var statisticsHang = false
+        var uses = MountUses()
         var statistics = MountStatistics()
         /// Of new credentials.
         var refusal: VFSError?
@@ -94,7 +115,13 @@ final class FakeMount: RunningMount {
 
     private func note(_ step: String) { state.withLock { $0.steps.append(step) } }
 
-    func drain() async { note("drain") }
+    func drain() async {
+        note("drain")
+        while state.withLock({ $0.drainHangs }) { try? await Task.sleep(for: .milliseconds(1)) }
+    }
+
+    func uses() async -> MountUses { state.withLock { $0.uses } }
+    func setReadOnly(_ on: Bool) { note(on ? "read-only" : "read-write") }
 
     func unmount(lazy: Bool) async throws(VFSError) {
         note(lazy ? "unmount lazily" : "unmount")
@@ -133,7 +160,10 @@ final class FakeMount: RunningMount {
     }
 
     func cleanUp() async { note("clean up") }
-    func statistics() -> MountStatistics { state.withLock { $0.statistics } }
+    func statistics() -> MountStatistics {
+        while state.withLock({ $0.statisticsHang }) { usleep(1000) }
+        return state.withLock { $0.statistics }
+    }
     func requests() -> [Verb: VerbMeasurement] {
         var reads = VerbMeasurement()
         reads.calls = 2
@@ -141,6 +171,7 @@ final class FakeMount: RunningMount {
         reads.bytesDown = 4096
         reads.latencySum = .milliseconds(3)
         reads.latencyMax = .milliseconds(2)
+        reads.inFlight = state.withLock { $0.callsUnderWay }
         return [.read: reads]
     }
     func billedCalls() -> [BilledCalls] { state.withLock { $0.billedCalls } }
@@ -148,6 +179,14 @@ final class FakeMount: RunningMount {
     func outage() -> OutageReport? { state.withLock { $0.outage } }
     func caps() -> [Caps.Report] { state.withLock { $0.caps } }
     func endpoint() -> (name: String, limit: Int, inFlight: Int, waiting: Int) { ("fake", 96, 1, 0) }
+}
+
+extension StatusReport.Mount {
+    /// As `status` has it.
+    init(_ mount: Configuration.Mount, _ phase: Supervisor.Phase) {
+        self.init(Supervisor.Look(id: 0, mount: mount, phase: phase, pending: nil, isReadOnly: false))
+        if case .mounted(let running) = phase { fill(running) }
+    }
 }
 
 enum Fixtures {
@@ -175,4 +214,10 @@ final class Lines: Sendable {
     private let lines = Mutex<[String]>([])
     func add(_ line: String) { lines.withLock { $0.append(line) } }
     var all: [String] { lines.withLock { $0 } }
+}
+
+final class Flag: Sendable {
+    private let state = Mutex(false)
+    var isSet: Bool { state.withLock { $0 } }
+    func set() { state.withLock { $0 = true } }
 }

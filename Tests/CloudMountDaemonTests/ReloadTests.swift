@@ -19,7 +19,9 @@ struct ReloadTests {
         // Pauses are short and real: what waits for others must let them on.
         Supervisor(
             mounts: mounts, engine: engine, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
-            announce: lines.add, pause: { _ in try? await Task.sleep(for: .milliseconds(2)) })
+            announce: lines.add,
+            limits: .init(end: .milliseconds(50), reload: .milliseconds(50), stall: .milliseconds(50)),
+            pause: { _ in try? await Task.sleep(for: .milliseconds(2)) })
     }
 
     private func mounts(_ text: String) throws -> [Configuration.Mount] {
@@ -145,6 +147,75 @@ struct ReloadTests {
             while await supervisor.phases.count == 2 { await Task.yield() }
         }
         #expect(endings["a"]?.stagedPaths == ["/c/f"])
+    }
+
+    @Test("what a bind mount keeps alive goes on beside its successor, or by itself; the reload ends, and tells")
+    func elsewhere() async throws {
+        _ = try await running("name: a, path: /mnt/a, bucket: b\nname: z, path: /mnt/z, bucket: b") { supervisor in
+            let olds = (await engine.mount("a"), await engine.mount("z"))
+            for old in [olds.0, olds.1] {
+                old.state.withLock { ($0.staysOpen, $0.uses.elsewhere) = (true, ["/bound"]) }
+            }
+            let new = try mounts("name: a, path: /mnt/b, bucket: b")
+            let report = await supervisor.reload(new, force: false)
+            #expect(outcomes(report) == ["a remounted path", "z removed "])
+            let held = "unmounted here and still in use elsewhere: /bound; it ends with that"
+            #expect(report.map(\.reason) == Array(repeating: "the old mount is " + held, count: 2))
+            let phases = await supervisor.phases
+            #expect(phases.map(\.mount.path) == ["/mnt/a", "/mnt/b", "/mnt/z"])
+            #expect(phases.map(\.pending) == [held, nil, held])
+            // The next reload does not meet it again.
+            #expect(outcomes(await supervisor.reload(new, force: false)) == ["a kept "])
+            #expect(outcomes(await supervisor.reload(new, force: true)) == ["a kept "])
+            for old in [olds.0, olds.1] { old.close() }
+            while await supervisor.phases.count != 1 { try await Task.sleep(for: .milliseconds(1)) }
+        }
+    }
+
+    @Test("what takes long to be stored is pending, and done when it is; something mounted inside is told")
+    func slowDrain() async throws {
+        _ = try await running("name: a, path: /mnt/a, bucket: b") { supervisor in
+            let old = await engine.mount("a")
+            old.state.withLock { ($0.drainHangs, $0.busy, $0.uses.inside) = (true, true, ["/mnt/a/x"]) }
+            let new = try mounts("name: a, path: /mnt/b, bucket: b")
+            let report = await supervisor.reload(new, force: false)
+            #expect(report[0].reason == "what it holds is still being stored")
+            #expect(await supervisor.reload(new, force: false)[0].reason == report[0].reason)
+            // One drain for both.
+            #expect(old.steps == ["drain"])
+            old.state.withLock { $0.drainHangs = false }
+            let inside = "something is mounted inside it: /mnt/a/x"
+            while await supervisor.phases.first?.pending != "to be remounted: " + inside {
+                try await Task.sleep(for: .milliseconds(1))
+            }
+            old.state.withLock { $0.busy = false }
+            while await supervisor.phases.first?.mount.path != "/mnt/b" { try await Task.sleep(for: .milliseconds(1)) }
+        }
+    }
+
+    @Test("by force nothing that is being stored is waited for beyond the limit")
+    func forcedDrain() async throws {
+        _ = try await running("name: a, path: /mnt/a, bucket: b") { supervisor in
+            let old = await engine.mount("a")
+            old.state.withLock { $0.drainHangs = true }
+            let report = await supervisor.reload(try mounts("name: a, path: /mnt/b, bucket: b"), force: true)
+            #expect(outcomes(report) == ["a remounted path"])
+            old.state.withLock { $0.drainHangs = false }
+        }
+    }
+
+    @Test("what was unmounted by hand and is kept alive elsewhere is mounted again beside it")
+    func mountedAgain() async throws {
+        _ = try await running("name: a, path: /mnt/a, bucket: b") { supervisor in
+            let old = await engine.mount("a")
+            old.state.withLock { $0.staysOpen = true }
+            _ = try await supervisor.unmount("a", lazy: false)
+            // It stands in the file, and its place is free: it is mounted again beside the one that is kept alive.
+            let report = await supervisor.reload(try mounts("name: a, path: /mnt/a, bucket: b"), force: false)
+            #expect(outcomes(report) == ["a added "])
+            #expect(await supervisor.phases.count == 2)
+            old.close()
+        }
     }
 
     @Test("new credentials take over while mounted; refused ones leave the old in use")

@@ -27,12 +27,14 @@ struct SupervisorTests {
     let lines = Lines()
     let pauses = Lines()
 
-    private func supervisor(_ names: String..., pausing: Bool = false) throws -> Supervisor {
+    private func supervisor(
+        _ names: String..., pausing: Bool = false, limits: Supervisor.Limits = .init()
+    ) throws -> Supervisor {
         let mounts = try Fixtures.configuration(names).mounts
         var logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         logger.logLevel = .critical
         return Supervisor(
-            mounts: mounts, engine: engine, logger: logger, announce: lines.add,
+            mounts: mounts, engine: engine, logger: logger, announce: lines.add, limits: limits,
             pause: { [pauses] duration in
                 pauses.add(Units.text(duration))
                 if pausing { while !Task.isCancelled { try? await Task.sleep(for: .milliseconds(1)) } }
@@ -135,6 +137,102 @@ struct SupervisorTests {
         await supervisor.stop()
         #expect(await endings.count == 2)
         #expect(await engine.mount("a").steps.contains("unmount lazily"))
+    }
+
+    @Test("an unmount of what is mounted elsewhere too ends, tells who uses it, and leaves it to its users")
+    func elsewhere() async throws {
+        let supervisor = try supervisor("a", limits: .init(end: .milliseconds(20)))
+        async let endings = supervisor.run()
+        let mount = await engine.mount("a")
+        await untilMounted(supervisor)
+        mount.state.withLock { ($0.staysOpen, $0.uses.elsewhere) = (true, ["/srv/bound"]) }
+        let remarks = try await supervisor.unmount("a", lazy: false)
+        #expect(remarks == ["a: unmounted here and still in use elsewhere: /srv/bound; it ends with that"])
+        #expect(await supervisor.phases.map(\.pending) == [String(remarks[0].dropFirst(3))])
+        // Again: nothing is forced upon its users.
+        #expect(try await supervisor.unmount("a", lazy: false) == remarks)
+        #expect(!mount.steps.contains("unmount lazily"))
+        mount.close()
+        #expect(await endings.count == 1)
+    }
+
+    @Test("what is mounted inside is told as the reason for a refusal")
+    func inside() async throws {
+        let supervisor = try supervisor("a")
+        async let endings = supervisor.run()
+        let mount = await engine.mount("a")
+        await untilMounted(supervisor)
+        mount.state.withLock { ($0.busy, $0.uses.inside) = (true, ["/mnt/a/x", "/mnt/a/y"]) }
+        let text = "a is in use: something is mounted inside it: /mnt/a/x, /mnt/a/y (--lazy detaches it)"
+        await #expect(throws: VFSError(.busy, text)) { try await supervisor.unmount("a", lazy: false) }
+        mount.state.withLock { $0.busy = false }
+        await supervisor.stop()
+        #expect(await endings.count == 1)
+    }
+
+    @Test("a drain in which nothing happens any more is not waited for; one that goes on is")
+    func stalled() async throws {
+        let supervisor = try supervisor("a", limits: .init(end: .milliseconds(20), stall: .milliseconds(20)))
+        async let endings = supervisor.run()
+        let mount = await engine.mount("a")
+        await untilMounted(supervisor)
+        mount.state.withLock { ($0.drainHangs, $0.callsUnderWay) = (true, 1) }
+        async let unmounted = supervisor.unmount("a", lazy: false)
+        while mount.steps.isEmpty { await Task.yield() }
+        // A call is under way: it has a deadline of its own.
+        try await Task.sleep(for: .milliseconds(100))
+        #expect(mount.steps == ["drain"])
+        mount.state.withLock { $0.callsUnderWay = 0 }
+        _ = try await unmounted
+        #expect(mount.steps.contains("unmount"))
+        #expect(await endings.count == 1)
+        mount.state.withLock { $0.drainHangs = false }
+    }
+
+    @Test("an attempt that does not heed its cancellation does not hold up a stop, and what it brings is taken down")
+    func deafAttempt() async throws {
+        engine.hang("a", deaf: true)
+        let supervisor = try supervisor("a", limits: .init(end: .milliseconds(20)))
+        async let endings = supervisor.run()
+        while engine.attempts("a") == 0 { await Task.yield() }
+        await supervisor.stop()
+        #expect(await endings.count == 1)
+        engine.hang("a", deaf: false)
+        let mount = await engine.mount("a")
+        while mount.steps != ["unmount lazily", "clean up"] { try await Task.sleep(for: .milliseconds(1)) }
+    }
+
+    @Test("a remount read-only stores first and is told to the mount; back it goes unless the file forbids it")
+    func readOnly() async throws {
+        let mounts = try Fixtures.parse(
+            "mounts: [{name: a, path: /mnt/a, provider: fake, bucket: b}, "
+                + "{name: b, path: /mnt/b, provider: fake, bucket: b, read_only: true}]"
+        ).mounts
+        let supervisor = Supervisor(
+            mounts: mounts, engine: engine, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
+            announce: lines.add)
+        async let endings = supervisor.run()
+        let mount = await engine.mount("a")
+        await untilMounted(supervisor)
+        #expect(try await supervisor.prepareRemount("/mnt/a", readOnly: true) == nil)
+        try await supervisor.finishRemount("/mnt/a", readOnly: true)
+        #expect(mount.steps == ["drain", "read-only"])
+        let shown = await MountLooks().report(await supervisor.phases)
+        #expect(shown.map(\.readOnly) == [true, true])
+        #expect(shown[0].readOnlyReason == "mount -o remount,ro")
+        #expect(try await supervisor.prepareRemount("/mnt/a", readOnly: false) == nil)
+        try await supervisor.finishRemount("/mnt/a", readOnly: false)
+        #expect(mount.steps.last == "read-write")
+        await #expect(throws: VFSError(.readOnly, "the configuration says read_only for 'b'")) {
+            try await supervisor.prepareRemount("/mnt/b", readOnly: false)
+        }
+        await #expect(throws: VFSError.self) { try await supervisor.prepareRemount("/mnt/c", readOnly: true) }
+        mount.state.withLock { $0.readOnlyReason = "the key may not write" }
+        await #expect(throws: VFSError(.readOnly, "the key may not write")) {
+            try await supervisor.prepareRemount("/mnt/a", readOnly: false)
+        }
+        await supervisor.stop()
+        #expect(await endings.count == 2)
     }
 
     @Test("giving up ends at once and tells what is left")

@@ -30,6 +30,97 @@ struct AttributeTests {
         }
     }
 
+    @Test("Blocks are of what takes room where that is known, by stat and by statx")
+    func blocks() async throws {
+        let files = FakeFileSystem(validFor: .zero)
+        let sparse = try files.make("sparse", bytes: [UInt8](repeating: 0, count: 100_000))
+        try files.make("whole", bytes: [UInt8](repeating: 7, count: 100_000))
+        files.change(sparse) { $0.attributes.allocated = 4096 }
+        try await TestMount.use(files) { mount in
+            let path = mount.path
+            let outcome = try await Child.python(
+                """
+                import os
+                print(os.stat('\(path)/sparse').st_blocks, os.stat('\(path)/whole').st_blocks)
+                """)
+            #expect(outcome.output == "8 196\n")
+            // stat(1) asks with statx(2), and for the time of birth the kernel sends FUSE_STATX.
+            #expect(try await output(of: "stat -c '%b %W' sparse whole", in: mount) == "8 1000000000\n196 1000000000")
+            files.change(sparse) { $0.attributes.allocated = 0 }
+            #expect(try await output(of: "stat -c '%b' sparse", in: mount) == "0")
+        }
+    }
+
+    @Test("Times and owners change only where the kernel says so: UTIME_OMIT, UTIME_NOW, a uid of -1")
+    func partialChanges() async throws {
+        try requireRoot()
+        let files = FakeFileSystem()
+        try files.make("file")
+        try await TestMount.use(files) { mount in
+            let outcome = try await Child.python(
+                """
+                import ctypes, os
+                path = b'\(mount.path)/file'
+                libc = ctypes.CDLL(None, use_errno=True)
+                NOW, OMIT = (1 << 30) - 1, (1 << 30) - 2
+                def times(*pairs):
+                    values = (ctypes.c_long * 4)(*[word for pair in pairs for word in pair])
+                    assert libc.utimensat(-100, path, values, 0) == 0, ctypes.get_errno()
+                    status = os.stat(path)
+                    print(status.st_atime_ns, status.st_mtime_ns)
+                times((11, 5), (22, 7))
+                times((0, OMIT), (33, 0))
+                times((44, 0), (0, OMIT))
+                times((0, NOW), (0, OMIT))
+                times((0, OMIT), (0, NOW))
+                os.chown(path, 5, -1); os.chown(path, -1, 6); os.chown(path, -1, -1)
+                status = os.stat(path)
+                print(status.st_uid, status.st_gid)
+                """)
+            #expect(
+                outcome.output == """
+                    11000000005 22000000007
+                    11000000005 33000000000
+                    44000000000 33000000000
+                    1600000000000000000 33000000000
+                    1600000000000000000 1600000000000000000
+                    5 6
+
+                    """)
+        }
+    }
+
+    @Test("ACLs are the kernel's to enforce where the mount has them, and unsupported where it has not")
+    func acls() async throws {
+        try requireRoot()
+        let asNobody = "setpriv --reuid=65534 --regid=65534 --clear-groups"
+        // u::rw-, u:65534:r--, g::---, m::r--, o::---
+        let list = "0200000001000600ffffffff02000400feff000004000000ffffffff10000400ffffffff20000000ffffffff"
+        for acl in [true, false] {
+            let files = FakeFileSystem(validFor: .zero)
+            try files.make("file", permissions: 0o640, bytes: Array("yes".utf8))
+            try await TestMount.use(
+                files,
+                options: {
+                    $0.allowOther = true
+                    $0.acl = acl
+                }
+            ) { mount in
+                // FUSE_POSIX_ACL of linux/fuse.h.
+                #expect(mount.mount.session.agreed & (1 << 20) == (acl ? 1 << 20 : 0))
+                let text = try await output(
+                    of: """
+                        \(asNobody) cat file 2>&1
+                        setfattr -n system.posix_acl_access -v 0x\(list) file 2>&1
+                        \(asNobody) cat file 2>&1; true
+                        """, in: mount)
+                #expect(text.hasPrefix("cat: file: Permission denied"))
+                #expect(text.hasSuffix("yes") == acl, "\(text)")
+                #expect(text.contains("not supported") != acl, "\(text)")
+            }
+        }
+    }
+
     @Test("chmod, chown, truncate and touch reach the file system as changes")
     func changes() async throws {
         let files = FakeFileSystem()

@@ -8,7 +8,6 @@ extension FakeFileSystem {
         state.withLock { $0.openHandles += 1 }
         var reply = OpenReply(handle: inode)
         reply.keepCache = true
-        // The kernel tells of interrupts only when the caller itself waits, not its read-ahead.
         return reply
     }
 

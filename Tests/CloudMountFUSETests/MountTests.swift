@@ -21,6 +21,79 @@ struct MountTests {
         }
     }
 
+    @Test("Asynchronous O_DIRECT is not agreed to: buffered readers would keep the bytes from before")
+    func agreed() async throws {
+        try await TestMount.use { mount in
+            // FUSE_ASYNC_DIO, FUSE_ASYNC_READ and FUSE_PARALLEL_DIROPS of linux/fuse.h.
+            let agreed = mount.mount.session.agreed
+            #expect(agreed & (1 << 15) == 0)
+            #expect(agreed & (1 << 0) != 0)
+            #expect(agreed & (1 << 18) != 0)
+        }
+    }
+
+    @Test("Other mounts that use one are told: inside it, beside it, and in a container")
+    func uses() async throws {
+        try requireRoot()
+        let files = FakeFileSystem()
+        try files.make("d", kind: .directory, permissions: 0o755)
+        let other = try TestMount.directory()
+        try await TestMount.use(files) { mount in
+            #expect(mount.mount.mountsInside == [])
+            let bound = try await Child.shell(
+                "mount --bind \(other) \(mount.path)/d && mount --bind \(mount.path) \(other)")
+            #expect(bound.status == 0, "\(bound.output)")
+            #expect(mount.mount.mountsInside == [mount.path + "/d"])
+            #expect(mount.mount.otherPlaces.contains(other))
+            // Other tests have containers too.
+            let container = try Child.start(["unshare", "-m", "--propagation", "private", "sleep", "600"])
+            let name = "process \(container.process) ("
+            try await eventually { mount.mount.otherPlaces.contains { $0.hasPrefix(name) } }
+            kill(container.process, SIGKILL)
+            _ = try await Child.pool.run { () throws(Child.Failure) in try Child.wait(container) }
+            _ = try await Child.shell("umount \(other); umount \(mount.path)/d")
+            #expect(mount.mount.mountsInside == [])
+            #expect(!mount.mount.otherPlaces.contains { $0 == other || $0.hasPrefix(name) })
+        }
+    }
+
+    @Test("A mount is made read-only and writable again, and tells where its daemon listens")
+    func remount() async throws {
+        try requireRoot()
+        try await TestMount.use(options: { $0.control = "/run/there.sock" }) { mount in
+            let path = mount.path
+            func remount(_ options: [String], readOnly: Bool) async -> VFSError.Code? {
+                await Child.pool.run { () -> VFSError.Code? in
+                    do throws(VFSError) {
+                        try FUSEMount.remount(path, options: options, readOnly: readOnly)
+                        return nil
+                    } catch { return error.code }
+                }
+            }
+            #expect(await Child.pool.run { FUSEMount.controlSocket(of: path) } == "/run/there.sock")
+            #expect(try await output(of: "getfattr -d -m - .", in: mount) == "")
+            #expect(await remount(["ro", "noexec"], readOnly: true) == nil)
+            let text = try await output(of: "touch file 2>&1; grep \(path) /proc/mounts", in: mount)
+            #expect(text.contains("Read-only file system"))
+            #expect(text.contains(" fuse.cloudmount ro,nosuid,nodev,noexec,"))
+            #expect(await remount(["rw"], readOnly: false) == nil)
+            #expect(
+                try await output(of: "touch file; grep -c 'cloudmount rw,nosuid,nodev,noexec' /proc/mounts", in: mount)
+                    == "1")
+            let busy = try await output(of: "exec 5> file; sleep 600 > /dev/null 2>&1 & echo $!", in: mount)
+            #expect(await remount([], readOnly: true) == .busy)
+            kill(Int32(busy) ?? 0, SIGKILL)
+            #expect(await Child.pool.run { FUSEMount.controlSocket(of: "/tmp") } == nil)
+            #expect(
+                await Child.pool.run { () -> VFSError.Code? in
+                    do throws(VFSError) {
+                        try FUSEMount.remount("/tmp", options: [], readOnly: true)
+                        return nil
+                    } catch { return error.code }
+                } == .notFound)
+        }
+    }
+
     @Test("A mount in use is busy; detached, it is served until it is closed")
     func busyAndLazy() async throws {
         let files = FakeFileSystem()

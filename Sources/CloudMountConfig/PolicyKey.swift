@@ -1,0 +1,108 @@
+public import CloudMountVFS
+
+/// One key of a cache policy. `all` is the only list of them: the parser, the JSON Schema, the effective configuration and
+/// a reload's diff go by it.
+public struct PolicyKey: Sendable {
+    /// As in `mounts.yaml`.
+    public var name: String { setting.name }
+    let setting: Setting
+    /// Takes the key's value from a section that may have it.
+    let read: @Sendable (Fields, inout CachePolicy, inout Problems) -> Void
+    /// The value as `mounts.yaml` has it.
+    let text: @Sendable (CachePolicy) -> String
+    let differs: @Sendable (CachePolicy, CachePolicy) -> Bool
+
+    /// The keys whose values differ, in the order of `all`.
+    public static func differing(_ old: CachePolicy, _ new: CachePolicy) -> [String] {
+        all.filter { $0.differs(old, new) }.map(\.name)
+    }
+
+    static let all: [PolicyKey] = [
+        choice("data", \.data, "Where file content may be kept.", later: ["disk"]),
+        duration("metadata_ttl", \.metadataTTL, "How long names, attributes and listings are believed."),
+        duration("negative_ttl", \.negativeTTL, "How long a name that was not there is believed absent."),
+        choice(
+            "freshness", \.freshness,
+            "When the store is asked again: after metadata_ttl, also at every open, or always."),
+        fixed(
+            "write", "through", "When close and fsync return: through, after the store has the bytes.", later: ["back"]),
+        size("prefetch", \.prefetch, "Most bytes in flight ahead of one sequential reader."),
+        duration(
+            "deadline", \.deadline, "No operation waits longer than this for the store without progress.",
+            least: .seconds(1)),
+        choice(
+            "offline", \.offline, "While the store cannot be reached: serve what is known, past its time, or fail."),
+        choice(
+            "on_conflict", \.onConflict,
+            "When somebody else has changed the object: keep-both, ours under another name; fail, ours stays on local "
+                + "disk; overwrite, ours replaces it."),
+        choice(
+            "exclusive_create", \.exclusiveCreate,
+            "Who says whether a name is free for O_EXCL: store, asked at create, so that of two machines one wins; local, "
+                + "this mount by what it knows, which saves a request for each new file."),
+        boolean(
+            "durable_attributes", \.durableAttributes,
+            "Modes, owners, times and extended attributes are stored when they are changed. False: they are kept in memory "
+                + "and stored with the next content."),
+    ]
+}
+
+extension PolicyKey {
+    private typealias Path<Value> = any WritableKeyPath<CachePolicy, Value> & Sendable
+
+    private init<Value: Equatable & Sendable>(
+        _ name: String, _ kind: Setting.Kind, _ path: Path<Value>, _ summary: String,
+        read: @escaping @Sendable (Fields, inout Problems) -> Value?, text: @escaping @Sendable (Value) -> String
+    ) {
+        setting = Setting(name, kind, summary, default: text(CachePolicy()[keyPath: path]))
+        self.read = { fields, policy, problems in
+            if let value = read(fields, &problems) { policy[keyPath: path] = value }
+        }
+        self.text = { text($0[keyPath: path]) }
+        differs = { $0[keyPath: path] != $1[keyPath: path] }
+    }
+
+    private static func choice<Choice: RawRepresentable<String> & CaseIterable & Equatable & Sendable>(
+        _ name: String, _ path: Path<Choice>, _ summary: String, later: [String] = []
+    ) -> PolicyKey {
+        PolicyKey(
+            name, .value(.choice(Choice.allCases.map(\.rawValue)), later: later), path, summary,
+            read: { fields, _ in fields.choice(name) }, text: { $0.rawValue })
+    }
+
+    private static func duration(
+        _ name: String, _ path: Path<Duration>, _ summary: String, least: Duration = .zero
+    ) -> PolicyKey {
+        PolicyKey(
+            name, .value(.duration), path, summary,
+            read: { fields, problems in
+                let value = fields.duration(name)
+                if let value, value < least {
+                    problems.error(fields.mark(name), "'\(name)' must be \(Units.text(least)) or more")
+                }
+                return value
+            }, text: { Units.text($0) })
+    }
+
+    private static func size(_ name: String, _ path: Path<Int>, _ summary: String) -> PolicyKey {
+        PolicyKey(
+            name, .value(.size), path, summary, read: { fields, _ in fields.integer(name) },
+            text: { Units.text(bytes: $0) })
+    }
+
+    private static func boolean(_ name: String, _ path: Path<Bool>, _ summary: String) -> PolicyKey {
+        PolicyKey(
+            name, .value(.boolean), path, summary, read: { fields, _ in fields.boolean(name) }, text: { String($0) })
+    }
+
+    /// A key that has one value so far.
+    private static func fixed(_ name: String, _ value: String, _ summary: String, later: [String]) -> PolicyKey {
+        PolicyKey(setting: Setting(name, .value(.choice([value]), later: later), summary, default: value))
+    }
+
+    private init(setting: Setting) {
+        self.setting = setting
+        let value = setting.defaultText ?? ""
+        (read, text, differs) = ({ _, _, _ in }, { _ in value }, { _, _ in false })
+    }
+}

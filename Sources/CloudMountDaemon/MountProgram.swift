@@ -1,0 +1,59 @@
+import CloudMountConfig
+import CloudMountFUSE
+import CloudMountVFS
+import Glibc
+
+/// What mount(8) calls for the type `fuse.cloudmount`: `mount.fuse.cloudmount SOURCE PATH [-sfnvN] [-o OPTIONS]`. It serves
+/// `mount -o remount,ro PATH` and `remount,rw`: the kernel refuses and allows changes, and the daemon is told.
+///
+/// The helper makes the system call itself, for the daemon may not be root, or not see the path.
+public struct MountProgram {
+    private static let usage = """
+        mount.fuse.cloudmount serves 'mount -o remount,ro PATH' and 'mount -o remount,rw PATH'; mounts are made by \
+        'cloudmount mount'
+        """
+
+    let path: String
+    let options: [String]
+
+    /// - Parameter arguments: of the process, its name first.
+    /// - Returns: nil when the process was not called as the helper. Without a link of that name, mount(8) calls
+    ///   `cloudmount SOURCE PATH -o OPTIONS`, and a source begins with `cloudmount:`.
+    public init?(arguments: [String]) {
+        guard let program = arguments.first?.split(separator: "/").last, arguments.count >= 2 else { return nil }
+        guard program == "mount.fuse.cloudmount" || arguments[1].hasPrefix("cloudmount:") else { return nil }
+        path = arguments.count > 2 ? arguments[2] : ""
+        var options: [String] = []
+        for (index, word) in arguments.enumerated().dropFirst(3) where arguments[index - 1] == "-o" {
+            options += word.split(separator: ",").map(String.init)
+        }
+        self.options = options
+    }
+
+    /// Blocks.
+    /// - Parameter environment: for where a daemon listens that does not say so itself.
+    /// - Returns: the exit status that mount(8) expects, and what to say.
+    public func run(environment: [String: String]) -> (status: Int32, message: String?) {
+        guard options.contains("remount"), !path.isEmpty else { return (1, Self.usage) }
+        // The last word counts, as for mount(8).
+        let readOnly = options.last { $0 == "ro" || $0 == "rw" } == "ro"
+        do throws(VFSError) {
+            let target = try FUSEMount.resolve(path)
+            let socket =
+                FUSEMount.controlSocket(of: target) ?? UserPlaces(environment: environment).controlSocket
+            let client = ControlClient(socket: socket)
+            let remarks = try ask(client, ControlRequest(.remount, target: target, readOnly: readOnly))
+            try FUSEMount.remount(target, options: options, readOnly: readOnly)
+            _ = try ask(client, ControlRequest(.remount, target: target, readOnly: readOnly, done: true))
+            return (0, remarks.isEmpty ? nil : remarks.joined(separator: "\n"))
+        } catch {
+            return (32, error.message)
+        }
+    }
+
+    private func ask(_ client: ControlClient, _ request: ControlRequest) throws(VFSError) -> [String] {
+        let answer = try client.ask(request)
+        guard answer.ok else { throw VFSError(.readOnly, answer.error ?? "refused") }
+        return answer.remarks ?? []
+    }
+}

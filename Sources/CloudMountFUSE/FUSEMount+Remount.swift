@@ -1,0 +1,50 @@
+import CFUSE3
+import CloudMountPlatform
+public import CloudMountVFS
+import Glibc
+
+/// What a command does to a mount of another process.
+extension FUSEMount {
+    /// The extended attribute of a mount's root that names its daemon's control socket.
+    static let controlAttribute = "user.cloudmount.control"
+
+    /// `path` as the mount table has it.
+    public static func resolve(_ path: String) throws(VFSError) -> String { try MountTable.resolve(path) }
+
+    /// The control socket of the daemon that serves the mount at `path`; nil when that is nobody, or does not tell this
+    /// user. Blocks.
+    public static func controlSocket(of path: String) -> String? {
+        guard MountTable.top(at: path)?.type == Mounting.type else { return nil }
+        let raw = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard raw >= 0, let value = try? Descriptor(owning: raw).attribute(controlAttribute) else { return nil }
+        return String(validating: value, as: UTF8.self)
+    }
+
+    /// Makes the mount at `path` read-only or writable, in the kernel: as root, for everybody, at once.
+    /// - Parameter options: of mount(8); what they do not say stays as it is.
+    /// - Throws: `busy` when files are open for writing and it shall be read-only; `notFound` when it is no mount of ours.
+    public static func remount(_ path: String, options: [String], readOnly: Bool) throws(VFSError) {
+        guard let mounted = MountTable.top(at: path), mounted.type == Mounting.type else {
+            throw VFSError(.notFound, "\(path) is not a mount of cloudmount")
+        }
+        var flags = UInt(MS_REMOUNT)
+        for option in mounted.options + options {
+            guard let (bit, isSet) = Self.flags[option] else { continue }
+            flags = isSet ? flags | UInt(bit) : flags & ~UInt(bit)
+        }
+        flags = readOnly ? flags | UInt(MS_RDONLY) : flags & ~UInt(MS_RDONLY)
+        if CFUSE3.mount(mounted.source, path, Mounting.type, flags, nil) == 0 { return }
+        if errno == EBUSY { throw VFSError(.busy, "\(path) is busy: files are open for writing") }
+        throw VFSError(systemCall: errno, path)
+    }
+
+    private static let flags: [String: (bit: Int, isSet: Bool)] = [
+        "nosuid": (Int(MS_NOSUID), true), "suid": (Int(MS_NOSUID), false), "nodev": (Int(MS_NODEV), true),
+        "dev": (Int(MS_NODEV), false), "noexec": (Int(MS_NOEXEC), true), "exec": (Int(MS_NOEXEC), false),
+        "noatime": (Int(MS_NOATIME), true), "atime": (Int(MS_NOATIME), false),
+        "nodiratime": (Int(MS_NODIRATIME), true), "diratime": (Int(MS_NODIRATIME), false),
+        "relatime": (Int(MS_RELATIME), true), "norelatime": (Int(MS_RELATIME), false),
+        "strictatime": (Int(MS_STRICTATIME), true), "sync": (Int(MS_SYNCHRONOUS), true),
+        "async": (Int(MS_SYNCHRONOUS), false), "dirsync": (Int(MS_DIRSYNC), true),
+    ]
+}
