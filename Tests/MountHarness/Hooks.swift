@@ -54,12 +54,58 @@ struct HookLayer: ProviderLayer {
     func perform<Value: Sendable>(
         _ call: ProviderCall, _ body: @escaping CallBody<Value>
     ) async throws(VFSError) -> Value {
-        await hooks.run(.before, call)
-        // Who has been cancelled sends no more bytes; what carries none may take effect all the same.
-        if Task.isCancelled, call.verb == .put || call.verb == .uploadPart { throw .cancelled }
-        let result = await outcome { () async throws(VFSError) in try await body(inner) }
-        await hooks.run(.after, call)
-        return try result.get()
+        let (inner, hooks) = (inner, hooks)
+        return try await carriedOut(call) { () async throws(VFSError) in
+            await hooks.run(.before, call)
+            // Who has been cancelled sends no more bytes; what carries none may take effect all the same.
+            if Task.isCancelled { throw .cancelled }
+            let result = await outcome { () async throws(VFSError) in try await body(inner) }
+            await hooks.run(.after, call)
+            return try result.get()
+        }.get()
+    }
+}
+
+/// As a store does it: who cancels a call hears at once that it is cancelled, and its effect may come all the same.
+private func carriedOut<Value: Sendable>(
+    _ call: ProviderCall, _ work: @escaping @Sendable () async throws(VFSError) -> Value
+) async -> Result<Value, VFSError> {
+    guard call.verb.changes, call.verb != .put else { return await outcome(work) }
+    let answer = Answer<Value>()
+    return await withTaskCancellationHandler {
+        await withCheckedContinuation { continuation in
+            answer.set(continuation)
+            Task { answer.give(await outcome(work)) }
+        }
+    } onCancel: {
+        answer.give(.failure(.cancelled))
+    }
+}
+
+/// The first answer counts, whether or not somebody waits for it already.
+private final class Answer<Value: Sendable>: Sendable {
+    private struct State {
+        var result: Result<Value, VFSError>?
+        var continuation: CheckedContinuation<Result<Value, VFSError>, Never>?
+    }
+    private let state = Mutex(State())
+
+    func set(_ continuation: CheckedContinuation<Result<Value, VFSError>, Never>) {
+        let result = state.withLock { state in
+            if state.result == nil { state.continuation = continuation }
+            return state.result
+        }
+        if let result { continuation.resume(returning: result) }
+    }
+
+    func give(_ result: Result<Value, VFSError>) {
+        let waiting: CheckedContinuation<Result<Value, VFSError>, Never>? = state.withLock { state in
+            if state.result != nil { return nil }
+            state.result = result
+            defer { state.continuation = nil }
+            return state.continuation
+        }
+        waiting?.resume(returning: result)
     }
 }
 

@@ -22,7 +22,7 @@ package struct Version: Sendable {
 }
 
 /// One version that is current no more.
-package struct Destruction: Sendable {
+package struct Loss: Sendable {
     package var version: Version
     package var by: Actor
     package var verb: Verb
@@ -52,7 +52,7 @@ package final class Ledger: Sendable {
         var time = 0
         package var current: [String: ETag] = [:]
         package var versions: [ETag: Version] = [:]
-        package var destroyed: [Destruction] = []
+        package var destroyed: [Loss] = []
         /// When an answer that names a version first reached a life.
         package var seen: [Int: [ETag: Int]] = [:]
         package var looks: [Look] = []
@@ -78,12 +78,12 @@ package final class Ledger: Sendable {
     package var account: State { state.withLock { $0 } }
 
     /// What the mount destroyed, all its lives together.
-    package var destroyedByMount: [Destruction] {
+    package var destroyedByMount: [Loss] {
         state.withLock { $0.destroyed }.filter { $0.by != .foreign }
     }
 
     /// What the mount destroyed without having been told that it exists. Its own versions it knows.
-    package var unseen: [Destruction] {
+    package var unseen: [Loss] {
         state.withLock { state in
             state.destroyed.filter { loss in
                 guard case .mount(let life) = loss.by, loss.version.maker != loss.by else { return false }
@@ -119,7 +119,7 @@ package final class Ledger: Sendable {
             for (key, etag) in state.current where now[key] != etag {
                 guard let version = state.versions[etag] else { continue }
                 state.destroyed.append(
-                    Destruction(
+                    Loss(
                         version: version, by: actor, verb: verb, source: source,
                         wasLate: Ledger.isLate, called: called, time: state.time,
                         successor: now[key]))
