@@ -130,8 +130,9 @@ extension Round {
         let taken = Dictionary(grouping: account.destroyed, by: \.version.etag)
         for (key, offsets) in missing {
             guard let write = history.writes[key] else { continue }
-            let names = history.names(of: write.path, since: write.begin)
-            if isReplaced(write, names, history) { continue }
+            let opened = history.handles[write.handle].opened
+            let names = history.names(of: write.path, since: opened)
+            if isReplaced(write, names, since: opened, history) { continue }
             let lost = offsets.filter { offset in
                 if isRewritten(write, key, offset, names, history) { return false }
                 let block = Block(writer: key.writer, number: key.number, offset: offset)
@@ -149,10 +150,12 @@ extension Round {
         }
     }
 
-    /// Whether somebody has removed or replaced a file of these names since the write.
-    private func isReplaced(_ write: History.Write, _ names: Set<String>, _ history: History) -> Bool {
+    /// Whether somebody has removed or replaced a file of these names since it was opened.
+    private func isReplaced(
+        _ write: History.Write, _ names: Set<String>, since opened: Int, _ history: History
+    ) -> Bool {
         history.intents.contains { intent in
-            guard intent.end >= write.begin else { return false }
+            guard intent.end >= opened else { return false }
             switch intent.kind {
             case .unlink: return names.contains(intent.path)
             case .rename(let to, _):

@@ -21,6 +21,7 @@ struct History: Sendable {
     struct Handle: Sendable {
         var path: String
         var isExclusive: Bool
+        var opened: Int
         /// When its first read or write had ended: from then on it has a version.
         var bound: Int = .max
         /// Foreign versions whose bytes it has read.
@@ -58,6 +59,8 @@ struct History: Sendable {
     var intents: [Intent] = []
     /// When each content of the other client was first visible.
     var foreignPuts: [UInt32: Int] = [:]
+    /// What was called and what came of it, for a person who repeats a seed.
+    var log: [String] = []
     var violations: [String: (count: Int, example: String)] = [:]
 
     mutating func violate(_ kind: String, _ example: String) {

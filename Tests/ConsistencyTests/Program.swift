@@ -15,6 +15,8 @@ final class Program {
         var path: String
         var canWrite: Bool
         var isExclusive: Bool
+        /// When it was looked for.
+        var begin: Int
     }
 
     static let span = 768
@@ -42,7 +44,14 @@ final class Program {
 
     /// A call whose failure is an answer like any other, unless it is none.
     private func call<Value>(_ what: String, _ work: () async throws(VFSError) -> Value) async -> Value? {
-        switch await outcome(work) {
+        let begin = tick()
+        let result = await outcome(work)
+        if Round.isTraced {
+            let end = tick()
+            let text = if case .failure(let error) = result { "\(error.code)" } else { "" }
+            round.history.withLock { $0.log.append("\(begin)-\(end) program \(writer): \(what) \(text)") }
+        }
+        switch result {
         case .success(let value): return value
         case .failure(let error):
             if error == Mount.hung { round.violate("(d) a call that never ends: \(what)", "\(what): \(error)") }
@@ -102,7 +111,7 @@ final class Program {
     }
 
     private func find(_ life: Mount.Life, _ parent: InodeID, _ name: String) async -> InodeID? {
-        let found = await call("lookup") { () async throws(VFSError) in try await life.fs.lookup(parent, name) }
+        let found = await call("lookup \(parent) \(name)") { () async throws(VFSError) in try await life.fs.lookup(parent, name) }
         guard let found, let attributes = found else { return nil }
         lookups.append((life, attributes.inode))
         return attributes.inode
@@ -111,7 +120,8 @@ final class Program {
     private func register(_ opened: Open) {
         var opened = opened
         opened.id = round.history.withLock { history in
-            history.handles.append(History.Handle(path: opened.path, isExclusive: opened.isExclusive))
+            history.handles.append(
+                History.Handle(path: opened.path, isExclusive: opened.isExclusive, opened: opened.begin))
             return history.handles.count - 1
         }
         open.append(opened)
@@ -120,11 +130,12 @@ final class Program {
     private func openFile() async {
         guard open.count < 4 else { return }
         let path = pick(Self.paths)
+        let begin = tick()
         let mode: Int32 = pick([0, 1, 2, 2])
         let truncates = mode != 0 && number(0...3) == 0
         guard let (life, parent, name) = await parent(path), let inode = await find(life, parent, name) else { return }
         let work = { [self] () async -> HandleID? in
-            await call("open") { () async throws(VFSError) in
+            await call("open \(path) \(inode) mode \(mode) \(truncates)") { () async throws(VFSError) in
                 try await life.fs.open(inode, flags: mode | (truncates ? Flags.truncate : 0))
             }
         }
@@ -137,7 +148,8 @@ final class Program {
         guard let handle else { return }
         register(
             Open(
-                id: 0, life: life, inode: inode, handle: handle, path: path, canWrite: mode != 0, isExclusive: false))
+                id: 0, life: life, inode: inode, handle: handle, path: path, canWrite: mode != 0, isExclusive: false,
+                begin: begin))
     }
 
     private func cutting<Value>(
@@ -158,11 +170,12 @@ final class Program {
     private func createFile() async {
         guard open.count < 4 else { return }
         let path = pick(Self.paths)
+        let begin = tick()
         let isExclusive = number(0...2) == 0
         let flags: Int32 = isExclusive ? Flags.exclusive | Flags.readWrite : Flags.truncate | Flags.readWrite
         guard let (life, parent, name) = await parent(path) else { return }
         let work = { [self] () async -> (inode: InodeID, handle: HandleID)? in
-            await call("create") { () async throws(VFSError) in
+            await call("create \(path) excl \(isExclusive)") { () async throws(VFSError) in
                 try await life.fs.create(parent, name, flags: flags)
             }
         }
@@ -177,7 +190,7 @@ final class Program {
         register(
             Open(
                 id: 0, life: life, inode: made.inode, handle: made.handle, path: path, canWrite: true,
-                isExclusive: isExclusive))
+                isExclusive: isExclusive, begin: begin))
     }
 
     private func bind(_ file: Open) {
@@ -202,7 +215,7 @@ final class Program {
         }
         let bytes = Block.bytes(writer, number, at: offset, count: count)
         let written = await meaning(.change(exclusive: file.isExclusive), file.path) {
-            await call("write") { () async throws(VFSError) in
+            await call("write \(number) \(file.id) \(file.path) \(file.inode) \(offset)+\(count)") { () async throws(VFSError) in
                 try await file.life.fs.write(file.inode, file.handle, offset, bytes)
             }
         }
@@ -221,7 +234,7 @@ final class Program {
         let count = number(1...800) * Block.size
         guard
             let bytes = await call(
-                "read",
+                "read \(file.id) \(file.path)",
                 { () async throws(VFSError) in try await file.life.fs.read(file.inode, file.handle, offset, count) })
         else { return }
         let content = Block.parse(bytes, at: offset)
@@ -250,7 +263,7 @@ final class Program {
         let size = number(0...60) * Block.size
         _ = await meaning(.change(exclusive: file.isExclusive), file.path) {
             await cutting(file.life, file.inode, file.path, size) {
-                await call("truncate") { () async throws(VFSError) in
+                await call("truncate \(file.id) \(file.path) \(file.inode) to \(size)") { () async throws(VFSError) in
                     try await file.life.fs.setattr(file.inode) { $0.size = size }
                 }
             }
@@ -263,7 +276,7 @@ final class Program {
         guard let (life, parent, name) = await parent(path), let inode = await find(life, parent, name) else { return }
         let mode = UInt32(number(0o600...0o677))
         _ = await meaning(.change(exclusive: false), path) {
-            await call("chmod") { () async throws(VFSError) in
+            await call("chmod \(path) \(inode)") { () async throws(VFSError) in
                 try await life.fs.setattr(inode) { $0.permissions = mode }
             }
         }
@@ -277,7 +290,7 @@ final class Program {
 
     private func flush(_ file: Open, isSync: Bool) async {
         let begin = tick()
-        let done: Void? = await call("flush") { () async throws(VFSError) in
+        let done: Void? = await call("flush \(file.id) \(file.path)") { () async throws(VFSError) in
             if isSync {
                 try await file.life.fs.fsync(file.inode, file.handle)
             } else {
@@ -300,7 +313,7 @@ final class Program {
 
     private func close(_ file: Open) async {
         await flush(file, isSync: false)
-        _ = await call("release") { () async throws(VFSError) in
+        _ = await call("release \(file.id)") { () async throws(VFSError) in
             try await file.life.fs.release(file.inode, file.handle)
         }
     }
@@ -321,7 +334,7 @@ final class Program {
             life.number == other.number
         else { return }
         await meaning(.rename(to: to, noReplace: noReplace), from) {
-            _ = await call("rename") { () async throws(VFSError) in
+            _ = await call("rename \(from) \(to) \(noReplace)") { () async throws(VFSError) in
                 try await life.fs.rename(parent, name, newParent, newName, flags: noReplace ? .noReplace : [])
             }
         }
@@ -331,7 +344,7 @@ final class Program {
         let path = pick(Self.paths)
         guard let (life, parent, name) = await parent(path) else { return }
         await meaning(.unlink, path) {
-            _ = await call("unlink") { () async throws(VFSError) in try await life.fs.unlink(parent, name) }
+            _ = await call("unlink \(path)") { () async throws(VFSError) in try await life.fs.unlink(parent, name) }
         }
     }
 
@@ -345,7 +358,7 @@ final class Program {
         let path = pick(Self.folders)
         guard let (life, parent, name) = await parent(path) else { return }
         await meaning(.rmdir, path) {
-            _ = await call("rmdir") { () async throws(VFSError) in try await life.fs.rmdir(parent, name) }
+            _ = await call("rmdir \(path)") { () async throws(VFSError) in try await life.fs.rmdir(parent, name) }
         }
     }
 
@@ -357,7 +370,7 @@ final class Program {
             else { return }
             inode = found
         }
-        _ = await call("readdir") { () async throws(VFSError) in try await life.fs.list(inode) }
+        _ = await call("readdir \(inode)") { () async throws(VFSError) in try await life.fs.list(inode) }
     }
 
     /// The process ends, with a drain or without, and another one begins.

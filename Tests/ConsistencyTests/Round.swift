@@ -1,6 +1,7 @@
 import CloudMountFilesystem
 import CloudMountLayers
 import CloudMountVFS
+import Glibc
 import MemoryProvider
 import MountHarness
 import Synchronization
@@ -47,6 +48,7 @@ final class Round: Sendable {
     }
 
     static let actors = 3
+    static let isTraced = getenv("TRACE") != nil
 
     let setting: Setting
     let mount: Mount
@@ -86,7 +88,19 @@ final class Round: Sendable {
         await pause(.milliseconds(8))
         await mount.fs.drain()
         try await check()
+        if Self.isTraced { trace() }
         return history.withLock { $0.violations }
+    }
+
+    /// What was called, and what became of the versions, in their order.
+    private func trace() {
+        let account = mount.ledger.account
+        var lines = history.withLock { $0.log }
+        lines += account.versions.values.map { "\($0.made) made \($0.key) \($0.etag) by \($0.maker) \($0.verb.rawValue)" }
+        lines += account.destroyed.map { "\($0.time) lost \($0.version.key) \($0.version.etag) by \($0.by) \($0.verb.rawValue)" }
+        lines += mount.namedFiles.map { "0 named \($0)" }
+        lines.sort { (Int($0.prefix { $0.isNumber }) ?? 0) < (Int($1.prefix { $0.isNumber }) ?? 0) }
+        for line in lines { print("TRACE", line) }
     }
 
     private let resting = Atomic(0)
