@@ -147,7 +147,7 @@ let package = Package(
         .executableTarget(
             name: "thread-trial",
             dependencies: ["MountHarness", "CloudMountFilesystem", "CloudMountPlatform", "CloudMountVFS"],
-            path: "Tests/ThreadTrial", exclude: [], swiftSettings: houseRules),
+            path: "Tests/ThreadTrial", swiftSettings: houseRules),
         tests("MountTests", ["TestServers", "TestSeeds", "CloudMountConfig"]),
         tests("CloudMountPlatformTests", ["CloudMountPlatform"]),
         tests("CloudMountStagingTests", ["CloudMountStaging", "CloudMountPlatform", "CloudMountVFS", "TestSeeds"]),

@@ -41,7 +41,8 @@ extension Round {
             }
             if setting.capabilities.versions, isRestored { continue }
             let time = isOwn ? version.made : account.seen[life]?[version.etag] ?? .max
-            let what = "\(loss.verb.rawValue) of \(version.key) at \(loss.time), made at \(version.made) by \(version.maker)"
+            let what =
+                "\(loss.verb.rawValue) of \(version.key) at \(loss.time), made at \(version.made) by \(version.maker)"
             if time > loss.time {
                 found.violate("(a) \(loss.verb.rawValue) destroyed a version that was not seen", what)
                 continue
@@ -52,33 +53,39 @@ extension Round {
             if reasons.isEmpty, !version.key.contains("(conflict") {
                 found.violate("(a) \(loss.verb.rawValue) destroyed a version whose loss nobody asked for", what)
             }
-            checkMoved(loss, reasons, account, what, &found)
+            checkMoved(loss, reasons, account, history, what, &found)
         }
     }
 
+    /// Folders above may get other names while a call is under way, so the key may be that of another path.
     private func explains(_ intent: History.Intent, _ loss: Loss, _ isOwn: Bool, _ history: History) -> Bool {
         let key = loss.version.key
+        func isNamed(_ path: String) -> Bool { history.names(of: path, since: intent.begin).contains(key) }
+        func isWithin(_ path: String) -> Bool {
+            history.names(of: path, since: intent.begin).contains { isAtOrBelow(key, $0) }
+        }
         switch intent.kind {
-        case .change(let exclusive):
-            return (isOwn || !exclusive) && history.names(of: intent.path, since: intent.begin).contains(key)
-        case .unlink: return intent.path == key
-        case .rmdir: return key.hasPrefix(intent.path + "/")
+        case .change(let exclusive): return (isOwn || !exclusive) && isNamed(intent.path)
+        case .unlink: return isNamed(intent.path)
+        case .rmdir: return isWithin(intent.path)
         case .rename(let to, let noReplace):
-            if isAtOrBelow(key, intent.path) { return true }
             // Copies that are taken back are the mount's own.
-            return isAtOrBelow(key, to) && (isOwn || !noReplace)
+            return isWithin(intent.path) && !isWithin(to) || isWithin(to) && (isOwn || !noReplace)
+                || isAtOrBelow(key, intent.path)
         }
     }
 
     /// What a rename takes away under the old name is under the new one.
     private func checkMoved(
-        _ loss: Loss, _ reasons: [History.Intent], _ account: Ledger.State, _ what: String, _ found: inout History
+        _ loss: Loss, _ reasons: [History.Intent], _ account: Ledger.State, _ history: History, _ what: String,
+        _ found: inout History
     ) {
         guard loss.verb == .delete, !loss.version.bytes.isEmpty, !reasons.isEmpty else { return }
-        var targets: [String] = []
+        var targets: Set<String> = []
         for reason in reasons {
             guard case .rename(let to, _) = reason.kind, isAtOrBelow(loss.version.key, reason.path) else { return }
-            targets.append(to + loss.version.key.dropFirst(reason.path.count))
+            let target = to + loss.version.key.dropFirst(reason.path.count)
+            targets.formUnion(history.names(of: target, since: reason.begin))
         }
         let isCopied = account.versions.values.contains {
             $0.made < loss.time && targets.contains($0.key) && $0.bytes == loss.version.bytes
@@ -119,7 +126,7 @@ extension Round {
         for bytes in current.values { present.formUnion(Block.parse(bytes).blocks) }
         for file in staged { present.formUnion(Block.parse(file.bytes).blocks) }
         var missing: [Block.Key: Set<Int>] = [:]
-        for (key, write) in history.writes where write.isAcknowledged {
+        for (key, write) in history.writes where write.isAcknowledged || isToBeKept(write, history) {
             for offset in stride(from: write.offset, to: write.offset + write.count, by: Block.size)
             where !present.contains(Block(writer: key.writer, number: key.number, offset: offset)) {
                 missing[key, default: []].insert(offset)
@@ -143,11 +150,17 @@ extension Round {
             }
             guard let first = lost.min() else { continue }
             let wasStored = stored.values.contains { $0.contains { $0.key == key } }
+            let what = write.isAcknowledged ? "acknowledged bytes" : "bytes of a flush that failed"
             found.violate(
-                wasStored ? "(c) acknowledged bytes were lost again" : "(c) acknowledged bytes were never stored",
+                wasStored ? "(c) \(what) were lost again" : "(c) \(what) are nowhere",
                 "\(lost.count) blocks of write \(key.number) of program \(key.writer) to \(write.path) "
                     + "at \(write.begin), the first at \(first)")
         }
+    }
+
+    /// A process that ends in peace leaves what it could not store in the staging area.
+    private func isToBeKept(_ write: History.Write, _ history: History) -> Bool {
+        write.isDone && !history.crashed.contains(write.life) && write.end < history.drained[write.life] ?? .max
     }
 
     /// Whether somebody has removed or replaced a file of these names since it was opened.

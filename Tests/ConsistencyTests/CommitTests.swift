@@ -235,7 +235,9 @@ struct CommitTests {
 
     @Test("A dirty file below a folder that others have removed is stored all the same", arguments: [true, false])
     func vanishedFolder(isNew: Bool) async throws {
-        let mount = try Mount { $0.policy.metadataTTL = .zero; $0.policy.negativeTTL = .zero }
+        let mount = try Mount {
+            $0.policy.metadataTTL = .zero; $0.policy.negativeTTL = .zero
+        }
         try await mount.put("d/", [], ObjectMetadata(contentType: "application/x-directory"))
         try await mount.put("keep", [1])
         if !isNew { try await mount.put("d/f", old) }
@@ -314,7 +316,9 @@ struct CommitTests {
         }
         let closing = Task { await outcome { () async throws(VFSError) in try await mount.fs.close(inode, handle) } }
         await isThere.wait()
-        let unlinking = Task { await failure { () async throws(VFSError) in try await mount.fs.unlink(Mount.root, "f") } }
+        let unlinking = Task {
+            await failure { () async throws(VFSError) in try await mount.fs.unlink(Mount.root, "f") }
+        }
         let ended = await soon(unlinking)
         #expect(ended != nil, "it waits for the upload")
         if let ended { #expect(ended == nil) }

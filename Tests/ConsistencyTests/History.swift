@@ -59,6 +59,9 @@ struct History: Sendable {
     var intents: [Intent] = []
     /// When each content of the other client was first visible.
     var foreignPuts: [UInt32: Int] = [:]
+    /// When each life was told to end: with a drain, or by a crash.
+    var drained: [Int: Int] = [:]
+    var crashed: Set<Int> = []
     /// What was called and what came of it, for a person who repeats a seed.
     var log: [String] = []
     var violations: [String: (count: Int, example: String)] = [:]

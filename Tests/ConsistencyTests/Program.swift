@@ -111,7 +111,9 @@ final class Program {
     }
 
     private func find(_ life: Mount.Life, _ parent: InodeID, _ name: String) async -> InodeID? {
-        let found = await call("lookup \(parent) \(name)") { () async throws(VFSError) in try await life.fs.lookup(parent, name) }
+        let found = await call("lookup \(parent) \(name)") { () async throws(VFSError) in
+            try await life.fs.lookup(parent, name)
+        }
         guard let found, let attributes = found else { return nil }
         lookups.append((life, attributes.inode))
         return attributes.inode
@@ -215,7 +217,8 @@ final class Program {
         }
         let bytes = Block.bytes(writer, number, at: offset, count: count)
         let written = await meaning(.change(exclusive: file.isExclusive), file.path) {
-            await call("write \(number) \(file.id) \(file.path) \(file.inode) \(offset)+\(count)") { () async throws(VFSError) in
+            await call("write \(number) \(file.id) \(file.path) \(file.inode) \(offset)+\(count)") {
+                () async throws(VFSError) in
                 try await file.life.fs.write(file.inode, file.handle, offset, bytes)
             }
         }

@@ -69,9 +69,11 @@ struct RaceTests {
             async let written = outcome { () async throws(VFSError) in
                 try await mount.fs.write(inode, handle, offset, patch)
             }
-            async let flushed = round % 10 == 0 ? outcome { () async throws(VFSError) in
-                try await mount.fs.flush(inode, handle)
-            } : .success(())
+            async let flushed =
+                round % 10 == 0
+                ? outcome { () async throws(VFSError) in
+                    try await mount.fs.flush(inode, handle)
+                } : .success(())
             let (write, flush) = await (written, flushed)
             _ = try write.get()
             try flush.get()

@@ -96,8 +96,12 @@ final class Round: Sendable {
     private func trace() {
         let account = mount.ledger.account
         var lines = history.withLock { $0.log }
-        lines += account.versions.values.map { "\($0.made) made \($0.key) \($0.etag) by \($0.maker) \($0.verb.rawValue)" }
-        lines += account.destroyed.map { "\($0.time) lost \($0.version.key) \($0.version.etag) by \($0.by) \($0.verb.rawValue)" }
+        lines += account.versions.values.map {
+            "\($0.made) made \($0.key) \($0.etag) by \($0.maker) \($0.verb.rawValue)"
+        }
+        lines += account.destroyed.map {
+            "\($0.time) lost \($0.version.key) \($0.version.etag) by \($0.by) \($0.verb.rawValue)"
+        }
         lines += mount.namedFiles.map { "0 named \($0)" }
         lines.sort { (Int($0.prefix { $0.isNumber }) ?? 0) < (Int($1.prefix { $0.isNumber }) ?? 0) }
         for line in lines { print("TRACE", line) }
@@ -116,6 +120,10 @@ final class Round: Sendable {
 
     func restart(crash: Bool) async {
         await restarting.enter()
+        let (life, now) = (mount.life.number, mount.ledger.tick())
+        history.withLock { history in
+            if crash { history.crashed.insert(life) } else { history.drained[life] = now }
+        }
         if !crash { await mount.fs.drain() }
         do { try mount.remount(crash: crash) } catch { violate("no new life", "\(error)") }
         restarting.leave()

@@ -46,7 +46,8 @@ extension FileOperations {
     }
 
     @discardableResult
-    package func setattr(_ inode: InodeID, _ change: (inout AttributeChanges) -> Void) async throws(VFSError) -> FileAttributes
+    package func setattr(_ inode: InodeID, _ change: (inout AttributeChanges) -> Void) async throws(VFSError)
+        -> FileAttributes
     {
         var changes = AttributeChanges()
         change(&changes)
@@ -72,14 +73,18 @@ extension FileOperations {
         return reply.handle
     }
 
-    package func read(_ inode: InodeID, _ handle: HandleID, _ offset: Int, _ count: Int) async throws(VFSError) -> [UInt8] {
+    package func read(_ inode: InodeID, _ handle: HandleID, _ offset: Int, _ count: Int) async throws(VFSError)
+        -> [UInt8]
+    {
         try await ask({ (slices: ReadSlices) in slices.slices.flatMap { Array($0) } }) {
             read(inode, handle: handle, offset: offset, count: count, reply: $0)
         }
     }
 
     @discardableResult
-    package func write(_ inode: InodeID, _ handle: HandleID, _ offset: Int, _ bytes: [UInt8]) async throws(VFSError) -> Int {
+    package func write(_ inode: InodeID, _ handle: HandleID, _ offset: Int, _ bytes: [UInt8]) async throws(VFSError)
+        -> Int
+    {
         try await ask { (reply: consuming Reply<Int>) in
             let box = ReplyBox(reply)
             bytes.withUnsafeBytes { buffer in
@@ -116,7 +121,8 @@ extension FileOperations {
         try await ask { fallocate(inode, handle: handle, mode: mode, offset: offset, count: count, reply: $0) }
     }
 
-    package func lseek(_ inode: InodeID, _ handle: HandleID, _ offset: Int, whence: Int32) async throws(VFSError) -> Int {
+    package func lseek(_ inode: InodeID, _ handle: HandleID, _ offset: Int, whence: Int32) async throws(VFSError) -> Int
+    {
         try await ask { lseek(inode, handle: handle, offset: offset, whence: whence, reply: $0) }
     }
 
@@ -217,7 +223,8 @@ extension FileOperations {
     }
 
     /// All entries but `.` and `..`, as `ls` reads them; what readdirplus counted is forgotten again.
-    package func list(_ inode: InodeID, plus: Bool = true, capacity: Int = 100) async throws(VFSError) -> [ListedEntry] {
+    package func list(_ inode: InodeID, plus: Bool = true, capacity: Int = 100) async throws(VFSError) -> [ListedEntry]
+    {
         let handle = try await opendir(inode)
         var entries: [ListedEntry] = []
         var offset = 0
