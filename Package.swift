@@ -144,9 +144,12 @@ let package = Package(
                 "MountHarness", "CloudMountFilesystem", "CloudMountLayers", "CloudMountPlatform", "CloudMountVFS",
                 "MemoryProvider", "TestSeeds",
             ]),
+        .target(name: "TrialMutex", path: "Tests/TrialMutex"),
         .executableTarget(
             name: "thread-trial",
-            dependencies: ["MountHarness", "CloudMountFilesystem", "CloudMountPlatform", "CloudMountVFS"],
+            dependencies: [
+                "MountHarness", "TrialMutex", "CloudMountFilesystem", "CloudMountPlatform", "CloudMountVFS",
+            ],
             path: "Tests/ThreadTrial", swiftSettings: houseRules),
         tests("MountTests", ["TestServers", "TestSeeds", "CloudMountConfig"]),
         tests("CloudMountPlatformTests", ["CloudMountPlatform"]),

@@ -4,6 +4,7 @@ import CloudMountVFS
 import Glibc
 import MountHarness
 import Synchronization
+import TrialMutex
 
 /// Drives what answers on the caller's thread (content, tree, pools, reply boxes) from many threads at once, with a fixed
 /// number of calls, for ThreadSanitizer to watch: `make tsan`. What the calls bring is checked by other tests.
@@ -195,6 +196,12 @@ final class Taker: DirectoryPacker {
     func add(_ entry: DirectoryEntry) -> Bool { true }
 }
 
+cm_trial_mutex()
+if CommandLine.arguments.contains("race") {
+    let racers = (0..<2).map { _ in NamedThread("cm-race") { for _ in 0..<1000 { _ = cm_trial_race() } } }
+    for racer in racers { racer.join() }
+    exit(0)
+}
 let trial = try await Trial(try Mount(memory: 16 << 20))
 let started = SystemClock.monotonic()
 let crew = (0..<threads).map { thread in
