@@ -1,6 +1,8 @@
 # make demo     two S3 buckets, two native B2 buckets and a folder, of local servers: mounted, shown and cleaned up
 # make test     everything that CI checks
 # make bench    CloudMount, rclone, s3fs and bare requests side by side, by S3 and B2 (QUICK=1: three minutes, rough figures)
+# make soak     the walk of three actors for STEPS steps (a million), from SEED where one is to be repeated
+# make tsan     the fast path from many threads under ThreadSanitizer
 # make build    the release binary: .build/release/cloudmount
 # make install  puts it into $(PREFIX)/bin, with a link for mount(8) in $(SBINDIR)
 
@@ -15,7 +17,7 @@ CHECKED := --explicit-target-dependency-import-check error
 # These start servers and mounts that use all of the machine: each in its turn, and not beside tests of waiting times.
 LOADED := MountTests|S3ConformanceTests|B2ConformanceTests|B2ServerTests|CloudMountFUSETests|CloudMountHTTPTests
 
-.PHONY: all build test lint setup setup-build demo bench install clean
+.PHONY: all build test tsan soak lint setup setup-build demo bench install clean
 
 all: build
 
@@ -40,6 +42,18 @@ test: setup lint
 	$(STRICT) swift test --skip-build --filter S3ConformanceTests
 	$(STRICT) swift test --skip-build --filter 'B2ConformanceTests|B2ServerTests'
 	$(STRICT) swift test --skip-build --filter MountTests
+	$(MAKE) tsan
+
+# What runs is the same every time; a report of a race ends it with 66. The first run shows that races are reported at all.
+TSAN := .build-tsan/debug/thread-trial
+tsan: setup
+	$(STRICT) swift build --sanitize=thread --scratch-path .build-tsan --product thread-trial
+	TSAN_OPTIONS=log_path=/dev/null $(TSAN) race; test $$? -eq 66
+	TSAN_OPTIONS=halt_on_error=1 $(TSAN)
+
+soak: setup
+	$(STRICT) swift build --build-tests
+	STEPS=$(or $(STEPS),1000000) $(if $(SEED),SEED=$(SEED)) $(STRICT) swift test --skip-build --filter ConsistencyTests.WalkTests
 
 demo: setup build
 	@Tests/Tools/demo.sh
@@ -55,4 +69,4 @@ install: build
 	ln -sfn $(PREFIX)/bin/cloudmount $(DESTDIR)$(SBINDIR)/mount.fuse.cloudmount
 
 clean:
-	rm -rf .build
+	rm -rf .build .build-tsan

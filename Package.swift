@@ -130,6 +130,27 @@ let package = Package(
             ["B2Provider", "CloudMountLayers", "ProviderConformance", "CloudMountVFS", "TestServers"]),
         tests("CloudMountLayersTests", ["CloudMountLayers", "MemoryProvider", "CloudMountVFS", log]),
         tests("ArchitectureTests", []),
+
+        // A mount over a bucket in memory, with an exact account of what it does to it. For tests and for `make tsan`.
+        .target(
+            name: "MountHarness",
+            dependencies: [
+                "CloudMountFilesystem", "CloudMountStaging", "CloudMountLayers", "CloudMountPlatform", "CloudMountVFS",
+                "MemoryProvider", "TestSeeds",
+            ], path: "Tests/MountHarness", swiftSettings: houseRules),
+        tests(
+            "ConsistencyTests",
+            [
+                "MountHarness", "CloudMountFilesystem", "CloudMountLayers", "CloudMountPlatform", "CloudMountVFS",
+                "MemoryProvider", "TestSeeds",
+            ]),
+        .target(name: "TrialMutex", path: "Tests/TrialMutex"),
+        .executableTarget(
+            name: "thread-trial",
+            dependencies: [
+                "MountHarness", "TrialMutex", "CloudMountFilesystem", "CloudMountPlatform", "CloudMountVFS",
+            ],
+            path: "Tests/ThreadTrial", swiftSettings: houseRules),
         tests("MountTests", ["TestServers", "TestSeeds", "CloudMountConfig"]),
         tests("CloudMountPlatformTests", ["CloudMountPlatform"]),
         tests("CloudMountStagingTests", ["CloudMountStaging", "CloudMountPlatform", "CloudMountVFS", "TestSeeds"]),

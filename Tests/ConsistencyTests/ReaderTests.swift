@@ -1,0 +1,199 @@
+import CloudMountFilesystem
+import CloudMountLayers
+import CloudMountVFS
+import MountHarness
+import Testing
+
+@Suite("Readers see one version, and see it to its end")
+struct ReaderTests {
+    private let old = pattern(300_000, seed: 1)
+    private let new = pattern(300_000, seed: 2)
+
+    /// Opens and reads `path` whole, on a task of its own.
+    private func reader(_ mount: Mount, _ path: String) -> Task<Result<[UInt8], VFSError>, Never> {
+        Task { await outcome { () async throws(VFSError) in try await mount.read(path) } }
+    }
+
+    private func isOneOf(_ result: Result<[UInt8], VFSError>, _ versions: [[UInt8]]) -> Bool {
+        if case .success(let bytes) = result { versions.contains(bytes) } else { false }
+    }
+
+    @Test(
+        "An open within metadata_ttl of a file that others have overwritten reads the new version",
+        arguments: StoreKind.all)
+    func openAfterOverwrite(_ kind: StoreKind) async throws {
+        let mount = try Mount(kind.capabilities)
+        try await mount.put("f", old)
+        _ = try await mount.read("f")
+        try await mount.put("f", new)
+        if kind.capabilities.readsOldVersions {
+            // The version that is known can still be had, and may be read to the end of its time.
+            #expect(isOneOf(await reader(mount, "f").value, [old, new]))
+        } else {
+            #expect(await outcome { () async throws(VFSError) in try await mount.read("f") } == .success(new))
+        }
+    }
+
+    @Test("The first sign of a change is enough: the next open reads the new version, longer or shorter")
+    func firstSign() async throws {
+        for count in [1000, 500_000] {
+            let mount = try Mount()
+            try await mount.put("f", old)
+            _ = try await mount.read("f")
+            let other = pattern(count, seed: 4)
+            try await mount.put("f", other)
+            // It may be cut at the size that was known, or be refused; it has told the mount.
+            _ = await reader(mount, "f").value
+            #expect(await outcome { () async throws(VFSError) in try await mount.read("f") } == .success(other))
+        }
+    }
+
+    @Test("A handle that has read some never reads of another version", arguments: StoreKind.all)
+    func oneVersion(_ kind: StoreKind) async throws {
+        let mount = try Mount(kind.capabilities) { $0.policy.data = .off }
+        let old = pattern(3 << 20, seed: 1)
+        let new = pattern(3 << 20, seed: 2)
+        try await mount.put("f", old)
+        let inode = try await mount.inode("f")
+        let handle = try await mount.fs.open(inode)
+        var bytes = try await mount.fs.read(inode, handle, 0, 4096)
+        try await mount.put("f", new)
+        while bytes.count < old.count {
+            let rest = await outcome { () async throws(VFSError) in
+                try await mount.fs.read(inode, handle, bytes.count, 128 << 10)
+            }
+            guard case .success(let some) = rest, !some.isEmpty else { break }
+            bytes += some
+        }
+        #expect(bytes == Array(old[0..<bytes.count]))
+        try await mount.fs.close(inode, handle)
+    }
+
+    @Test("Who opens a file at the moment at which a rename replaces it reads the old or the new one")
+    func openWhileReplaced() async throws {
+        let mount = try Mount()
+        try await mount.put("f", old)
+        try await mount.put("g", new)
+        try await mount.listTop()
+        let (started, first) = (Gate(), Gate())
+        let inode = try await mount.inode("f")
+        let reading = Task { () -> Result<[UInt8], VFSError> in
+            await started.wait()
+            return await outcome { () async throws(VFSError) in
+                let handle = try await mount.fs.open(inode)
+                first.open()
+                await pause(.milliseconds(100))
+                let bytes = await outcome { () async throws(VFSError) in try await mount.readAll(inode, handle) }
+                try await mount.fs.close(inode, handle)
+                return try bytes.get()
+            }
+        }
+        mount.hooks.at(.before, .copy, "f") {
+            started.open()
+            // As long as the open does not wait for the rename.
+            for _ in 0..<40 where !first.isOpen { await pause(.milliseconds(5)) }
+        }
+        try await mount.fs.rename(Mount.root, "g", Mount.root, "f")
+        #expect(isOneOf(await reading.value, [old, new]))
+    }
+
+    @Test("Who reads a file while it gets another name reads on", arguments: ["file", "folder"])
+    func readWhileRenamed(what: String) async throws {
+        let mount = try Mount { $0.policy.data = .off }
+        let key = what == "file" ? "f" : "d/f"
+        try await mount.put(key, old)
+        try await mount.listTop()
+        let inode = try await mount.inode(key)
+        let handle = try await mount.fs.open(inode)
+        let reading = Gate()
+        let read = Task { () -> Result<[UInt8], VFSError> in
+            await reading.wait()
+            return await outcome { () async throws(VFSError) in try await mount.readAll(inode, handle) }
+        }
+        mount.hooks.at(.after, .delete, ObjectKey(key)) {
+            reading.open()
+            await pause(.milliseconds(200))
+        }
+        try await mount.fs.rename(Mount.root, what == "file" ? "f" : "d", Mount.root, "new")
+        #expect(isOneOf(await read.value, [old]))
+        try await mount.fs.close(inode, handle)
+    }
+
+    @Test("A read that meets a commit of its own mount waits for it and goes on")
+    func readWhileCommitted() async throws {
+        for kind in StoreKind.all {
+            let mount = try Mount(kind.capabilities) { $0.policy.data = .off }
+            try await mount.put("f", old)
+            let inode = try await mount.inode("f")
+            let writer = try await mount.fs.open(inode, flags: Flags.readWrite)
+            let handle = try await mount.fs.open(inode)
+            let patch = [UInt8](repeating: 7, count: 100)
+            try await mount.fs.write(inode, writer, 50, patch)
+            let reading = Gate()
+            let read = Task { () -> Result<[UInt8], VFSError> in
+                await reading.wait()
+                return await outcome { () async throws(VFSError) in
+                    try await mount.fs.read(inode, handle, 200_000, 4096)
+                }
+            }
+            mount.hooks.at(.after, .put, "f") {
+                reading.open()
+                await pause(.milliseconds(200))
+            }
+            try await mount.fs.flush(inode, writer)
+            #expect(isOneOf(await read.value, [Array(old[200_000..<204_096])]), "\(kind.testDescription)")
+            try await mount.fs.close(inode, handle)
+            try await mount.fs.close(inode, writer)
+        }
+    }
+
+    @Test("Three hundred files that were read once and stay open leave room for the next reader")
+    func idleReaders() async throws {
+        let mount = try Mount(memory: 32 << 20)
+        let bytes = pattern(256 << 10)
+        for index in 0..<300 { try await mount.put("f\(index)", bytes) }
+        try await mount.listTop()
+        var open: [(InodeID, HandleID)] = []
+        for index in 0..<300 {
+            let inode = try await mount.inode("f\(index)")
+            let handle = try await mount.fs.open(inode)
+            open.append((inode, handle))
+            let read = Task {
+                await outcome { () async throws(VFSError) in try await mount.fs.read(inode, handle, 0, 4096) }
+            }
+            guard let result = await soon(read) else {
+                Issue.record("the reader of file \(index) has no answer")
+                break
+            }
+            #expect(isOneOf(result, [Array(bytes[0..<4096])]))
+        }
+        for (inode, handle) in open { try await mount.fs.close(inode, handle) }
+        await settled { mount.memoryUsed == 0 }
+        #expect(mount.memoryUsed == 0)
+    }
+
+    @Test("A file that was unlinked while it was being opened reads as it was, or is not there")
+    func openWhileUnlinked() async throws {
+        let mount = try Mount()
+        try await mount.put("f", old)
+        try await mount.listTop()
+        let inode = try await mount.inode("f")
+        let (started, first) = (Gate(), Gate())
+        let reading = Task { () -> Result<[UInt8], VFSError> in
+            await started.wait()
+            let opened = await outcome { () async throws(VFSError) in try await mount.fs.open(inode) }
+            first.open()
+            guard case .success(let handle) = opened else { return .success([]) }
+            await pause(.milliseconds(100))
+            let bytes = await outcome { () async throws(VFSError) in try await mount.readAll(inode, handle) }
+            _ = await outcome { () async throws(VFSError) in try await mount.fs.close(inode, handle) }
+            return bytes
+        }
+        mount.hooks.at(.before, .delete, "f") {
+            started.open()
+            for _ in 0..<40 where !first.isOpen { await pause(.milliseconds(5)) }
+        }
+        try await mount.fs.unlink(Mount.root, "f")
+        #expect(isOneOf(await reading.value, [old, []]))
+    }
+}

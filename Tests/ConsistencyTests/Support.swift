@@ -1,0 +1,108 @@
+import CloudMountFilesystem
+import CloudMountLayers
+import CloudMountVFS
+import MemoryProvider
+import MountHarness
+import Testing
+
+/// A store with something missing, or with something more.
+struct StoreKind: Sendable, CustomTestStringConvertible {
+    let testDescription: String
+    let capabilities: Capabilities
+
+    init(_ name: String, _ adjust: (inout Capabilities) -> Void = { _ in }) {
+        testDescription = name
+        var capabilities = MemoryProvider.fullCapabilities
+        adjust(&capabilities)
+        self.capabilities = capabilities
+    }
+
+    static let conditional = StoreKind("everything conditional")
+    static let unconditional = StoreKind("nothing conditional") { $0.dropConditions() }
+    static let listed = StoreKind("metadata in listings") { $0.listingCarriesMetadata = true }
+    /// As B2: what is overwritten or deleted stays as an old version.
+    static let versioned = StoreKind("old versions stay, nothing conditional") {
+        $0.dropConditions()
+        $0.listingCarriesMetadata = true
+        $0.versions = true
+        $0.readsOldVersions = true
+        $0.deleteKeepsVersion = true
+    }
+    static let all = [conditional, unconditional, listed, versioned]
+}
+
+extension Capabilities {
+    /// No write, copy or delete of this store can be made to depend on what is there.
+    mutating func dropConditions() {
+        conditionalCreate = false
+        conditionalReplace = false
+    }
+
+    /// Files of a few kilobytes go up in parts.
+    mutating func useTinyParts() {
+        minPartSize = 1024
+        maxPartSize = 64 << 10
+        maxPutSize = 4096
+    }
+}
+
+extension VFSError {
+    static let gone = VFSError(.connectionFailed, "the line is dead", retry: .backoff)
+    static let forbidden = VFSError(.permissionDenied, "not this one")
+}
+
+/// O_WRONLY and its like, as open(2) has them.
+enum Flags {
+    static let write: Int32 = 1
+    static let readWrite: Int32 = 2
+    static let truncate: Int32 = 0o1000
+    static let exclusive: Int32 = 0o200
+}
+
+extension Mount {
+    /// Lists the top directory whole, so that what it lacks is known to be absent.
+    func listTop() async throws { _ = try await fs.list(Mount.root) }
+
+    /// Whether `bytes` are the content of a current object, or part of a file in the staging area.
+    func keeps(_ bytes: [UInt8]) async throws -> Bool {
+        if try await contents().values.contains(where: { $0.contains(bytes) }) { return true }
+        return stagedFiles().contains { $0.bytes.contains(bytes) }
+    }
+
+    /// The current objects that hold exactly `bytes`.
+    func holders(_ bytes: [UInt8]) async throws -> [String] {
+        try await contents().filter { $0.value == bytes }.keys.sorted()
+    }
+}
+
+/// Waits for a task for some seconds; nil when it has not ended by then.
+func soon<Value: Sendable>(_ task: Task<Value, Never>) async -> Value? {
+    let gate = Gate()
+    Task {
+        _ = await task.value
+        gate.open()
+    }
+    for _ in 0..<1000 where !gate.isOpen { try? await Task.sleep(for: .milliseconds(5)) }
+    return gate.isOpen ? await task.value : nil
+}
+
+/// A pause that a cancellation does not end.
+func pause(_ time: Duration) async { await Task.detached { try? await Task.sleep(for: time) }.value }
+
+extension Array where Element == UInt8 {
+    func patched(_ bytes: [UInt8], at offset: Int) -> [UInt8] {
+        var copy = self
+        if copy.count < offset + bytes.count {
+            copy += [UInt8](repeating: 0, count: offset + bytes.count - copy.count)
+        }
+        copy.replaceSubrange(offset..<offset + bytes.count, with: bytes)
+        return copy
+    }
+
+    func contains(_ part: [UInt8]) -> Bool {
+        guard let first = part.first, count >= part.count else { return part.isEmpty }
+        return indices.prefix(count - part.count + 1).contains { start in
+            self[start] == first && self[start..<start + part.count].elementsEqual(part)
+        }
+    }
+}

@@ -1,0 +1,139 @@
+package import CloudMountLayers
+package import CloudMountVFS
+import Synchronization
+
+/// What happens elsewhere at a chosen moment of a call of the mount: just before it takes effect, or just after.
+package final class Hooks: Sendable {
+    package enum Moment: Sendable { case before, after }
+    package typealias Action = @Sendable () async -> Void
+
+    private struct Rule: Sendable {
+        var id: Int
+        var verb: Verb
+        var key: ObjectKey?
+        var moment: Moment
+        var isLasting: Bool
+        var action: Action
+    }
+
+    private let rules = Mutex<(next: Int, list: [Rule])>((0, []))
+
+    package init() {}
+
+    /// - Parameters:
+    ///   - key: the object that the call is made on (the first key of a delete, the destination of a copy); nil: any.
+    ///   - always: at every such call, else at the next only.
+    package func at(
+        _ moment: Moment, _ verb: Verb, _ key: ObjectKey? = nil, always: Bool = false, _ action: @escaping Action
+    ) {
+        rules.withLock { rules in
+            rules.next += 1
+            rules.list.append(
+                Rule(id: rules.next, verb: verb, key: key, moment: moment, isLasting: always, action: action))
+        }
+    }
+
+    package func clear() { rules.withLock { $0.list = [] } }
+
+    func run(_ moment: Moment, _ call: ProviderCall) async {
+        let due = rules.withLock { rules in
+            let due = rules.list.filter {
+                $0.verb == call.verb && $0.moment == moment && ($0.key == nil || $0.key == call.key)
+            }
+            rules.list.removeAll { rule in !rule.isLasting && due.contains { $0.id == rule.id } }
+            return due
+        }
+        for rule in due { await rule.action() }
+    }
+}
+
+struct HookLayer: ProviderLayer {
+    let inner: any ObjectProvider
+    let hooks: Hooks
+
+    func perform<Value: Sendable>(
+        _ call: ProviderCall, _ body: @escaping CallBody<Value>
+    ) async throws(VFSError) -> Value {
+        let (inner, hooks) = (inner, hooks)
+        return try await carriedOut(call) { () async throws(VFSError) in
+            await hooks.run(.before, call)
+            // Who has been cancelled sends no more bytes; what carries none may take effect all the same.
+            if Task.isCancelled { throw .cancelled }
+            let result = await outcome { () async throws(VFSError) in try await body(inner) }
+            await hooks.run(.after, call)
+            return try result.get()
+        }.get()
+    }
+}
+
+/// As a store does it: who cancels a call hears at once that it is cancelled, and its effect may come all the same.
+private func carriedOut<Value: Sendable>(
+    _ call: ProviderCall, _ work: @escaping @Sendable () async throws(VFSError) -> Value
+) async -> Result<Value, VFSError> {
+    guard call.verb.changes, call.verb != .put else { return await outcome(work) }
+    let answer = Answer<Value>()
+    return await withTaskCancellationHandler {
+        await withCheckedContinuation { continuation in
+            answer.set(continuation)
+            Task { answer.give(await outcome(work)) }
+        }
+    } onCancel: {
+        answer.give(.failure(.cancelled))
+    }
+}
+
+/// The first answer counts, whether or not somebody waits for it already.
+private final class Answer<Value: Sendable>: Sendable {
+    private struct State {
+        var result: Result<Value, VFSError>?
+        var continuation: CheckedContinuation<Result<Value, VFSError>, Never>?
+    }
+    private let state = Mutex(State())
+
+    func set(_ continuation: CheckedContinuation<Result<Value, VFSError>, Never>) {
+        let result = state.withLock { state in
+            if state.result == nil { state.continuation = continuation }
+            return state.result
+        }
+        if let result { continuation.resume(returning: result) }
+    }
+
+    func give(_ result: Result<Value, VFSError>) {
+        let waiting: CheckedContinuation<Result<Value, VFSError>, Never>? = state.withLock { state in
+            if state.result != nil { return nil }
+            state.result = result
+            defer { state.continuation = nil }
+            return state.continuation
+        }
+        waiting?.resume(returning: result)
+    }
+}
+
+/// What travelled to the store.
+package final class Traffic: Sendable {
+    private let counts = Mutex<(calls: [Verb: Int], bytesUp: Int)>(([:], 0))
+
+    package init() {}
+    package func reset() { counts.withLock { $0 = ([:], 0) } }
+    package subscript(verb: Verb) -> Int { counts.withLock { $0.calls[verb] ?? 0 } }
+    package var bytesUp: Int { counts.withLock { $0.bytesUp } }
+
+    func count(_ call: ProviderCall) {
+        counts.withLock { counts in
+            counts.calls[call.verb, default: 0] += 1
+            counts.bytesUp += call.bytesUp
+        }
+    }
+}
+
+struct TrafficLayer: ProviderLayer {
+    let inner: any ObjectProvider
+    let traffic: Traffic
+
+    func perform<Value: Sendable>(
+        _ call: ProviderCall, _ body: @escaping CallBody<Value>
+    ) async throws(VFSError) -> Value {
+        traffic.count(call)
+        return try await body(inner)
+    }
+}
