@@ -3,6 +3,8 @@
 #define CLOUDMOUNT_CLINUX_SHIM_H
 #include <fcntl.h>
 #include <pthread.h>
+#include <semaphore.h>
+#include <time.h>
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -11,12 +13,19 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 static inline int cm_thread_set_name(const char *name) {
     extern int pthread_setname_np(pthread_t, const char *);
     return pthread_setname_np(pthread_self(), name);
+}
+
+// sem_clockwait(3): until `deadline` of CLOCK_MONOTONIC.
+static inline int cm_semaphore_wait(sem_t *semaphore, const struct timespec *deadline) {
+    extern int sem_clockwait(sem_t *, clockid_t, const struct timespec *);
+    return sem_clockwait(semaphore, CLOCK_MONOTONIC, deadline);
 }
 
 static inline int cm_syncfs(int descriptor) { return syncfs(descriptor); }
@@ -58,5 +67,12 @@ static inline int cm_open_beneath(int root, const char *path, int flags, unsigne
 static inline ssize_t cm_copy_file_range(int from, off_t *from_offset, int to, off_t *to_offset, size_t count) {
     extern ssize_t copy_file_range(int, off_t *, int, off_t *, size_t, unsigned);
     return copy_file_range(from, from_offset, to, to_offset, count, 0);
+}
+
+// preadv2(2) with RWF_NOWAIT: what is in the page cache, at once; -1 and EAGAIN when the disk would have to be asked.
+static inline ssize_t cm_read_now(int fd, void *bytes, size_t count, off_t offset) {
+    struct iovec vector = {.iov_base = bytes, .iov_len = count};
+    extern ssize_t preadv2(int, const struct iovec *, int, off_t, int);
+    return preadv2(fd, &vector, 1, offset, 8);
 }
 #endif

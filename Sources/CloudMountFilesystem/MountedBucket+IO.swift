@@ -55,7 +55,7 @@ extension MountedBucket {
             capabilities.multipart
             && content.state.withLock { state in
                 guard state.stream == nil, !state.isDetached, state.base == nil || state.image?.baseLimit == 0,
-                    let image = state.image, image.dirty.extents.count == 1, image.dirty.total == image.size
+                    let image = state.image, image.dirty.count == 1, image.dirty.total == image.size
                 else { return false }
                 return true
             }
