@@ -35,7 +35,7 @@ public final class Semaphore: @unchecked Sendable {
             deadline.tv_sec += 1
             deadline.tv_nsec -= 1_000_000_000
         }
-        while cm_semaphore_wait(semaphore, &deadline) != 0 {
+        while cm_semaphore_wait(semaphore, Int64(deadline.tv_sec), Int64(deadline.tv_nsec)) != 0 {
             if errno != EINTR { return false }
         }
         return true
