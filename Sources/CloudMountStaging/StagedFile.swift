@@ -53,19 +53,17 @@ public final class StagedFile: Sendable {
         let (area, mount, path) = (area, mount, path)
         let count = last.blocks.total
         guard last.exists else { return area.giveBack(count, of: mount) }
-        if last.kept {
-            area.adopt(
-                StagingArea.Leftover(path: path, size: count, modified: SystemClock.now()), of: mount)
-        } else {
-            area.removalBegins()
-        }
         // The last reference may go on a thread that must not wait for a disk, and freeing space takes it a while.
+        if last.kept {
+            area.adopt(StagingArea.Leftover(path: path, size: count, modified: SystemClock.now()), of: mount)
+            return BlockingPool.shared.submit(mount) { withExtendedLifetime(last.descriptor) {} }
+        }
+        area.removalBegins()
         BlockingPool.shared.submit(mount) {
-            defer { withExtendedLifetime(last.descriptor) {} }
-            if last.kept { return }
             // Not only when the descriptor is closed.
             if count > 16 << 20 { Glibc.truncate(path, 0) }
             unlink(path)
+            withExtendedLifetime(last.descriptor) {}
             area.giveBack(count, of: mount)
             area.removalEnds()
         }

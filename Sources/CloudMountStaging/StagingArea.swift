@@ -242,6 +242,13 @@ public final class StagingArea: Sendable {
         return isDue && waiter.wait(seconds: 2)
     }
 
+    /// Returns when all files that have lost their last reference are gone from the disk, or after `seconds`. Blocks. Before the
+    /// process ends: what is not removed by then would be a leftover.
+    public func finishRemovals(seconds: Int) {
+        let deadline = SystemClock.monotonic() + UInt64(seconds) * 1_000_000_000
+        while state.withLock({ $0.removals > 0 }), SystemClock.monotonic() < deadline { _ = waitForRemovals() }
+    }
+
     /// Its bytes stay, and stay counted.
     func adopt(_ leftover: Leftover, of mount: String) {
         state.withLock { state in
