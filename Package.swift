@@ -111,6 +111,10 @@ let package = Package(
             name: "TestServers", dependencies: ["CloudMountPlatform"], path: "Tests/TestServers",
             swiftSettings: houseRules),
         tests("TestServersTests", ["TestServers"]),
+        // How long changes of fragmented files take: `swift run -c release extent-bench`.
+        .executableTarget(
+            name: "extent-bench", dependencies: ["CloudMountStaging", "CloudMountVFS", "TestSeeds"],
+            path: "Tests/ExtentBench", swiftSettings: houseRules),
         .target(name: "TestSeeds", path: "Tests/TestSeeds", swiftSettings: houseRules),
         tests("B2ServerTests", ["TestServers"]),
 

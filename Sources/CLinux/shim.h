@@ -11,12 +11,20 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <sys/vfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 static inline int cm_thread_set_name(const char *name) {
     extern int pthread_setname_np(pthread_t, const char *);
     return pthread_setname_np(pthread_self(), name);
+}
+
+// sem_clockwait(3): until that time of CLOCK_MONOTONIC (1), whose struct timespec is two numbers of 64 bits.
+static inline int cm_semaphore_wait(void *semaphore, int64_t seconds, int64_t nanoseconds) {
+    extern int sem_clockwait(void *, int, const void *);
+    const int64_t deadline[2] = {seconds, nanoseconds};
+    return sem_clockwait(semaphore, 1, deadline);
 }
 
 static inline int cm_syncfs(int descriptor) { return syncfs(descriptor); }
@@ -58,5 +66,18 @@ static inline int cm_open_beneath(int root, const char *path, int flags, unsigne
 static inline ssize_t cm_copy_file_range(int from, off_t *from_offset, int to, off_t *to_offset, size_t count) {
     extern ssize_t copy_file_range(int, off_t *, int, off_t *, size_t, unsigned);
     return copy_file_range(from, from_offset, to, to_offset, count, 0);
+}
+
+// preadv2(2) with RWF_NOWAIT: what is in the page cache, at once; -1 and EAGAIN when the disk would have to be asked.
+static inline ssize_t cm_read_now(int fd, void *bytes, size_t count, off_t offset) {
+    struct iovec vector = {.iov_base = bytes, .iov_len = count};
+    extern ssize_t preadv2(int, const struct iovec *, int, off_t, int);
+    return preadv2(fd, &vector, 1, offset, 8);
+}
+
+// Whether `path` is on tmpfs (TMPFS_MAGIC of statfs(2)).
+static inline int cm_is_on_tmpfs(const char *path) {
+    struct statfs system;
+    return statfs(path, &system) == 0 && system.f_type == 0x01021994;
 }
 #endif

@@ -1,47 +1,122 @@
 import Glibc
 import Synchronization
 
-/// A few named threads for work that blocks on local disk, so that the cooperative pool never does.
+/// Named threads for work that blocks on local disk, so that the cooperative pool never does.
 ///
-/// Threads start when there is work and end after some idle seconds.
+/// Jobs belong to lanes, such as one for each mount. Those of one lane start in order, and none waits while a thread may be
+/// started for it: a lane has `laneWidth` threads at most, and all but the first of each lane together leave half of
+/// `width` to lanes that have none. So a disk that hangs holds up its own lane. Threads start when there is work and end
+/// after some idle seconds.
 public final class BlockingPool: Sendable {
-    public static let shared = BlockingPool(name: "cm-disk", width: 4)
+    public static let shared = BlockingPool(name: "cm-disk", width: 48, laneWidth: 8)
+
+    private struct Job {
+        let lane: String
+        let work: @Sendable () -> Void
+    }
+
+    private struct Lane {
+        /// From `head` on: those that wait.
+        var jobs: [Job] = []
+        var head = 0
+        var running = 0
+
+        var isWaiting: Bool { head < jobs.count }
+
+        mutating func next() -> Job {
+            defer {
+                head += 1
+                if head == jobs.count {
+                    jobs.removeAll(keepingCapacity: true)
+                    head = 0
+                } else if head > 1024, head * 2 > jobs.count {
+                    jobs.removeFirst(head)
+                    head = 0
+                }
+            }
+            return jobs[head]
+        }
+    }
+
+    /// A thread that has nothing to do, until it is given a job.
+    private final class Idler: Sendable {
+        let job = Mutex<Job?>(nil)
+        let wakeup = Semaphore()
+    }
 
     private struct State {
-        var jobs: [@Sendable () -> Void] = []
-        var head = 0
+        /// Lanes that run or wait.
+        var lanes: [String: Lane] = [:]
+        /// Lanes that wait, the one whose turn is next in front.
+        var waiting: [String] = []
         var threads = 0
-        var idle = 0
+        /// The last to become idle is the first to work.
+        var idlers: [Idler] = []
     }
 
     private let name: String
     private let width: Int
+    private let laneWidth: Int
+    private let idleSeconds: Int
     private let state = Mutex(State())
-    private let wakeups = Semaphore()
 
-    public init(name: String, width: Int) {
+    /// - Parameters:
+    ///   - width: the most threads.
+    ///   - laneWidth: the most of one lane; nil: all, for a pool whose jobs are all of one lane.
+    ///   - idleSeconds: how long a thread waits for another job.
+    public init(name: String, width: Int, laneWidth: Int? = nil, idleSeconds: Int = 10) {
         self.name = name
-        self.width = width
+        self.width = max(1, width)
+        self.laneWidth = max(1, laneWidth ?? width)
+        self.idleSeconds = idleSeconds
     }
 
-    /// Runs `work` on one of the pool's threads. Jobs start in order.
-    public func submit(_ work: @escaping @Sendable () -> Void) {
-        let start = state.withLock { state in
-            state.jobs.append(work)
-            if state.idle > 0 || state.threads >= width { return false }
-            state.threads += 1
-            return true
+    /// Threads that there are, idle ones included.
+    public var threads: Int { state.withLock { $0.threads } }
+
+    private enum Start {
+        case waits
+        case handed(Idler)
+        case thread
+    }
+
+    /// Runs `work` on one of the pool's threads.
+    /// - Parameter lane: whom it may hold up.
+    public func submit(_ lane: String = "", _ work: @escaping @Sendable () -> Void) {
+        let job = Job(lane: lane, work: work)
+        let start: Start = state.withLock { state in
+            if mayRun(state, lane), !(state.lanes[lane]?.isWaiting ?? false) {
+                if let idler = state.idlers.popLast() {
+                    state.lanes[lane, default: Lane()].running += 1
+                    idler.job.withLock { $0 = job }
+                    return .handed(idler)
+                }
+                if state.threads < width {
+                    state.lanes[lane, default: Lane()].running += 1
+                    state.threads += 1
+                    return .thread
+                }
+            }
+            let isFirst = !(state.lanes[lane]?.isWaiting ?? false)
+            if isFirst { state.waiting.append(lane) }
+            state.lanes[lane, default: Lane()].jobs.append(job)
+            return .waits
         }
-        if start { NamedThread(name) { self.work() }.detach() }
-        wakeups.signal()
+        switch start {
+        case .waits: break
+        case .handed(let idler): idler.wakeup.signal()
+        case .thread:
+            // A system that has no thread to give has the caller's: late, but done.
+            if !NamedThread.start(name, { self.work(job) }) { workHere(job) }
+        }
     }
 
     /// Runs `work` on one of the pool's threads and waits for it without holding a thread of the caller's.
     public func run<Value: Sendable, Failure: Error>(
-        _ work: @escaping @Sendable () throws(Failure) -> Value
+        _ lane: String = "", _ work: @escaping @Sendable () throws(Failure) -> Value
     ) async throws(Failure) -> Value {
         let result: Result<Value, Failure> = await withCheckedContinuation { continuation in
-            submit {
+            submit(lane) {
                 do throws(Failure) {
                     continuation.resume(returning: .success(try work()))
                 } catch {
@@ -52,61 +127,76 @@ public final class BlockingPool: Sendable {
         return try result.get()
     }
 
-    private func work() {
+    /// The first thread of a lane only needs to be there; more of one leave half of all to other lanes.
+    private func mayRun(_ state: State, _ lane: String) -> Bool {
+        guard let running = state.lanes[lane]?.running, running > 0 else { return true }
+        guard running < laneWidth else { return false }
+        return laneWidth >= width || state.threads - state.idlers.count < max(1, width / 2)
+    }
+
+    private func work(_ first: Job) {
+        var job = first
         while true {
-            state.withLock { $0.idle += 1 }
-            let woken = wakeups.wait(seconds: 10)
-            let job: (@Sendable () -> Void)? = state.withLock { state in
-                state.idle -= 1
-                guard state.head < state.jobs.count else {
-                    if !woken { state.threads -= 1 }
-                    return nil
-                }
-                let job = state.jobs[state.head]
-                state.head += 1
-                if state.head == state.jobs.count {
-                    state.jobs.removeAll(keepingCapacity: true)
-                    state.head = 0
-                } else if state.head > 1024, state.head * 2 > state.jobs.count {
-                    state.jobs.removeFirst(state.head)
-                    state.head = 0
-                }
-                return job
+            job.work()
+            let idler = Idler()
+            let lane = job.lane
+            let next: Job? = state.withLock { state in
+                ended(&state, lane)
+                if let next = nextJob(&state) { return next }
+                state.idlers.append(idler)
+                return nil
             }
-            if let job { job() } else if !woken { return }
+            if let next {
+                job = next
+                continue
+            }
+            if !idler.wakeup.wait(seconds: idleSeconds) {
+                let isOver = state.withLock { state in
+                    guard let index = state.idlers.firstIndex(where: { $0 === idler }) else { return false }
+                    state.idlers.remove(at: index)
+                    state.threads -= 1
+                    return true
+                }
+                if isOver { return }
+                // It has been given a job just now.
+                idler.wakeup.wait()
+            }
+            guard let given = idler.job.withLock({ $0 }) else { return }
+            job = given
         }
     }
-}
 
-/// A counting semaphore (`sem_t`), for threads of our own; never waited on from a task.
-public final class Semaphore: @unchecked Sendable {
-    // SAFETY: the pointee is a `sem_t`, made for use by many threads; the pointer never changes.
-    private let semaphore: UnsafeMutablePointer<sem_t>
-
-    public init(value: UInt32 = 0) {
-        semaphore = .allocate(capacity: 1)
-        sem_init(semaphore, 0, value)
-    }
-
-    deinit {
-        sem_destroy(semaphore)
-        semaphore.deallocate()
-    }
-
-    public func signal() { sem_post(semaphore) }
-
-    public func wait() {
-        while sem_wait(semaphore) != 0 && errno == EINTR {}
-    }
-
-    /// False when the time ran out.
-    public func wait(seconds: Int) -> Bool {
-        var deadline = timespec()
-        clock_gettime(CLOCK_REALTIME, &deadline)
-        deadline.tv_sec += seconds
-        while sem_timedwait(semaphore, &deadline) != 0 {
-            if errno == ETIMEDOUT { return false }
+    private func workHere(_ job: Job) {
+        job.work()
+        let next: Job? = state.withLock { state in
+            ended(&state, job.lane)
+            state.threads -= 1
+            // Those that other threads will come to are theirs.
+            guard state.threads == 0, let next = nextJob(&state) else { return nil }
+            state.threads += 1
+            return next
         }
-        return true
+        if let next, !NamedThread.start(name, { self.work(next) }) { workHere(next) }
+    }
+
+    private func ended(_ state: inout State, _ lane: String) {
+        state.lanes[lane]?.running -= 1
+        if let left = state.lanes[lane], left.running == 0, !left.isWaiting { state.lanes[lane] = nil }
+    }
+
+    /// The next job that may run: lanes take turns, those of which nothing runs first.
+    private func nextJob(_ state: inout State) -> Job? {
+        let index =
+            state.waiting.firstIndex { state.lanes[$0]?.running == 0 }
+            ?? state.waiting.firstIndex { mayRun(state, $0) }
+        guard let index else { return nil }
+        let lane = state.waiting.remove(at: index)
+        guard var found = state.lanes[lane] else { return nil }
+        state.lanes[lane] = nil
+        let job = found.next()
+        found.running += 1
+        if found.isWaiting { state.waiting.append(lane) }
+        state.lanes[lane] = found
+        return job
     }
 }

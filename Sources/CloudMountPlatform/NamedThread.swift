@@ -8,6 +8,19 @@ public final class NamedThread: @unchecked Sendable {
 
     /// - Parameter name: at most 15 bytes are kept.
     public init(_ name: String, body: @escaping @Sendable () -> Void) {
+        let (thread, code) = Self.create(name, body)
+        precondition(code == 0, "the system refuses another thread (\(code))")
+        handle = thread
+    }
+
+    /// Starts a thread that nobody waits for; false when the system refuses another one, and `body` does not run.
+    public static func start(_ name: String, _ body: @escaping @Sendable () -> Void) -> Bool {
+        let (thread, code) = create(name, body)
+        if code == 0 { pthread_detach(thread) }
+        return code == 0
+    }
+
+    private static func create(_ name: String, _ body: @escaping @Sendable () -> Void) -> (pthread_t, Int32) {
         final class Start {
             let name: String
             let body: @Sendable () -> Void
@@ -29,8 +42,8 @@ public final class NamedThread: @unchecked Sendable {
                 start.body()
                 return nil
             }, start.toOpaque())
-        precondition(code == 0, "the system refuses another thread (\(code))")
-        handle = thread
+        if code != 0 { start.release() }
+        return (thread, code)
     }
 
     /// Waits until the body has returned. Once only, from another thread.

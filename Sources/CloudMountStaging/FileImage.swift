@@ -33,12 +33,15 @@ public struct FileImage: Sendable, Equatable, Codable {
     public private(set) var dirty = ExtentMap()
     /// Zeros below `baseLimit`.
     public private(set) var zeros = ExtentMap()
+    /// How many bytes come from the base.
+    private var baseBytes: Int
 
     /// The image of an unchanged file, or of a new one (`baseSize` 0).
     public init(size: Int, baseSize: Int) {
         self.size = size
         self.baseSize = baseSize
         baseLimit = min(size, baseSize)
+        baseBytes = baseLimit
     }
 
     /// Anything differs from the base.
@@ -54,23 +57,28 @@ public struct FileImage: Sendable, Equatable, Codable {
     }
 
     /// Some bytes come from the base.
-    public var needsBase: Bool {
-        pieces(in: Extent(0, baseLimit)).contains { if case .base = $0 { true } else { false } }
-    }
+    public var needsBase: Bool { baseBytes > 0 }
+
+    /// Bytes that are not known to be zeros.
+    public var allocated: Int { dirty.total + baseBytes }
 
     /// The staged file has the bytes of `extent`; a file that ended before grows, with zeros between.
     public mutating func write(_ extent: Extent) {
         guard !extent.isEmpty else { return }
-        dirty.insert(extent)
-        zeros.remove(extent)
+        let (below, above) = extent.split(at: baseLimit)
+        let (added, wereZeros) = (dirty.insert(below), zeros.remove(below))
+        baseBytes -= added - wereZeros
+        dirty.insert(above)
         size = max(size, extent.upperBound)
     }
 
     /// Cuts the file, or lets it grow with zeros.
     public mutating func truncate(to newSize: Int) {
         if newSize < size {
+            let cut = Extent(min(newSize, baseLimit), baseLimit)
+            let (wereDirty, wereZeros) = (dirty.remove(cut), zeros.remove(cut))
+            baseBytes -= cut.count - wereDirty - wereZeros
             dirty.removeAll(from: newSize)
-            zeros.removeAll(from: newSize)
             baseLimit = min(baseLimit, newSize)
             lowerBaseLimit()
         }
@@ -84,30 +92,21 @@ public struct FileImage: Sendable, Equatable, Codable {
     public mutating func zero(_ extent: Extent) {
         let extent = extent.intersection(Extent(0, size))
         guard !extent.isEmpty else { return }
-        dirty.remove(extent)
-        zeros.insert(extent.intersection(Extent(0, baseLimit)))
+        let (below, above) = extent.split(at: baseLimit)
+        let (wereDirty, added) = (dirty.remove(below), zeros.insert(below))
+        baseBytes -= added - wereDirty
+        dirty.remove(above)
         lowerBaseLimit()
     }
 
-    /// The pieces of `extent`, as far as it lies within the file: in order, without gaps.
-    public func pieces(in extent: Extent) -> [Piece] {
-        let end = min(extent.upperBound, size)
-        var pieces: [Piece] = []
-        var offset = extent.lowerBound
-        while offset < end {
-            let piece = piece(at: offset, end: end)
-            pieces.append(piece)
-            offset = piece.extent.upperBound
-        }
-        return pieces
-    }
+    /// The pieces of `extent`, as far as it lies within the file: in order, without gaps. Takes as long as there are pieces.
+    public func pieces(in extent: Extent) -> [Piece] { Array(Pieces(self, extent)) }
 
     /// The first offset from `offset` on that is not known to be a hole (SEEK_DATA); nil when there is none.
     public func data(from offset: Int) -> Int? {
-        var offset = offset
-        while offset < size {
-            guard case .zero(let hole) = piece(at: offset, end: size) else { return offset }
-            offset = hole.upperBound
+        for piece in Pieces(self, Extent(offset, size)) {
+            if case .zero = piece { continue }
+            return piece.extent.lowerBound
         }
         return nil
     }
@@ -115,35 +114,110 @@ public struct FileImage: Sendable, Equatable, Codable {
     /// The first offset from `offset` on in a known hole, the file's end being one (SEEK_HOLE); nil beyond the end.
     public func hole(from offset: Int) -> Int? {
         guard offset < size else { return nil }
-        var offset = offset
-        while offset < size {
-            let piece = piece(at: offset, end: size)
-            if case .zero = piece { return offset }
-            offset = piece.extent.upperBound
-        }
+        for case .zero(let hole) in Pieces(self, Extent(offset, size)) { return hole.lowerBound }
         return size
-    }
-
-    /// The longest piece that begins at `offset` and ends at `end` or before.
-    private func piece(at offset: Int, end: Int) -> Piece {
-        var next = end
-        if let staged = dirty.first(at: offset) {
-            if staged.lowerBound <= offset { return .staged(Extent(offset, min(end, staged.upperBound))) }
-            next = min(next, staged.lowerBound)
-        }
-        guard offset < baseLimit else { return .zero(Extent(offset, next)) }
-        if let hole = zeros.first(at: offset) {
-            if hole.lowerBound > offset { return .base(Extent(offset, min(next, hole.lowerBound, baseLimit))) }
-            return .zero(Extent(offset, min(next, hole.upperBound)))
-        }
-        return .base(Extent(offset, min(next, baseLimit)))
     }
 
     /// Zeros up to the base's end need no extent of their own.
     private mutating func lowerBaseLimit() {
-        if let last = zeros.extents.last, last.upperBound == baseLimit {
+        if let last = zeros.last, last.upperBound == baseLimit {
             zeros.remove(last)
             baseLimit = last.lowerBound
         }
+    }
+
+    /// One piece after the other, each as long as can be.
+    private struct Pieces: Sequence, IteratorProtocol {
+        private var offset: Int
+        private let end: Int
+        private let baseLimit: Int
+        private var dirty: ExtentMap.Extents
+        private var zeros: ExtentMap.Extents
+        /// The first extent of each that ends after `offset`.
+        private var staged: Extent?
+        private var hole: Extent?
+
+        init(_ image: FileImage, _ extent: Extent) {
+            offset = extent.lowerBound
+            end = Swift.min(extent.upperBound, image.size)
+            baseLimit = image.baseLimit
+            dirty = image.dirty.extents(from: offset)
+            zeros = image.zeros.extents(from: offset)
+            staged = dirty.next()
+            hole = zeros.next()
+        }
+
+        mutating func next() -> Piece? {
+            guard offset < end else { return nil }
+            let piece = current
+            offset = piece.extent.upperBound
+            if let extent = staged, extent.upperBound <= offset { staged = dirty.next() }
+            if let extent = hole, extent.upperBound <= offset { hole = zeros.next() }
+            return piece
+        }
+
+        private var current: Piece {
+            var next = end
+            if let staged {
+                if staged.lowerBound <= offset { return .staged(Extent(offset, Swift.min(end, staged.upperBound))) }
+                next = Swift.min(next, staged.lowerBound)
+            }
+            guard offset < baseLimit else { return .zero(Extent(offset, next)) }
+            if let hole {
+                if hole.lowerBound <= offset { return .zero(Extent(offset, Swift.min(next, hole.upperBound))) }
+                next = Swift.min(next, hole.lowerBound)
+            }
+            return .base(Extent(offset, Swift.min(next, baseLimit)))
+        }
+    }
+}
+
+extension FileImage: Codable {
+    private enum CodingKeys: String, CodingKey { case size, baseSize, baseLimit, dirty, zeros }
+
+    public func encode(to encoder: any Encoder) throws {
+        var fields = encoder.container(keyedBy: CodingKeys.self)
+        try fields.encode(size, forKey: .size)
+        try fields.encode(baseSize, forKey: .baseSize)
+        try fields.encode(baseLimit, forKey: .baseLimit)
+        try fields.encode(dirty, forKey: .dirty)
+        try fields.encode(zeros, forKey: .zeros)
+    }
+
+    public init(from decoder: any Decoder) throws {
+        let fields = try decoder.container(keyedBy: CodingKeys.self)
+        size = try fields.decode(Int.self, forKey: .size)
+        baseSize = try fields.decode(Int.self, forKey: .baseSize)
+        baseLimit = try fields.decode(Int.self, forKey: .baseLimit)
+        dirty = try fields.decode(ExtentMap.self, forKey: .dirty)
+        zeros = try fields.decode(ExtentMap.self, forKey: .zeros)
+        baseBytes = 0
+        guard baseLimit >= 0, baseLimit <= min(size, baseSize), dirty.upperBound <= size,
+            zeros.upperBound <= baseLimit
+        else {
+            throw DecodingError.dataCorruptedError(
+                forKey: .baseLimit, in: fields, debugDescription: "the image's extents lie beyond its ends")
+        }
+        var counted = 0
+        for piece in Pieces(self, Extent(0, size)) {
+            switch piece {
+            case .staged(let extent):
+                guard !zeros.overlaps(extent) else {
+                    throw DecodingError.dataCorruptedError(
+                        forKey: .zeros, in: fields, debugDescription: "bytes are both staged and zeros")
+                }
+            case .base(let extent): counted += extent.count
+            case .zero: break
+            }
+        }
+        baseBytes = counted
+    }
+}
+
+extension Extent {
+    /// What lies below `offset`, and the rest.
+    fileprivate func split(at offset: Int) -> (Extent, Extent) {
+        let middle = max(lowerBound, min(offset, upperBound))
+        return (Extent(lowerBound, middle), Extent(middle, upperBound))
     }
 }

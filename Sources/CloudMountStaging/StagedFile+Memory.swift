@@ -82,6 +82,19 @@ extension StagedFile {
         }
     }
 
+    /// False when the bytes are not in memory.
+    func punchMemory(_ extent: Extent) -> Bool {
+        state.withLock { state in
+            guard let memory = state.memory else { return false }
+            let range = extent.lowerBound..<max(extent.lowerBound, min(extent.upperBound, memory.count))
+            if !range.isEmpty, let bytes = memory.buffer?.bytes {
+                UnsafeMutableRawBufferPointer(rebasing: bytes[range]).initializeMemory(as: UInt8.self, repeating: 0)
+                state.memory?.version += 1
+            }
+            return true
+        }
+    }
+
     /// Where the bytes are, for people: the path of the file, or that they are in memory.
     public var place: String { state.withLock { $0.memory == nil } ? path : "memory" }
 
@@ -91,6 +104,8 @@ extension StagedFile {
         try spilling.withLock { _ throws(VFSError) in
             while true {
                 guard let memory = state.withLock({ $0.memory }) else { return }
+                // Of an earlier turn, or of one that failed.
+                try truncateOnDisk(to: memory.count)
                 if let bytes = memory.buffer?.bytes, memory.count > 0 {
                     // A write at the same time changes the version: all of it goes to disk once more.
                     try writeToDisk(UnsafeRawBufferPointer(rebasing: bytes[..<memory.count]), at: 0)

@@ -130,6 +130,7 @@ struct FileImageTests {
         #expect(image.hole(from: low) == hole, "seed \(seed)")
         if image.isWholeBase { #expect(model == base, "seed \(seed)") }
         #expect(image.needsBase == model.contains { (1...99).contains($0) }, "seed \(seed)")
+        #expect(image.allocated == model.count { $0 != 0 }, "seed \(seed)")
         #expect(image.baseLimit <= min(image.size, image.baseSize), "seed \(seed)")
         #expect(image.dirty.upperBound <= image.size && image.zeros.upperBound <= image.baseLimit, "seed \(seed)")
         #expect(image.zeros.extents.allSatisfy { !image.dirty.overlaps($0) }, "seed \(seed)")
