@@ -7,12 +7,15 @@ import Synchronization
 package struct ImageReader: Sendable {
     private let provider: any ObjectProvider
     private let pool: MemoryShare
+    /// Whose work on the disk it is.
+    private let lane: String
     /// Stored bytes between two runs of stored bytes that are read along, where a request of their own would cost more.
     private static let gap = 256 << 10
 
-    package init(provider: any ObjectProvider, pool: MemoryShare) {
+    package init(provider: any ObjectProvider, pool: MemoryShare, lane: String) {
         self.provider = provider
         self.pool = pool
+        self.lane = lane
     }
 
     /// The bytes of `extent`, of which `pieces` cover all, in one buffer.
@@ -35,7 +38,7 @@ package struct ImageReader: Sendable {
         }
         if staged?.isOnDisk() ?? false {
             // A disk may be slow: not on the thread that all transfers share.
-            try await BlockingPool.shared.run { () throws(VFSError) in
+            try await BlockingPool.shared.run(lane) { () throws(VFSError) in
                 try Self.fill(buffer, extent, pieces, staged)
             }
         } else {

@@ -111,7 +111,7 @@ package final class StreamingUpload: Sendable {
         let touched = state.withLock { $0.touched[index] ?? 0 }
         let result: Result<UploadedPart, VFSError>
         do throws(VFSError) {
-            let source = StreamedSource(staged: staged, extent: extent)
+            let source = StagedSource(file: staged, extent: extent, zeroFilled: true)
             result = .success(try await provider.uploadPart(begun(), number: index + 1, from: source))
         } catch {
             result = .failure(error)
@@ -197,7 +197,7 @@ package final class StreamingUpload: Sendable {
             // Of what was sent while the file grew, the store may hold an older state.
             if part.number > streamed, let held = found[part.number], held.size == part.extent.count { return held }
             return try await provider.uploadPart(
-                upload, number: part.number, from: StreamedSource(staged: staged, extent: part.extent))
+                upload, number: part.number, from: StagedSource(file: staged, extent: part.extent, zeroFilled: true))
         }
         return try await complete(upload, (good + rest).sorted { $0.number < $1.number })
     }
@@ -225,23 +225,5 @@ package final class StreamingUpload: Sendable {
             await self.quiet()
             if case .success(let upload) = await upload.value { try? await provider.abortUpload(upload) }
         }
-    }
-}
-
-/// Bytes of a new file: what is not staged are zeros, also past the staged file's end, where the file was only made longer.
-private struct StreamedSource: ByteSource {
-    let staged: StagedFile
-    let extent: Extent
-
-    var count: Int { extent.count }
-
-    func read(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) throws(VFSError) -> Int {
-        let wanted = max(0, min(buffer.count, extent.count - offset))
-        let target = UnsafeMutableRawBufferPointer(rebasing: buffer[..<wanted])
-        let count = try staged.read(at: extent.lowerBound + offset, into: target)
-        if count < wanted {
-            UnsafeMutableRawBufferPointer(rebasing: target[count...]).initializeMemory(as: UInt8.self, repeating: 0)
-        }
-        return wanted
     }
 }

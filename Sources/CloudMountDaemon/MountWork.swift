@@ -29,7 +29,7 @@ final class MountWork: Sendable {
         }
         if hangs { return nil }
         return await within(limit, late: late) {
-            let value = await pool.run(work)
+            let value = await pool.run("", work)
             self.underWay.withLock { _ = $0[kind]?.removeValue(forKey: number) }
             return value
         }

@@ -1,3 +1,4 @@
+import CloudMountCommit
 import CloudMountPlatform
 import CloudMountStaging
 public import CloudMountVFS
@@ -6,6 +7,7 @@ import Synchronization
 
 /// What all rooms of one mounted file system share: the store, the settings, the budgets, the clock, the kernel's ear.
 final class MountContext: Sendable {
+    let name: String
     let provider: any ObjectProvider
     let capabilities: Capabilities
     let staging: StagingArea
@@ -24,6 +26,7 @@ final class MountContext: Sendable {
         clock: FilesystemClock, refusesWrites: @escaping @Sendable () -> VFSError?
     ) {
         live = Mutex(settings)
+        name = settings.name
         self.provider = provider
         capabilities = provider.capabilities
         self.staging = staging
@@ -39,7 +42,9 @@ final class MountContext: Sendable {
         self.memory.onPressure { readAhead.drop($0) }
     }
 
-    deinit { staging.withdraw(live.withLock { $0.name }) }
+    deinit { staging.withdraw(name) }
+
+    func imageReader() -> ImageReader { ImageReader(provider: provider, pool: memory, lane: name) }
 
     func settings() -> MountSettings { live.withLock { $0 } }
     func policy() -> CachePolicy { live.withLock { $0.policy } }

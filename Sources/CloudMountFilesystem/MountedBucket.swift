@@ -78,12 +78,12 @@ public final class MountedBucket: FileOperations {
     /// say, and the kernel is told to ask again for what it would believe for longer. The exception are names that it was
     /// told to be absent by a complete listing: those it asks for again within ten seconds by itself.
     ///
-    /// The name of the mount and whether it is read-only stay as they are.
+    /// The name of the mount, whether it is read-only and whether it keeps access control lists stay as they are.
     public func update(_ settings: MountSettings) {
         let old = context.replace { live in
-            let (name, readOnly) = (live.name, live.readOnly)
+            let old = live
             live = settings
-            (live.name, live.readOnly) = (name, readOnly)
+            (live.name, live.readOnly, live.acl) = (old.name, old.readOnly, old.acl)
         }
         let (policy, before) = (settings.policy, old.policy)
         if policy.effectivePrefetch != before.effectivePrefetch {
@@ -101,7 +101,7 @@ public final class MountedBucket: FileOperations {
         if before.onConflict != policy.onConflict, policy.onConflict != .fail { commits.retryConflicts() }
     }
 
-    /// Refuses changes from now on, or takes them again. What is dirty is still committed.
+    /// Refuses changes from now on, or takes them again. What is dirty stays so: `drain` it before and after.
     public func setReadOnly(_ isOn: Bool) { _ = context.replace { $0.readOnly = isOn } }
 
     /// Commits what open files hold that the store does not have, once it is all on disk. Failures stay in `statistics`,

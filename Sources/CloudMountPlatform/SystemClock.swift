@@ -1,4 +1,5 @@
 public import CloudMountVFS
+import CLinux
 import Glibc
 
 /// Cheap readings of the system's clocks.

@@ -5,7 +5,7 @@ public import CloudMountVFS
 ///
 /// Base bytes keep their offsets. All extents lie within `[0, size)`; `baseLimit <= min(size, baseSize)`; `dirty` and
 /// `zeros` do not overlap.
-public struct FileImage: Sendable, Equatable, Codable {
+public struct FileImage: Sendable, Equatable {
     /// Where the bytes of one extent come from.
     public enum Piece: Sendable, Equatable {
         /// The staged file, at the same offset.
@@ -49,12 +49,6 @@ public struct FileImage: Sendable, Equatable, Codable {
 
     /// The file is its base, byte for byte.
     public var isWholeBase: Bool { size == baseSize && baseLimit == baseSize && dirty.isEmpty && zeros.isEmpty }
-
-    /// Bytes that are not known to be zeros.
-    public var allocated: Int {
-        let above = dirty.total - dirty.intersections(in: Extent(0, baseLimit)).reduce(0) { $0 + $1.count }
-        return baseLimit - zeros.total + above
-    }
 
     /// Some bytes come from the base.
     public var needsBase: Bool { baseBytes > 0 }

@@ -122,8 +122,6 @@ extension StagedFile {
 }
 
 extension StagedFile {
-    /// The last part of its path.
-    public var name: String { path.split(separator: "/").last.map(String.init) ?? path }
     /// The bytes are on disk, or go there.
     public func isOnDisk() -> Bool { state.withLock { $0.memory == nil } }
 }

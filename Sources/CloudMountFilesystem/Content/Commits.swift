@@ -42,7 +42,7 @@ final class Commits: Sendable {
         self.markers = markers
         let log = context.log
         committer = Committer(
-            provider: context.provider, reader: ImageReader(provider: context.provider, pool: context.memory)
+            provider: context.provider, reader: context.imageReader()
         ) { key, left in
             log.notice(
                 "the metadata of others leaves no room for all attributes",
@@ -156,7 +156,7 @@ final class Commits: Sendable {
         let layers = SealedWrite.Layers(
             image: snapshot.image, base: snapshot.base, staged: snapshot.staged?.name)
         var write = SealedWrite(
-            mount: context.settings().name, key: seal.key, replaces: seal.version, attributes: seal.attributes,
+            mount: context.name, key: seal.key, replaces: seal.version, attributes: seal.attributes,
             hasExplicitTime: seal.hasExplicitTime, layers: layers,
             nonce: snapshot.stream?.nonce ?? SealedWrite.newNonce())
         let unfinished: UnfinishedUpload? = entries.withLock { entries in

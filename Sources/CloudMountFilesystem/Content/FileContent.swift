@@ -119,8 +119,7 @@ final class FileContent: Sendable {
 
     private func stagedFile(onDisk: Bool) throws(VFSError) -> StagedFile {
         if let staged = state.withLock({ $0.staged }) { return staged }
-        let label = context.settings().name
-        let made = try context.staging.makeFile(label: label, memory: onDisk ? nil : context.memory)
+        let made = try context.staging.makeFile(label: context.name, memory: onDisk ? nil : context.memory)
         return state.withLock { state in
             if let staged = state.staged { return staged }
             state.staged = made
@@ -297,7 +296,7 @@ final class FileContent: Sendable {
         var holes = ExtentMap()
         for case .zero(let extent) in image.pieces(in: Extent(0, image.size)) {
             holes.insert(extent)
-            if holes.extents.count > mostHoles { return ExtentMap() }
+            if holes.count > mostHoles { return ExtentMap() }
         }
         return holes
     }
@@ -332,7 +331,7 @@ final class FileContent: Sendable {
     func spill() async {
         guard let staged = staged() else { return }
         do throws(VFSError) {
-            try await BlockingPool.shared.run { () throws(VFSError) in try staged.spill() }
+            try await BlockingPool.shared.run(context.name) { () throws(VFSError) in try staged.spill() }
         } catch {
             context.log.error("bytes that are not stored stay in memory", metadata: ["error": "\(error)"])
         }
@@ -433,15 +432,15 @@ final class FileContent: Sendable {
             guard let before = snapshot(), let base = before.base, before.size > 0, before.size <= Self.preserveLimit,
                 before.image.needsBase
             else { return }
-            let staged = try context.staging.makeFile(label: context.settings().name)
+            let staged = try context.staging.makeFile(label: context.name)
             let step = 4 << 20
             let extents = stride(from: 0, to: before.size, by: step).map { Extent($0, min(before.size, $0 + step)) }
-            let reader = ImageReader(provider: context.provider, pool: context.memory)
+            let reader = context.imageReader()
             do throws(VFSError) {
                 _ = try await inParallel(extents, width: 8) { extent async throws(VFSError) in
                     let buffer = try await reader.read(
                         before.image.pieces(in: extent), extent, base: base, staged: before.staged)
-                    try await BlockingPool.shared.run { () throws(VFSError) in
+                    try await BlockingPool.shared.run(self.context.name) { () throws(VFSError) in
                         try staged.write(UnsafeRawBufferPointer(buffer.bytes), at: extent.lowerBound)
                     }
                 }
@@ -580,7 +579,7 @@ final class FileContent: Sendable {
 
     private func assembleLater(_ wanted: Extent, _ box: ReplyBox<ReadSlices>) {
         context.begin {
-            let reader = ImageReader(provider: self.context.provider, pool: self.context.memory)
+            let reader = self.context.imageReader()
             var looks = 1
             while true {
                 let (extent, pieces, base, staged, generation) = self.state.withLock { state in

@@ -275,16 +275,22 @@ final class VersionReader: Sendable {
         guard let reply = box.take() else { return }
         reply.send(ReadSlices(slices.map { $0.fetch.slice($0.extent) }))
         let finished = slices.filter { $0.fetch.delivered($0.extent.count) }
-        guard !finished.isEmpty else { return }
-        state.withLock { state in
-            let waiters = state.waiters
-            state.fetches.removeAll { fetch in
-                finished.contains { $0.fetch === fetch } && !waiters.contains { $0.extent.overlaps(fetch.extent) }
+        if !finished.isEmpty {
+            state.withLock { state in
+                let waiters = state.waiters
+                state.fetches.removeAll { fetch in
+                    finished.contains { $0.fetch === fetch } && !waiters.contains { $0.extent.overlaps(fetch.extent) }
+                }
             }
         }
+        // What nobody waits for any more may go.
+        context.memory.hasBecomeReclaimable()
     }
 
-    func giveUp(_ box: ReplyBox<ReadSlices>) { state.withLock { $0.waiters.removeAll { $0.reply === box } } }
+    func giveUp(_ box: ReplyBox<ReadSlices>) {
+        state.withLock { $0.waiters.removeAll { $0.reply === box } }
+        context.memory.hasBecomeReclaimable()
+    }
 
     // MARK: Letting go
 
