@@ -11,15 +11,19 @@ package struct LocalBytes: Sendable {
     package var generation: UInt64
     /// The upload is of no use any more, or has become the object: its owner forgets it.
     package var forget: @Sendable (StreamingUpload) -> Void
+    /// Told when the call that makes the write visible goes on though the commit has been given up: with what it ends.
+    package var givenUp: @Sendable (Task<ObjectInfo?, Never>) -> Void
 
     package init(
         staged: StagedFile?, stream: StreamingUpload?, generation: UInt64,
-        forget: @escaping @Sendable (StreamingUpload) -> Void
+        forget: @escaping @Sendable (StreamingUpload) -> Void,
+        givenUp: @escaping @Sendable (Task<ObjectInfo?, Never>) -> Void
     ) {
         self.staged = staged
         self.stream = stream
         self.generation = generation
         self.forget = forget
+        self.givenUp = givenUp
     }
 }
 
@@ -30,8 +34,8 @@ package struct Committer: Sendable {
     private let reader: ImageReader
     /// Told of attributes of ours that found no room beside those of others.
     private let dropped: @Sendable (ObjectKey, [String]) -> Void
-    /// How long the call that makes a write visible may go on after nobody wants it any more.
-    private static let grace = Duration.seconds(2)
+    /// How long who has given a write up waits for the call that makes it visible.
+    private static let grace = Duration.milliseconds(200)
     /// Attempts that end each time with a store that has changed in between.
     private static let mostAttempts = 5
     /// Images of more pieces are planned away from the thread that all transfers share.
@@ -159,7 +163,7 @@ package struct Committer: Sendable {
         if let base = write.layers.base, write.isBase, capabilities.serverCopy, base.size <= capabilities.maxCopySize {
             let request = CopyRequest(
                 source: base, destination: write.key, metadata: metadata, precondition: condition)
-            return try await completing { provider async throws(VFSError) in try await provider.copy(request) }
+            return try await completing(local) { provider async throws(VFSError) in try await provider.copy(request) }
         }
         if let stream = local.stream {
             if stream.serves(write.key, local.staged) {
@@ -177,10 +181,10 @@ package struct Committer: Sendable {
             let source = try await source(Extent(0, write.size), write.layers, local.staged)
             let request = PutRequest(key: write.key, metadata: metadata, precondition: condition)
             return try checked(
-                try await completing { provider async throws(VFSError) in try await provider.put(request, from: source) },
+                try await completing(local) { provider async throws(VFSError) in try await provider.put(request, from: source) },
                 write)
         case .multipart(let parts):
-            return try checked(try await upload(parts, &write, local.staged, metadata, condition), write)
+            return try checked(try await upload(parts, &write, local, metadata, condition), write)
         }
     }
 
@@ -203,22 +207,24 @@ package struct Committer: Sendable {
         }.value.get()
     }
 
-    /// Runs the call that makes a write visible. One that nobody wants any more is given a little time to end, since its
-    /// effect may be on its way already.
+    /// Runs the call that makes a write visible.
     private func completing(
-        _ body: @escaping @Sendable (any ObjectProvider) async throws(VFSError) -> ObjectInfo
+        _ local: LocalBytes, _ body: @escaping @Sendable (any ObjectProvider) async throws(VFSError) -> ObjectInfo
     ) async throws(VFSError) -> ObjectInfo {
         if Task.isCancelled { throw .cancelled }
         let provider = provider
-        let call = Task(executorPreference: provider.executor) {
-            await attempt { () async throws(VFSError) in try await body(provider) }
+        let landing = Landing()
+        let call = Task(executorPreference: provider.executor) { () -> ObjectInfo? in
+            let result = await attempt { () async throws(VFSError) in try await body(provider) }
+            landing.end(result)
+            return try? result.get()
         }
         return try await withTaskCancellationHandler {
-            await call.value
+            await landing.outcome()
         } onCancel: {
             Task {
                 try? await Task.sleep(for: Self.grace)
-                call.cancel()
+                if landing.giveUp() { local.givenUp(call) }
             }
         }.get()
     }
@@ -241,7 +247,7 @@ package struct Committer: Sendable {
         do throws(VFSError) {
             info = try await stream.finish(size: write.size, generation: local.generation) {
                 upload, parts async throws(VFSError) in
-                try await self.completing { provider async throws(VFSError) in
+                try await self.completing(local) { provider async throws(VFSError) in
                     try await provider.completeUpload(upload, parts: parts, precondition: condition)
                 }
             }
@@ -263,7 +269,7 @@ package struct Committer: Sendable {
             let request = CopyRequest(
                 source: info, destination: write.key, metadata: metadata, precondition: .match(info.etag))
             // The bytes are stored: what fails here is the times alone.
-            if let described = try? await completing({ provider async throws(VFSError) in
+            if let described = try? await completing(local, { provider async throws(VFSError) in
                 try await provider.copy(request)
             }) {
                 return described
@@ -284,7 +290,7 @@ package struct Committer: Sendable {
 
     /// Commits in parts, some of which the store copies.
     private func upload(
-        _ parts: [UploadPlan.Part], _ write: inout SealedWrite, _ staged: StagedFile?, _ metadata: ObjectMetadata,
+        _ parts: [UploadPlan.Part], _ write: inout SealedWrite, _ local: LocalBytes, _ metadata: ObjectMetadata,
         _ condition: Precondition
     ) async throws(VFSError) -> ObjectInfo {
         let (upload, held) = try await begin(parts, &write, metadata)
@@ -300,11 +306,11 @@ package struct Committer: Sendable {
                     guard let base = layers.base else { throw VFSError(.io, "a plan copies from nothing") }
                     return try await self.provider.copyPart(upload, number: part.number, source: base, extent: extent)
                 case .upload:
-                    let source = try await self.source(part.extent, layers, staged)
+                    let source = try await self.source(part.extent, layers, local.staged)
                     return try await self.provider.uploadPart(upload, number: part.number, from: source)
                 }
             }
-            let info = try await completing { provider async throws(VFSError) in
+            let info = try await completing(local) { provider async throws(VFSError) in
                 try await provider.completeUpload(upload, parts: sent, precondition: condition)
             }
             write.upload = nil

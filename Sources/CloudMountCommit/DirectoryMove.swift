@@ -179,9 +179,9 @@ package struct DirectoryMove: Sendable {
     // MARK: Deletions
 
     /// Takes the old tree away, object by object as it was copied.
-    /// - Returns: what somebody else has replaced since, which stays, and whether anything was deleted.
+    /// - Returns: what somebody else has replaced since, which stays.
     /// - Throws: why something could not be deleted.
-    package func deleteOld(_ moved: [Moved], deletedAny: inout Bool) async throws(VFSError) -> [ObjectKey] {
+    package func deleteOld(_ moved: [Moved]) async throws(VFSError) -> [ObjectKey] {
         let old = moved.filter { $0.old.key != $0.new.key }
         let files = old.filter { !$0.old.key.endsWithSlash }
         // Folder objects last, the deepest first: a store that is a tree inside keeps one that is not empty.
@@ -193,11 +193,17 @@ package struct DirectoryMove: Sendable {
                 return DeleteRequest(moved.old.key, version: isFolder ? nil : moved.old.etag)
             }
             let failures = try await provider.deleteAll(requests)
-            if failures.count < requests.count { deletedAny = true }
             stayed += failures.filter { $0.error.code == .preconditionFailed }.map(\.key)
             if let failure = failures.first(where: { $0.error.code != .preconditionFailed }) { throw failure.error }
         }
         return stayed
+    }
+
+    /// Whether the old tree is certain to hold all that was copied, each as the version that was copied.
+    package func isWhole(_ moved: [Moved]) async -> Bool {
+        guard let there = try? await provider.all(below: from) else { return false }
+        let versions = Dictionary(there.map { ($0.key, $0.etag) }, uniquingKeysWith: { $1 })
+        return moved.allSatisfy { $0.old.key == $0.new.key || versions[$0.old.key] == $0.old.etag }
     }
 
     /// Takes away again what this move has put under the new name, as far as it is still that.

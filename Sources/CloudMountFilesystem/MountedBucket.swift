@@ -417,7 +417,7 @@ public final class MountedBucket: FileOperations {
         var reply = OpenReply(
             handle: handles.open(inode, opened.content, canWrite: canWrite, prefetch: policy.effectivePrefetch))
         reply.keepCache = opened.isCached && policy.data == .memory && !truncates
-        if reply.keepCache { opened.content.noteCached() }
+        if reply.keepCache, opened.hasPages { opened.content.noteCached() }
         reply.noFlush = !canWrite
         return reply
     }

@@ -78,6 +78,7 @@ struct RefusalTests {
         try await mount.fs.release(inode, handle)
         #expect(try await mount.fs.list(TestMount.root).isEmpty)
         #expect(try await mount.fs.lookup(TestMount.root, "new") == nil)
+        await settled { !mount.staging.leftovers.isEmpty }
         let leftover = try #require(mount.staging.leftovers.first)
         #expect(FileManager.default.contents(atPath: leftover.path).map(Array.init) == pattern(5000))
         #expect(mount.fs.statistics().dirtyFiles == 0)
@@ -97,6 +98,7 @@ struct RefusalTests {
             } == .permissionDenied)
         try await mount.fs.release(inode, handle)
         #expect(try await mount.read("file") == pattern(3000))
+        await settled { mount.staging.leftovers.count == 1 }
         #expect(mount.staging.leftovers.count == 1)
     }
 

@@ -35,7 +35,7 @@ struct Renamer: Sendable {
                     let move = Move(source: source, inode: inode, target: target, key: key, replaced: replaced)
                     let isDone =
                         tree.kind(inode) == .directory
-                        ? try await moveDirectory(move) : try await moveFile(move, noReplace: noReplace)
+                        ? try await moveDirectory(move, noReplace: noReplace) : try await moveFile(move, noReplace: noReplace)
                     guard isDone else { return nil }
                     await markers.keepIfEmpty(source.parent)
                     markers.timesChanged()
@@ -155,7 +155,7 @@ struct Renamer: Sendable {
         case .success(let refused): failure = refused?.error
         case .failure(let error): failure = error
         }
-        if let failure, failure.code != .preconditionFailed {
+        if let failure, failure.code != .preconditionFailed, try await isThere(old, unless: failure) {
             // The old name stays. What replaced another cannot be taken back.
             tree.relocate(move.inode, from: copied, to: old)
             if !replacedAny {
@@ -169,6 +169,17 @@ struct Renamer: Sendable {
         if let replaced { commits.forget(replaced) }
         // What somebody else has stored under the old name meanwhile is shown.
         if failure != nil { tree.distrust([move.source]) }
+    }
+
+    /// Whether an object whose delete has failed is still there: the answer may be all that was lost.
+    /// - Throws: `failure` when that cannot be found out; then both names stay.
+    private func isThere(_ object: ObjectInfo, unless failure: VFSError) async throws(VFSError) -> Bool {
+        guard CommitVerdict.needsLook(failure) else { return true }
+        do throws(VFSError) {
+            return try await context.provider.headIfThere(object.key)?.etag == object.etag
+        } catch {
+            throw failure
+        }
     }
 
     private static func name(_ key: ObjectKey) -> FileName {
@@ -201,7 +212,7 @@ struct Renamer: Sendable {
     // MARK: Directories
 
     /// - Returns: false when what was known of a name is not so any more.
-    private func moveDirectory(_ move: Move) async throws(VFSError) -> Bool {
+    private func moveDirectory(_ move: Move, noReplace: Bool) async throws(VFSError) -> Bool {
         var replaced: ObjectInfo?
         if let inode = move.replaced {
             guard tree.kind(inode) == .directory else {
@@ -221,15 +232,17 @@ struct Renamer: Sendable {
         } catch {
             if [.notEmpty, .alreadyExists].contains(error.code) { tree.distrust([move.target]) }
             if [.notFound, .stale].contains(error.code) { tree.distrust([move.source]) }
+            if noReplace, error.code == .notEmpty {
+                throw VFSError(.alreadyExists, "\(move.target.name) exists", wire: error.wire)
+            }
             throw error
         }
         // The marker of an old tool has no slash, and no place in the new tree: the directory has one that has.
         let oldMarker = source.object.flatMap { $0.key == source.key ? nil : $0 }
         let marker = made.first { $0.new.key == job.to }?.new
-        tree.move(move.inode, to: move.target, .directory(marker: marker, byPath(made, job.from)))
-        var deletedAny = false
+        tree.move(move.inode, to: move.target, .directory(marker: marker, byPath(made, job.to)))
         do throws(VFSError) {
-            let stayed = try await job.deleteOld(made, deletedAny: &deletedAny)
+            let stayed = try await job.deleteOld(made)
             if let oldMarker {
                 _ = try await context.provider.delete([DeleteRequest(oldMarker.key, version: oldMarker.etag)])
             }
@@ -241,12 +254,12 @@ struct Renamer: Sendable {
             }
             return true
         } catch {
-            if !deletedAny {
-                // The old tree is whole: all is as it was.
-                let back = made.map { DirectoryMove.Moved(old: $0.new, new: $0.old) }
-                tree.move(
-                    move.inode, to: move.source,
-                    .directory(marker: seal.object, byPath(back.filter { $0.new.key != $0.old.key }, job.to)))
+            if await job.isWhole(made) {
+                // Nothing has been deleted: all is as it was.
+                let back = made.filter { $0.old.key != $0.new.key }.map {
+                    DirectoryMove.Moved(old: $0.new, new: $0.old)
+                }
+                tree.move(move.inode, to: move.source, .directory(marker: seal.object, byPath(back, job.from)))
                 await job.takeBack(made)
             }
             tree.distrust([move.target, move.source])
@@ -254,8 +267,9 @@ struct Renamer: Sendable {
         }
     }
 
+    /// By the part of the new key below `prefix`.
     private func byPath(_ moved: [DirectoryMove.Moved], _ prefix: ObjectKey) -> [ObjectKey: DirectoryMove.Moved] {
-        Dictionary(moved.map { ($0.old.key.dropping(prefix.byteCount), $0) }, uniquingKeysWith: { $1 })
+        Dictionary(moved.map { ($0.new.key.dropping(prefix.byteCount), $0) }, uniquingKeysWith: { $1 })
     }
 
     /// A file may have been made under the new name, beside which a directory would hide it.

@@ -29,6 +29,8 @@ final class Commits: Sendable {
     private let markers: Markers
     private let committer: Committer
     private let entries = Mutex<[InodeID: Entry]>([:])
+    /// Calls that were given up and may still come to their effect.
+    private let landings = Mutex<[ObjectKey: Task<Void, Never>]>([:])
     /// Bytes that cannot become a file any more, by where they are kept.
     private let stranded = Mutex<[MountStatistics.FailedCommit]>([])
     private static let mostStranded = 1000
@@ -126,9 +128,12 @@ final class Commits: Sendable {
         guard let snapshot = content.snapshot() else { return }
         var write = sealed(inode, seal, snapshot)
         let earlier = entries.withLock { $0[inode]?.uncertain.subtracting([write.nonce]) ?? [] }
-        let local = LocalBytes(staged: snapshot.staged, stream: snapshot.stream, generation: snapshot.generation) {
-            content.forget($0)
-        }
+        // A call that was given up may still come to its effect: nothing is sent to the same key before that.
+        await landed(write.key)
+        let begun = write
+        let local = LocalBytes(
+            staged: snapshot.staged, stream: snapshot.stream, generation: snapshot.generation,
+            forget: { content.forget($0) }, givenUp: { self.await($0, inode, begun) })
         let outcome: CommitOutcome
         do throws(VFSError) {
             outcome = try await committer.commit(
@@ -147,6 +152,33 @@ final class Commits: Sendable {
         case .stored(let info): await settle(inode, seal, snapshot, content, write, info)
         case .kept(let info): await keepBeside(inode, seal, snapshot, content, write, info)
         case .stranded(let error): throw await strand(inode, seal, content, error)
+        }
+    }
+
+    // MARK: Calls that were given up
+
+    private func landed(_ key: ObjectKey) async {
+        while let landing = landings.withLock({ $0[key] }) { await landing.value }
+    }
+
+    /// What a call stores that nobody waits for goes again, unless the file still has that name: then it is its version.
+    private func await(_ call: Task<ObjectInfo?, Never>, _ inode: InodeID, _ write: SealedWrite) {
+        let landing = Task(executorPreference: context.provider.executor) {
+            if let info = await call.value { await self.settleLate(info, inode, write) }
+            self.landings.withLock { _ = $0.removeValue(forKey: write.key) }
+        }
+        landings.withLock { $0[write.key] = landing }
+    }
+
+    private func settleLate(_ info: ObjectInfo, _ inode: InodeID, _ write: SealedWrite) async {
+        _ = await attempt { () async throws(VFSError) in
+            try await self.tree.holding(inode) { () async throws(VFSError) in
+                if let seal = self.tree.seal(inode), seal.key == write.key {
+                    if seal.version == write.replaces { self.tree.noteStored(inode, info) }
+                    return
+                }
+                _ = try await self.context.provider.delete([DeleteRequest(write.key, version: info.etag)])
+            }
         }
     }
 

@@ -190,7 +190,10 @@ extension Namespace {
             directory.marker = .present
             directory.markerObject = info
         } else {
-            if node.version != info.etag { node.isCached = false }
+            if node.version != info.etag {
+                node.isCached = false
+                node.hasPages = false
+            }
             node.version = info.etag
             node.size = info.size
         }

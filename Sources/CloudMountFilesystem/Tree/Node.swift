@@ -57,6 +57,7 @@ final class Node {
         static let defaultUID = Flags(rawValue: 128)
         static let defaultGID = Flags(rawValue: 256)
         static let isUnlinked = Flags(rawValue: 512)
+        static let hasPages = Flags(rawValue: 1024)
     }
 
     private func set(_ flag: Flags, _ value: Bool) {
@@ -85,6 +86,12 @@ final class Node {
     var isCached: Bool {
         get { flags.contains(.isCached) }
         set { set(.isCached, newValue) }
+    }
+
+    /// The kernel has been given bytes of the inode.
+    var hasPages: Bool {
+        get { flags.contains(.hasPages) }
+        set { set(.hasPages, newValue) }
     }
 
     /// Has never been stored: `version` is another file's, which had the name before and is there until the commit.

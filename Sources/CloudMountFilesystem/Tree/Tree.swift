@@ -76,6 +76,8 @@ final class Tree: Sendable {
         let content: FileContent
         /// The kernel's pages are those of the version.
         let isCached: Bool
+        /// The kernel may have some.
+        let hasPages: Bool
         /// The kernel was told another size.
         let kernelIsBehind: Bool
     }
@@ -101,11 +103,12 @@ final class Tree: Sendable {
                 guard node.validUntil > now || node.openCount > 0, trusts else { return nil }
             }
             let content = content(of: node, names)
-            let isCached = node.isCached
+            let (isCached, hasPages) = (node.isCached, node.hasPages)
             node.isCached = true
             names.open(node, canWrite: canWrite)
             defer { node.kernelIsBehind = false }
-            return Opened(content: content, isCached: isCached, kernelIsBehind: node.kernelIsBehind)
+            return Opened(
+                content: content, isCached: isCached, hasPages: hasPages, kernelIsBehind: node.kernelIsBehind)
         }
     }
 
@@ -125,6 +128,7 @@ final class Tree: Sendable {
         return withNames { names in
             guard let node = names[inode] else { return false }
             node.size = grows ? max(node.size, size) : size
+            node.hasPages = true
             noteChange(of: node, at: time)
             node.hasExplicitTime = false
             let before = node.permissions
@@ -150,6 +154,7 @@ final class Tree: Sendable {
     func wasRead(_ inode: InodeID) {
         let time = context.clock.now()
         withNames { names in
+            names[inode]?.hasPages = true
             guard let node = names[inode], node.isKnown || node.version == nil else { return }
             let accessed = node.details?.accessed ?? node.modified
             guard accessed <= node.modified || accessed.seconds + 86_400 < time.seconds else { return }
