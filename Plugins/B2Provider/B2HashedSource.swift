@@ -40,14 +40,31 @@ final class B2HashedSource: ByteSource {
         let room = UnsafeMutableRawBufferPointer(rebasing: buffer[..<min(buffer.count, body - offset)])
         let count = try source.read(at: offset, into: room)
         guard count > 0 else { return 0 }
+        hash(UnsafeRawBufferPointer(rebasing: room[..<count]), at: offset)
+        return count
+    }
+
+    func readNow(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) -> Int? {
+        guard offset < source.count else {
+            // The digits are there when nothing has to be read for them.
+            guard state.withLock({ $0.hashed == source.count }) else { return nil }
+            guard let count = try? read(at: offset, into: buffer), count > 0 else { return nil }
+            return count
+        }
+        let room = UnsafeMutableRawBufferPointer(rebasing: buffer[..<min(buffer.count, source.count - offset)])
+        guard let count = source.readNow(at: offset, into: room) else { return nil }
+        hash(UnsafeRawBufferPointer(rebasing: room[..<count]), at: offset)
+        return count
+    }
+
+    private func hash(_ bytes: UnsafeRawBufferPointer, at offset: Int) {
         state.withLock { state in
             if offset == 0 { state = State() }
             // What is read out of turn is hashed when its turn comes.
             guard offset == state.hashed else { return }
-            state.hasher.update(bufferPointer: UnsafeRawBufferPointer(rebasing: room[..<count]))
-            state.hashed += count
+            state.hasher.update(bufferPointer: bytes)
+            state.hashed += bytes.count
         }
-        return count
     }
 
     /// The digits; reads what has not come by yet.

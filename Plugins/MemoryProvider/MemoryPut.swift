@@ -49,7 +49,7 @@ extension MemoryProvider {
 
     /// All of a source. It may block on local disk, so it is read on a thread that may.
     func contents(of source: any ByteSource) async throws(VFSError) -> [UInt8] {
-        try await BlockingPool.shared.run { () throws(VFSError) -> [UInt8] in
+        try await BlockingPool.shared.run("memory") { () throws(VFSError) -> [UInt8] in
             var failure: VFSError?
             let bytes = [UInt8](unsafeUninitializedCapacity: source.count) { buffer, filled in
                 let room = UnsafeMutableRawBufferPointer(buffer)

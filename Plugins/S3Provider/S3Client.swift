@@ -109,7 +109,9 @@ final class S3Client: Sendable {
 
     private func payloadHash(_ body: (any ByteSource)?) async throws(VFSError) -> String {
         guard let body, body.count > 0 else { return S3Payload.empty }
-        return options.signsPayload(to: route.endpoint) ? try await S3Payload.sha256(body) : S3Payload.unsigned
+        let route = route
+        guard options.signsPayload(to: route.endpoint) else { return S3Payload.unsigned }
+        return try await S3Payload.sha256(body, lane: "hash \(route.authority)")
     }
 
     /// The signed request, and the route that it takes.

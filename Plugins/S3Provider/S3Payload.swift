@@ -7,7 +7,7 @@ enum S3Payload {
     static let unsigned = "UNSIGNED-PAYLOAD"
     static let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
-    /// Up to here a source is hashed where it stands; above, on threads that may block.
+    /// Up to here a source whose bytes are there is hashed where it stands; any other on threads that may block.
     static let inlineLimit = 128 << 10
     private static let piece = 256 << 10
     /// Hashed between two looks at whether the task was cancelled.
@@ -15,19 +15,18 @@ enum S3Payload {
 
     /// SHA-256 in hexadecimal digits.
     /// - Throws: `io` when the source fails or is shorter than it said.
-    static func sha256(_ source: any ByteSource) async throws(VFSError) -> String {
+    /// - Parameter lane: whom it may hold up on those threads.
+    static func sha256(_ source: any ByteSource, lane: String = "hash") async throws(VFSError) -> String {
         let count = source.count
         if count == 0 { return empty }
         var hasher = SHA256()
-        if count <= inlineLimit {
-            try update(&hasher, source, Extent(0, count), buffer: count)
-        } else {
+        if count > inlineLimit || !hashNow(&hasher, source, count) {
             var offset = 0
             while offset < count {
                 if Task.isCancelled { throw .cancelled }
                 let extent = Extent(offset, min(count, offset + stretch))
                 let before = hasher
-                hasher = try await BlockingPool.shared.run { () throws(VFSError) -> SHA256 in
+                hasher = try await BlockingPool.shared.run(lane) { () throws(VFSError) -> SHA256 in
                     var hasher = before
                     try update(&hasher, source, extent, buffer: piece)
                     return hasher
@@ -36,6 +35,20 @@ enum S3Payload {
             }
         }
         return Hex.string(hasher.finalize())
+    }
+
+    /// False, and nothing hashed, when not all bytes are there at once.
+    private static func hashNow(_ hasher: inout SHA256, _ source: any ByteSource, _ count: Int) -> Bool {
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: count, alignment: 64)
+        defer { buffer.deallocate() }
+        var done = 0
+        while done < count {
+            let rest = UnsafeMutableRawBufferPointer(rebasing: buffer[done...])
+            guard let more = source.readNow(at: done, into: rest) else { return false }
+            done += more
+        }
+        hasher.update(bufferPointer: UnsafeRawBufferPointer(buffer))
+        return true
     }
 
     private static func update(

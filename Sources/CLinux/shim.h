@@ -3,8 +3,6 @@
 #define CLOUDMOUNT_CLINUX_SHIM_H
 #include <fcntl.h>
 #include <pthread.h>
-#include <semaphore.h>
-#include <time.h>
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -13,7 +11,6 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
-#include <sys/uio.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -22,10 +19,11 @@ static inline int cm_thread_set_name(const char *name) {
     return pthread_setname_np(pthread_self(), name);
 }
 
-// sem_clockwait(3): until `deadline` of CLOCK_MONOTONIC.
-static inline int cm_semaphore_wait(sem_t *semaphore, const struct timespec *deadline) {
-    extern int sem_clockwait(sem_t *, clockid_t, const struct timespec *);
-    return sem_clockwait(semaphore, CLOCK_MONOTONIC, deadline);
+// sem_clockwait(3): until that time of CLOCK_MONOTONIC (1), whose struct timespec is two numbers of 64 bits.
+static inline int cm_semaphore_wait(void *semaphore, int64_t seconds, int64_t nanoseconds) {
+    extern int sem_clockwait(void *, int, const void *);
+    const int64_t deadline[2] = {seconds, nanoseconds};
+    return sem_clockwait(semaphore, 1, deadline);
 }
 
 static inline int cm_syncfs(int descriptor) { return syncfs(descriptor); }
@@ -74,5 +72,11 @@ static inline ssize_t cm_read_now(int fd, void *bytes, size_t count, off_t offse
     struct iovec vector = {.iov_base = bytes, .iov_len = count};
     extern ssize_t preadv2(int, const struct iovec *, int, off_t, int);
     return preadv2(fd, &vector, 1, offset, 8);
+}
+
+// Whether `path` is on tmpfs: TMPFS_MAGIC is the first number of statfs(2)'s structure, which has some 120 bytes.
+static inline int cm_is_on_tmpfs(const char *path) {
+    long system[64] = {0};
+    return syscall(SYS_statfs, path, system) == 0 && system[0] == 0x01021994;
 }
 #endif

@@ -21,9 +21,9 @@ package struct ImageSource: ByteSource {
 
     package func read(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) throws(VFSError) -> Int {
         let wanted = Extent(offset: extent.lowerBound + offset, count: min(buffer.count, count - offset))
-        for piece in pieces {
+        for piece in pieces[firstPiece(at: wanted.lowerBound)...] {
             let part = piece.extent.intersection(wanted)
-            if part.isEmpty { continue }
+            if part.isEmpty { break }
             let low = part.lowerBound - wanted.lowerBound
             let target = UnsafeMutableRawBufferPointer(rebasing: buffer[low..<low + part.count])
             if case .staged = piece {
@@ -36,5 +36,35 @@ package struct ImageSource: ByteSource {
             }
         }
         return wanted.count
+    }
+
+    package func readNow(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) -> Int? {
+        let wanted = Extent(offset: extent.lowerBound + offset, count: min(buffer.count, count - offset))
+        var done = 0
+        for piece in pieces[firstPiece(at: wanted.lowerBound)...] {
+            let part = piece.extent.intersection(wanted)
+            if part.isEmpty { break }
+            let target = UnsafeMutableRawBufferPointer(rebasing: buffer[done..<done + part.count])
+            if case .staged = piece {
+                guard let count = staged?.readNow(at: part.lowerBound, into: target) else { break }
+                done += count
+                if count < part.count { break }
+            } else {
+                target.initializeMemory(as: UInt8.self, repeating: 0)
+                done += part.count
+            }
+        }
+        return done > 0 ? done : nil
+    }
+
+    /// The index of the piece that holds `offset`, which lies in `extent`.
+    private func firstPiece(at offset: Int) -> Int {
+        var low = 0
+        var high = pieces.count
+        while low < high {
+            let middle = (low + high) / 2
+            if pieces[middle].extent.upperBound > offset { high = middle } else { low = middle + 1 }
+        }
+        return low
     }
 }

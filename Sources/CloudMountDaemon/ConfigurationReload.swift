@@ -52,7 +52,7 @@ actor ConfigurationReload {
         isRunning = true
         defer { isRunning = false }
         let load = load
-        let loaded: Result<Configuration, ConfigurationError> = await BlockingPool.shared.run {
+        let loaded: Result<Configuration, ConfigurationError> = await BlockingPool.shared.run("configuration") {
             do throws(ConfigurationError) { return .success(try load()) } catch { return .failure(error) }
         }
         let new: Configuration

@@ -10,7 +10,7 @@ final class ControlServer: Sendable {
     private let stopping = EventDescriptor()
     private let connections = Mutex(0)
     private let answer: @Sendable (ControlRequest) async -> ControlAnswer
-    private let pool = BlockingPool(name: "cm-control", width: 4)
+    private let pool = BlockingPool(name: "cm-control", width: 16)
 
     /// Listens at once. Blocks for a moment.
     /// - Throws: `busy` when another daemon listens there, `permissionDenied`, `io`.

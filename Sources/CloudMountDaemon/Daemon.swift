@@ -63,6 +63,7 @@ public struct Daemon: Sendable {
         let endings = await supervisor.run()
         obedience.cancel()
         await server.close()
+        await BlockingPool.shared.run("staging") { staging.finishRemovals(seconds: 10) }
         return report(endings, staging)
     }
 

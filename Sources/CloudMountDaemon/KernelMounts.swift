@@ -18,7 +18,7 @@ final class KernelMounts: MountEngine {
     private let endpoints = Mutex<[String: Endpoint]>([:])
     private let folders = MountFolders()
     private let places = MountPlaces()
-    private let pool = BlockingPool(name: "cm-mount", width: 8)
+    private let pool = BlockingPool(name: "cm-mount", width: 32, laneWidth: 2)
 
     private struct Endpoint {
         weak var load: EndpointLoad?
@@ -41,7 +41,7 @@ final class KernelMounts: MountEngine {
         let bucket = MountedBucket(
             settings: MountSettings(mount, readOnly: readOnly), provider: layered.provider, staging: staging,
             memory: memory, refusesWrites: { layered.caps.writeRefusal })
-        return try await pool.run { [pool, folders] () throws(VFSError) in
+        return try await pool.run(mount.path) { [pool, folders] () throws(VFSError) in
             try folders.prepare(mount.path)
             do throws(VFSError) {
                 let fuse = try FUSEMount(
@@ -134,16 +134,16 @@ private struct KernelMount: RunningMount {
 
     func drain() async {
         // Pages of shared maps are the kernel's until they are asked for.
-        await pool.run { [fuse] in fuse.writeBack() }
+        await pool.run(fuse.path) { [fuse] in fuse.writeBack() }
         await bucket.drain()
     }
 
     func unmount(lazy: Bool) async throws(VFSError) {
-        try await pool.run { [fuse] () throws(VFSError) in try fuse.unmount(lazy: lazy) }
+        try await pool.run(fuse.path) { [fuse] () throws(VFSError) in try fuse.unmount(lazy: lazy) }
     }
 
     func waitUntilClosed() async { await fuse.waitUntilClosed() }
-    func cleanUp() async { await pool.run { [folders, fuse] in folders.remove(fuse.path) } }
+    func cleanUp() async { await pool.run(fuse.path) { [folders, fuse] in folders.remove(fuse.path) } }
     func statistics() -> MountStatistics { bucket.statistics() }
     func requests() -> [Verb: VerbMeasurement] { layered.measurements.snapshot() }
     func billedCalls() -> [BilledCalls] { layered.provider.billedCalls }

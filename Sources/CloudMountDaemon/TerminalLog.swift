@@ -58,13 +58,21 @@ public struct TerminalLog: LogHandler {
         if let more = metadataProvider?.get() { all.merge(more) { _, new in new } }
         if let more = event.metadata { all.merge(more) { _, new in new } }
         let line = line(SystemClock.now(), event.level, event.message.description, all)
-        Self.write(line + "\n")
+        LogWriter.standardError.write(line + "\n") { [self] count in
+            self.line(SystemClock.now(), .warning, Self.missing(count), [:]) + "\n"
+        }
     }
 
-    /// One `write(2)`, so that lines of several threads do not mix.
-    public static func write(_ text: String) {
-        var text = text
-        text.withUTF8 { _ = Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
+    /// Writes to standard error and waits until it is taken: for commands that a person waits for, not for a daemon.
+    public static func write(_ text: String) { LogWriter.put(text, to: STDERR_FILENO) }
+
+    /// As `write`, in turn with the lines of the log, without waiting.
+    public static func post(_ text: String) {
+        LogWriter.standardError.write(text) { missing($0) + "\n" }
+    }
+
+    private static func missing(_ count: Int) -> String {
+        "\(count) \(count == 1 ? "line is" : "lines are") missing here: the log was not taken in time"
     }
 
     func line(_ time: Timestamp, _ level: Logger.Level, _ message: String, _ metadata: Logger.Metadata) -> String {

@@ -111,4 +111,9 @@ struct BufferSource: ByteSource {
         }
         return length
     }
+
+    func readNow(at offset: Int, into target: UnsafeMutableRawBufferPointer) -> Int? {
+        guard let count = try? read(at: offset, into: target), count > 0 else { return nil }
+        return count
+    }
 }

@@ -71,7 +71,7 @@ extension MountedBucket {
                 _ = try await inParallel(extents, width: 8) { extent async throws(VFSError) in
                     let buffer = try await content.assemble(
                         whole.pieces(in: extent), extent, base: base, staged: before.staged)
-                    try await BlockingPool.shared.run { () throws(VFSError) in
+                    try await BlockingPool.shared.run(self.settings.name) { () throws(VFSError) in
                         try staged.write(UnsafeRawBufferPointer(buffer.bytes), at: extent.lowerBound)
                     }
                 }

@@ -79,15 +79,27 @@ extension EasyHandle {
         }
     }
 
-    /// Room for the next bytes of the request's body.
+    /// Room for the next bytes of the request's body. What is not there at once is read elsewhere; libcurl waits meanwhile.
     func giveBody(_ start: UnsafeMutablePointer<CChar>?, _ room: Int) -> Int {
-        let count = min(room, sourceCount - sourceOffset)
-        guard let start, let source, count > 0 else { return 0 }
-        do throws(HTTPError) {
-            try read(source, UnsafeMutableRawBufferPointer(start: start, count: count), at: sourceOffset)
-        } catch {
-            failure = error
-            return Int(CURL_READFUNC_ABORT)
+        let room = min(room, sourceCount - sourceOffset)
+        guard let start, let source, let transfer, room > 0 else { return 0 }
+        let target = UnsafeMutableRawBufferPointer(start: start, count: room)
+        let count: Int
+        if let ahead, !ahead.isReading, ahead.offset <= sourceOffset, sourceOffset < ahead.end {
+            count = ahead.read(at: sourceOffset - ahead.offset, into: target)
+            if sourceOffset + count == ahead.end { self.ahead = nil }
+        } else if let now = source.readNow(at: sourceOffset, into: target), now > 0, now <= room {
+            count = now
+        } else {
+            isHungry = true
+            pulse.hold()
+            if ahead?.isReading != true || ahead?.offset != sourceOffset {
+                let stretch = ReadAhead(
+                    offset: sourceOffset, count: min(ReadAhead.stretch, sourceCount - sourceOffset))
+                ahead = stretch
+                transfer.read(stretch, from: source)
+            }
+            return Int(CURL_READFUNC_PAUSE)
         }
         sourceOffset += count
         pulse.moved += count

@@ -6,11 +6,16 @@ extension EasyHandle {
     private static var inlineLimit: Int { 48 << 10 }
 
     /// Tells libcurl about the request of `transfer`.
-    func prepare(_ transfer: Transfer) throws(HTTPError) {
+    /// - Returns: false, and nothing told, when the body has to be read first where that may block.
+    func prepare(_ transfer: Transfer) throws(HTTPError) -> Bool {
         let request = transfer.request
         guard !request.headers.holdsControlBytes else {
             throw HTTPError(.malformed, "a header field of the request holds a control character")
         }
+        source = request.body
+        sourceCount = request.body?.count ?? 0
+        let wanted = wantedShape(request.method)
+        guard wanted != .inline || loadInlineBody() else { return false }
         self.transfer = transfer
         attempts = 0
         rewind()
@@ -25,20 +30,21 @@ extension EasyHandle {
         }
         let accepted = request.url.withCString { cm_easy_set_string(raw, CURLOPT_URL, $0) }
         guard accepted == CURLE_OK else { throw HTTPError(accepted, detail: "") }
-        source = request.body
-        sourceCount = request.body?.count ?? 0
-        try shape(request)
+        take(wanted, request.method)
         setHeaders(request)
         pulse = TransferPulse(options)
+        return true
     }
 
-    private func shape(_ request: HTTPRequest) throws(HTTPError) {
-        let wanted: Shape
-        switch request.method {
-        case .head where sourceCount == 0: wanted = .head
-        case .get where sourceCount == 0, .delete where sourceCount == 0: wanted = .bodyless
-        default: wanted = sourceCount <= Self.inlineLimit ? .inline : .streamed
+    private func wantedShape(_ method: HTTPMethod) -> Shape {
+        switch method {
+        case .head where sourceCount == 0: .head
+        case .get where sourceCount == 0, .delete where sourceCount == 0: .bodyless
+        default: sourceCount <= Self.inlineLimit ? .inline : .streamed
         }
+    }
+
+    private func take(_ wanted: Shape, _ method: HTTPMethod) {
         if wanted != shape {
             // Each of these sets libcurl's own method; what an earlier shape left behind goes first.
             if shape == .inline { cm_easy_set_pointer(raw, CURLOPT_POSTFIELDS, nil) }
@@ -52,14 +58,14 @@ extension EasyHandle {
             }
             shape = wanted
         }
-        if request.method != verb {
-            cm_easy_set_string(raw, CURLOPT_CUSTOMREQUEST, request.method.rawValue)
-            verb = request.method
+        if method != verb {
+            cm_easy_set_string(raw, CURLOPT_CUSTOMREQUEST, method.rawValue)
+            verb = method
         }
         switch wanted {
         case .bodyless, .head: break
         case .inline:
-            try loadInlineBody()
+            tally.bytesSent.add(sourceCount)
             cm_easy_set_offset(raw, CURLOPT_POSTFIELDSIZE_LARGE, sourceCount)
             cm_easy_set_pointer(raw, CURLOPT_POSTFIELDS, inlineBody.baseAddress)
         case .streamed:
@@ -67,32 +73,20 @@ extension EasyHandle {
         }
     }
 
-    private func loadInlineBody() throws(HTTPError) {
+    /// False when not all of the body is there at once.
+    private func loadInlineBody() -> Bool {
         if inlineBody.count < max(1, sourceCount) {
             inlineBody.deallocate()
             inlineBody = .allocate(byteCount: sourceCount <= 8 << 10 ? 8 << 10 : Self.inlineLimit, alignment: 16)
         }
-        guard let source, sourceCount > 0 else { return }
-        try read(source, UnsafeMutableRawBufferPointer(rebasing: inlineBody[..<sourceCount]), at: 0)
-        tally.bytesSent.add(sourceCount)
-    }
-
-    /// Fills the buffer; a source that gives less than it promised fails.
-    func read(_ source: any ByteSource, _ buffer: UnsafeMutableRawBufferPointer, at start: Int) throws(HTTPError) {
+        guard let source else { return true }
         var done = 0
-        while done < buffer.count {
-            let count: Int
-            do {
-                count = try source.read(
-                    at: start + done, into: UnsafeMutableRawBufferPointer(rebasing: buffer[done...]))
-            } catch {
-                throw HTTPError(.sourceFailed, "the bytes to send cannot be read: \(error.message)")
-            }
-            guard count > 0, count <= buffer.count - done else {
-                throw HTTPError(.sourceFailed, "the bytes to send ended at \(start + done) of \(sourceCount)")
-            }
-            done += count
+        while done < sourceCount {
+            let rest = UnsafeMutableRawBufferPointer(rebasing: inlineBody[done..<sourceCount])
+            guard let more = source.readNow(at: done, into: rest) else { return false }
+            done += more
         }
+        return true
     }
 
     private func setHeaders(_ request: HTTPRequest) {

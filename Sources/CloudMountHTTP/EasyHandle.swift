@@ -49,6 +49,10 @@ final class EasyHandle {
     var source: (any ByteSource)?
     var sourceCount = 0
     var sourceOffset = 0
+    /// Bytes of the source that were not there when libcurl asked: on their way, or read.
+    var ahead: ReadAhead?
+    /// libcurl waits for bytes to send.
+    var isHungry = false
     /// Why a callback ended the transfer; outranks libcurl's code.
     var failure: HTTPError?
     var isPaused = false
@@ -133,6 +137,8 @@ final class EasyHandle {
         head = nil
         body = .open
         sourceOffset = 0
+        ahead = nil
+        isHungry = false
         failure = nil
         isPaused = false
         errorText.pointee = 0
@@ -142,6 +148,7 @@ final class EasyHandle {
     func clear() {
         transfer = nil
         source = nil
+        ahead = nil
         answer = HTTPHeaders()
         head = nil
         body = .open

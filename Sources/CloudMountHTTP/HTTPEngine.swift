@@ -26,7 +26,11 @@ public final class HTTPEngine: TaskExecutor {
     ///
     /// A kept-alive connection that turns out dead before the first byte of an answer is replaced and the request sent
     /// again, once, without the caller knowing. When the calling task is cancelled the transfer stops at once. Once this
-    /// has returned or thrown, neither the request's source nor the target's sink is touched any more.
+    /// has returned or thrown, the target's sink is touched no more, nor is the request's source, unless a read of it is
+    /// under way that hangs: its bytes go nowhere.
+    ///
+    /// The source is read on the transfer thread as far as its bytes are there at once (`readNow`), else on the blocking
+    /// pool while the transfer waits. Such a wait is for whoever bounds the call (`TransferMeter`).
     public func perform(
         _ request: HTTPRequest, body target: HTTPBodyTarget = .memory
     ) async throws(HTTPError) -> HTTPResponse {

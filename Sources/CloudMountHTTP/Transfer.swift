@@ -15,6 +15,8 @@ final class Transfer: TransferMeter.Expirable, @unchecked Sendable {
     var outcome: Outcome?
     /// The handle that carries it, from its start to its end.
     var easy: EasyHandle?
+    /// A small body that is being read before the start; nil once it need not be waited for.
+    var loading: ReadAhead?
     /// Of the call that the transfer belongs to.
     let meter: TransferMeter?
     private let cancelled = Atomic(false)
@@ -39,9 +41,21 @@ final class Transfer: TransferMeter.Expirable, @unchecked Sendable {
     /// Lets go of source and sink, for the waiting task may do with them what it likes.
     func end(_ outcome: Outcome) {
         easy = nil
+        loading = nil
         request.body = nil
         target = .memory
         self.outcome = outcome
+    }
+
+    /// Has a stretch of the body read where that may block; the queue brings it back. Uploads to one endpoint may hold up
+    /// each other there, and no others.
+    func read(_ stretch: ReadAhead, from source: any ByteSource) {
+        let scheme = request.url.utf8.firstRange(of: "://".utf8)?.upperBound ?? request.url.startIndex
+        let authority = request.url[scheme...].prefix { $0 != "/" }
+        BlockingPool.shared.submit("send \(authority)") { [self, queue] in
+            stretch.fill(from: source)
+            queue.push(.loaded(self, stretch))
+        }
     }
 
     /// Once, after `end`.

@@ -118,9 +118,12 @@ final class TransferLoop {
             case .cancel(let transfer):
                 if let easy = transfer.easy {
                     end(easy, .failure(HTTPError(.cancelled, "the transfer was cancelled")))
+                } else if transfer.loading != nil {
+                    refuse(transfer, HTTPError(.cancelled, "the transfer was cancelled"))
                 }
             case .resume(let transfer):
                 if let easy = transfer.easy { resume(easy) }
+            case .loaded(let transfer, let stretch): loaded(transfer, stretch)
             case .run(let job): job.runSynchronously(on: executor)
             }
         }
@@ -135,7 +138,10 @@ final class TransferLoop {
         guard let easy = idle.popLast() ?? EasyHandle(queue: queue, tally: tally, share: share, sockets: sockets)
         else { return refuse(transfer, HTTPError(.malformed, "libcurl has no memory for another transfer")) }
         do throws(HTTPError) {
-            try easy.prepare(transfer)
+            guard try easy.prepare(transfer) else {
+                shelve(easy)
+                return load(transfer)
+            }
         } catch {
             shelve(easy)
             return refuse(transfer, error)
@@ -154,10 +160,41 @@ final class TransferLoop {
     private func resume(_ easy: EasyHandle) {
         guard easy.isPaused else { return }
         easy.isPaused = false
+        goOn(easy)
+    }
+
+    private func goOn(_ easy: EasyHandle) {
         easy.pulse.hold()
-        let code = curl_easy_pause(easy.raw, CURLPAUSE_CONT)
+        let holds = (easy.isPaused ? CURLPAUSE_RECV : 0) | (easy.isHungry ? CURLPAUSE_SEND : 0)
+        let code = curl_easy_pause(easy.raw, holds)
         // The sink may have refused the bytes that libcurl held back for it.
         if code != CURLE_OK { end(easy, easy.outcome(code)) }
+    }
+
+    // MARK: Bodies that are not there at once
+
+    /// Has a small body read before the transfer starts.
+    private func load(_ transfer: Transfer) {
+        guard let source = transfer.request.body else { return }
+        let stretch = ReadAhead(offset: 0, count: source.count)
+        transfer.loading = stretch
+        transfer.read(stretch, from: source)
+    }
+
+    private func loaded(_ transfer: Transfer, _ stretch: ReadAhead) {
+        stretch.isReading = false
+        if transfer.loading === stretch {
+            transfer.loading = nil
+            if case .failure(let error) = stretch.outcome { return refuse(transfer, error) }
+            transfer.request.body = stretch
+            return start(transfer)
+        }
+        // Nobody may want it any more.
+        guard let easy = transfer.easy, easy.ahead === stretch else { return }
+        if case .failure(let error) = stretch.outcome { return end(easy, .failure(error)) }
+        guard easy.isHungry else { return }
+        easy.isHungry = false
+        goOn(easy)
     }
 
     // MARK: Ends
@@ -223,7 +260,7 @@ final class TransferLoop {
         var stalled: [EasyHandle] = []
         for easy in active {
             // While it connects, libcurl's connect timeout rules.
-            if easy.isPaused || easy.attempts == 0 {
+            if easy.isPaused || easy.isHungry || easy.attempts == 0 {
                 easy.pulse.hold()
                 if easy.isPaused { easy.transfer?.meter?.hold() }
             } else if easy.pulse.isStalled(

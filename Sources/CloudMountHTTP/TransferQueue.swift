@@ -8,6 +8,8 @@ final class TransferQueue: Sendable {
         case cancel(Transfer)
         /// The sink has room again.
         case resume(Transfer)
+        /// Bytes of the body have been read, all or the ones that were waited for.
+        case loaded(Transfer, ReadAhead)
         /// A step of a task that prefers the transfer thread.
         case run(UnownedJob)
     }

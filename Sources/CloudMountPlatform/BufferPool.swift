@@ -12,7 +12,7 @@ public final class BufferPool: Sendable {
     /// From here on memory is mapped, so that pages that are never touched cost nothing.
     static let mappedFrom = 128 << 10
 
-    private struct Waiter {
+    struct Waiter {
         var id: UInt64
         var share: Int
         var size: Int
@@ -20,10 +20,12 @@ public final class BufferPool: Sendable {
         var continuation: CheckedContinuation<Void, Never>?
     }
 
-    private struct State {
+    struct State {
         var used = 0
         /// Bytes in use by share.
         var shares: [Int: Int] = [:]
+        /// How a share gives back what nobody waits for.
+        var reclaimers: [Int: @Sendable (Int) -> Int] = [:]
         var nextShare = 1
         /// What the shares that use less than their guarantee may still take of it, together.
         var promised = 0
@@ -42,7 +44,7 @@ public final class BufferPool: Sendable {
         }
     }
 
-    private let state: Mutex<State>
+    let state: Mutex<State>
 
     /// - Parameter limit: bytes; what is kept for reuse takes at most half of it and 64 MiB, and while several shares are in
     ///   use no more than what is in use leaves of two thirds.
@@ -92,7 +94,15 @@ public final class BufferPool: Sendable {
     public func share() -> MemoryShare { MemoryShare(self) }
 
     /// A buffer of `count` bytes of undefined content; nil when the budget has no room for it, or the system no memory.
-    func take(_ count: Int, for share: MemoryShare) -> PooledBuffer? {
+    func take(_ count: Int, for share: MemoryShare, reclaiming: Bool) -> PooledBuffer? {
+        if let buffer = takeNow(count, for: share) { return buffer }
+        guard reclaiming, count >= 0, count <= limit, reclaim(BufferPool.cost(count), for: share.number) else {
+            return nil
+        }
+        return takeNow(count, for: share)
+    }
+
+    private func takeNow(_ count: Int, for share: MemoryShare) -> PooledBuffer? {
         guard count >= 0, count <= limit else { return nil }
         let size = BufferPool.cost(count)
         let pooled = size <= BufferPool.largestClass
@@ -129,6 +139,8 @@ public final class BufferPool: Sendable {
             return state.nextWaiter
         }
         guard let id else { return }
+        // It waits already: what comes back from here on wakes it.
+        reclaim(size, for: share)
         await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 let alreadyOver = state.withLock { state in
@@ -192,6 +204,7 @@ public final class BufferPool: Sendable {
     func leave(_ share: Int) {
         let ready = state.withLock { state in
             state.shares[share] = nil
+            state.reclaimers[share] = nil
             recount(&state)
             return wakeable(&state)
         }
@@ -202,22 +215,27 @@ public final class BufferPool: Sendable {
 
     func hasRoomAhead(_ count: Int, for share: Int) -> Bool {
         let size = BufferPool.cost(max(0, count))
-        return state.withLock { state in
-            // Several that read at once take turns on the same processors and lines: more ahead is no faster.
-            let isAlone = !state.shares.contains { $0.key != share && $0.value > 0 }
-            return hasRoom(state, size, for: share, within: isAlone ? state.limit / 4 * 3 : state.limit / 2)
-        }
+        return state.withLock { hasRoom($0, size, for: share, within: limitAhead($0, for: share)) }
+    }
+
+    /// Several that read at once take turns on the same processors and lines: more ahead is no faster.
+    func limitAhead(_ state: State, for share: Int) -> Int {
+        let isAlone = !state.shares.contains { $0.key != share && $0.value > 0 }
+        return isAlone ? state.limit / 4 * 3 : state.limit / 2
     }
 
     /// What no other share can take from one.
-    private func guarantee(_ state: State) -> Int { state.limit / 2 / max(1, state.shares.count) }
+    func guarantee(_ state: State) -> Int { state.limit / 2 / max(1, state.shares.count) }
 
-    private func hasRoom(_ state: State, _ size: Int, for share: Int, within limit: Int) -> Bool {
+    func hasRoom(_ state: State, _ size: Int, for share: Int, within limit: Int) -> Bool {
         guard state.used + size <= limit else { return false }
         let (own, guarantee) = (state.shares[share] ?? 0, guarantee(state))
         if own + size <= guarantee { return true }
-        // What is promised to the others stays theirs.
-        guard state.used + size + state.promised - max(0, guarantee - own) <= state.limit else { return false }
+        // What is promised to the others stays theirs, from all but who could never have anything else.
+        let isPossible = size <= state.limit - guarantee * (state.shares.count - 1)
+        guard !isPossible || state.used + size + othersPromised(state, except: share) <= state.limit else {
+            return false
+        }
         guard state.waiters.contains(where: { $0.share != share }) else { return true }
         // Others want memory: what is beyond the fair part of all who use or want some is theirs first.
         var wanting = Set(state.waiters.map(\.share))
@@ -226,6 +244,11 @@ public final class BufferPool: Sendable {
         let fair = state.limit / wanting.count
         return own + size <= fair
             || !state.waiters.contains { $0.share != share && (state.shares[$0.share] ?? 0) + $0.size <= fair }
+    }
+
+    /// What the other shares may still take of their guarantees.
+    func othersPromised(_ state: State, except share: Int) -> Int {
+        state.promised - max(0, guarantee(state) - (state.shares[share] ?? 0))
     }
 
     private func change(_ state: inout State, _ share: Int, by size: Int) {

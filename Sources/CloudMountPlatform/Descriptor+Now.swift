@@ -13,3 +13,6 @@ extension Descriptor {
         }
     }
 }
+
+/// Whether what lies in the directory `path` is in memory, on no disk (tmpfs), so that no read of it waits for one.
+public func isInMemory(directory path: String) -> Bool { cm_is_on_tmpfs(path) != 0 }

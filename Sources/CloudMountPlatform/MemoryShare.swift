@@ -19,8 +19,24 @@ public final class MemoryShare: Sendable {
     /// Bytes that buffers of this share take.
     public var used: Int { pool.used(by: number) }
 
+    /// How this share gives back what nobody waits for, such as what was read ahead for a handle that rests.
+    ///
+    /// `reclaim` is called with a number of bytes, without a lock of the pool's, on the thread of whoever wants memory, also by
+    /// several at once: it lets go of at least so many bytes of buffers if it can, of the longest unused first, and returns
+    /// how many they were. It is asked before a `take` of this share fails and before a `waitForRoom` waits, then also for
+    /// other shares while this one has more than its guarantee. What it takes itself meanwhile asks nobody.
+    public func onPressure(_ reclaim: @escaping @Sendable (Int) -> Int) { pool.onPressure(number, reclaim) }
+
+    /// To be called when something has become reclaimable that was not: whoever waits gets it. Costs next to nothing while
+    /// nobody does. May call `reclaim`.
+    public func hasBecomeReclaimable() { pool.lookAgain() }
+
     /// A buffer of `count` bytes of undefined content; nil when there is no room for it at present.
-    public func take(_ count: Int) -> PooledBuffer? { pool.take(count, for: self) }
+    /// - Parameter reclaiming: before it fails, others are asked to give back (`onPressure`). False from under a lock that such
+    ///   a callback takes.
+    public func take(_ count: Int, reclaiming: Bool = true) -> PooledBuffer? {
+        pool.take(count, for: self, reclaiming: reclaiming)
+    }
 
     /// Returns when `take(count)` had room at that moment, when the task is cancelled, or at once when `count` is beyond
     /// the limit. Another task may be quicker: take, and wait again when there is none.
@@ -28,4 +44,12 @@ public final class MemoryShare: Sendable {
 
     /// Whether `count` bytes that nobody waits for yet can be taken and leave room for those who wait.
     public func hasRoomAhead(_ count: Int) -> Bool { pool.hasRoomAhead(count, for: number) }
+
+    /// Whether `take(count)` has room at this moment; where it has not, others are asked to give back first (`onPressure`).
+    public func makeRoom(_ count: Int) -> Bool { pool.reclaim(BufferPool.cost(max(0, count)), for: number) }
+
+    /// As `hasRoomAhead`, but where there is none others are asked to give back first (`onPressure`).
+    public func makeRoomAhead(_ count: Int) -> Bool {
+        pool.reclaim(BufferPool.cost(max(0, count)), for: number, ahead: true)
+    }
 }

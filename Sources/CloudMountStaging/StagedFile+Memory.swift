@@ -20,6 +20,16 @@ struct StagedMemory: Sendable {
 extension StagedFile {
     /// False when the bytes belong on disk: the file is there already, becomes too large, or memory is short.
     func writeToMemory(_ bytes: UnsafeRawBufferPointer, at offset: Int) -> Bool {
+        if writeToMemoryNow(bytes, at: offset) { return true }
+        let end = offset + bytes.count
+        // Others are asked to give back without the lock.
+        guard end <= StagedMemory.limit, let share = state.withLock({ $0.memory?.share }), share.makeRoom(end) else {
+            return false
+        }
+        return writeToMemoryNow(bytes, at: offset)
+    }
+
+    private func writeToMemoryNow(_ bytes: UnsafeRawBufferPointer, at offset: Int) -> Bool {
         let end = offset + bytes.count
         guard end <= StagedMemory.limit else { return false }
         let (isDone, before): (Bool, PooledBuffer?) = state.withLock { state in
@@ -48,7 +58,7 @@ extension StagedFile {
     private func enlarged(_ memory: inout StagedMemory, to count: Int) -> PooledBuffer? {
         let size = min(StagedMemory.limit, BufferPool.cost(count))
         guard area.takeMemory(size - memory.room, of: memory.share.limit) else { return nil }
-        guard let buffer = memory.share.take(size) else {
+        guard let buffer = memory.share.take(size, reclaiming: false) else {
             area.giveBackMemory(size - memory.room)
             return nil
         }
@@ -82,6 +92,19 @@ extension StagedFile {
         }
     }
 
+    /// False when the bytes are not in memory.
+    func punchMemory(_ extent: Extent) -> Bool {
+        state.withLock { state in
+            guard let memory = state.memory else { return false }
+            let range = extent.lowerBound..<max(extent.lowerBound, min(extent.upperBound, memory.count))
+            if !range.isEmpty, let bytes = memory.buffer?.bytes {
+                UnsafeMutableRawBufferPointer(rebasing: bytes[range]).initializeMemory(as: UInt8.self, repeating: 0)
+                state.memory?.version += 1
+            }
+            return true
+        }
+    }
+
     /// Where the bytes are, for people: the path of the file, or that they are in memory.
     public var place: String { state.withLock { $0.memory == nil } ? path : "memory" }
 
@@ -91,6 +114,8 @@ extension StagedFile {
         try spilling.withLock { _ throws(VFSError) in
             while true {
                 guard let memory = state.withLock({ $0.memory }) else { return }
+                // Of an earlier turn, or of one that failed.
+                try truncateOnDisk(to: memory.count)
                 if let bytes = memory.buffer?.bytes, memory.count > 0 {
                     // A write at the same time changes the version: all of it goes to disk once more.
                     try writeToDisk(UnsafeRawBufferPointer(rebasing: bytes[..<memory.count]), at: 0)

@@ -11,8 +11,14 @@ import Synchronization
 public final class StagedFile: Sendable {
     struct State {
         var memory: StagedMemory?
-        /// Space reserved, in whole blocks.
+        /// Space reserved, in whole blocks: at least those that the file has on disk.
         var blocks = ExtentMap()
+        /// Blocks of writes that are under way, by number, and of those that have ended since a cut began that is under way:
+        /// a cut leaves their reservation alone.
+        var writes: [Int: Extent] = [:]
+        var endedWrites: [Extent] = []
+        var nextWrite = 0
+        var cuts = 0
         var exists = false
         var kept = false
         var descriptor: Descriptor?
@@ -23,6 +29,8 @@ public final class StagedFile: Sendable {
 
     /// Where the bytes are once they are on disk.
     public let path: String
+    /// The last component of `path`, by which the bytes are found when this object is gone.
+    public var name: String { String(path[(path.lastIndex(of: "/").map(path.index(after:)) ?? path.startIndex)...]) }
     let area: StagingArea
     private let mount: String
     let state: Mutex<State>
@@ -45,23 +53,18 @@ public final class StagedFile: Sendable {
         let (area, mount, path) = (area, mount, path)
         let count = last.blocks.total
         guard last.exists else { return area.giveBack(count, of: mount) }
+        // The last reference may go on a thread that must not wait for a disk, and freeing space takes it a while.
         if last.kept {
-            guard var leftover = leftover(path) else { return area.giveBack(count, of: mount) }
-            leftover.size = count
-            return area.adopt(leftover, of: mount)
+            area.adopt(StagingArea.Leftover(path: path, size: count, modified: SystemClock.now()), of: mount)
+            return BlockingPool.shared.submit(mount) { withExtendedLifetime(last.descriptor) {} }
         }
-        let remove: @Sendable () -> Void = {
-            unlink(path)
-            area.giveBack(count, of: mount)
-            withExtendedLifetime(last.descriptor) {}
-        }
-        guard count > 16 << 20 else { return remove() }
-        // Freeing much space takes the disk a while.
         area.removalBegins()
-        BlockingPool.shared.submit {
+        BlockingPool.shared.submit(mount) {
             // Not only when the descriptor is closed.
-            Glibc.truncate(path, 0)
-            remove()
+            if count > 16 << 20 { Glibc.truncate(path, 0) }
+            unlink(path)
+            withExtendedLifetime(last.descriptor) {}
+            area.giveBack(count, of: mount)
             area.removalEnds()
         }
     }
@@ -79,15 +82,16 @@ public final class StagedFile: Sendable {
     }
 
     func writeToDisk(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(VFSError) {
-        try reserve(Extent(offset: offset, count: bytes.count))
+        let write = try reserve(Extent(offset: offset, count: bytes.count))
+        defer { ended(write) }
         // A failure below leaves the reservation as it is: some of the bytes may be on disk.
         let descriptor = try open(creating: true)
         var done = 0
         while done < bytes.count {
             let rest = UnsafeRawBufferPointer(rebasing: bytes[done...])
             let count = pwrite(descriptor.raw, rest.baseAddress, rest.count, offset + done)
-            if count < 0 {
-                let error = errno
+            guard count > 0 else {
+                let error = count == 0 ? EIO : errno
                 if error == EINTR || error == ENOSPC && area.waitForRemovals() { continue }
                 throw localError("\(path) cannot be written", error)
             }
@@ -114,26 +118,66 @@ public final class StagedFile: Sendable {
         return done
     }
 
-    /// Drops the bytes of `extent` and gives their space back, where the disk's file system can.
+    /// As `read`, of bytes that memory or the kernel's page cache holds; nil, or fewer, where the disk would have to be
+    /// asked. Never 0.
+    public func readNow(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) -> Int? {
+        if let count = readFromMemory(at: offset, into: buffer) { return count > 0 ? count : nil }
+        guard buffer.count > 0, let descriptor = state.withLock({ $0.descriptor }) else { return nil }
+        let count =
+            area.isInMemory
+            ? pread(descriptor.raw, buffer.baseAddress, buffer.count, offset)
+            : descriptor.readNow(at: offset, into: buffer) ?? 0
+        return count > 0 ? count : nil
+    }
+
+    /// Drops the bytes of `extent`, which are zeros from then on, and gives their space back, where the disk's file system
+    /// can.
     public func punch(_ extent: Extent) throws(VFSError) {
-        guard !extent.isEmpty, state.withLock({ $0.exists }) else { return }
-        let descriptor = try open(creating: false)
-        guard descriptor.punchHole(offset: extent.lowerBound, count: extent.count) else { return }
-        let whole = Extent(
-            StagedFile.roundUp(extent.lowerBound), extent.upperBound / StagedFile.block * StagedFile.block)
-        area.giveBack(state.withLock { $0.blocks.remove(whole) }, of: mount)
+        guard !extent.isEmpty else { return }
+        if punchMemory(extent) { return }
+        guard state.withLock({ $0.exists }) else { return }
+        try cutting { () throws(VFSError) -> Extent? in
+            let descriptor = try open(creating: false)
+            guard descriptor.punchHole(offset: extent.lowerBound, count: extent.count) else { return nil }
+            return Extent(
+                StagedFile.roundUp(extent.lowerBound), extent.upperBound / StagedFile.block * StagedFile.block)
+        }
     }
 
     /// Drops all bytes from `size` on. A file that is shorter stays so.
     public func truncate(to size: Int) throws(VFSError) {
         if truncateMemory(to: size) { return }
-        let isLonger = state.withLock { $0.exists && $0.blocks.upperBound > size }
-        guard isLonger else { return }
-        let descriptor = try open(creating: false)
-        var status = stat()
-        guard fstat(descriptor.raw, &status) == 0 else { throw localError("\(path) cannot be read") }
-        if status.st_size > size, ftruncate(descriptor.raw, size) != 0 { throw localError("\(path) cannot be cut") }
-        area.giveBack(state.withLock { $0.blocks.removeAll(from: StagedFile.roundUp(size)) }, of: mount)
+        try truncateOnDisk(to: size)
+    }
+
+    func truncateOnDisk(to size: Int) throws(VFSError) {
+        // What is on disk is reserved.
+        guard state.withLock({ $0.exists && $0.blocks.upperBound > size }) else { return }
+        try cutting { () throws(VFSError) -> Extent? in
+            let descriptor = try open(creating: false)
+            var status = stat()
+            guard fstat(descriptor.raw, &status) == 0 else { throw localError("\(path) cannot be read") }
+            while status.st_size > size, ftruncate(descriptor.raw, size) != 0 {
+                if errno != EINTR { throw localError("\(path) cannot be cut") }
+            }
+            return Extent(StagedFile.roundUp(size), .max)
+        }
+    }
+
+    /// Gives back what `cut` says is no longer on disk, but for the blocks of writes that are under way at any time of it.
+    private func cutting(_ cut: () throws(VFSError) -> Extent?) throws(VFSError) {
+        state.withLock { $0.cuts += 1 }
+        let result: Result<Extent?, VFSError>
+        do throws(VFSError) { result = .success(try cut()) } catch { result = .failure(error) }
+        let freed = state.withLock { state in
+            state.cuts -= 1
+            defer { if state.cuts == 0 { state.endedWrites = [] } }
+            guard case .success(let gone?) = result, !gone.isEmpty else { return 0 }
+            let kept = ExtentMap(Array(state.writes.values) + state.endedWrites)
+            return kept.gaps(in: gone).reduce(0) { $0 + state.blocks.remove($1) }
+        }
+        area.giveBack(freed, of: mount)
+        _ = try result.get()
     }
 
     /// Leaves the bytes that are on disk there when this object goes, listed among the area's leftovers.
@@ -150,21 +194,26 @@ public final class StagedFile: Sendable {
 
     private static func roundUp(_ offset: Int) -> Int { (offset + block - 1) / block * block }
 
-    private func reserve(_ extent: Extent) throws(VFSError) {
+    /// Takes room for the blocks of `extent` and notes that they are being written, until `ended`.
+    private func reserve(_ extent: Extent) throws(VFSError) -> Int {
         let blocks = Extent(
             extent.lowerBound / StagedFile.block * StagedFile.block, StagedFile.roundUp(extent.upperBound))
         var looksLeft = 4
         while true {
             var wanted = 0
+            var number = 0
             let reservation: StagingArea.Reservation = state.withLock { state in
                 wanted = state.blocks.gaps(in: blocks).reduce(0) { $0 + $1.count }
-                guard wanted > 0 else { return .granted }
-                let reservation = area.reserve(wanted, for: mount)
-                if reservation == .granted { state.blocks.insert(blocks) }
-                return reservation
+                let reservation = wanted > 0 ? area.reserve(wanted, for: mount) : .granted
+                guard reservation == .granted else { return reservation }
+                state.blocks.insert(blocks)
+                state.nextWrite += 1
+                number = state.nextWrite
+                state.writes[number] = blocks
+                return .granted
             }
             switch reservation {
-            case .granted: return
+            case .granted: return number
             case .diskUnknown where looksLeft > 0:
                 do throws(VFSError) {
                     try area.askDisk(wanted, for: mount)
@@ -183,11 +232,19 @@ public final class StagedFile: Sendable {
         }
     }
 
+    private func ended(_ write: Int) {
+        state.withLock { state in
+            guard let blocks = state.writes.removeValue(forKey: write), state.cuts > 0 else { return }
+            state.endedWrites.append(blocks)
+        }
+    }
+
     private func open(creating: Bool) throws(VFSError) -> Descriptor {
         let (present, exists) = state.withLock { ($0.descriptor, $0.exists) }
         if let present { return present }
         let flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | (creating && !exists ? O_CREAT : 0)
-        let raw = Glibc.open(path, flags, 0o600)
+        var raw = Glibc.open(path, flags, 0o600)
+        while raw < 0, errno == EINTR { raw = Glibc.open(path, flags, 0o600) }
         guard raw >= 0 else { throw localError("\(path) cannot be opened") }
         let mine = Descriptor(owning: raw)
         let (descriptor, isNew) = state.withLock { state in

@@ -4,10 +4,13 @@ public import CloudMountVFS
 public struct StagedSource: ByteSource {
     public let file: StagedFile
     public let extent: Extent
+    /// What lies beyond the end of what is staged is zeros: the file was made longer without a write.
+    public let zeroFilled: Bool
 
-    public init(file: StagedFile, extent: Extent) {
+    public init(file: StagedFile, extent: Extent, zeroFilled: Bool = false) {
         self.file = file
         self.extent = extent
+        self.zeroFilled = zeroFilled
     }
 
     public var count: Int { extent.count }
@@ -15,10 +18,18 @@ public struct StagedSource: ByteSource {
     public func read(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) throws(VFSError) -> Int {
         let wanted = max(0, min(buffer.count, extent.count - offset))
         let target = UnsafeMutableRawBufferPointer(rebasing: buffer[..<wanted])
-        guard try file.read(at: extent.lowerBound + offset, into: target) == wanted else {
+        let count = try file.read(at: extent.lowerBound + offset, into: target)
+        if count < wanted {
             // Cut short meanwhile: nothing short may be stored.
-            throw VFSError(.io, "\(file.path) holds less than was staged")
+            guard zeroFilled else { throw VFSError(.io, "\(file.path) holds less than was staged") }
+            UnsafeMutableRawBufferPointer(rebasing: target[count...]).initializeMemory(as: UInt8.self, repeating: 0)
         }
         return wanted
+    }
+
+    public func readNow(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) -> Int? {
+        let wanted = max(0, min(buffer.count, extent.count - offset))
+        return file.readNow(
+            at: extent.lowerBound + offset, into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<wanted]))
     }
 }

@@ -48,6 +48,8 @@ public final class StagingArea: Sendable {
     private static let allowanceStep = 16 << 20
 
     public let directory: String
+    /// The directory's file system has no disk (tmpfs).
+    let isInMemory: Bool
     /// Bytes on disk, leftovers included.
     public var limit: Int { state.withLock { $0.limit } }
     /// Bytes of the disk that are left to others, give or take 16 MiB.
@@ -70,6 +72,7 @@ public final class StagingArea: Sendable {
         lock = try lockDirectory(directory)
         try makeDirectories(directory + "/staged")
         chmod(directory + "/staged", 0o700)
+        isInMemory = CloudMountPlatform.isInMemory(directory: directory + "/staged")
         var initial = State(limit: limit, keepFree: keepFree)
         initial.leftovers = try listLeftovers(directory + "/staged")
         initial.used = initial.leftovers.reduce(0) { $0 + $1.size }
@@ -239,6 +242,13 @@ public final class StagingArea: Sendable {
         return isDue && waiter.wait(seconds: 2)
     }
 
+    /// Returns when all files that have lost their last reference are gone from the disk, or after `seconds`. Blocks. Before the
+    /// process ends: what is not removed by then would be a leftover.
+    public func finishRemovals(seconds: Int) {
+        let deadline = SystemClock.monotonic() + UInt64(seconds) * 1_000_000_000
+        while state.withLock({ $0.removals > 0 }), SystemClock.monotonic() < deadline { _ = waitForRemovals() }
+    }
+
     /// Its bytes stay, and stay counted.
     func adopt(_ leftover: Leftover, of mount: String) {
         state.withLock { state in
@@ -249,12 +259,15 @@ public final class StagingArea: Sendable {
 
     /// Notes that `file` holds a descriptor, and lets go of the oldest one when there are too many.
     func opened(_ file: StagedFile) {
+        // A file whose last reference is one of these goes outside the lock, which it takes.
+        var seen: [StagedFile] = []
         let crowded: StagedFile? = state.withLock { state in
             state.open.append(WeakFile(file: file))
             if state.open.count > 2 * descriptorLimit + 64 {
                 state.open.removeFirst(state.openHead)
                 state.openHead = 0
-                state.open.removeAll { $0.file == nil }
+                seen = state.open.compactMap(\.file)
+                state.open = seen.map { WeakFile(file: $0) }
             }
             while state.open.count - state.openHead > descriptorLimit {
                 state.openHead += 1
@@ -263,6 +276,7 @@ public final class StagingArea: Sendable {
             return nil
         }
         crowded?.closeDescriptor()
+        withExtendedLifetime(seen) {}
     }
 
     private static func processDescriptors() -> Int {

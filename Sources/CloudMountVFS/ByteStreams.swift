@@ -10,6 +10,14 @@ public protocol ByteSource: Sendable {
     /// - Returns: the number of bytes written, less than `buffer.count` only at the end.
     /// - Throws: `io` when the bytes cannot be read any more; the upload then fails and nothing short is stored.
     func read(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) throws(VFSError) -> Int
+
+    /// As `read`, of bytes that are there at once; never waits for a disk. Called on threads that many transfers share.
+    /// - Returns: at least 1 and at most `buffer.count`, as many as are there; nil when there are none: `read` tells more.
+    func readNow(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) -> Int?
+}
+
+extension ByteSource {
+    public func readNow(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) -> Int? { nil }
 }
 
 /// The receiver of a download. Bytes come in order, on the transfer thread, each once.
@@ -49,6 +57,11 @@ public struct BytesSource: ByteSource {
         bytes.withUnsafeBytes { source in
             buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: source[offset..<offset + count]))
         }
+        return count
+    }
+
+    public func readNow(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) -> Int? {
+        guard let count = try? read(at: offset, into: buffer), count > 0 else { return nil }
         return count
     }
 }

@@ -49,7 +49,7 @@ struct MountCommand: ParsableCommand {
                     of: try Configuration.load(file: path, providers: builtinProviders, environment: environment))
             },
             announce: { line in
-                if onTerminal { TerminalLog.write(line + "\n") } else { logger.notice("\(line)") }
+                if onTerminal { TerminalLog.post(line + "\n") } else { logger.notice("\(line)") }
             })
         ForegroundProcess.run { signals in await daemon.run(signals: signals) }
     }

@@ -1,4 +1,6 @@
+import CloudMountPlatform
 import CloudMountVFS
+import Glibc
 import Logging
 import Testing
 
@@ -30,5 +32,80 @@ struct TerminalLogTests {
         let log = TerminalLog(label: "cloudmount", level: .info, format: .text)
         let line = log.line(time, .error, "a\u{1B}[2Jb\nc", ["key": "\u{9B}2J\u{7F}"])
         #expect(line.unicodeScalars.allSatisfy { $0.value >= 32 && !(127...159).contains($0.value) })
+    }
+}
+
+@Suite("Log lines and who does not read them")
+struct LogWriterTests {
+    /// A pipe that has no room.
+    private func fullPipe() throws -> (read: Descriptor, write: Descriptor) {
+        let pipe = try #require(Descriptor.pipe())
+        let flags = fcntl(pipe.write.raw, F_GETFL)
+        _ = fcntl(pipe.write.raw, F_SETFL, flags | O_NONBLOCK)
+        let bytes = [UInt8](repeating: UInt8(ascii: "x"), count: 4096)
+        while Glibc.write(pipe.write.raw, bytes, bytes.count) > 0 {}
+        while Glibc.write(pipe.write.raw, bytes, 1) > 0 {}
+        _ = fcntl(pipe.write.raw, F_SETFL, flags)
+        return pipe
+    }
+
+    /// What comes through `pipe` up to a line that says `last`, without what filled it.
+    private func lines(_ pipe: Descriptor, until last: String) async -> [String] {
+        await BlockingPool.shared.run("test") {
+            var bytes: [UInt8] = []
+            var buffer = [UInt8](repeating: 0, count: 65536)
+            while !String(decoding: bytes.suffix(100), as: UTF8.self).hasSuffix(last + "\n") {
+                let count = Glibc.read(pipe.raw, &buffer, buffer.count)
+                guard count > 0 else { break }
+                bytes += buffer[..<count]
+            }
+            return String(decoding: bytes.drop { $0 == UInt8(ascii: "x") }, as: UTF8.self).split(separator: "\n")
+                .map(String.init)
+        }
+    }
+
+    @Test("Nobody waits for a pipe that is full; what had no room is counted, and told in its place when there is room")
+    func full() async throws {
+        let pipe = try fullPipe()
+        let writer = LogWriter(pipe.write.raw, limit: 1000)
+        // Forty are taken, and at most one is under way.
+        for index in 0..<500 { writer.write("line \(1000 + index) of twenty.\n") { "\($0) lost\n" } }
+        #expect(!writer.flush(milliseconds: 1))
+        let read = Task { await lines(pipe.read, until: "lost") }
+        let found = await read.value
+        let told = try #require(found.last.flatMap { Int($0.prefix { $0 != " " }) })
+        #expect(found.count - 1 + told == 500)
+        for (index, line) in found.dropLast().enumerated() { #expect(line == "line \(1000 + index) of twenty.") }
+        writer.write("after\n") { "\($0) lost\n" }
+        #expect(await lines(pipe.read, until: "after") == ["after"])
+        #expect(writer.flush(milliseconds: 60_000))
+    }
+
+    @Test("A pipe whose reader has gone loses lines and nothing else")
+    func broken() throws {
+        let end = try #require(Descriptor.pipe()).write
+        let writer = LogWriter(end.raw)
+        for _ in 0..<100 { writer.write("line\n") { "\($0) lost\n" } }
+        #expect(writer.flush(milliseconds: 60_000))
+    }
+
+    @Test("Lines of many threads stay whole and in their order")
+    func threads() async throws {
+        let pipe = try #require(Descriptor.pipe())
+        let writer = LogWriter(pipe.write.raw)
+        let read = Task { await lines(pipe.read, until: "end") }
+        await withTaskGroup(of: Void.self) { group in
+            for task in 0..<8 {
+                group.addTask {
+                    for index in 0..<500 { writer.write("\(task) \(index)\n") { "\($0) lost\n" } }
+                }
+            }
+        }
+        writer.write("end\n") { "\($0) lost\n" }
+        let found = await read.value
+        #expect(found.count == 4001)
+        for task in 0..<8 {
+            #expect(found.filter { $0.hasPrefix("\(task) ") } == (0..<500).map { "\(task) \($0)" })
+        }
     }
 }

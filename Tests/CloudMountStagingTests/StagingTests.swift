@@ -82,6 +82,7 @@ struct StagingTests {
         #expect(mode(directory.path + "/a/b/staged") == S_IFDIR | 0o700)
         #expect(area.used == 4096)
         file = nil
+        area.finishRemovals(seconds: 60)
         #expect(mode(path) == nil)
         #expect(area.used == 0)
         #expect(area.leftovers == [])
