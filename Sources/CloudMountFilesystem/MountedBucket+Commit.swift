@@ -78,7 +78,7 @@ extension MountedBucket {
     private func spill(_ content: FileContent) async {
         guard let staged = content.state.withLock({ $0.staged }) else { return }
         do throws(VFSError) {
-            try await BlockingPool.shared.run { () throws(VFSError) in try staged.spill() }
+            try await BlockingPool.shared.run(settings.name) { () throws(VFSError) in try staged.spill() }
         } catch {
             log.error("bytes that are not stored stay in memory", metadata: ["error": "\(error)"])
         }
