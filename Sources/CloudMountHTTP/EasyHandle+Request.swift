@@ -14,7 +14,8 @@ extension EasyHandle {
         }
         source = request.body
         sourceCount = request.body?.count ?? 0
-        guard sourceCount > Self.inlineLimit || loadInlineBody() else { return false }
+        let wanted = wantedShape(request.method)
+        guard wanted != .inline || loadInlineBody() else { return false }
         self.transfer = transfer
         attempts = 0
         rewind()
@@ -29,19 +30,21 @@ extension EasyHandle {
         }
         let accepted = request.url.withCString { cm_easy_set_string(raw, CURLOPT_URL, $0) }
         guard accepted == CURLE_OK else { throw HTTPError(accepted, detail: "") }
-        shape(request)
+        take(wanted, request.method)
         setHeaders(request)
         pulse = TransferPulse(options)
         return true
     }
 
-    private func shape(_ request: HTTPRequest) {
-        let wanted: Shape
-        switch request.method {
-        case .head where sourceCount == 0: wanted = .head
-        case .get where sourceCount == 0, .delete where sourceCount == 0: wanted = .bodyless
-        default: wanted = sourceCount <= Self.inlineLimit ? .inline : .streamed
+    private func wantedShape(_ method: HTTPMethod) -> Shape {
+        switch method {
+        case .head where sourceCount == 0: .head
+        case .get where sourceCount == 0, .delete where sourceCount == 0: .bodyless
+        default: sourceCount <= Self.inlineLimit ? .inline : .streamed
         }
+    }
+
+    private func take(_ wanted: Shape, _ method: HTTPMethod) {
         if wanted != shape {
             // Each of these sets libcurl's own method; what an earlier shape left behind goes first.
             if shape == .inline { cm_easy_set_pointer(raw, CURLOPT_POSTFIELDS, nil) }
@@ -55,9 +58,9 @@ extension EasyHandle {
             }
             shape = wanted
         }
-        if request.method != verb {
-            cm_easy_set_string(raw, CURLOPT_CUSTOMREQUEST, request.method.rawValue)
-            verb = request.method
+        if method != verb {
+            cm_easy_set_string(raw, CURLOPT_CUSTOMREQUEST, method.rawValue)
+            verb = method
         }
         switch wanted {
         case .bodyless, .head: break

@@ -38,7 +38,7 @@ public final class BlockingPool: Sendable {
         }
     }
 
-    /// A thread that has nothing to do, until it is given a job.
+    /// The place where a thread finds its next job.
     private final class Idler: Sendable {
         let job = Mutex<Job?>(nil)
         let wakeup = Semaphore()
@@ -73,11 +73,13 @@ public final class BlockingPool: Sendable {
 
     /// Threads that there are, idle ones included.
     public var threads: Int { state.withLock { $0.threads } }
+    /// Threads that wait for a job.
+    public var idleThreads: Int { state.withLock { $0.idlers.count } }
 
     private enum Start {
         case waits
         case handed(Idler)
-        case thread
+        case thread(Idler)
     }
 
     /// Runs `work` on one of the pool's threads.
@@ -94,7 +96,9 @@ public final class BlockingPool: Sendable {
                 if state.threads < width {
                     state.lanes[lane, default: Lane()].running += 1
                     state.threads += 1
-                    return .thread
+                    let idler = Idler()
+                    idler.job.withLock { $0 = job }
+                    return .thread(idler)
                 }
             }
             let isFirst = !(state.lanes[lane]?.isWaiting ?? false)
@@ -105,9 +109,9 @@ public final class BlockingPool: Sendable {
         switch start {
         case .waits: break
         case .handed(let idler): idler.wakeup.signal()
-        case .thread:
+        case .thread(let idler):
             // A system that has no thread to give has the caller's: late, but done.
-            if !NamedThread.start(name, { self.work(job) }) { workHere(job) }
+            if !NamedThread.start(name, { self.work(idler) }) { workHere(idler) }
         }
     }
 
@@ -134,47 +138,51 @@ public final class BlockingPool: Sendable {
         return laneWidth >= width || state.threads - state.idlers.count < max(1, width / 2)
     }
 
-    private func work(_ first: Job) {
-        var job = first
-        while true {
-            job.work()
-            let idler = Idler()
-            let lane = job.lane
-            let next: Job? = state.withLock { state in
+    /// A thread's life, which begins with the job of `first`. What a job holds goes with it, not with the thread.
+    private func work(_ first: Idler) {
+        var idler = first
+        while let lane = perform(idler) {
+            let idle = Idler()
+            let isIdle = state.withLock { state in
                 ended(&state, lane)
-                if let next = nextJob(&state) { return next }
-                state.idlers.append(idler)
-                return nil
-            }
-            if let next {
-                job = next
-                continue
-            }
-            if !idler.wakeup.wait(seconds: idleSeconds) {
-                let isOver = state.withLock { state in
-                    guard let index = state.idlers.firstIndex(where: { $0 === idler }) else { return false }
-                    state.idlers.remove(at: index)
-                    state.threads -= 1
-                    return true
+                if let next = nextJob(&state) {
+                    idle.job.withLock { $0 = next }
+                    return false
                 }
-                if isOver { return }
-                // It has been given a job just now.
-                idler.wakeup.wait()
+                state.idlers.append(idle)
+                return true
             }
-            guard let given = idler.job.withLock({ $0 }) else { return }
-            job = given
+            idler = idle
+            if !isIdle || idle.wakeup.wait(seconds: idleSeconds) { continue }
+            let isOver = state.withLock { state in
+                guard let index = state.idlers.firstIndex(where: { $0 === idle }) else { return false }
+                state.idlers.remove(at: index)
+                state.threads -= 1
+                return true
+            }
+            // Else it has been given a job just now.
+            if isOver { return }
         }
     }
 
-    private func workHere(_ job: Job) {
-        job.work()
-        let next: Job? = state.withLock { state in
-            ended(&state, job.lane)
+    /// Returns the lane of the job that `idler` was given.
+    private func perform(_ idler: Idler) -> String? {
+        let job = idler.job.withLock { $0.take() }
+        job?.work()
+        return job?.lane
+    }
+
+    private func workHere(_ idler: Idler) {
+        guard let lane = perform(idler) else { return }
+        let next: Idler? = state.withLock { state in
+            ended(&state, lane)
             state.threads -= 1
             // Those that other threads will come to are theirs.
             guard state.threads == 0, let next = nextJob(&state) else { return nil }
             state.threads += 1
-            return next
+            let idler = Idler()
+            idler.job.withLock { $0 = next }
+            return idler
         }
         if let next, !NamedThread.start(name, { self.work(next) }) { workHere(next) }
     }

@@ -60,9 +60,12 @@ extension Descriptor {
     public func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(SystemError) {
         var done = 0
         while done < bytes.count {
-            done += try SystemError.check {
+            let count = try SystemError.check {
                 pwrite(raw, bytes.baseAddress.map { $0 + done }, bytes.count - done, offset + done)
             }
+            // Not to be expected, and not to be repeated for ever.
+            if count == 0 { throw SystemError(EIO) }
+            done += count
         }
     }
 }

@@ -45,6 +45,9 @@ public final class MemoryShare: Sendable {
     /// Whether `count` bytes that nobody waits for yet can be taken and leave room for those who wait.
     public func hasRoomAhead(_ count: Int) -> Bool { pool.hasRoomAhead(count, for: number) }
 
+    /// Whether `take(count)` has room at this moment; where it has not, others are asked to give back first (`onPressure`).
+    public func makeRoom(_ count: Int) -> Bool { pool.reclaim(BufferPool.cost(max(0, count)), for: number) }
+
     /// As `hasRoomAhead`, but where there is none others are asked to give back first (`onPressure`).
     public func makeRoomAhead(_ count: Int) -> Bool {
         pool.reclaim(BufferPool.cost(max(0, count)), for: number, ahead: true)

@@ -27,17 +27,9 @@ public final class Semaphore: @unchecked Sendable {
 
     /// False when the time ran out, by a clock that nobody sets.
     public func wait(milliseconds: Int) -> Bool {
-        var deadline = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &deadline)
-        deadline.tv_sec += milliseconds / 1000
-        deadline.tv_nsec += milliseconds % 1000 * 1_000_000
-        if deadline.tv_nsec >= 1_000_000_000 {
-            deadline.tv_sec += 1
-            deadline.tv_nsec -= 1_000_000_000
-        }
-        while cm_semaphore_wait(semaphore, Int64(deadline.tv_sec), Int64(deadline.tv_nsec)) != 0 {
-            if errno != EINTR { return false }
-        }
+        let deadline = SystemClock.monotonic() + UInt64(max(0, milliseconds)) * 1_000_000
+        let (seconds, nanoseconds) = (Int64(deadline / 1_000_000_000), Int64(deadline % 1_000_000_000))
+        while cm_semaphore_wait(semaphore, seconds, nanoseconds) != 0 { if errno != EINTR { return false } }
         return true
     }
 }

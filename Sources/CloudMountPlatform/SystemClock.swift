@@ -1,5 +1,4 @@
 public import CloudMountVFS
-import CLinux
 import Glibc
 
 /// Cheap readings of the system's clocks.

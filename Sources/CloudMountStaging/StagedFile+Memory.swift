@@ -20,6 +20,16 @@ struct StagedMemory: Sendable {
 extension StagedFile {
     /// False when the bytes belong on disk: the file is there already, becomes too large, or memory is short.
     func writeToMemory(_ bytes: UnsafeRawBufferPointer, at offset: Int) -> Bool {
+        if writeToMemoryNow(bytes, at: offset) { return true }
+        let end = offset + bytes.count
+        // Others are asked to give back without the lock.
+        guard end <= StagedMemory.limit, let share = state.withLock({ $0.memory?.share }), share.makeRoom(end) else {
+            return false
+        }
+        return writeToMemoryNow(bytes, at: offset)
+    }
+
+    private func writeToMemoryNow(_ bytes: UnsafeRawBufferPointer, at offset: Int) -> Bool {
         let end = offset + bytes.count
         guard end <= StagedMemory.limit else { return false }
         let (isDone, before): (Bool, PooledBuffer?) = state.withLock { state in
@@ -48,7 +58,7 @@ extension StagedFile {
     private func enlarged(_ memory: inout StagedMemory, to count: Int) -> PooledBuffer? {
         let size = min(StagedMemory.limit, BufferPool.cost(count))
         guard area.takeMemory(size - memory.room, of: memory.share.limit) else { return nil }
-        guard let buffer = memory.share.take(size) else {
+        guard let buffer = memory.share.take(size, reclaiming: false) else {
             area.giveBackMemory(size - memory.room)
             return nil
         }

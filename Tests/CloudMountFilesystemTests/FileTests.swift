@@ -17,6 +17,7 @@ struct FileTests {
         mount.remount()
         #expect(try await mount.read("a") == bytes)
         #expect(mount.memory.used == 0)
+        mount.staging.finishRemovals(seconds: 60)
         #expect(mount.staging.used == 0)
     }
 

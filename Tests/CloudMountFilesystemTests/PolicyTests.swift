@@ -389,6 +389,7 @@ struct PolicyTests {
         await settled { mount.fs.statistics().dirtyFiles == 0 }
         #expect(try await mount.object("a") == [2, 2])
         #expect(mount.fs.statistics().failedCommits.isEmpty)
+        mount.staging.finishRemovals(seconds: 60)
         #expect(mount.staging.used == 0)
     }
 

@@ -62,6 +62,7 @@ struct RefusalTests {
         try await mount.fs.close(inode, reader)
         #expect(try await mount.read("file") == bytes)
         #expect(mount.fs.statistics().dirtyFiles == 0)
+        mount.staging.finishRemovals(seconds: 60)
         #expect(mount.staging.used == 0)
     }
 
@@ -136,6 +137,7 @@ struct RefusalTests {
         let mount = try TestMount()
         let (inode, handle) = try await mount.fs.create(TestMount.root, "small")
         try await mount.fs.write(inode, handle, 0, pattern(5000))
+        mount.staging.finishRemovals(seconds: 60)
         #expect(mount.staging.used == 0 && mount.memory.used > 0)
         #expect(try await mount.read("small") == pattern(5000))
         try await mount.fs.close(inode, handle)

@@ -166,6 +166,7 @@ struct RemoteChangeTests {
         await settled { mount.traffic[.beginUpload] == mount.traffic[.completeUpload] + mount.traffic[.abortUpload] }
         #expect(mount.traffic[.beginUpload] == mount.traffic[.completeUpload] + mount.traffic[.abortUpload])
         #expect(try await mount.keys().filter { !$0.hasSuffix("/") }.count == 1)
+        mount.staging.finishRemovals(seconds: 60)
         #expect(mount.staging.used == 0)
     }
 

@@ -32,6 +32,7 @@ struct BlockingPoolTests {
     func burst() async {
         let pool = BlockingPool(name: "test", width: 8)
         await pool.run {}
+        while pool.idleThreads == 0 { await Task.yield() }
         let latch = Latch()
         for _ in 0..<8 { pool.submit { latch.hang() } }
         #expect(await blocking { latch.holds(8) })
@@ -79,6 +80,22 @@ struct BlockingPoolTests {
         latch.open()
         await pool.run("b") {}
         #expect(seen.withLock { $0 } == ["b", "c", "d", "b", "d", "b"])
+    }
+
+    @Test("An idle thread holds nothing of the jobs that it has done")
+    func forgets() async throws {
+        final class Held: Sendable {}
+        let pool = BlockingPool(name: "test", width: 1, idleSeconds: 600)
+        for _ in 0..<3 {
+            weak var held: Held?
+            do {
+                let made = Held()
+                held = made
+                await pool.run { withExtendedLifetime(made) {} }
+            }
+            while held != nil { try await Task.sleep(for: .milliseconds(1)) }
+        }
+        #expect(pool.threads == 1)
     }
 
     @Test("Idle threads end, and work that comes later gets new ones")

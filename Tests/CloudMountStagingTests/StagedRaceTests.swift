@@ -72,6 +72,36 @@ struct StagedRaceTests {
         #expect(area.used == 0, "seed \(seed)")
     }
 
+    @Test("A write beside a cut keeps its reservation")
+    func cutBesideWrite() throws {
+        let area = try area()
+        for round in 0..<200 {
+            let file = try area.makeFile(label: "m")
+            for block in 0..<8 { try file.write([2], at: block * StagedFile.block) }
+            let go = Counter()
+            let write: @Sendable () -> Void = {
+                go.add()
+                while go.value < 2 { sched_yield() }
+                for block in 0..<8 { try? file.write([1], at: block * StagedFile.block) }
+            }
+            let cut: @Sendable () -> Void = {
+                go.add()
+                while go.value < 2 { sched_yield() }
+                if round.isMultiple(of: 2) {
+                    try? file.truncate(to: 0)
+                } else {
+                    try? file.punch(Extent(0, 8 * StagedFile.block))
+                }
+            }
+            sideBySide([write, cut])
+            let reserved = file.state.withLock { $0.blocks }
+            let bytes = try file.bytes(Extent(0, 8 * StagedFile.block))
+            for block in 0..<8 where bytes.count > block * StagedFile.block && bytes[block * StagedFile.block] == 1 {
+                #expect(reserved.contains(block * StagedFile.block), "round \(round)")
+            }
+        }
+    }
+
     @Test("Files that go while others come do not wait for themselves")
     func manyFiles() throws {
         let area = try area(descriptors: 1)
@@ -127,4 +157,10 @@ struct StagedRaceTests {
         #expect(bytes.withUnsafeMutableBytes { source.readNow(at: 3, into: $0) } == nil)
         #expect(try bytes.withUnsafeMutableBytes { try source.read(at: 7, into: $0) } == 1)
     }
+}
+
+private final class Counter: Sendable {
+    private let count = Atomic(0)
+    var value: Int { count.load(ordering: .sequentiallyConsistent) }
+    func add() { count.add(1, ordering: .sequentiallyConsistent) }
 }
