@@ -120,11 +120,16 @@ extension Supervisor {
                 outcome.reason = "the credentials in use stay: \(error.description)"
             }
         }
-        if !diff.live.isEmpty { running.apply(mount) }
+        if !diff.live.isEmpty { await Self.apply(mount, to: running) }
         if let entry = entries[id] { entries[id]?.mount = entry.mount.taking(mount, secrets: false) }
         guard needsRemount else { return }
         entries[id]?.pending = .remount(mount)
         if outcome.outcome != .failed { outcome.outcome = .pending }
+    }
+
+    /// Outside the actor: the mount looks through all that it knows.
+    @concurrent private static func apply(_ mount: Configuration.Mount, to running: any RunningMount) async {
+        running.apply(mount)
     }
 
     // MARK: Out of the way

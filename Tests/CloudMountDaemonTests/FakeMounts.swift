@@ -97,6 +97,7 @@ final class FakeMount: RunningMount {
         var callsUnderWay = 0
         /// `statistics` waits for it.
         var statisticsHang = false
+        var statisticsAsked = 0
         var uses = MountUses()
         var statistics = MountStatistics()
         /// Of new credentials.
@@ -161,6 +162,7 @@ final class FakeMount: RunningMount {
 
     func cleanUp() async { note("clean up") }
     func statistics() -> MountStatistics {
+        state.withLock { $0.statisticsAsked += 1 }
         while state.withLock({ $0.statisticsHang }) { usleep(1000) }
         return state.withLock { $0.statistics }
     }
