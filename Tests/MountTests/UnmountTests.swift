@@ -132,6 +132,27 @@ extension MountTests {
             }
         }
 
+        @Test("A folder that does not answer keeps neither the other mounts nor a stop")
+        func deafFolder() async throws {
+            try await withFolder { deaf, mounts in
+                await deaf.daemon?.signal(SIGSTOP)
+                let owner = try TemporaryFolder("mount")
+                let both: Mounts = [
+                    (MountOptions(name: "x", path: deaf.path), mounts[0].bucket),
+                    (MountOptions(name: "b"), try await Bucket.make(in: .folder, below: owner.path)),
+                ]
+                do {
+                    try await MountFixture.use(both, in: owner, expecting: ["b"]) { mount in
+                        #expect(try await mount.status("mounts.0.state") == "starting")
+                        #expect(try await mount.status("mounts.1.state") == "mounted")
+                        try await mount.shell("echo 1 > f; cat f", on: "b")
+                        try await mount.stop()
+                    }
+                } catch { Issue.record(error) }
+                await deaf.daemon?.signal(SIGCONT)
+            }
+        }
+
         @Test("Clients that say nothing, or do not read, keep nobody from the status")
         func silentClients() async throws {
             try await withFolder { mount, _ in
