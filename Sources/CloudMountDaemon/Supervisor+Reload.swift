@@ -38,6 +38,7 @@ extension Supervisor {
             endIfOver()
         }
         while isSettling { await pause(.milliseconds(20)) }
+        await noteUnmounted()
         let current = current
         order = mounts.map(\.name)
         var outcomes: [String: ReloadReport.Mount] = [:]
@@ -74,6 +75,25 @@ extension Supervisor {
         watchPending()
         let names = order + gone.keys.sorted()
         return names.compactMap { outcomes[$0] }
+    }
+
+    /// What somebody has unmounted, and something keeps alive elsewhere, is on its way out.
+    private func noteUnmounted() async {
+        await withTaskGroup(of: Void.self) { group in
+            for (id, entry) in entries {
+                guard case .mounted(let running) = entry.phase else { continue }
+                group.addTask { await self.noteUnmounted(id, running) }
+            }
+        }
+    }
+
+    private func noteUnmounted(_ id: ID, _ running: any RunningMount) async {
+        if await running.isInPlace() { return }
+        let held = await running.uses().elsewhereText
+        guard case .mounted? = entries[id]?.phase else { return }
+        entries[id]?.phase = .draining(running)
+        entries[id]?.isDetached = true
+        entries[id]?.held = held
     }
 
     private func forget(_ id: ID) { entries[id] = nil }

@@ -99,6 +99,7 @@ final class FakeMount: RunningMount {
         var statisticsHang = false
         var statisticsAsked = 0
         var uses = MountUses()
+        var isInPlace = true
         var statistics = MountStatistics()
         /// Of new credentials.
         var refusal: VFSError?
@@ -121,6 +122,7 @@ final class FakeMount: RunningMount {
         while state.withLock({ $0.drainHangs }) { try? await Task.sleep(for: .milliseconds(1)) }
     }
 
+    func isInPlace() async -> Bool { state.withLock { $0.isInPlace } }
     func uses() async -> MountUses { state.withLock { $0.uses } }
     func setReadOnly(_ on: Bool) { note(on ? "read-only" : "read-write") }
 

@@ -218,6 +218,18 @@ struct ReloadTests {
         }
     }
 
+    @Test("what somebody else unmounted and a bind mount keeps alive is mounted again beside it")
+    func unmountedOutside() async throws {
+        _ = try await running("name: a, path: /mnt/a, bucket: b") { supervisor in
+            let old = await engine.mount("a")
+            old.state.withLock { ($0.isInPlace, $0.staysOpen, $0.uses.elsewhere) = (false, true, ["/bound"]) }
+            let report = await supervisor.reload(try mounts("name: a, path: /mnt/a, bucket: b"), force: false)
+            #expect(outcomes(report) == ["a added "])
+            #expect(await supervisor.phases.map { $0.pending?.contains("/bound") } == [true, nil])
+            old.close()
+        }
+    }
+
     @Test("new credentials take over while mounted; refused ones leave the old in use")
     func rotation() async throws {
         func mount(_ key: String) throws -> [Configuration.Mount] {
