@@ -116,7 +116,12 @@ extension Supervisor {
         case .draining, .ended:
             entries[id]?.isForgotten = true
             entries[id]?.successor = mount
-            (outcome.outcome, outcome.reason) = (.pending, "it is being unmounted, and is mounted again afterwards")
+            // The kernel has let go of it, so that its place is free; what it stores still had better be seen.
+            outcome.outcome = .added
+            guard await !waitForEnd(id), hasNotEnded(id) else { break }
+            entries[id]?.successor = nil
+            outcome.reason = Self.storesStill
+            add(mount)
         case .mounted(let running):
             entries[id]?.pending = nil
             entries[id]?.pendingReason = nil
@@ -154,6 +159,8 @@ extension Supervisor {
 
     // MARK: Out of the way
 
+    private static let storesStill = "the old mount still stores what it holds"
+
     /// Unmounts what is pending, if nobody uses it or by force.
     /// - Returns: `done`, or why it is still pending.
     private func settle(_ id: ID, _ done: ReloadReport.Mount, force: Bool) async -> ReloadReport.Mount {
@@ -182,9 +189,12 @@ extension Supervisor {
             if case .remount(let mount) = pending { entries[id]?.successor = mount }
             entries[id]?.isUnwanted = true
             entry.interrupt?()
-            if case .draining = entry.phase { return .done(nil) }
-            _ = await waitForEnd(id)
-            return .done(nil)
+            guard await !waitForEnd(id), case .remount(let mount) = pending, case .draining? = entries[id]?.phase
+            else { return .done(nil) }
+            entries[id]?.pending = nil
+            entries[id]?.successor = nil
+            add(mount)
+            return .done(Self.storesStill)
         }
         if !force {
             let open = await Self.statistics(running).openFiles
