@@ -179,6 +179,10 @@ private struct KernelMount: RunningMount {
         } ?? MountUses()
     }
 
+    @concurrent func isInPlace() async -> Bool {
+        await work.run(.look, limit: .seconds(2)) { [fuse] in fuse.isInPlace } ?? true
+    }
+
     func setReadOnly(_ on: Bool) { bucket.setReadOnly(on) }
     @concurrent func waitUntilClosed() async { await fuse.waitUntilClosed() }
     @concurrent func cleanUp() async {

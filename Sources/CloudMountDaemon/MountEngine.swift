@@ -37,6 +37,8 @@ protocol RunningMount: Sendable {
     @concurrent func drain() async
     /// - Throws: `busy` when files are open and not `lazy`; `timedOut` when the kernel does not answer.
     @concurrent func unmount(lazy: Bool) async throws(VFSError)
+    /// It is where it was mounted: not unmounted by somebody while a bind mount or a container keeps it alive.
+    @concurrent func isInPlace() async -> Bool
     /// What uses the mount, as far as can be told: other mounts, not programs.
     @concurrent func uses() async -> MountUses
     /// Refuses changes from now on, or takes them again.

@@ -40,7 +40,8 @@ public struct MountProgram {
         do throws(VFSError) {
             let target = try FUSEMount.resolve(path)
             let socket =
-                FUSEMount.controlSocket(of: target) ?? UserPlaces(environment: environment).controlSocket
+                FUSEMount.controlSocket(of: target)
+                ?? Self.socket(owner: FUSEMount.owner(of: target), environment: environment)
             let client = ControlClient(socket: socket)
             let remarks = try ask(client, ControlRequest(.remount, target: target, readOnly: readOnly))
             try FUSEMount.remount(target, options: options, readOnly: readOnly)
@@ -49,6 +50,14 @@ public struct MountProgram {
         } catch {
             return (32, error.message)
         }
+    }
+
+    /// Where the daemon of a mount listens by default: that of another user does not even let root ask its mount, without
+    /// allow_other.
+    static func socket(owner: UInt32?, environment: [String: String]) -> String {
+        guard let owner, owner != geteuid() else { return UserPlaces(environment: environment).controlSocket }
+        let places = UserPlaces(environment: ["XDG_RUNTIME_DIR": "/run/user/\(owner)"], uid: owner, gid: 0)
+        return places.controlSocket
     }
 
     private func ask(_ client: ControlClient, _ request: ControlRequest) throws(VFSError) -> [String] {

@@ -38,6 +38,7 @@ extension Supervisor {
             endIfOver()
         }
         while isSettling { await pause(.milliseconds(20)) }
+        await noteUnmounted()
         let current = current
         order = mounts.map(\.name)
         var outcomes: [String: ReloadReport.Mount] = [:]
@@ -76,6 +77,25 @@ extension Supervisor {
         return names.compactMap { outcomes[$0] }
     }
 
+    /// What somebody has unmounted, and something keeps alive elsewhere, is on its way out.
+    private func noteUnmounted() async {
+        await withTaskGroup(of: Void.self) { group in
+            for (id, entry) in entries {
+                guard case .mounted(let running) = entry.phase else { continue }
+                group.addTask { await self.noteUnmounted(id, running) }
+            }
+        }
+    }
+
+    private func noteUnmounted(_ id: ID, _ running: any RunningMount) async {
+        if await running.isInPlace() { return }
+        let held = await running.uses().elsewhereText
+        guard case .mounted? = entries[id]?.phase else { return }
+        entries[id]?.phase = .draining(running)
+        entries[id]?.isDetached = true
+        entries[id]?.held = held
+    }
+
     private func forget(_ id: ID) { entries[id] = nil }
 
     // MARK: In place
@@ -96,7 +116,12 @@ extension Supervisor {
         case .draining, .ended:
             entries[id]?.isForgotten = true
             entries[id]?.successor = mount
-            (outcome.outcome, outcome.reason) = (.pending, "it is being unmounted, and is mounted again afterwards")
+            // The kernel has let go of it, so that its place is free; what it stores still had better be seen.
+            outcome.outcome = .added
+            guard await !waitForEnd(id), hasNotEnded(id) else { break }
+            entries[id]?.successor = nil
+            outcome.reason = Self.storesStill
+            add(mount)
         case .mounted(let running):
             entries[id]?.pending = nil
             entries[id]?.pendingReason = nil
@@ -120,14 +145,21 @@ extension Supervisor {
                 outcome.reason = "the credentials in use stay: \(error.description)"
             }
         }
-        if !diff.live.isEmpty { running.apply(mount) }
+        if !diff.live.isEmpty { await Self.apply(mount, to: running) }
         if let entry = entries[id] { entries[id]?.mount = entry.mount.taking(mount, secrets: false) }
         guard needsRemount else { return }
         entries[id]?.pending = .remount(mount)
         if outcome.outcome != .failed { outcome.outcome = .pending }
     }
 
+    /// Outside the actor: the mount looks through all that it knows.
+    @concurrent private static func apply(_ mount: Configuration.Mount, to running: any RunningMount) async {
+        running.apply(mount)
+    }
+
     // MARK: Out of the way
+
+    private static let storesStill = "the old mount still stores what it holds"
 
     /// Unmounts what is pending, if nobody uses it or by force.
     /// - Returns: `done`, or why it is still pending.
@@ -157,9 +189,12 @@ extension Supervisor {
             if case .remount(let mount) = pending { entries[id]?.successor = mount }
             entries[id]?.isUnwanted = true
             entry.interrupt?()
-            if case .draining = entry.phase { return .done(nil) }
-            _ = await waitForEnd(id)
-            return .done(nil)
+            guard await !waitForEnd(id), case .remount(let mount) = pending, case .draining? = entries[id]?.phase
+            else { return .done(nil) }
+            entries[id]?.pending = nil
+            entries[id]?.successor = nil
+            add(mount)
+            return .done(Self.storesStill)
         }
         if !force {
             let open = await Self.statistics(running).openFiles

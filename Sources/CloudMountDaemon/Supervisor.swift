@@ -205,7 +205,7 @@ actor Supervisor {
         let late: @Sendable (Result<any RunningMount, VFSError>) async -> Void = { result in
             if case .success(let running) = result { await undo(running, limits) }
         }
-        let result = await within(limits.start, grace: limits.end, late: late) {
+        let result = await within(limits.start, cancelling: true, grace: limits.end, late: late) {
             () -> Result<any RunningMount, VFSError> in
             do throws(VFSError) { return .success(try await engine.begin(mount)) } catch { return .failure(error) }
         }

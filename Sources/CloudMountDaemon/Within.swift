@@ -3,22 +3,23 @@ import Synchronization
 /// What `work` brings, or nil when that takes longer than `limit`: the work goes on then, and nobody waits for it. Nil also
 /// when the calling task is cancelled, and with it the work.
 /// - Parameters:
-///   - grace: how long work that has been cancelled is waited for all the same.
+///   - cancelling: the limit cancels the work too.
+///   - grace: how long work is waited for that was cancelled with the calling task.
 ///   - late: takes what comes when nobody waits any more.
 func within<Value: Sendable>(
-    _ limit: Duration, grace: Duration = .zero, late: @escaping @Sendable (Value) async -> Void = { _ in },
-    _ work: @escaping @Sendable () async -> Value
+    _ limit: Duration, cancelling: Bool = false, grace: Duration = .zero,
+    late: @escaping @Sendable (Value) async -> Void = { _ in }, _ work: @escaping @Sendable () async -> Value
 ) async -> Value? {
     let race = Race<Value>()
-    let timer = Task {
-        try? await Task.sleep(for: limit)
-        if !Task.isCancelled { race.end(with: nil) }
-    }
     let worker = Task {
         let value = await work()
         if !race.end(with: value) { await late(value) }
-        timer.cancel()
     }
+    let timer = Task {
+        try? await Task.sleep(for: limit)
+        if !Task.isCancelled, race.end(with: nil), cancelling { worker.cancel() }
+    }
+    defer { timer.cancel() }
     return await withTaskCancellationHandler {
         await withCheckedContinuation { race.wait($0) }
     } onCancel: {

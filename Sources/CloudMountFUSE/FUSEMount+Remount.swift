@@ -20,6 +20,11 @@ extension FUSEMount {
         return String(validating: value, as: UTF8.self)
     }
 
+    /// The user who mounted what is at `path`; nil when it is no mount of cloudmount.
+    public static func owner(of path: String) -> UInt32? {
+        MountTable.top(at: path).flatMap { $0.type == Mounting.type ? $0.owner : nil }
+    }
+
     /// Makes the mount at `path` read-only or writable, in the kernel: as root, for everybody, at once.
     /// - Parameter options: of mount(8); what they do not say stays as it is.
     /// - Throws: `busy` when files are open for writing and it shall be read-only; `notFound` when it is no mount of ours.

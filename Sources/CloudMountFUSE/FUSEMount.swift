@@ -77,6 +77,11 @@ public final class FUSEMount: Sendable {
         try Mounting.unmount(path, lazy: lazy)
     }
 
+    /// Something is mounted at `path`, and it is this.
+    public var isInPlace: Bool {
+        !session.isClosed && MountTable.all().contains { $0.device == device && $0.path == Array(path.utf8) }
+    }
+
     /// Mount points inside this one, which keep it from being unmounted.
     public var mountsInside: [String] {
         let prefix = Array(path.utf8) + [UInt8(ascii: "/")]

@@ -31,7 +31,11 @@ enum Fusermount {
     }
 
     /// Takes over `socket`.
-    private static func run(_ arguments: [String], socket: Int32?) throws(VFSError) -> (status: Int32, said: String) {
+    /// - Parameter limit: nanoseconds that the program may take.
+    /// - Throws: `timedOut`, and the program is killed.
+    static func run(
+        _ arguments: [String], socket: Int32?, program: String = "fusermount3", limit: UInt64 = 20_000_000_000
+    ) throws(VFSError) -> (status: Int32, said: String) {
         defer { if let socket { close(socket) } }
         let (output, input) = try sockets()
         defer { close(output) }
@@ -58,11 +62,11 @@ enum Fusermount {
         posix_spawnattr_setsigmask(&attributes, &signals)
         posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
         var process = pid_t()
-        let code = withVector(["fusermount3"] + arguments) { arguments in
-            withVector(environment) { posix_spawnp(&process, "fusermount3", &actions, &attributes, arguments, $0) }
+        let code = withVector([program] + arguments) { arguments in
+            withVector(environment) { posix_spawnp(&process, program, &actions, &attributes, arguments, $0) }
         }
         close(input)
-        guard code == 0 else { throw VFSError(systemCall: code, "fusermount3") }
+        guard code == 0 else { throw VFSError(systemCall: code, program) }
 
         let deadline = SystemClock.monotonic() + limit
         let said = read(output, until: deadline)
@@ -70,13 +74,10 @@ enum Fusermount {
             // It dies as soon as the kernel lets it, and a thread takes note of that.
             kill(process, SIGKILL)
             NamedThread("cm-reap") { [process] in while waitpid(process, nil, 0) < 0 && errno == EINTR {} }.detach()
-            throw VFSError(.timedOut, "fusermount3 does not end")
+            throw VFSError(.timedOut, "\(program) does not end")
         }
         return (status, String(decoding: said.bytes, as: UTF8.self))
     }
-
-    /// Nanoseconds that the program may take.
-    private static let limit: UInt64 = 20_000_000_000
 
     /// What comes until the other end is closed, without newlines at its end.
     private static func read(_ output: Int32, until deadline: UInt64) -> (bytes: [UInt8], isWhole: Bool) {

@@ -10,6 +10,8 @@ struct MountedFileSystem {
     var path: [UInt8]
     /// Of this mount, not of the file system: `ro`, `nosuid`, …
     var options: [String]
+    /// Of FUSE: the user who mounted it (`user_id=`).
+    var owner: UInt32?
 }
 
 enum MountTable {
@@ -32,8 +34,15 @@ enum MountTable {
                 device: String(decoding: fields[2], as: UTF8.self),
                 type: String(decoding: fields[dash + 1], as: UTF8.self),
                 source: String(decoding: unescape(fields[dash + 2]), as: UTF8.self), path: unescape(fields[4]),
-                options: String(decoding: fields[5], as: UTF8.self).split(separator: ",").map(String.init))
+                options: String(decoding: fields[5], as: UTF8.self).split(separator: ",").map(String.init),
+                owner: dash + 3 < fields.count ? owner(fields[dash + 3]) : nil)
         }
+    }
+
+    /// `user_id=` among the options of a file system.
+    private static func owner(_ options: ArraySlice<UInt8>) -> UInt32? {
+        String(decoding: options, as: UTF8.self).split(separator: ",").lazy
+            .compactMap { $0.hasPrefix("user_id=") ? UInt32($0.dropFirst(8)) : nil }.first
     }
 
     /// Where else the file system `device` is mounted: paths of this process, then processes that see other mounts than

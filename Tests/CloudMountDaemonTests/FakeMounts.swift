@@ -97,7 +97,9 @@ final class FakeMount: RunningMount {
         var callsUnderWay = 0
         /// `statistics` waits for it.
         var statisticsHang = false
+        var statisticsAsked = 0
         var uses = MountUses()
+        var isInPlace = true
         var statistics = MountStatistics()
         /// Of new credentials.
         var refusal: VFSError?
@@ -120,6 +122,7 @@ final class FakeMount: RunningMount {
         while state.withLock({ $0.drainHangs }) { try? await Task.sleep(for: .milliseconds(1)) }
     }
 
+    func isInPlace() async -> Bool { state.withLock { $0.isInPlace } }
     func uses() async -> MountUses { state.withLock { $0.uses } }
     func setReadOnly(_ on: Bool) { note(on ? "read-only" : "read-write") }
 
@@ -161,6 +164,7 @@ final class FakeMount: RunningMount {
 
     func cleanUp() async { note("clean up") }
     func statistics() -> MountStatistics {
+        state.withLock { $0.statisticsAsked += 1 }
         while state.withLock({ $0.statisticsHang }) { usleep(1000) }
         return state.withLock { $0.statistics }
     }

@@ -218,6 +218,34 @@ struct ReloadTests {
         }
     }
 
+    @Test("a mount that somebody unmounted and that still stores what it holds does not keep its successor waiting")
+    func closedAndStoring() async throws {
+        _ = try await running("name: a, path: /mnt/a, bucket: b") { supervisor in
+            let old = await engine.mount("a")
+            old.state.withLock { ($0.drainHangs, $0.callsUnderWay) = (true, 1) }
+            old.close()
+            while old.steps.isEmpty { await Task.yield() }
+            let report = await supervisor.reload(try mounts("name: a, path: /mnt/a, bucket: b"), force: false)
+            #expect(outcomes(report) == ["a added "])
+            #expect(report[0].reason == "the old mount still stores what it holds")
+            #expect(engine.attempts("a") == 2)
+            old.state.withLock { ($0.drainHangs, $0.callsUnderWay) = (false, 0) }
+            while await supervisor.phases.count != 1 { try await Task.sleep(for: .milliseconds(1)) }
+        }
+    }
+
+    @Test("what somebody else unmounted and a bind mount keeps alive is mounted again beside it")
+    func unmountedOutside() async throws {
+        _ = try await running("name: a, path: /mnt/a, bucket: b") { supervisor in
+            let old = await engine.mount("a")
+            old.state.withLock { ($0.isInPlace, $0.staysOpen, $0.uses.elsewhere) = (false, true, ["/bound"]) }
+            let report = await supervisor.reload(try mounts("name: a, path: /mnt/a, bucket: b"), force: false)
+            #expect(outcomes(report) == ["a added "])
+            #expect(await supervisor.phases.map { $0.pending?.contains("/bound") } == [true, nil])
+            old.close()
+        }
+    }
+
     @Test("new credentials take over while mounted; refused ones leave the old in use")
     func rotation() async throws {
         func mount(_ key: String) throws -> [Configuration.Mount] {

@@ -20,6 +20,23 @@ struct WithinTests {
         while late.all != ["2"] { try? await Task.sleep(for: .milliseconds(1)) }
     }
 
+    @Test("a limit cancels the work only where that is asked for")
+    func cancelling() async {
+        for cancels in [true, false] {
+            let over = Lines()
+            let end = Flag()
+            let value = await within(
+                .milliseconds(5), cancelling: cancels, late: { (wasCancelled: Bool) in over.add("\(wasCancelled)") }
+            ) {
+                while !Task.isCancelled, !end.isSet { try? await Task.sleep(for: .milliseconds(1)) }
+                return Task.isCancelled
+            }
+            #expect(value == nil)
+            if !cancels { end.set() }
+            while over.all != ["\(cancels)"] { try? await Task.sleep(for: .milliseconds(1)) }
+        }
+    }
+
     @Test("a cancelled wait ends at once and cancels the work; with a grace it takes what that brings")
     func cancelled() async {
         for grace in [Duration.zero, .seconds(3600)] {

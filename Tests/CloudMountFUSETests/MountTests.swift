@@ -71,6 +71,7 @@ struct MountTests {
                 }
             }
             #expect(await Child.pool.run { FUSEMount.controlSocket(of: path) } == "/run/there.sock")
+            #expect(FUSEMount.owner(of: path) == geteuid())
             #expect(try await output(of: "getfattr -d -m - .", in: mount) == "")
             #expect(await remount(["ro", "noexec"], readOnly: true) == nil)
             let text = try await output(of: "touch file 2>&1; grep \(path) /proc/mounts", in: mount)

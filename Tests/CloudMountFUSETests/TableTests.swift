@@ -7,6 +7,17 @@ import Testing
 
 @Suite("Tables of the FUSE module")
 struct TableTests {
+    @Test("fusermount3 is waited for within a limit, also when it says no more, and what it says is told")
+    func fusermount() throws {
+        let said = try Fusermount.run(["-c", "echo one; echo two >&2; exit 3"], socket: nil, program: "/bin/sh")
+        #expect(said.said == "one\ntwo" && said.status >> 8 == 3)
+        for script in ["exec sleep 600", "exec > /dev/null 2>&1; exec sleep 600", "echo x; exec sleep 600"] {
+            #expect(throws: VFSError(.timedOut, "/bin/sh does not end")) {
+                try Fusermount.run(["-c", script], socket: nil, program: "/bin/sh", limit: 100_000_000)
+            }
+        }
+    }
+
     @Test("Every error has an errno; none is ENOSYS, and only a confirmed absence is ENOENT")
     func errnos() {
         for code in VFSError.Code.allCases {

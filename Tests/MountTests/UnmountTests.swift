@@ -122,6 +122,23 @@ extension MountTests {
             }
         }
 
+        @Test("What was unmounted by hand and a bind mount keeps alive is mounted again by a reload")
+        func unmountedByHand() async throws {
+            try await withFolder { mount, _ in
+                try await bound(mount) { place in
+                    try await ChildProcess.output(of: ["umount", mount.path])
+                    expect(try await mount.reload(), "a: added")
+                    #expect(try await mount.shell("cat d/f") == "kept\n")
+                    #expect(try await mount.status("mounts.0.pending").contains(place))
+                    // An unmount of it takes the new one, and leaves the old to its users.
+                    expect(try await mount.command("unmount", "a"), place)
+                    #expect(!mount.isMounted("a"))
+                    #expect(try await ChildProcess.output(of: ["cat", "\(place)/f"]) == "kept\n")
+                }
+                #expect(await mount.daemon?.wait(seconds: 30) == .code(0))
+            }
+        }
+
         @Test("A stop ends though a bind mount keeps the mount alive")
         func stop() async throws {
             try await withFolder { mount, _ in
@@ -129,6 +146,27 @@ extension MountTests {
                     await mount.daemon?.signal(SIGTERM)
                     #expect(await mount.daemon?.wait(seconds: 30) == .code(0))
                 }
+            }
+        }
+
+        @Test("A folder that does not answer keeps neither the other mounts nor a stop")
+        func deafFolder() async throws {
+            try await withFolder { deaf, mounts in
+                await deaf.daemon?.signal(SIGSTOP)
+                let owner = try TemporaryFolder("mount")
+                let both: Mounts = [
+                    (MountOptions(name: "x", path: deaf.path), mounts[0].bucket),
+                    (MountOptions(name: "b"), try await Bucket.make(in: .folder, below: owner.path)),
+                ]
+                do {
+                    try await MountFixture.use(both, in: owner, expecting: ["b"]) { mount in
+                        #expect(try await mount.status("mounts.0.state") == "starting")
+                        #expect(try await mount.status("mounts.1.state") == "mounted")
+                        try await mount.shell("echo 1 > f; cat f", on: "b")
+                        try await mount.stop()
+                    }
+                } catch { Issue.record(error) }
+                await deaf.daemon?.signal(SIGCONT)
             }
         }
 

@@ -35,6 +35,7 @@ for what in "${@:-build}"; do
         program sqlite3 sqlite3
         program rsync rsync
         program attr setfattr
+        program acl setfacl
         program s3fs s3fs
         program util-linux setpriv
         program python3 python3
