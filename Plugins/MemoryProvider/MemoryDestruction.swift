@@ -73,9 +73,10 @@ extension MemoryProvider {
 
     private func isAtomic(_ verb: Destruction.Verb, _ precondition: Precondition) -> Bool {
         switch (verb, precondition) {
+        // Its source is a condition too.
+        case (.copy, _): capabilities.conditionalCopy
         case (_, .none): true
         case (.delete, _): capabilities.conditionalDelete
-        case (.copy, _): capabilities.conditionalCopy
         case (_, .absent): capabilities.conditionalCreate
         case (_, .match): capabilities.conditionalReplace
         }
