@@ -3,8 +3,8 @@ public import CloudMountVFS
 extension B2Provider {
     /// b2_hide_file, or b2_delete_file_version of every version, as the mount's `delete` says.
     ///
-    /// B2 has no conditional delete. A version is compared just before; what comes after that look is hidden and remains as
-    /// an older version, or, where versions are deleted, stays the current one.
+    /// B2 has no conditional delete. A version is compared just before; what comes after that look is hidden and
+    /// remains as an older version, or, where versions are deleted, stays the current one.
     public func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure] {
         guard objects.count <= 1 else { throw VFSError(.invalidArgument, "B2 deletes one name at a time") }
         guard let object = objects.first else { return [] }

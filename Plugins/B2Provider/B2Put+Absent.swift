@@ -60,8 +60,8 @@ extension B2Provider {
         return versions
     }
 
-    /// Deletes a version of ours, which brings back the one below. Where that is not permitted a copy of the other goes on
-    /// top, if ours is still the current one.
+    /// Deletes a version of ours, which brings back the one below. Where that is not permitted a copy of the other
+    /// goes on top, if ours is still the current one.
     private func takeAway(
         _ file: B2File, _ stored: ObjectInfo, _ another: B2File?, _ key: ObjectKey
     ) async throws(VFSError) {

@@ -33,7 +33,8 @@ extension MemoryProvider {
         set { bucket.withLock { $0.recordsDestruction = newValue } }
     }
 
-    /// What was destroyed, in order: at least the last 100,000, and all of them when `destructions` is no more than its count.
+    /// What was destroyed, in order: at least the last 100,000, and all of them when `destructions` is no more than
+    /// its count.
     public var destroyed: [Destruction] { bucket.withLock { Array($0.destroyed) } }
 
     /// How many versions were destroyed since the beginning, `clearDestroyed` notwithstanding.
@@ -41,7 +42,8 @@ extension MemoryProvider {
 
     public func clearDestroyed() { bucket.withLock { $0.destroyed = [] } }
 
-    /// Awaited between the two steps of a change whose precondition is not held in one, so that a test can get in between.
+    /// Awaited between the two steps of a change whose precondition is not held in one, so that a test can get in
+    /// between.
     public var betweenSteps: (@Sendable (Destruction.Verb, ObjectKey) async -> Void)? {
         get { between.withLock { $0 } }
         set { between.withLock { $0 = newValue } }
@@ -71,9 +73,10 @@ extension MemoryProvider {
 
     private func isAtomic(_ verb: Destruction.Verb, _ precondition: Precondition) -> Bool {
         switch (verb, precondition) {
+        // Its source is a condition too.
+        case (.copy, _): capabilities.conditionalCopy
         case (_, .none): true
         case (.delete, _): capabilities.conditionalDelete
-        case (.copy, _): capabilities.conditionalCopy
         case (_, .absent): capabilities.conditionalCreate
         case (_, .match): capabilities.conditionalReplace
         }

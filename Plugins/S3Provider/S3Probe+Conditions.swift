@@ -1,7 +1,7 @@
 import CloudMountVFS
 
-/// Conditions of copies and deletes. Each is believed when the endpoint refuses one that does not hold and obeys one that
-/// does: some hold a copy's against its source.
+/// Conditions of copies and deletes. Each is believed when the endpoint refuses one that does not hold and obeys one
+/// that does: some hold a copy's against its source.
 extension S3Probe {
     /// The names of the objects that this takes.
     struct Conditions: Sendable {

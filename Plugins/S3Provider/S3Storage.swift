@@ -32,8 +32,8 @@ enum S3Encryption {
     }
 }
 
-/// Which encryptions objects of the bucket have been seen with, and what the bucket gives a write that names none. By it
-/// sources of which a listing tells no encryption are looked at only where a copy could change it.
+/// Which encryptions objects of the bucket have been seen with, and what the bucket gives a write that names none. By
+/// it sources of which a listing tells no encryption are looked at only where a copy could change it.
 struct S3EncryptionSightings: Sendable {
     private static let most = 4
     private var seen: Set<String> = []

@@ -107,8 +107,8 @@ public struct HTTPTimings: Sendable {
 public struct HTTPError: Error, Sendable, Equatable {
     public enum Kind: Sendable, Equatable {
         case resolve, connect, tls, timedOut, stalled, reset, truncated, malformed, tooLarge, cancelled, sourceFailed
-        /// A kept-alive connection died before any byte of an answer came. The server may have acted on the request all the
-        /// same; GET and HEAD are sent again instead.
+        /// A kept-alive connection died before any byte of an answer came. The server may have acted on the request
+        /// all the same; GET and HEAD are sent again instead.
         case dropped
     }
     public var kind: Kind

@@ -110,6 +110,8 @@ extension VFSError {
     /// What an error says about the endpoint. Whatever the store itself said proves it alive, but for 5xx.
     var verdict: BreakerMachine.Verdict {
         switch code {
+        // A kept-alive connection that had died: the next one tells.
+        case .connectionFailed where retry == .immediately: .nothing
         case .timedOut, .connectionFailed, .unavailable, .malformedResponse: .failed
         // Cut short on the way; with a status it is the store's word about bytes that it got.
         case .corrupted: (wire?.status ?? 0) == 0 ? .failed : .answered

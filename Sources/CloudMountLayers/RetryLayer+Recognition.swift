@@ -1,12 +1,12 @@
 public import CloudMountVFS
 
 // A write whose answer was lost may have been carried out. Repeating it is harmless as long as it is unconditional; a
-// conditional one then fails against its own success, `completeUpload` no longer finds its upload, and a copy of an object
-// onto itself no longer finds its source. What the bucket holds now decides: an object whose nonce is the write's own is
-// the write's own. Sizes and times prove nothing, and without a nonce the failure stands.
+// conditional one then fails against its own success, `completeUpload` no longer finds its upload, and a copy of an
+// object onto itself no longer finds its source. What the bucket holds now decides: an object whose nonce is the
+// write's own is the write's own. Sizes and times prove nothing, and without a nonce the failure stands.
 //
-// It does not matter whether an answer is known to have been lost: the write may have been sent by an earlier call, or by
-// this mount before it was started anew.
+// It does not matter whether an answer is known to have been lost: the write may have been sent by an earlier call,
+// or by this mount before it was started anew.
 
 extension RetryLayer {
     public func put(_ request: PutRequest, from source: any ByteSource) async throws(VFSError) -> ObjectInfo {
@@ -39,8 +39,8 @@ extension RetryLayer {
         }
     }
 
-    /// A copy that keeps its source's metadata keeps its nonce, and is told from other copies of it by nothing else; but
-    /// then it holds the same bytes and metadata.
+    /// A copy that keeps its source's metadata keeps its nonce, and is told from other copies of it by nothing else;
+    /// but then it holds the same bytes and metadata.
     private func mark(of request: CopyRequest) async -> OwnMark? {
         if let metadata = request.metadata { return metadata.nonce.map { OwnMark(nonce: $0) } }
         var source: ObjectInfo? = request.source

@@ -10,13 +10,13 @@
 ///   shorter than announced is `corrupted` with `.backoff`. "Not found" is said only when the store said so; an answer
 ///   that could not be had is never an answer.
 /// - **Errors.** `VFSError` with the code closest to the cause, retry advice, and the wire detail; no secret in either.
-/// - **Preconditions** (`put`, `copy`, `completeUpload`, and the version in a `DeleteRequest`) are never ignored: the core
-///   passes them and never compares by itself. Where the store can hold to one, it does so in one step with the change; the
-///   capabilities `conditionalCreate`, `conditionalReplace`, `conditionalCopy` and `conditionalDelete` say that. Elsewhere
-///   compare yourself, just before the call that makes the change visible: before the completing call of an upload, not
-///   before its first part. An unmet one is `preconditionFailed`, and nothing has changed.
-/// - **Nonce.** `ObjectMetadata.nonce` is kept beside the other metadata and told wherever metadata is, never among `user`.
-///   A copy that keeps its source's metadata keeps its nonce too.
+/// - **Preconditions** (`put`, `copy`, `completeUpload`, and the version in a `DeleteRequest`) are never ignored: the
+///   core passes them and never compares by itself. Where the store can hold to one, it does so in one step with the
+///   change; the capabilities `conditionalCreate`, `conditionalReplace`, `conditionalCopy` and `conditionalDelete`
+///   say that. Elsewhere compare yourself, just before the call that makes the change visible: before the completing
+///   call of an upload, not before its first part. An unmet one is `preconditionFailed`, and nothing has changed.
+/// - **Nonce.** `ObjectMetadata.nonce` is kept beside the other metadata and told wherever metadata is, never among
+///   `user`. A copy that keeps its source's metadata keeps its nonce too.
 /// - **Keys** are bytes: send them as they are, never normalised.
 /// - All verbs may run at once, from any executor, and must not block a thread on the network.
 ///
@@ -63,13 +63,14 @@ public protocol ObjectProvider: Sendable {
     func copy(_ request: CopyRequest) async throws(VFSError) -> ObjectInfo
 
     /// Deletes up to `Capabilities.maxDeleteKeys` objects; one that is absent counts as deleted.
-    /// - Returns: the ones that the store refused, with `preconditionFailed` those whose version is not current any more.
+    /// - Returns: the ones that the store refused, with `preconditionFailed` those whose version is not current any
+    ///   more.
     func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure]
 
     // MARK: Multipart upload (`Capabilities.multipart`)
 
-    /// Begins an upload. Nothing is visible under the key until `completeUpload`; the object then has `metadata`, its nonce
-    /// included.
+    /// Begins an upload. Nothing is visible under the key until `completeUpload`; the object then has `metadata`, its
+    /// nonce included.
     func beginUpload(_ key: ObjectKey, metadata: ObjectMetadata) async throws(VFSError) -> Upload
 
     /// Sends part `number`; a part sent again replaces the one before.
@@ -77,15 +78,15 @@ public protocol ObjectProvider: Sendable {
     func uploadPart(_ upload: Upload, number: Int, from source: any ByteSource) async throws(VFSError) -> UploadedPart
 
     /// Makes part `number` of a range of a stored version (`Capabilities.rangeCopy`).
-    /// - Throws: `stale` when `source` is not current any more (or, with `Capabilities.readsOldVersions`, when it no longer
-    ///   exists), `uploadNotFound`.
+    /// - Throws: `stale` when `source` is not current any more (or, with `Capabilities.readsOldVersions`, when it no
+    ///   longer exists), `uploadNotFound`.
     func copyPart(
         _ upload: Upload, number: Int, source: ObjectInfo, extent: Extent
     ) async throws(VFSError) -> UploadedPart
 
     /// Makes the object of `parts`, in order of number.
-    /// - Throws: `uploadNotFound` (also when an earlier, lost answer had succeeded: the retry layer looks at the nonce),
-    ///   `preconditionFailed`.
+    /// - Throws: `uploadNotFound` (also when an earlier, lost answer had succeeded: the retry layer looks at the
+    ///   nonce), `preconditionFailed`.
     func completeUpload(
         _ upload: Upload, parts: [UploadedPart], precondition: Precondition
     ) async throws(VFSError) -> ObjectInfo

@@ -68,8 +68,9 @@ public struct PutRequest: Sendable {
 }
 
 public struct CopyRequest: Sendable {
-    /// The version to copy, and no other: its key, size, ETag, and what is known of storage class and encryption. When it
-    /// is not current any more the copy is `stale`, or, with `Capabilities.readsOldVersions`, of that old version.
+    /// The version to copy, and no other: its key, size, ETag, and what is known of storage class and encryption.
+    /// When it is not current any more the copy is `stale`, or, with `Capabilities.readsOldVersions`, of that old
+    /// version.
     public var source: ObjectInfo
     public var destination: ObjectKey
     /// Nil: the source's, all of it. Else replaced whole.
@@ -92,8 +93,8 @@ public struct Upload: Hashable, Sendable, Codable {
     public var key: ObjectKey
     /// The store's name of it.
     public var id: String
-    /// The nonce in the metadata that it was begun with, by which the retry layer knows the object that it became. Providers
-    /// leave it alone.
+    /// The nonce in the metadata that it was begun with, by which the retry layer knows the object that it became.
+    /// Providers leave it alone.
     public var nonce: String?
 
     public init(key: ObjectKey, id: String, nonce: String? = nil) {

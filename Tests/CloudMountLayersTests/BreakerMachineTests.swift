@@ -1,3 +1,4 @@
+import CloudMountVFS
 import Testing
 
 @testable import CloudMountLayers
@@ -51,6 +52,14 @@ import Testing
     @Test("what was cancelled says nothing")
     func nothing() {
         #expect(run(50) { _ in .nothing }.machine.isUntroubled)
+    }
+
+    @Test("kept-alive connections that had died say nothing of the endpoint, however many")
+    func dropped() {
+        let dropped = VFSError(.connectionFailed, "the connection had died", retry: .immediately)
+        #expect(dropped.verdict == .nothing)
+        #expect(VFSError(.connectionFailed, "no connection", retry: .backoff).verdict == .failed)
+        #expect(run(20) { _ in dropped.verdict }.machine.isUntroubled)
     }
 
     @Test("throttling opens it only when there is nothing else for half a minute")

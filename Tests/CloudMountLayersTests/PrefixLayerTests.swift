@@ -19,8 +19,21 @@ import Testing
         #expect(mount.capabilities.maxKeyBytes == bucket.capabilities.maxKeyBytes - 5)
         let copy = try await mount.copy(CopyRequest(source: stored, destination: "c"))
         #expect(copy.key == "c")
-        #expect(try await mount.delete([DeleteRequest("a/b"), DeleteRequest("c")]).isEmpty)
+        let refused = try await mount.delete([DeleteRequest("c", version: stored.etag)])
+        #expect(refused.map(\.key) == ["c"] && refused.map(\.error.code) == [.preconditionFailed])
+        #expect(try await mount.delete([DeleteRequest("a/b", version: stored.etag), DeleteRequest("c")]).isEmpty)
         #expect(
             try await bucket.list(ListRequest(prefix: "", delimited: false)).objects.map(\.key) == ["other", "runs/"])
+    }
+
+    @Test("leaves an upload its nonce, by which the layer below knows what became of it")
+    func nonce() async throws {
+        let bucket = MemoryProvider()
+        let mount = PrefixLayer(RetryLayer(bucket), prefix: "runs/")
+        let upload = try await mount.beginUpload("a", metadata: ObjectMetadata(nonce: "n1"))
+        #expect(upload == Upload(key: "a", id: upload.id, nonce: "n1"))
+        let part = try await mount.uploadPart(upload, number: 1, from: BytesSource("x"))
+        let stored = try await mount.completeUpload(upload, parts: [part], precondition: .absent)
+        #expect(try await mount.completeUpload(upload, parts: [part], precondition: .absent).etag == stored.etag)
     }
 }

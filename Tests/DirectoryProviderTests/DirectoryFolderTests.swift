@@ -98,12 +98,22 @@ import Testing
 
     @Test("a write by another program makes another version, and a pinned read says so")
     func foreignWrite() async throws {
-        let stored = try await put("o", "ours", ObjectMetadata(modified: Timestamp(seconds: 5), user: ["a": "b"]))
+        let given = ObjectMetadata(modified: Timestamp(seconds: 5), user: ["a": "b"], nonce: "n1")
+        let stored = try await put("o", "ours", given)
+        #expect(try await provider.head("o").metadata == given)
         write("o", "them", flags: 0)
         let changed = try await provider.head("o")
         #expect(changed.etag != stored.etag)
         #expect(changed.metadata?.user == ["a": "b"])
         #expect(changed.metadata?.modified != Timestamp(seconds: 5))
+        #expect(changed.metadata?.nonce == nil, "not the bytes of our write any more")
+        let refused = try await provider.delete([DeleteRequest("o", version: stored.etag)])
+        #expect(refused.map(\.error.code) == [.preconditionFailed])
+        for destination in ["o", "copy"] as [ObjectKey] {
+            await #expect(throws: VFSError.self) {
+                try await provider.copy(CopyRequest(source: stored, destination: destination))
+            }
+        }
         await #expect(throws: VFSError.self) { try await body("o", version: stored.etag) }
         #expect(try await body("o", version: changed.etag) == "them")
     }
