@@ -373,12 +373,12 @@ struct CommitTests {
         let mount = try Mount(kind.capabilities) { $0.policy.freshness = .always }
         try await mount.put("f", old)
         var all: [[UInt8]] = []
-        for round in 0..<3 {
-            let ours = pattern(300, seed: UInt64(10 + round))
+        for round in 0..<30 {
+            let ours = pattern(300, seed: UInt64(100 + round))
             let inode = try await mount.inode("f")
             let handle = try await mount.fs.open(inode, flags: Flags.write | Flags.truncate)
             try await mount.fs.write(inode, handle, 0, ours)
-            try await mount.put("f", pattern(200, seed: UInt64(20 + round)))
+            try await mount.put("f", pattern(200, seed: UInt64(200 + round)))
             try await mount.fs.close(inode, handle)
             all.append(ours)
         }
