@@ -142,12 +142,12 @@ let package = Package(
                 "CloudMountFilesystem", "CloudMountStaging", "CloudMountLayers", "CloudMountPlatform", "CloudMountVFS",
                 "MemoryProvider", "TestSeeds",
             ], path: "Tests/MountHarness", swiftSettings: houseRules),
-        tests(
-            "ConsistencyTests",
-            [
+        .testTarget(
+            name: "ConsistencyTests",
+            dependencies: [
                 "MountHarness", "CloudMountFilesystem", "CloudMountLayers", "CloudMountPlatform", "CloudMountVFS",
                 "MemoryProvider", "TestSeeds",
-            ]),
+            ], path: "Tests/ConsistencyTests", exclude: ["README.md"], swiftSettings: houseRules),
         .target(name: "TrialMutex", path: "Tests/TrialMutex"),
         .executableTarget(
             name: "thread-trial",

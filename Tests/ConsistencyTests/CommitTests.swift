@@ -260,7 +260,7 @@ struct CommitTests {
         _ = await flush(mount, inode, handle)
         try await mount.fs.release(inode, handle)
         mount.fs.forget(inode, count: 1)
-        mount.fs.forget(folder, count: 9)
+        mount.fs.forget(folder, count: 1)
         await mount.fs.drain()
         #expect(try await mount.keeps(ours))
     }
@@ -366,6 +366,23 @@ struct CommitTests {
         try await mount.fs.close(inode, handle)
         #expect(try await mount.head("f").size == 8 * step)
         #expect(mount.traffic.bytesUp <= 10 * step, "\(mount.traffic.bytesUp) bytes for a file of \(8 * step)")
+    }
+
+    @Test("Two conflicts of one name within a second get two names", arguments: StoreKind.all)
+    func conflictsAtOnce(_ kind: StoreKind) async throws {
+        let mount = try Mount(kind.capabilities) { $0.policy.freshness = .always }
+        try await mount.put("f", old)
+        var all: [[UInt8]] = []
+        for round in 0..<30 {
+            let ours = pattern(300, seed: UInt64(100 + round))
+            let inode = try await mount.inode("f")
+            let handle = try await mount.fs.open(inode, flags: Flags.write | Flags.truncate)
+            try await mount.fs.write(inode, handle, 0, ours)
+            try await mount.put("f", pattern(200, seed: UInt64(200 + round)))
+            try await mount.fs.close(inode, handle)
+            all.append(ours)
+        }
+        for ours in all { #expect(try await mount.holders(ours).count == 1) }
     }
 
     @Test("A file unlinked and made anew while its old bytes are on their way holds the new bytes only")

@@ -48,7 +48,9 @@ final class Round: Sendable {
     }
 
     static let actors = 3
-    static let isTraced = getenv("TRACE") != nil
+    /// Rounds in which a violation of this name is found are told call by call.
+    static let traced = getenv("TRACE").map { String(cString: $0) }
+    static var isTraced: Bool { traced != nil }
 
     let setting: Setting
     let mount: Mount
@@ -88,7 +90,7 @@ final class Round: Sendable {
         await pause(.milliseconds(8))
         await mount.fs.drain()
         try await check()
-        if Self.isTraced { trace() }
+        if let kind = Self.traced, history.withLock({ $0.violations.keys.contains { $0.contains(kind) } }) { trace() }
         return history.withLock { $0.violations }
     }
 
@@ -104,7 +106,7 @@ final class Round: Sendable {
         }
         lines += mount.namedFiles.map { "0 named \($0)" }
         lines.sort { (Int($0.prefix { $0.isNumber }) ?? 0) < (Int($1.prefix { $0.isNumber }) ?? 0) }
-        for line in lines { print("TRACE", line) }
+        for line in lines { print("TRACE \(setting.seed)", line) }
     }
 
     private let resting = Atomic(0)
