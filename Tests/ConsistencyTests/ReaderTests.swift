@@ -77,11 +77,10 @@ struct ReaderTests {
         try await mount.put("g", new)
         try await mount.listTop()
         let (started, first) = (Gate(), Gate())
-        let inode = try await mount.inode("f")
         let reading = Task { () -> Result<[UInt8], VFSError> in
             await started.wait()
             return await outcome { () async throws(VFSError) in
-                let handle = try await mount.fs.open(inode)
+                let (inode, handle) = try await mount.open("f")
                 first.open()
                 await pause(.milliseconds(100))
                 let bytes = await outcome { () async throws(VFSError) in try await mount.readAll(inode, handle) }

@@ -182,11 +182,22 @@ package final class Mount: Sendable {
     }
 
     package func read(_ path: String) async throws(VFSError) -> [UInt8] {
-        let inode = try await inode(path)
-        let handle = try await fs.open(inode)
+        let (inode, handle) = try await open(path)
         let bytes = await outcome { () async throws(VFSError) in try await self.readAll(inode, handle) }
         try await fs.close(inode, handle)
         return try bytes.get()
+    }
+
+    /// As the kernel opens a path: once more from the lookup when the inode that it had found is stale.
+    package func open(_ path: String) async throws(VFSError) -> (inode: InodeID, handle: HandleID) {
+        let inode = try await inode(path)
+        do throws(VFSError) {
+            return (inode, try await fs.open(inode))
+        } catch {
+            guard error.code == .stale else { throw error }
+            let again = try await self.inode(path)
+            return (again, try await fs.open(again))
+        }
     }
 
     /// In requests of a mebibyte, as the kernel sends them.

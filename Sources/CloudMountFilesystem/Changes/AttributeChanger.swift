@@ -13,7 +13,6 @@ struct AttributeChanger: Sendable {
     /// A read-only extended attribute that no listing shows, so that no tool copies it.
     static let stateAttribute = "user.cloudmount.state"
     private static let ownAttributes = "user.cloudmount."
-    private static let accessLists = ["system.posix_acl_access", "system.posix_acl_default"]
 
     // MARK: stat(2)'s
 
@@ -32,6 +31,11 @@ struct AttributeChanger: Sendable {
         if let permissions = changes.permissions {
             change.permissions = permissions & 0o7777
             change.defaulted.remove(.permissions)
+            // The mode and the access control list say the same.
+            if var list = change.details.xattrs[PosixACL.access].flatMap({ try? PosixACL(attribute: $0) }) {
+                list.setPermissions(permissions)
+                change.details.xattrs[PosixACL.access] = list.attribute
+            }
         }
         if let uid = changes.uid {
             change.uid = uid
@@ -149,7 +153,7 @@ struct AttributeChanger: Sendable {
 
     /// Why a name can be no attribute here.
     func refusal(of name: String, changing: Bool) -> VFSError? {
-        if Self.accessLists.contains(name) {
+        if name == PosixACL.access || name == PosixACL.defaults {
             return context.settings().acl ? nil : VFSError(.notSupported, "access control lists are off")
         }
         // Names that only a local file system could mean anything by; said at once, so that `ls` does not ask for each file.
@@ -203,27 +207,35 @@ struct AttributeChanger: Sendable {
     }
 
     func setXattr(_ inode: InodeID, _ name: String, _ value: [UInt8], flags: Int32) async throws(VFSError) {
-        try await changeXattrs(inode) { attributes throws(VFSError) in
-            let exists = attributes[name] != nil
+        try await changeXattrs(inode) { change throws(VFSError) in
+            let exists = change.details.xattrs[name] != nil
             if flags & 1 != 0, exists { throw VFSError(.alreadyExists, "the attribute exists") }  // XATTR_CREATE
             if flags & 2 != 0, !exists { throw VFSError(.noAttribute, "no such attribute") }  // XATTR_REPLACE
-            attributes[name] = value
+            if name == PosixACL.access {
+                let list = try PosixACL(attribute: value)
+                change.permissions = change.permissions & 0o7000 | list.permissions
+                change.defaulted.remove(.permissions)
+                change.details.xattrs[name] = list.isMinimal ? nil : value
+                return
+            }
+            if name == PosixACL.defaults { _ = try PosixACL(attribute: value) }
+            change.details.xattrs[name] = value
         }
     }
 
     func removeXattr(_ inode: InodeID, _ name: String) async throws(VFSError) {
-        try await changeXattrs(inode) { attributes throws(VFSError) in
-            guard attributes.removeValue(forKey: name) != nil else { throw VFSError(.noAttribute, "no such attribute") }
+        try await changeXattrs(inode) { change throws(VFSError) in
+            guard change.details.xattrs.removeValue(forKey: name) != nil else { throw VFSError(.noAttribute, "no such attribute") }
         }
     }
 
     private func changeXattrs(
-        _ inode: InodeID, _ body: (inout [String: [UInt8]]) throws(VFSError) -> Void
+        _ inode: InodeID, _ body: (inout NodeChange) throws(VFSError) -> Void
     ) async throws(VFSError) {
         try await revalidator.describeFully(inode)
         let limit = context.capabilities.maxMetadataBytes
         try await undoable(inode, isStored: context.policy().durableAttributes) { change throws(VFSError) in
-            try body(&change.details.xattrs)
+            try body(&change)
             // What users have set by name has room, or is refused.
             _ = try AttributeCodec.encodeWhatFits(change.storedAttributes, limit: limit)
             change.changed = change.time

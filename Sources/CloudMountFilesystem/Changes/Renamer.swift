@@ -74,9 +74,7 @@ struct Renamer: Sendable {
             return true
         }
         guard context.capabilities.serverCopy else { throw VFSError(.crossDevice, "the store cannot copy") }
-        let rule = context.policy().onConflict
-        let condition: Precondition =
-            rule == .overwrite && !noReplace ? .none : seen?.object.map { .match($0.etag) } ?? .absent
+        let condition: Precondition = seen?.object.map { .match($0.etag) } ?? .absent
         do throws(VFSError) {
             let copied = try await context.provider.copy(
                 CopyRequest(source: object, destination: move.key, precondition: condition))
@@ -91,7 +89,7 @@ struct Renamer: Sendable {
                 // What was seen there has gone: nothing is in the way.
                 if seen != nil, try await context.provider.headIfThere(move.key) == nil { return false }
                 if noReplace { throw VFSError(.alreadyExists, "\(move.target.name) exists", wire: error.wire) }
-                guard rule == .keepBoth else {
+                guard context.policy().onConflict == .keepBoth else {
                     throw VFSError(.stale, "\(move.key) was changed by somebody else", wire: error.wire)
                 }
                 try await keepBoth(move, object)

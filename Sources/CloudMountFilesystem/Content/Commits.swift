@@ -61,7 +61,6 @@ final class Commits: Sendable {
     func commit(_ inode: InodeID) async throws(VFSError) {
         guard let wanted = tree.dirtyGeneration(inode) else { return }
         while !tree.isStored(inode, at: wanted) {
-            let before = tree.dirtyGeneration(inode)
             let task = entries.withLock { entries in
                 var entry = entries[inode] ?? Entry()
                 if let task = entry.task { return task }
@@ -77,9 +76,7 @@ final class Commits: Sendable {
                 if Task.isCancelled { throw error }
                 continue
             }
-            // Changed under the transfer, which may be all that was wrong with it.
-            let hasChanged = tree.dirtyGeneration(inode) != before
-            guard hasChanged, error.code == .io || error.code == .uploadNotFound else { throw error }
+            throw error
         }
     }
 
@@ -139,6 +136,10 @@ final class Commits: Sendable {
             outcome = try await committer.commit(
                 &write, local, rule: context.policy().onConflict, earlier: earlier, now: context.clock.now())
         } catch {
+            // Changed under the transfer, which may be all that was wrong with it: once more.
+            if error.code == .io || error.code == .uploadNotFound, content.generation() != snapshot.generation {
+                throw .cancelled
+            }
             let failed = write
             entries.withLock { entries in
                 entries[inode]?.write = failed

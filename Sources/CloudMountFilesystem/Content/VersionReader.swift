@@ -166,7 +166,7 @@ final class VersionReader: Sendable {
             }
             for gap in gaps {
                 // Reading ahead leaves room for those who wait.
-                guard context.memory.hasRoomAhead(gap.count), let buffer = context.memory.take(gap.count) else {
+                guard context.memory.makeRoomAhead(gap.count), let buffer = context.memory.take(gap.count) else {
                     return handle.retreat(to: gap.lowerBound)
                 }
                 let fetch: Fetch? = state.withLock { state in

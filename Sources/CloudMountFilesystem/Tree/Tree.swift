@@ -259,6 +259,18 @@ final class Tree: Sendable {
         guard parent.directory?.children[name] == nil else { throw VFSError(.alreadyExists, "\(name) exists") }
         let time = context.clock.now()
         var permissions = mode & 0o7777 & ~caller.umask
+        var details = StoredAttributes()
+        details.born = time
+        details.accessed = time
+        if names.rules.acl, let bytes = parent.details?.xattrs[PosixACL.defaults],
+            let list = try? PosixACL(attribute: bytes)
+        {
+            // Instead of the umask.
+            let own = list.inherited(mode: mode)
+            permissions = mode & 0o7000 | own.permissions
+            if !own.isMinimal { details.xattrs[PosixACL.access] = own.attribute }
+            if kind == .directory { details.xattrs[PosixACL.defaults] = bytes }
+        }
         let inheritsGroup = parent.permissions & 0o2000 != 0
         if inheritsGroup, kind == .directory { permissions |= 0o2000 }
         let node = names.insert(
@@ -267,9 +279,6 @@ final class Tree: Sendable {
         node.isKnown = true
         node.touched = now()
         node.validUntil = names.rules.expiry(node.touched)
-        var details = StoredAttributes()
-        details.born = time
-        details.accessed = time
         node.details = details
         names.noteChange(in: parent, time)
         return node

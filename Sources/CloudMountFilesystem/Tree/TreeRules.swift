@@ -11,6 +11,8 @@ struct TreeRules: Sendable {
     var filePermissions: UInt32
     var directoryPermissions: UInt32
     var mostNodes: Int
+    /// New files get what the default access control list of their directory says.
+    var acl: Bool
     let capabilities: Capabilities
 
     init(_ settings: MountSettings, _ capabilities: Capabilities) {
@@ -21,6 +23,7 @@ struct TreeRules: Sendable {
         filePermissions = settings.filePermissions
         directoryPermissions = settings.directoryPermissions
         mostNodes = settings.mostNodes
+        acl = settings.acl
         self.capabilities = capabilities
     }
 
