@@ -147,7 +147,7 @@ extension Namespace {
             if version == info.etag, sameKind {
                 node.validUntil = rules.expiry(now)
                 if node.openCount == 0, node.kind != .directory { node.size = info.size }
-                noteStorage(of: node, info)
+                node.noteStorage(info)
                 if let attributes {
                     // Metadata changes under the same ETag. What has not changed keeps the times it has here.
                     if !node.isKnown || !node.keepsAttributes && !node.agrees(with: attributes, defaults: rules) {
@@ -194,10 +194,10 @@ extension Namespace {
                 node.isCached = false
                 node.hasPages = false
             }
+            node.noteStorage(info)
             node.version = info.etag
             node.size = info.size
         }
-        noteStorage(of: node, info)
         node.stored = info.stored
         node.modified = info.stored
         node.changed = info.stored
@@ -213,15 +213,6 @@ extension Namespace {
     /// The inode is another version from now on.
     mutating func become(_ info: ObjectInfo, _ node: Node, _ now: UInt64) {
         describe(node, info, info.metadata.map { AttributeCodec.decode($0, key: info.key) }, now)
-    }
-
-    private func noteStorage(of node: Node, _ info: ObjectInfo) {
-        let isUsual = info.storageClass == nil && info.encryption == nil
-        // A listing does not tell how an object is encrypted.
-        if isUsual, info.metadata == nil, node.version == info.etag, node.storage?.storageClass == nil { return }
-        var storage = isUsual ? nil : Node.Storage(storageClass: info.storageClass, encryption: info.encryption)
-        if info.metadata == nil, node.version == info.etag { storage?.encryption = node.storage?.encryption }
-        node.storage = storage
     }
 
     /// Counts what the metadata of one object says about the others of its directory. Where listings carry metadata only

@@ -58,6 +58,7 @@ final class Node {
         static let defaultGID = Flags(rawValue: 256)
         static let isUnlinked = Flags(rawValue: 512)
         static let hasPages = Flags(rawValue: 1024)
+        static let isStandard = Flags(rawValue: 2048)
     }
 
     private func set(_ flag: Flags, _ value: Bool) {
@@ -251,21 +252,32 @@ final class Node {
     }
 
     /// How the store keeps `version`, when it is not as it keeps most: a copy has to name it.
-    struct Storage: Equatable {
+    private struct Storage: Equatable {
         var storageClass: String?
         var encryption: String?
     }
 
-    var storage: Storage? {
-        get { rest?.storage }
-        set { if newValue != storage { filled().storage = newValue } }
+    /// The class that most objects have, which takes no room.
+    private static let standard = "STANDARD"
+
+    /// Notes how the store keeps the version that `info` describes.
+    func noteStorage(_ info: ObjectInfo) {
+        let isStandard = info.storageClass == Self.standard
+        let storageClass = isStandard ? nil : info.storageClass
+        // A listing does not tell how an object is encrypted.
+        let known = info.metadata == nil && version == info.etag ? rest?.storage?.encryption : nil
+        let encryption = info.encryption ?? known
+        let storage = storageClass == nil && encryption == nil ? nil : Storage(storageClass: storageClass, encryption: encryption)
+        set(.isStandard, isStandard)
+        if storage != rest?.storage { filled().storage = storage }
     }
 
     /// The object that the node is, or was at `version`; nil for one that no commit has reached. Its key is for the caller to say.
     func info(_ key: ObjectKey, size: Int) -> ObjectInfo? {
         version.map {
-            var info = ObjectInfo(key: key, size: size, etag: $0, stored: stored, storageClass: storage?.storageClass)
-            info.encryption = storage?.encryption
+            let storageClass = rest?.storage?.storageClass ?? (flags.contains(.isStandard) ? Self.standard : nil)
+            var info = ObjectInfo(key: key, size: size, etag: $0, stored: stored, storageClass: storageClass)
+            info.encryption = rest?.storage?.encryption
             return info
         }
     }

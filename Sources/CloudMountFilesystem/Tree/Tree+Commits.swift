@@ -37,11 +37,9 @@ extension Tree {
             guard let node = names[inode] else { return nil }
             node.keepsAttributes = false
             node.isToReplace = false
+            node.noteStorage(info)
             node.version = info.etag
             node.stored = info.stored
-            node.storage =
-                info.storageClass == nil && info.encryption == nil
-                ? nil : Node.Storage(storageClass: info.storageClass, encryption: info.encryption)
             node.touched = now
             node.isKnown = true
             node.validUntil = names.rules.expiry(now)
