@@ -123,7 +123,7 @@ package struct Committer: Sendable {
         abandonUpload(&write)
         var copy = write
         copy.replaces = nil
-        for attempt in 1...Self.mostAttempts {
+        for attempt in 1...ConflictName.most {
             copy.key = ConflictName.key(beside: write.key, now: now, attempt: attempt)
             do throws(VFSError) {
                 return .kept(try await store(&copy, local, .absent))
@@ -181,7 +181,9 @@ package struct Committer: Sendable {
             let source = try await source(Extent(0, write.size), write.layers, local.staged)
             let request = PutRequest(key: write.key, metadata: metadata, precondition: condition)
             return try checked(
-                try await completing(local) { provider async throws(VFSError) in try await provider.put(request, from: source) },
+                try await completing(local) { provider async throws(VFSError) in
+                    try await provider.put(request, from: source)
+                },
                 write)
         case .multipart(let parts):
             return try checked(try await upload(parts, &write, local, metadata, condition), write)
@@ -269,13 +271,18 @@ package struct Committer: Sendable {
             let request = CopyRequest(
                 source: info, destination: write.key, metadata: metadata, precondition: .match(info.etag))
             // The bytes are stored: what fails here is the times alone.
-            if let described = try? await completing(local, { provider async throws(VFSError) in
-                try await provider.copy(request)
-            }) {
+            if let described = try? await completing(
+                local,
+                { provider async throws(VFSError) in
+                    try await provider.copy(request)
+                })
+            {
                 return described
             }
         }
-        if info.metadata == nil { info = try await provider.headIfThere(write.key).flatMap { $0.etag == info.etag ? $0 : nil } ?? info }
+        if info.metadata == nil {
+            info = try await provider.headIfThere(write.key).flatMap { $0.etag == info.etag ? $0 : nil } ?? info
+        }
         return info
     }
 

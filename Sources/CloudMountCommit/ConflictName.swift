@@ -3,6 +3,9 @@ import Glibc
 
 /// The names that versions get which lost a conflict: `report.txt` becomes `report (conflict HOST 2026-01-31T12-00-00).txt`.
 package enum ConflictName {
+    /// Names that are tried within one second.
+    package static let most = 100
+
     /// - Parameter attempt: from 1 on, where an earlier name was taken.
     package static func key(beside key: ObjectKey, now: Timestamp, attempt: Int = 1) -> ObjectKey {
         let text = key.string

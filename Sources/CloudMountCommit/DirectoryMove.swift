@@ -32,7 +32,8 @@ package struct DirectoryMove: Sendable {
     }
 
     package init(
-        from: ObjectKey, to: ObjectKey, replaced: ObjectInfo?, attributes: StoredAttributes, provider: any ObjectProvider
+        from: ObjectKey, to: ObjectKey, replaced: ObjectInfo?, attributes: StoredAttributes,
+        provider: any ObjectProvider
     ) {
         self.from = from
         self.to = to

@@ -37,7 +37,9 @@ package final class StreamingUpload: Sendable {
     private let state = Mutex(State())
 
     /// - Parameter metadata: without a nonce; the upload's own is added.
-    package init(provider: any ObjectProvider, staged: StagedFile, key: ObjectKey, metadata: ObjectMetadata, nonce: String) {
+    package init(
+        provider: any ObjectProvider, staged: StagedFile, key: ObjectKey, metadata: ObjectMetadata, nonce: String
+    ) {
         self.provider = provider
         self.staged = staged
         self.key = key

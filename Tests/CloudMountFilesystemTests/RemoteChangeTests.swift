@@ -83,7 +83,8 @@ struct RemoteChangeTests {
         #expect(await failure { () async throws(VFSError) in try await mount.fs.flush(inode, handle) } == .stale)
         let kept = try #require(mount.fs.statistics().failedCommits.first)
         #expect(kept.path == "file" && kept.bytes == 5)
-        #expect(await failure { () async throws(VFSError) in try await mount.fs.write(inode, handle, 0, [1]) } == .stale)
+        #expect(
+            await failure { () async throws(VFSError) in try await mount.fs.write(inode, handle, 0, [1]) } == .stale)
         try await mount.fs.release(inode, handle)
         #expect(
             FileManager.default.contents(atPath: kept.stagedPath).map { [UInt8]($0).suffix(5) }

@@ -116,7 +116,9 @@ package final class Mount: Sendable {
         try await foreign.put(PutRequest(key: ObjectKey(key), metadata: metadata), from: BytesSource(bytes))
     }
 
-    package func delete(_ key: String) async throws(VFSError) { _ = try await foreign.delete([DeleteRequest(ObjectKey(key))]) }
+    package func delete(_ key: String) async throws(VFSError) {
+        _ = try await foreign.delete([DeleteRequest(ObjectKey(key))])
+    }
 
     package func head(_ key: String) async throws(VFSError) -> ObjectInfo { try await store.head(ObjectKey(key)) }
 

@@ -1,5 +1,5 @@
-import CloudMountPlatform
 import CloudMountCommit
+import CloudMountPlatform
 import CloudMountVFS
 
 /// Changes attributes, and takes back what the store has refused: who was told that a change failed does not see it.
@@ -225,7 +225,9 @@ struct AttributeChanger: Sendable {
 
     func removeXattr(_ inode: InodeID, _ name: String) async throws(VFSError) {
         try await changeXattrs(inode) { change throws(VFSError) in
-            guard change.details.xattrs.removeValue(forKey: name) != nil else { throw VFSError(.noAttribute, "no such attribute") }
+            guard change.details.xattrs.removeValue(forKey: name) != nil else {
+                throw VFSError(.noAttribute, "no such attribute")
+            }
         }
     }
 

@@ -102,7 +102,9 @@ struct Creator: Sendable {
     func makeDirectory(_ place: Place, mode: UInt32, _ caller: Caller) async throws(VFSError) -> Entry {
         if try await resolver.find(place) != nil { throw VFSError(.alreadyExists, "\(place.name) exists") }
         return try await tree.holding(place.parent) { () async throws(VFSError) in
-            let made = try tree.begin(place.name, in: place.parent, kind: .directory, mode: mode, caller, size: 0) { _ in }
+            let made = try tree.begin(place.name, in: place.parent, kind: .directory, mode: mode, caller, size: 0) {
+                _ in
+            }
             do throws(VFSError) {
                 try await storeNew(made)
                 let entry = try tree.finish(made.inode, nil).0

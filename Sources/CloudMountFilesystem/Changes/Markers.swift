@@ -40,7 +40,9 @@ final class Markers: Sendable {
                 tree.storedMarker(inode, info, at: seal.generation)
                 break
             } catch {
-                guard error.code == .preconditionFailed || error.code == .stale, !isNew, attempt == 1 else { throw error }
+                guard error.code == .preconditionFailed || error.code == .stale, !isNew, attempt == 1 else {
+                    throw error
+                }
                 // It holds no bytes that could be lost: what somebody else has noted of the directory is replaced knowingly.
                 here = try await provider.headIfThere(seal.key)
             }

@@ -37,7 +37,7 @@ struct Remover: Sendable {
         if target.isOpen, target.object != nil, !target.isToReplace, !context.capabilities.deleteKeepsVersion {
             let content = try tree.borrowContent(inode)
             defer { tree.giveBackContent(inode) }
-            try await content.preserve()
+            try await Preservation(content: content, context: context).run()
         }
         for version in try await versions(target) {
             let failure = try await context.provider.delete([DeleteRequest(target.key, version: version)]).first
@@ -91,7 +91,9 @@ struct Remover: Sendable {
                 requests.append(DeleteRequest(target.key, version: marker.etag))
             }
             // That of an old tool.
-            if let old = target.object, old.key != target.key { requests.append(DeleteRequest(old.key, version: old.etag)) }
+            if let old = target.object, old.key != target.key {
+                requests.append(DeleteRequest(old.key, version: old.etag))
+            }
             for request in requests {
                 guard let failure = try await context.provider.delete([request]).first else { continue }
                 guard failure.error.code == .preconditionFailed else { throw failure.error }

@@ -35,12 +35,14 @@ struct Renamer: Sendable {
                     let move = Move(source: source, inode: inode, target: target, key: key, replaced: replaced)
                     let isDone =
                         tree.kind(inode) == .directory
-                        ? try await moveDirectory(move, noReplace: noReplace) : try await moveFile(move, noReplace: noReplace)
+                        ? try await moveDirectory(move, noReplace: noReplace)
+                        : try await moveFile(move, noReplace: noReplace)
                     guard isDone else { return nil }
                     await markers.keepIfEmpty(source.parent)
                     markers.timesChanged()
                     return ()
-                }).flatMap { $0 }
+                }
+            ).flatMap { $0 }
         }
     }
 
@@ -64,7 +66,7 @@ struct Renamer: Sendable {
             if target.isOpen, target.object != nil {
                 let content = try tree.borrowContent(replaced)
                 defer { tree.giveBackContent(replaced) }
-                try await content.preserve()
+                try await Preservation(content: content, context: context).run()
             }
             seen = target
         }
@@ -163,7 +165,9 @@ struct Renamer: Sendable {
             throw failure
         }
         let replaced = move.replaced
-        tree.move(move.inode, to: Place(parent: move.target.parent, name: Self.name(copied.key)), .stored(old: old, new: copied))
+        tree.move(
+            move.inode, to: Place(parent: move.target.parent, name: Self.name(copied.key)),
+            .stored(old: old, new: copied))
         if let replaced { commits.forget(replaced) }
         // What somebody else has stored under the old name meanwhile is shown.
         if failure != nil { tree.distrust([move.source]) }
@@ -187,14 +191,14 @@ struct Renamer: Sendable {
     /// Somebody else has stored something under the new name that nobody here has seen: it stays, and the file goes beside it.
     private func keepBoth(_ move: Move, _ object: ObjectInfo) async throws(VFSError) {
         let now = context.clock.now()
-        for attempt in 1...5 {
+        for attempt in 1...ConflictName.most {
             let key = ConflictName.key(beside: move.key, now: now, attempt: attempt)
             let copied: ObjectInfo
             do throws(VFSError) {
                 copied = try await context.provider.copy(
                     CopyRequest(source: object, destination: key, precondition: .absent))
             } catch {
-                guard error.code == .preconditionFailed, attempt < 5 else { throw error }
+                guard error.code == .preconditionFailed, attempt < ConflictName.most else { throw error }
                 continue
             }
             let beside = Move(
@@ -273,7 +277,9 @@ struct Renamer: Sendable {
     /// A file may have been made under the new name, beside which a directory would hide it.
     private func requireNoFile(_ move: Move) async throws(VFSError) {
         if move.replaced != nil { return }
-        guard let there = try await context.provider.headIfThere(move.key), !AttributeCodec.isDirectory(there) else { return }
+        guard let there = try await context.provider.headIfThere(move.key), !AttributeCodec.isDirectory(there) else {
+            return
+        }
         throw VFSError(.alreadyExists, "\(move.target.name) exists")
     }
 }

@@ -1,6 +1,6 @@
-import CloudMountStaging
 import CloudMountCommit
 import CloudMountPlatform
+import CloudMountStaging
 import CloudMountVFS
 import Glibc
 import Logging
@@ -240,7 +240,9 @@ final class Commits: Sendable {
     }
 
     /// The new bytes cannot become a whole file: they stay in the staging area, and the name shows what the store has.
-    private func strand(_ inode: InodeID, _ seal: Tree.Seal, _ content: FileContent, _ error: VFSError) async -> VFSError {
+    private func strand(_ inode: InodeID, _ seal: Tree.Seal, _ content: FileContent, _ error: VFSError) async
+        -> VFSError
+    {
         await content.spill()
         let bytes = content.dirtyBytes()
         let place = tree.strand(inode)

@@ -1,8 +1,8 @@
-import Logging
 import CloudMountCommit
 import CloudMountPlatform
 import CloudMountStaging
 import CloudMountVFS
+import Logging
 import Synchronization
 
 /// What the bytes of a file need to know of the rest of the mount.
@@ -422,38 +422,8 @@ final class FileContent: Sendable {
         return true
     }
 
-    /// Files up to this many bytes that are open while their object goes stay readable.
-    static let preserveLimit = 256 << 20
-
-    /// Fetches what an open file still has only in the store, before the object goes.
-    func preserve() async throws(VFSError) {
-        // Again when it was written to meanwhile; a file that never rests loses what is only in the store.
-        for _ in 0..<4 {
-            guard let before = snapshot(), let base = before.base, before.size > 0, before.size <= Self.preserveLimit,
-                before.image.needsBase
-            else { return }
-            let staged = try context.staging.makeFile(label: context.name)
-            let step = 4 << 20
-            let extents = stride(from: 0, to: before.size, by: step).map { Extent($0, min(before.size, $0 + step)) }
-            let reader = context.imageReader()
-            do throws(VFSError) {
-                _ = try await inParallel(extents, width: 8) { extent async throws(VFSError) in
-                    let buffer = try await reader.read(
-                        before.image.pieces(in: extent), extent, base: base, staged: before.staged)
-                    try await BlockingPool.shared.run(self.context.name) { () throws(VFSError) in
-                        try staged.write(UnsafeRawBufferPointer(buffer.bytes), at: extent.lowerBound)
-                    }
-                }
-            } catch {
-                if error.code == .stale { return }  // Somebody else was quicker: the bytes are gone already.
-                throw error
-            }
-            if replaceAll(with: staged, before) { return }
-        }
-    }
-
     /// All bytes are in `staged` from now on. False when the file has changed.
-    private func replaceAll(with staged: StagedFile, _ before: Snapshot) -> Bool {
+    func replaceAll(with staged: StagedFile, _ before: Snapshot) -> Bool {
         let result: (StreamingUpload?, [VersionReader.Waiter])? = state.withLock { state in
             guard state.generation == before.generation else { return nil }
             var image = FileImage(size: before.size, baseSize: 0)

@@ -55,7 +55,8 @@ struct DirectoryReader: Sendable {
             guard let node = names[open.inode], let directory = node.directory else { return .done }
             if plus, describing, directory.evidence == .present {
                 let ids = some.prefix(128).compactMap { name -> InodeID? in
-                    guard let child = directory.children[name], !child.isKnown, !child.isDirty, names.isValid(child, now)
+                    guard let child = directory.children[name], !child.isKnown, !child.isDirty,
+                        names.isValid(child, now)
                     else { return nil }
                     return child.id
                 }

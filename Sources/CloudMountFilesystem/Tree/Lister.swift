@@ -145,7 +145,9 @@ final class Lister: Sendable {
                 return self.finishListing(node, directory, listing, &names, now)
             }
             if case .failure(let error) = result { listing?.finish(error) } else { listing?.finish() }
-            if !gone.isEmpty { self.context.tellKernel { for name in gone { $0.invalidateEntry(parent: id, name: name) } } }
+            if !gone.isEmpty {
+                self.context.tellKernel { for name in gone { $0.invalidateEntry(parent: id, name: name) } }
+            }
         }
     }
 
@@ -362,7 +364,8 @@ final class Lister: Sendable {
             var fresh: [FileName] = []
             fresh.reserveCapacity(page.objects.count + page.commonPrefixes.count)
             func add(_ key: ObjectKey, _ isDirectory: Bool) {
-                guard let name = FileName.listed(key, prefix, isDirectory: isDirectory), let child = directory.children[name],
+                guard let name = FileName.listed(key, prefix, isDirectory: isDirectory),
+                    let child = directory.children[name],
                     child.listedIn != generation
                 else { return }
                 child.listedIn = generation

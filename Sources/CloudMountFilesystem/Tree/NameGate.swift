@@ -77,7 +77,9 @@ extension Tree {
     func holding<Value: Sendable>(
         _ inode: InodeID, _ work: () async throws(VFSError) -> Value
     ) async throws(VFSError) -> Value {
-        guard let value = try await holding(Hold(used: [inode]), work) else { throw VFSError(.io, "a hold was refused") }
+        guard let value = try await holding(Hold(used: [inode]), work) else {
+            throw VFSError(.io, "a hold was refused")
+        }
         return value
     }
 

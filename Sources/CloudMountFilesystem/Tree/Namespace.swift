@@ -109,6 +109,7 @@ struct Namespace {
             for child in children { orphan(child) }
         }
         node.parent = 0
+        if node.openCount == 0, node.borrows == 0 { node.content = nil }
         // Nothing of it is stored any more.
         clean(node, at: node.generation)
         dropIfUnused(node)

@@ -267,7 +267,8 @@ final class Node {
         // A listing does not tell how an object is encrypted.
         let known = info.metadata == nil && version == info.etag ? rest?.storage?.encryption : nil
         let encryption = info.encryption ?? known
-        let storage = storageClass == nil && encryption == nil ? nil : Storage(storageClass: storageClass, encryption: encryption)
+        let storage =
+            storageClass == nil && encryption == nil ? nil : Storage(storageClass: storageClass, encryption: encryption)
         set(.isStandard, isStandard)
         if storage != rest?.storage { filled().storage = storage }
     }

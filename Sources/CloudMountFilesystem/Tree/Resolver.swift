@@ -229,7 +229,9 @@ final class Resolver: Sendable {
     /// The inode of a name as it was last seen; nil when the name or its attributes never were.
     private func remembered(_ place: Place) -> InodeID? {
         tree.withNames { names in
-            names[place.parent]?.directory?.children[place.name].flatMap { revalidator.showStale($0, &names) ? $0.id : nil }
+            names[place.parent]?.directory?.children[place.name].flatMap {
+                revalidator.showStale($0, &names) ? $0.id : nil
+            }
         }
     }
 }

@@ -36,7 +36,8 @@ struct Sampler: Sendable {
         }
         var sampling = Choice()
         for (key, isDirectory) in keys {
-            guard let name = FileName.listed(key, prefix, isDirectory: isDirectory), let child = directory.children[name],
+            guard let name = FileName.listed(key, prefix, isDirectory: isDirectory),
+                let child = directory.children[name],
                 !child.isKnown, !sampling.ids.contains(child.id)
             else { continue }
             sampling.ids.append(child.id)

@@ -31,7 +31,8 @@ extension Tree {
     /// The store has what was sealed.
     /// - Parameter modified: the time that the object has by itself, where it could not be given one.
     /// - Returns: the directory whose marker is of no more use.
-    func stored(_ inode: InodeID, _ seal: Seal, _ info: ObjectInfo, isUnchanged: Bool, modified: Timestamp?) -> InodeID? {
+    func stored(_ inode: InodeID, _ seal: Seal, _ info: ObjectInfo, isUnchanged: Bool, modified: Timestamp?) -> InodeID?
+    {
         let now = now()
         return withNames { names in
             guard let node = names[inode] else { return nil }
@@ -237,7 +238,9 @@ extension Tree {
         try withNames { names throws(VFSError) in
             let directory = try names.directory(parent)
             try names.checkKey(name, in: directory)
-            guard let key = names.key(of: name, in: directory) else { throw VFSError(.notFound, "the directory is gone") }
+            guard let key = names.key(of: name, in: directory) else {
+                throw VFSError(.notFound, "the directory is gone")
+            }
             return key
         }
     }

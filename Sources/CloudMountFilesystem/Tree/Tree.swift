@@ -384,7 +384,9 @@ final class Tree: Sendable {
     func dirtyFiles() -> [Dirty] {
         withNames { names in
             names.dirty.compactMap { id in
-                names[id].map { Dirty(inode: id, path: names.key(of: $0)?.string ?? $0.name.string, content: $0.content) }
+                names[id].map {
+                    Dirty(inode: id, path: names.key(of: $0)?.string ?? $0.name.string, content: $0.content)
+                }
             }
         }
     }
