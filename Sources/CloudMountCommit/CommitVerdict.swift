@@ -5,8 +5,8 @@ package import CloudMountVFS
 package enum CommitVerdict: Sendable, Equatable {
     /// The object is this very write: its answer was lost.
     case stored
-    /// The object is an earlier write of this file whose answer was lost: ours to replace.
-    case replaceOwn
+    /// The object is an earlier write of this file whose answer was lost, or the rule says so: it is replaced knowingly.
+    case replace
     /// Nothing has changed but the upload, which the store has given up: once more from the start.
     case again
     /// Somebody else has removed what was to be replaced: nothing is in the way of the name.
@@ -46,9 +46,9 @@ package enum CommitVerdict: Sendable, Equatable {
             return
         }
         if let nonce = there?.metadata?.nonce, earlier.contains(nonce) {
-            self = .replaceOwn
+            self = .replace
         } else if rule == .overwrite {
-            self = .again
+            self = there == nil ? .storeAnew : .replace
         } else if rule == .fail {
             self = .refuse
         } else {

@@ -67,7 +67,7 @@ package struct Committer: Sendable {
         while true {
             let failure: VFSError
             do throws(VFSError) {
-                return .stored(try await store(&write, local, write.precondition(rule)))
+                return .stored(try await store(&write, local, write.precondition))
             } catch {
                 failure = error
             }
@@ -86,7 +86,8 @@ package struct Committer: Sendable {
                 if let stream = local.stream { local.forget(stream) }
                 if let there { return .stored(there) }
                 throw failure
-            case .replaceOwn where attempt <= Self.mostAttempts:
+            case .replace where attempt <= Self.mostAttempts:
+                if isBaseGone(write, there) { return .stranded(Self.changed(write, failure)) }
                 write.replaces = there?.etag
             case .again where attempt <= Self.mostAttempts:
                 abandonUpload(&write)

@@ -107,7 +107,7 @@ package struct DirectoryMove: Sendable {
         var metadata = try AttributeCodec.encodeWhatFits(attributes, limit: capabilities.maxMetadataBytes).metadata
         if let marker, let stored = try await provider.headIfThere(marker.key)?.metadata { metadata = stored }
         metadata.contentType = AttributeCodec.directoryType
-        metadata.nonce = SealedWrite.newNonce()
+        metadata.nonce = ObjectMetadata.newNonce()
         var condition: Precondition = replaced.map { .match($0.etag) } ?? .absent
         // A folder that the store makes by itself has no version to be held to.
         if replaced != nil, !capabilities.folderObjects { condition = .none }

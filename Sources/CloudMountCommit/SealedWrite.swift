@@ -51,16 +51,9 @@ package struct SealedWrite: Sendable, Equatable, Codable {
     /// Only attributes have changed: the bytes are those of the base.
     package var isBase: Bool { layers.base != nil && layers.image.isWholeBase }
 
-    /// What must hold of the key when the write becomes visible.
-    package func precondition(_ rule: CachePolicy.OnConflict) -> Precondition {
-        if rule == .overwrite { return .none }
-        return replaces.map { .match($0) } ?? .absent
-    }
-
-    package static func newNonce() -> String {
-        let digits = String(UInt64.random(in: 0...UInt64.max), radix: 36)
-        return String(repeating: "0", count: 13 - digits.utf8.count) + digits
-    }
+    /// What must hold of the key when the write becomes visible. Whatever the rule for conflicts: one that replaces what
+    /// others have stored does so knowingly, and a request that arrives late destroys nothing newer.
+    package var precondition: Precondition { replaces.map { .match($0) } ?? .absent }
 }
 
 /// An upload in parts that did not come to its end for a cause that may pass: the next attempt goes on with it.

@@ -266,7 +266,7 @@ actor Supervisor {
         let statistics = await statistics(running)
         return Ending(
             dirtyFiles: statistics.dirtyFiles, dirtyBytes: statistics.dirtyBytes,
-            stagedPaths: statistics.failedCommits.map(\.stagedPath))
+            stagedPaths: statistics.failedCommits.compactMap { $0.isFinal ? nil : $0.stagedPath })
     }
 
     private func end(_ id: ID, _ ending: Ending) {

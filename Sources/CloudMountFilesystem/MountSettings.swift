@@ -34,6 +34,8 @@ public struct MountStatistics: Sendable {
         public var bytes: Int
         public var error: String
         public var since: Timestamp
+        /// Nothing will be tried again: the bytes are for people to fetch.
+        public var isFinal = false
 
         public init(path: String, stagedPath: String, bytes: Int, error: String, since: Timestamp) {
             self.path = path

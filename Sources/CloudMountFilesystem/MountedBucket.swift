@@ -60,7 +60,8 @@ public final class MountedBucket: FileOperations {
         self.commits = commits
         self.remover = remover
         directoryReader = DirectoryReader(tree: tree, lister: lister, revalidator: revalidator)
-        creator = Creator(context: context, tree: tree, resolver: resolver, markers: markers)
+        creator = Creator(
+            context: context, tree: tree, resolver: resolver, markers: markers, commits: commits)
         renamer = Renamer(
             context: context, tree: tree, resolver: resolver, remover: remover, commits: commits, markers: markers)
         attributes = AttributeChanger(
@@ -417,7 +418,7 @@ public final class MountedBucket: FileOperations {
         var reply = OpenReply(
             handle: handles.open(inode, opened.content, canWrite: canWrite, prefetch: policy.effectivePrefetch))
         reply.keepCache = opened.isCached && policy.data == .memory && !truncates
-        if reply.keepCache, opened.hasPages { opened.content.noteCached() }
+        if reply.keepCache, opened.hasPages { opened.content.noteSeen() }
         reply.noFlush = !canWrite
         return reply
     }

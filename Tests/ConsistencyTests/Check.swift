@@ -87,8 +87,10 @@ extension Round {
             let target = to + loss.version.key.dropFirst(reason.path.count)
             targets.formUnion(history.names(of: target, since: reason.begin))
         }
-        let isCopied = account.versions.values.contains {
-            $0.made < loss.time && targets.contains($0.key) && $0.bytes == loss.version.bytes
+        let isCopied = account.versions.values.contains { version in
+            guard version.made < loss.time, version.bytes == loss.version.bytes else { return false }
+            // Under the new name, or beside what somebody else had put there.
+            return targets.contains(version.key) || targets.contains { version.key.hasPrefix($0 + " (conflict ") }
         }
         if !isCopied { found.violate("(a) a rename deleted what it had not copied", what) }
     }

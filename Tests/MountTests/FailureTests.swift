@@ -82,7 +82,7 @@ extension MountTests {
             "Unreachable is not deleted: while nobody listens calls end with EIO; bytes are kept, read and stored later"
         )
         func unplugged() async throws {
-            try await Self.behindProxy("cache: { deadline: 2s, metadata_ttl: 300s, negative_ttl: 1s }") {
+            try await Self.behindProxy("cache: { deadline: 2s, metadata_ttl: 300s, negative_ttl: 300s }") {
                 mount, proxy in
                 async let session = mount.python(
                     """

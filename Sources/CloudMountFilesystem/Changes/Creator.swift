@@ -7,6 +7,7 @@ struct Creator: Sendable {
     let tree: Tree
     let resolver: Resolver
     let markers: Markers
+    let commits: Commits
 
     private static let exclusive: Int32 = 0o200  // O_EXCL
 
@@ -82,7 +83,8 @@ struct Creator: Sendable {
                     made.attributes, limit: context.capabilities.maxMetadataBytes)
                 metadata.contentType =
                     metadata.contentType ?? AttributeCodec.contentType(forName: place.name.string)
-                metadata.nonce = SealedWrite.newNonce()
+                metadata.nonce = ObjectMetadata.newNonce()
+                await commits.landed(made.key)
                 let info = try await context.provider.putOnce(
                     PutRequest(key: made.key, metadata: metadata, precondition: .absent), from: BytesSource(body))
                 let finished = try tree.finish(made.inode, info, opened: opened)

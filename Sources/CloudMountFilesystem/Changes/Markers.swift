@@ -30,7 +30,7 @@ final class Markers: Sendable {
             seal.attributes, limit: context.capabilities.maxMetadataBytes
         ).metadata
         metadata.contentType = AttributeCodec.directoryType
-        metadata.nonce = SealedWrite.newNonce()
+        metadata.nonce = ObjectMetadata.newNonce()
         // One of an old tool, whose key has no slash, is replaced by one that has.
         let old = known.flatMap { $0.key == seal.key ? nil : $0 }
         var here = old == nil ? known : nil

@@ -76,6 +76,7 @@ struct Renamer: Sendable {
             return true
         }
         guard context.capabilities.serverCopy else { throw VFSError(.crossDevice, "the store cannot copy") }
+        await commits.landed(move.key)
         let condition: Precondition = seen?.object.map { .match($0.etag) } ?? .absent
         do throws(VFSError) {
             let copied = try await context.provider.copy(
@@ -228,6 +229,7 @@ struct Renamer: Sendable {
             from: source.key, to: ObjectKey(move.key.string + "/"), replaced: replaced, attributes: seal.attributes,
             provider: context.provider)
         let made: [DirectoryMove.Moved]
+        await commits.landed(job.to)
         do throws(VFSError) {
             try await requireNoFile(move)
             made = try await job.copyAll()

@@ -158,8 +158,13 @@ final class Commits: Sendable {
 
     // MARK: Calls that were given up
 
-    private func landed(_ key: ObjectKey) async {
-        while let landing = landings.withLock({ $0[key] }) { await landing.value }
+    /// Returns when no call that was given up can store anything more under the key; for a directory's, below it.
+    func landed(_ key: ObjectKey) async {
+        while let landing = landings.withLock({ all in
+            all[key] ?? (key.endsWithSlash ? all.first { $0.key.hasPrefix(key) }?.value : nil)
+        }) {
+            await landing.value
+        }
     }
 
     /// What a call stores that nobody waits for goes again, unless the file still has that name: then it is its version.
@@ -191,7 +196,7 @@ final class Commits: Sendable {
         var write = SealedWrite(
             mount: context.name, key: seal.key, replaces: seal.version, attributes: seal.attributes,
             hasExplicitTime: seal.hasExplicitTime, layers: layers,
-            nonce: snapshot.stream?.nonce ?? SealedWrite.newNonce())
+            nonce: snapshot.stream?.nonce ?? ObjectMetadata.newNonce())
         let unfinished: UnfinishedUpload? = entries.withLock { entries in
             guard let before = entries[inode]?.write else {
                 entries[inode]?.generations = generations
@@ -257,11 +262,13 @@ final class Commits: Sendable {
 
     private func noteStranded(_ path: String, _ staged: String?, _ bytes: Int, _ error: VFSError) {
         guard let staged, bytes > 0 else { return }
-        let failure = MountStatistics.FailedCommit(
+        var failure = MountStatistics.FailedCommit(
             path: path, stagedPath: staged, bytes: bytes, error: error.description, since: context.clock.now())
+        failure.isFinal = true
+        let told = failure
         stranded.withLock { stranded in
             if stranded.count >= Self.mostStranded { stranded.removeFirst() }
-            stranded.append(failure)
+            stranded.append(told)
         }
     }
 

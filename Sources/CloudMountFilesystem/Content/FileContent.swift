@@ -36,8 +36,8 @@ final class FileContent: Sendable {
         var isDetached = false
         /// Why nothing can be written any more: what the unchanged bytes were to come from is gone.
         var failure: VFSError?
-        /// The kernel may have pages of the base from before it was opened.
-        var mayBeCached = false
+        /// Somebody has got bytes of this file, by way of the kernel's pages or of an earlier base, or has written some.
+        var isSeen = false
         /// Zeros of the base that are known from the commit which made it.
         var holes = ExtentMap()
     }
@@ -108,6 +108,7 @@ final class FileContent: Sendable {
     private func publish(_ image: FileImage, _ state: inout State) {
         state.size = image.size
         state.image = image
+        state.isSeen = true
         state.generation += 1
     }
 
@@ -250,8 +251,8 @@ final class FileContent: Sendable {
         }
     }
 
-    /// The kernel keeps the pages that it has.
-    func noteCached() { state.withLock { $0.mayBeCached = true } }
+    /// The kernel has pages, and keeps them.
+    func noteSeen() { state.withLock { $0.isSeen = true } }
 
     // MARK: Commits
 
@@ -311,7 +312,7 @@ final class FileContent: Sendable {
             guard Self.isStreamable(state), let staged = state.staged else { return nil }
             let stream = StreamingUpload(
                 provider: context.provider, staged: staged, key: key, metadata: metadata,
-                nonce: SealedWrite.newNonce())
+                nonce: ObjectMetadata.newNonce())
             state.stream = stream
             return (stream, state.size)
         }
@@ -389,7 +390,9 @@ final class FileContent: Sendable {
             return []
         }
         state.base = base
-        return state.reader.take()?.retire() ?? []
+        guard let (waiters, hasDelivered) = state.reader.take()?.retire() else { return [] }
+        if hasDelivered { state.isSeen = true }
+        return waiters
     }
 
     /// The version that the file is based on is under another key, or has another name, with the same bytes.
@@ -404,7 +407,7 @@ final class FileContent: Sendable {
     /// The file goes on with a version that somebody else has stored, if nobody can have seen a byte of the one before.
     func switchUnread(to info: ObjectInfo) -> Bool {
         let waiters: [VersionReader.Waiter]? = state.withLock { state in
-            guard state.image == nil, !state.mayBeCached, !state.isDetached else { return nil }
+            guard state.image == nil, !state.isSeen, !state.isDetached else { return nil }
             guard let reader = state.reader else {
                 state.base = info
                 state.size = info.size

@@ -335,18 +335,18 @@ final class VersionReader: Sendable {
     }
 
     /// The file goes on with another version.
-    /// - Returns: who waits for bytes.
-    func retire() -> [Waiter] {
-        let (fetches, waiters) = state.withLock { state in
+    /// - Returns: who waits for bytes, and whether anybody has got some.
+    func retire() -> (waiters: [Waiter], hasDelivered: Bool) {
+        let (fetches, waiters, hasDelivered) = state.withLock { state in
             state.isRetired = true
             defer {
                 state.fetches = []
                 state.waiters = []
             }
-            return (state.fetches, state.waiters)
+            return (state.fetches, state.waiters, state.hasDelivered)
         }
         for fetch in fetches { fetch.stop() }
-        return waiters
+        return (waiters, hasDelivered)
     }
 
     /// As `retire`, if nobody has got a byte of this version.
@@ -356,6 +356,6 @@ final class VersionReader: Sendable {
             state.isRetired = true
             return true
         }
-        return isUnread ? retire() : nil
+        return isUnread ? retire().waiters : nil
     }
 }

@@ -186,9 +186,10 @@ extension Namespace {
         node.kernelIsBehind = node.lookups > 0
         node.keepsAttributes = false
         if let directory = node.directory {
-            // The marker of an old tool, whose key has no slash.
-            directory.marker = .present
-            directory.markerObject = info
+            if isOldMarker(info) {
+                directory.marker = .present
+                directory.markerObject = info
+            }
         } else {
             if node.version != info.etag {
                 node.isCached = false
@@ -208,6 +209,12 @@ extension Namespace {
             node.adopt(attributes, defaults: rules)
             if !rules.capabilities.listingCarriesMetadata { weigh(attributes, of: node) }
         }
+    }
+
+    /// Whether an object is a directory's marker as old tools make it: its key has no slash. A store that is a tree inside shows its
+    /// folders so; those are no objects, and not to be deleted as one.
+    func isOldMarker(_ info: ObjectInfo) -> Bool {
+        rules.capabilities.folderObjects && !info.key.endsWithSlash && info.size == 0 && AttributeCodec.isDirectory(info)
     }
 
     /// The inode is another version from now on.

@@ -198,7 +198,7 @@ final class Resolver: Sendable {
             if finding.isDirectory {
                 var isOldMarker = false
                 if let object = finding.object {
-                    isOldMarker = AttributeCodec.isDirectory(object)
+                    isOldMarker = names.isOldMarker(object)
                     if !isOldMarker { names.hide(key) }
                 }
                 let node = names.showDirectory(name, in: parent, now, time)
