@@ -163,7 +163,8 @@ package struct DirectoryMove: Sendable {
 
     private func copyFolder(_ object: ObjectInfo) async throws(VFSError) -> Moved {
         let key = target(object.key)
-        let condition: Precondition = capabilities.conditionalCopy ? .absent : .none
+        // Where folders are made by themselves, one is there as soon as something is in it.
+        let condition: Precondition = capabilities.conditionalCopy && capabilities.folderObjects ? .absent : .none
         do throws(VFSError) {
             let request = CopyRequest(source: object, destination: key, precondition: condition)
             return Moved(old: object, new: try await provider.copy(request))
@@ -183,21 +184,23 @@ package struct DirectoryMove: Sendable {
     /// - Returns: what somebody else has replaced since, which stays.
     /// - Throws: why something could not be deleted.
     package func deleteOld(_ moved: [Moved]) async throws(VFSError) -> [ObjectKey] {
-        let old = moved.filter { $0.old.key != $0.new.key }
-        let files = old.filter { !$0.old.key.endsWithSlash }
-        // Folder objects last, the deepest first: a store that is a tree inside keeps one that is not empty.
-        let folders = old.filter(\.old.key.endsWithSlash).sorted { $0.old.key.byteCount > $1.old.key.byteCount }
         var stayed: [ObjectKey] = []
-        for group in [files, folders] {
-            let requests = group.map { moved in
-                let isFolder = moved.old.key.endsWithSlash && !capabilities.folderObjects
-                return DeleteRequest(moved.old.key, version: isFolder ? nil : moved.old.etag)
-            }
+        for requests in deletions(moved.filter { $0.old.key != $0.new.key }.map(\.old)) {
             let failures = try await provider.deleteAll(requests)
             stayed += failures.filter { $0.error.code == .preconditionFailed }.map(\.key)
             if let failure = failures.first(where: { $0.error.code != .preconditionFailed }) { throw failure.error }
         }
         return stayed
+    }
+
+    /// One after the other: files, then folder objects, the deepest first: a store that is a tree inside keeps one that is not empty.
+    private func deletions(_ objects: [ObjectInfo]) -> [[DeleteRequest]] {
+        let files = objects.filter { !$0.key.endsWithSlash }.map { DeleteRequest($0.key, version: $0.etag) }
+        let folders = objects.filter(\.key.endsWithSlash).sorted { $0.key.byteCount > $1.key.byteCount }.map {
+            // A folder that the store makes by itself has no version to be held to.
+            DeleteRequest($0.key, version: capabilities.folderObjects ? $0.etag : nil)
+        }
+        return [files, folders]
     }
 
     /// Whether the old tree is certain to hold all that was copied, each as the version that was copied.
@@ -209,9 +212,10 @@ package struct DirectoryMove: Sendable {
 
     /// Takes away again what this move has put under the new name, as far as it is still that.
     package func takeBack(_ made: [Moved]) async {
-        let requests = made.filter { $0.new.etag != replaced?.etag || $0.new.key != replaced?.key }
-            .map { DeleteRequest($0.new.key, version: $0.new.etag) }
-        _ = await attempt { () async throws(VFSError) in try await provider.deleteAll(requests) }
+        let own = made.filter { $0.new.etag != replaced?.etag || $0.new.key != replaced?.key }.map(\.new)
+        for requests in deletions(own) {
+            _ = await attempt { () async throws(VFSError) in try await provider.deleteAll(requests) }
+        }
         guard let replaced, made.contains(where: { $0.new.key == replaced.key }) else { return }
         // The empty directory that had the name is there again.
         _ = await attempt { () async throws(VFSError) in

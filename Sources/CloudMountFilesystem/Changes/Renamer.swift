@@ -71,7 +71,7 @@ struct Renamer: Sendable {
             seen = target
         }
         let source = try tree.target(move.inode)
-        guard let object = source.object, !source.isToReplace else {
+        guard let object = source.object, !source.isToReplace, !source.isPlaceholder else {
             try await moveUnstored(move, source, seen)
             return true
         }

@@ -214,7 +214,8 @@ extension Namespace {
     /// Whether an object is a directory's marker as old tools make it: its key has no slash. A store that is a tree inside shows its
     /// folders so; those are no objects, and not to be deleted as one.
     func isOldMarker(_ info: ObjectInfo) -> Bool {
-        rules.capabilities.folderObjects && !info.key.endsWithSlash && info.size == 0 && AttributeCodec.isDirectory(info)
+        rules.capabilities.folderObjects && !info.key.endsWithSlash && info.size == 0
+            && AttributeCodec.isDirectory(info)
     }
 
     /// The inode is another version from now on.

@@ -59,6 +59,7 @@ final class Node {
         static let isUnlinked = Flags(rawValue: 512)
         static let hasPages = Flags(rawValue: 1024)
         static let isStandard = Flags(rawValue: 2048)
+        static let isPlaceholder = Flags(rawValue: 4096)
     }
 
     private func set(_ flag: Flags, _ value: Bool) {
@@ -105,6 +106,12 @@ final class Node {
     var isUnlinked: Bool {
         get { flags.contains(.isUnlinked) }
         set { set(.isUnlinked, newValue) }
+    }
+
+    /// `version` is the empty object that claimed the name when the file was made (O_EXCL); no commit has followed.
+    var isPlaceholder: Bool {
+        get { flags.contains(.isPlaceholder) }
+        set { set(.isPlaceholder, newValue) }
     }
 
     /// What of the attributes the metadata does not say, so that the mount's defaults stand for it.

@@ -38,6 +38,7 @@ extension Tree {
             guard let node = names[inode] else { return nil }
             node.keepsAttributes = false
             node.isToReplace = false
+            node.isPlaceholder = false
             node.noteStorage(info)
             node.version = info.etag
             node.stored = info.stored
@@ -183,6 +184,8 @@ extension Tree {
         var object: ObjectInfo?
         /// `object` is another file's, which had the name before and is there until the commit.
         let isToReplace: Bool
+        /// `object` only holds the name for the bytes that are to come.
+        let isPlaceholder: Bool
         let isOpen: Bool
     }
 
@@ -193,6 +196,7 @@ extension Tree {
             let object = node.directory == nil ? node.info(key, size: node.size) : node.directory?.markerObject
             let target = Target(
                 inode: inode, kind: node.kind, key: key, object: object, isToReplace: node.isToReplace,
+                isPlaceholder: node.isPlaceholder && (node.isDirty || node.writers > 0),
                 isOpen: node.openCount > 0)
             return (target, node.content)
         }
@@ -304,6 +308,8 @@ extension Tree {
             case .unstored(let version):
                 node.version = version
                 node.isToReplace = version != nil
+                node.isPlaceholder = false
+                if !node.isDirty { names.soil(node) }
             case .stored(let old, let new): arrive(node, old, new, names)
             case .directory(let marker, let moved):
                 node.directory?.markerObject = marker

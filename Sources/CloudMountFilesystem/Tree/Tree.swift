@@ -236,6 +236,7 @@ final class Tree: Sendable {
             node.writers -= 1
             node.touched = now
             guard opened else { return (names.entry(for: node, now), nil) }
+            node.isPlaceholder = true
             let content = content(of: node, names)
             node.isCached = true
             names.open(node, canWrite: true)
