@@ -158,6 +158,12 @@ let package = Package(
         tests("MountTests", ["TestServers", "TestSeeds", "CloudMountConfig"]),
         tests("CloudMountPlatformTests", ["CloudMountPlatform"]),
         tests("CloudMountStagingTests", ["CloudMountStaging", "CloudMountPlatform", "CloudMountVFS", "TestSeeds"]),
+        tests(
+            "CloudMountCommitTests",
+            [
+                "CloudMountCommit", "CloudMountStaging", "CloudMountPlatform", "CloudMountVFS", "CloudMountLayers",
+                "MemoryProvider",
+            ]),
         tests("UploadPlanTests", ["CloudMountCommit", "CloudMountStaging", "CloudMountVFS", "TestSeeds"]),
         tests("AttributeCodecTests", ["CloudMountCommit", "CloudMountVFS", "TestSeeds"]),
         tests("CloudMountHTTPTests", ["CloudMountHTTP", "CloudMountVFS", "CloudMountPlatform"]),

@@ -12,6 +12,44 @@ struct HouseRuleTests {
         #expect(long == [])
     }
 
+    @Test("No type has more than 600 lines with all its extensions")
+    func typeLength() throws {
+        var lines: [String: Int] = [:]
+        for folder in ["Sources", "Plugins"] {
+            for file in try SourceTree.files(below: folder) {
+                let module = file.path.split(separator: "/").dropFirst().first ?? ""
+                for (name, count) in Self.types(file.lines) { lines["\(module).\(name)", default: 0] += count }
+            }
+        }
+        #expect(lines.count > 200)
+        #expect(lines.filter { $0.value > 600 }.map { "\($0.key): \($0.value) lines" } == [])
+    }
+
+    /// Types and extensions that begin at the margin, with their lines.
+    private static func types(_ lines: [String]) -> [(name: String, count: Int)] {
+        let kinds: Set<String> = ["class", "struct", "enum", "actor", "extension", "protocol"]
+        var types: [(String, Int)] = []
+        var open: (name: String, start: Int)?
+        for (index, line) in lines.enumerated() {
+            if let (name, start) = open, line.hasPrefix("}") {
+                types.append((name, index - start + 1))
+                open = nil
+            } else if open == nil, line.first?.isLetter ?? false {
+                let words = line.split { !$0.isLetter && !$0.isNumber && $0 != "_" }.map(String.init)
+                guard let kind = words.firstIndex(where: kinds.contains), kind + 1 < words.count else { continue }
+                open = (words[kind + 1], index)
+            }
+        }
+        return types
+    }
+
+    @Test("The tree's lock is taken in its own room alone")
+    func treeLock() throws {
+        let wrong = try SourceTree.files(below: "Sources").filter { !$0.path.contains("CloudMountFilesystem/Tree/") }
+            .flatMap { file in file.code.filter { $0.text.contains("withNames") }.map { "\(file.path):\($0.number)" } }
+        #expect(wrong == [])
+    }
+
     @Test("Nothing from outside can crash the process")
     func traps() throws {
         #expect(try places(of: ["try!", "as!", "fatalError(", "unsafeBitCast("], in: ["Sources", "Plugins"]) == [])

@@ -244,9 +244,3 @@ struct AttributeChanger: Sendable {
         }
     }
 }
-
-extension Tree {
-    func noteLink(_ inode: InodeID, _ target: String) {
-        withNames { names in names[inode]?.details?.symlinkTarget = target }
-    }
-}

@@ -360,6 +360,10 @@ final class Tree: Sendable {
         }
     }
 
+    func noteLink(_ inode: InodeID, _ target: String) {
+        withNames { names in names[inode]?.details?.symlinkTarget = target }
+    }
+
     func forget(_ inode: InodeID, count: UInt64) { withNames { $0.forget(inode, count: count) } }
 
     // MARK: Counts

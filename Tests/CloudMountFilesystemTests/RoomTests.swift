@@ -1,0 +1,103 @@
+import CloudMountLayers
+import CloudMountVFS
+import Synchronization
+import Testing
+
+@testable import CloudMountFilesystem
+
+@Suite("Prefetcher")
+struct PrefetcherTests {
+    @Test(
+        "The first read at the start is rounded up; the window grows with each read that follows, and what is planned has no gaps"
+    )
+    func sequential() {
+        var prefetcher = Prefetcher(maximum: 64 << 20)
+        let size = 1 << 30
+        #expect(prefetcher.plan(Extent(0, 4096), size: size) == .init(needed: Extent(0, 128 << 10)))
+        var end = 128 << 10
+        var window = 0
+        for offset in stride(from: 128 << 10, to: 64 << 20, by: 1 << 20) {
+            let plan = prefetcher.plan(Extent(offset, offset + (1 << 20)), size: size)
+            #expect(!plan.collapsed && prefetcher.window >= window && prefetcher.window <= 64 << 20)
+            window = prefetcher.window
+            for ahead in plan.ahead {
+                #expect(ahead.lowerBound >= end - (1 << 20))
+                end = ahead.upperBound
+            }
+        }
+        #expect(window == 64 << 20)
+    }
+
+    @Test("A reader that jumps gets what it asks for and no more, until reads follow each other again")
+    func random() {
+        var prefetcher = Prefetcher(maximum: 64 << 20)
+        _ = prefetcher.plan(Extent(0, 4096), size: 1 << 30)
+        _ = prefetcher.plan(Extent(4096, 8192), size: 1 << 30)
+        let jump = prefetcher.plan(Extent(500_000_001, 500_000_100), size: 1 << 30)
+        #expect(jump.collapsed && jump.ahead.isEmpty && jump.needed.count <= 8192)
+        #expect(!prefetcher.plan(Extent(500_000_100, 500_004_196), size: 1 << 30).ahead.isEmpty)
+    }
+
+    @Test("Without read-ahead exactly what is asked for is wanted")
+    func off() {
+        var prefetcher = Prefetcher(maximum: 0)
+        #expect(prefetcher.plan(Extent(0, 10), size: 100) == .init(needed: Extent(0, 10)))
+        #expect(prefetcher.plan(Extent(10, 20), size: 100) == .init(needed: Extent(10, 20)))
+    }
+}
+
+@Suite("SingleFlight")
+struct SingleFlightTests {
+    @Test("Equal questions are asked once, and again when they have been answered")
+    func joined() async throws {
+        let flight = SingleFlight<Int, Int>(executor: nil)
+        let calls = Atomic(0)
+        let answers = try await withThrowingTaskGroup(of: Int.self) { group in
+            for _ in 0..<20 {
+                group.addTask {
+                    try await flight.run(1) { () async throws(VFSError) in
+                        for _ in 0..<100 { await Task.yield() }
+                        return calls.add(1, ordering: .relaxed).newValue
+                    }
+                }
+            }
+            return try await group.reduce(into: Set()) { $0.insert($1) }
+        }
+        #expect(answers.count == calls.load(ordering: .relaxed))
+        #expect(try await flight.run(1) { 100 } == 100)
+    }
+
+    @Test("An error is everybody's, and the next one asks anew")
+    func failing() async throws {
+        let flight = SingleFlight<Int, Int>(executor: nil)
+        await #expect(throws: VFSError.self) {
+            try await flight.run(1) { () async throws(VFSError) in throw VFSError(.io, "no") }
+        }
+        #expect(try await flight.run(1) { 5 } == 5)
+    }
+}
+
+@Suite("NameGate")
+struct NameGateTests {
+    @Test("Who is in holds its names as often as it entered; what is doomed is so until its work ends")
+    func counts() {
+        var gate = NameGate()
+        gate.enter(using: [5, 5, 6], changing: [7], doomed: [7], moving: true)
+        #expect(gate.inUse == [5: 2, 6: 1] && gate.changing == [7] && gate.isDoomed(7) && gate.moves == 1)
+        gate.enter(using: [5], changing: [], doomed: [], moving: false)
+        gate.leave(using: [5, 5, 6], changing: [7])
+        #expect(gate.inUse == [5: 1] && gate.changing.isEmpty && !gate.isDoomed(7))
+    }
+
+    @Test("Work below a name that changes waits until the change has ended, and no longer than the deadline")
+    func waits() async throws {
+        let mount = try TestMount { $0.policy.deadline = .milliseconds(200) }
+        let folder = try await mount.fs.mkdir(TestMount.root, "d")
+        mount.faults.add(.put, calls: 1...99, .delay(.seconds(2)))
+        async let slow: Void = mount.fs.rename(TestMount.root, "d", TestMount.root, "e")
+        await settled { mount.traffic[.put] > 1 }
+        let said = await failure { () async throws(VFSError) in _ = try await mount.fs.mkdir(folder, "x") }
+        #expect(said == .timedOut)
+        try await slow
+    }
+}
