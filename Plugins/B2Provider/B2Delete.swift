@@ -14,6 +14,11 @@ extension B2Provider {
             for name in B2Names.names(key) { try await delete(name, key) }
             return []
         }
+        if object.undoes {
+            for name in B2Names.names(key) { if try await takeBack(name, key, version) { return [] } }
+            // What is not current covers nothing, and is not in the way.
+            return []
+        }
         var isAnother = false
         for name in B2Names.names(key) {
             guard let there = try await current(key, name) else { continue }
@@ -26,6 +31,22 @@ extension B2Provider {
         }
         let error = VFSError(.preconditionFailed, "the object has been changed meanwhile")
         return isAnother ? [DeleteFailure(key: key, error: error)] : []
+    }
+
+    /// Takes one version away, and none below it. A key that may delete none hides it.
+    /// - Returns: false when it is not the current one.
+    private func takeBack(_ name: String, _ key: ObjectKey, _ version: ETag) async throws(VFSError) -> Bool {
+        guard let there = try await allVersions(name, key).first(where: { $0.id == version.value }) else {
+            return false
+        }
+        do throws(VFSError) {
+            try await unlessAbsent(deletion(there, key))
+        } catch {
+            guard error.code == .permissionDenied else { throw error }
+            guard try await current(key, name)?.etag == version else { return false }
+            try await hide(name, key)
+        }
+        return true
     }
 
     /// - Parameter version: nil: whatever is there.

@@ -5,7 +5,9 @@ package import CloudMountVFS
 package enum CommitVerdict: Sendable, Equatable {
     /// The object is this very write: its answer was lost.
     case stored
-    /// The object is an earlier write of this file whose answer was lost, or the rule says so: it is replaced knowingly.
+    /// The object is an earlier write of this file whose answer was lost.
+    case earlier
+    /// The rule says so: somebody else's version is replaced knowingly.
     case replace
     /// Nothing has changed but the upload, which the store has given up: once more from the start.
     case again
@@ -46,13 +48,21 @@ package enum CommitVerdict: Sendable, Equatable {
             return
         }
         if let nonce = there?.metadata?.nonce, earlier.contains(nonce) {
-            self = .replace
+            self = .earlier
         } else if rule == .overwrite {
             self = there == nil ? .storeAnew : .replace
         } else if rule == .fail {
             self = .refuse
         } else {
             self = there == nil ? .storeAnew : .keepBoth
+        }
+    }
+
+    /// Whether the write may have reached the store, or still will, though nobody knows.
+    package static func isUnclear(_ error: VFSError) -> Bool {
+        switch error.code {
+        case .timedOut, .connectionFailed, .unavailable, .malformedResponse, .corrupted, .cancelled: true
+        default: false
         }
     }
 
@@ -69,6 +79,8 @@ package enum CommitVerdict: Sendable, Equatable {
 /// What has become of a write.
 package enum CommitOutcome: Sendable {
     case stored(ObjectInfo)
+    /// The object is an earlier write of the file: the file goes on from there, and this write is to be sealed anew.
+    case earlier(ObjectInfo)
     /// Somebody else's version has kept the name; this one is under another.
     case kept(ObjectInfo)
     /// The version that the unchanged bytes were to come from is gone: what is staged cannot become a whole file any more.

@@ -79,12 +79,15 @@ package struct Committer: Sendable {
                 throw failure
             }
             let verdict = CommitVerdict(failure.code, of: write, there: there, earlier: earlier, rule: rule)
-            if verdict != .stored, verdict != .fail { abandonStream(&local) }
+            if verdict != .stored, verdict != .fail, verdict != .earlier { abandonStream(&local) }
             attempt += 1
             switch verdict {
             case .stored:
                 if let stream = local.stream { local.forget(stream) }
                 if let there { return .stored(there) }
+                throw failure
+            case .earlier:
+                if let there { return .earlier(there) }
                 throw failure
             case .replace where attempt <= Self.mostAttempts:
                 if isBaseGone(write, there) { return .stranded(Self.changed(write, failure)) }
@@ -167,12 +170,12 @@ package struct Committer: Sendable {
             return try await completing(local) { provider async throws(VFSError) in try await provider.copy(request) }
         }
         if let stream = local.stream {
-            if stream.serves(write.key, local.staged) {
+            if stream.serves(write.key, local.staged), stream.isGood(for: local.generation) {
                 metadata.nonce = stream.nonce
                 write.nonce = stream.nonce
                 return try await finish(stream, write, local, metadata, condition)
             }
-            // Renamed while it was on its way: the bytes go up anew, under the name that the file has now.
+            // Renamed while it was on its way, or changed after its end was sent: the bytes go up anew.
             local.forget(stream)
             stream.abandon()
         }
@@ -227,7 +230,7 @@ package struct Committer: Sendable {
         } onCancel: {
             Task {
                 try? await Task.sleep(for: Self.grace)
-                if landing.giveUp() { local.givenUp(call) }
+                landing.giveUp { local.givenUp(call) }
             }
         }.get()
     }
@@ -271,14 +274,17 @@ package struct Committer: Sendable {
         if write.hasExplicitTime || begun.user != stream.begunMetadata.user, capabilities.serverCopy {
             let request = CopyRequest(
                 source: info, destination: write.key, metadata: metadata, precondition: .match(info.etag))
-            // The bytes are stored: what fails here is the times alone.
-            if let described = try? await completing(
-                local,
-                { provider async throws(VFSError) in
+            do throws(VFSError) {
+                return try await completing(local) { provider async throws(VFSError) in
                     try await provider.copy(request)
-                })
-            {
-                return described
+                }
+            } catch {
+                // The bytes are stored: what fails here is the times alone. Which of the two versions is there, the store tells.
+                guard CommitVerdict.needsLook(error) || error.code == .cancelled else { return info }
+                guard let there = try await provider.headIfThere(write.key), there.metadata?.nonce == write.nonce else {
+                    return info
+                }
+                return there
             }
         }
         if info.metadata == nil {

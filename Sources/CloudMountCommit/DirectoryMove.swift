@@ -17,8 +17,6 @@ package struct DirectoryMove: Sendable {
 
     /// Copies in flight at once.
     private static let width = 64
-    /// Copies between two looks at the destination, where the store cannot hold a copy to a free name.
-    private static let stretch = 512
 
     /// One object and what has become of it.
     package struct Moved: Sendable {
@@ -58,19 +56,12 @@ package struct DirectoryMove: Sendable {
             throw VFSError(.nameTooLong, "a key below \(to) would be too long")
         }
         let marker = objects.first { $0.key == from }
-        try await requireFree(but: [:])
+        try await requireFree()
         var made: [Moved] = []
         do throws(VFSError) {
             // The marker claims the name: of two who move something there at the same time the store lets one in.
             if let claim = try await claim(marker) { made.append(claim) }
-            let rest = objects.filter { $0.key != from }
-            var start = 0
-            while start < rest.count {
-                let end = capabilities.conditionalCopy ? rest.count : min(rest.count, start + Self.stretch)
-                if start > 0 { try await requireFree(but: versions(made)) }
-                try await copy(Array(rest[start..<end]), &made)
-                start = end
-            }
+            try await copy(objects.filter { $0.key != from }, &made)
             return made
         } catch {
             // Nothing has been deleted: the old tree is whole.
@@ -79,24 +70,12 @@ package struct DirectoryMove: Sendable {
         }
     }
 
-    private func versions(_ made: [Moved]) -> [ObjectKey: ETag] {
-        Dictionary(made.map { ($0.new.key, $0.new.etag) }, uniquingKeysWith: { $1 })
-    }
-
-    /// - Throws: `notEmpty` when there is more below the new name than what this move has put there and the marker that it replaces.
-    private func requireFree(but own: [ObjectKey: ETag]) async throws(VFSError) {
-        var request = ListRequest(prefix: to, delimited: false, limit: own.isEmpty ? 2 : nil)
-        repeat {
-            let page = try await provider.list(request)
-            for object in page.objects {
-                if object.key == to, object.etag == replaced?.etag || own[to] == object.etag { continue }
-                // Not every answer of a copy names the version as listings do: what is there under one of our keys is ours, unless the
-                // copy was refused.
-                if own[object.key] != nil { continue }
-                throw VFSError(.notEmpty, "somebody else has made \(to)")
-            }
-            request.continuation = page.continuation
-        } while request.continuation != nil
+    /// - Throws: `notEmpty` when there is more below the new name than the marker that this move replaces.
+    private func requireFree() async throws(VFSError) {
+        let page = try await provider.list(ListRequest(prefix: to, delimited: false, limit: 2))
+        guard page.objects.allSatisfy({ $0.key == to && $0.etag == replaced?.etag }) else {
+            throw VFSError(.notEmpty, "somebody else has made \(to)")
+        }
     }
 
     private func claim(_ marker: ObjectInfo?) async throws(VFSError) -> Moved? {
@@ -133,9 +112,7 @@ package struct DirectoryMove: Sendable {
     private func copy(_ objects: [ObjectInfo], _ made: inout [Moved]) async throws(VFSError) {
         let results = await inParallelToEnd(objects, width: Self.width) { object async throws(VFSError) -> Moved in
             if object.key.endsWithSlash, object.size == 0 { return try await copyFolder(object) }
-            let request = CopyRequest(
-                source: object, destination: target(object.key),
-                precondition: capabilities.conditionalCopy ? .absent : .none)
+            let request = CopyRequest(source: object, destination: target(object.key), precondition: .absent)
             return Moved(old: object, new: try await provider.copy(request))
         }
         var failure: VFSError?
@@ -164,7 +141,7 @@ package struct DirectoryMove: Sendable {
     private func copyFolder(_ object: ObjectInfo) async throws(VFSError) -> Moved {
         let key = target(object.key)
         // Where folders are made by themselves, one is there as soon as something is in it.
-        let condition: Precondition = capabilities.conditionalCopy && capabilities.folderObjects ? .absent : .none
+        let condition: Precondition = capabilities.folderObjects ? .absent : .none
         do throws(VFSError) {
             let request = CopyRequest(source: object, destination: key, precondition: condition)
             return Moved(old: object, new: try await provider.copy(request))
@@ -173,7 +150,8 @@ package struct DirectoryMove: Sendable {
             guard error.code == .notFound || error.code == .stale else { throw error }
             var metadata = try await provider.headIfThere(object.key)?.metadata ?? ObjectMetadata()
             metadata.contentType = AttributeCodec.directoryType
-            let info = try await provider.put(PutRequest(key: key, metadata: metadata), from: BytesSource([]))
+            let info = try await provider.put(
+                PutRequest(key: key, metadata: metadata, precondition: condition), from: BytesSource([]))
             return Moved(old: object, new: info)
         }
     }
@@ -181,24 +159,30 @@ package struct DirectoryMove: Sendable {
     // MARK: Deletions
 
     /// Takes the old tree away, object by object as it was copied.
-    /// - Returns: what somebody else has replaced since, which stays.
-    /// - Throws: why something could not be deleted.
-    package func deleteOld(_ moved: [Moved]) async throws(VFSError) -> [ObjectKey] {
+    /// - Returns: what somebody else has replaced since, which stays; and why the store refuses to delete something.
+    /// - Throws: what leaves open whether anything was deleted, or still will be.
+    package func deleteOld(_ moved: [Moved]) async throws(VFSError) -> (stayed: [ObjectKey], refusal: VFSError?) {
         var stayed: [ObjectKey] = []
         for requests in deletions(moved.filter { $0.old.key != $0.new.key }.map(\.old)) {
             let failures = try await provider.deleteAll(requests)
             stayed += failures.filter { $0.error.code == .preconditionFailed }.map(\.key)
-            if let failure = failures.first(where: { $0.error.code != .preconditionFailed }) { throw failure.error }
+            if let failure = failures.first(where: { $0.error.code != .preconditionFailed }) {
+                return (stayed, failure.error)
+            }
         }
-        return stayed
+        return (stayed, nil)
     }
 
     /// One after the other: files, then folder objects, the deepest first: a store that is a tree inside keeps one that is not empty.
-    private func deletions(_ objects: [ObjectInfo]) -> [[DeleteRequest]] {
-        let files = objects.filter { !$0.key.endsWithSlash }.map { DeleteRequest($0.key, version: $0.etag) }
+    private func deletions(_ objects: [ObjectInfo], undoing: Bool = false) -> [[DeleteRequest]] {
+        let files = objects.filter { !$0.key.endsWithSlash }.map {
+            DeleteRequest($0.key, version: $0.etag, undoes: undoing)
+        }
         let folders = objects.filter(\.key.endsWithSlash).sorted { $0.key.byteCount > $1.key.byteCount }.map {
             // A folder that the store makes by itself has no version to be held to.
-            DeleteRequest($0.key, version: capabilities.folderObjects ? $0.etag : nil)
+            DeleteRequest(
+                $0.key, version: capabilities.folderObjects ? $0.etag : nil,
+                undoes: undoing && capabilities.folderObjects)
         }
         return [files, folders]
     }
@@ -213,7 +197,7 @@ package struct DirectoryMove: Sendable {
     /// Takes away again what this move has put under the new name, as far as it is still that.
     package func takeBack(_ made: [Moved]) async {
         let own = made.filter { $0.new.etag != replaced?.etag || $0.new.key != replaced?.key }.map(\.new)
-        for requests in deletions(own) {
+        for requests in deletions(own, undoing: true) {
             _ = await attempt { () async throws(VFSError) in try await provider.deleteAll(requests) }
         }
         guard let replaced, made.contains(where: { $0.new.key == replaced.key }) else { return }
@@ -249,9 +233,18 @@ extension ObjectProvider {
         let batches = stride(from: 0, to: requests.count, by: size).map {
             Array(requests[$0..<min(requests.count, $0 + size)])
         }
-        let failures = try await inParallel(batches, width: size == 1 ? 64 : 4) { batch async throws(VFSError) in
-            try await self.delete(batch)
+        // What is on its way comes to its end: a delete that was given up may still take place.
+        let results = await inParallelToEnd(batches, width: size == 1 ? 64 : 4) { batch async throws(VFSError) in
+            do throws(VFSError) {
+                return try await self.delete(batch)
+            } catch {
+                // A store that refuses says so of each.
+                guard error.code == .permissionDenied || error.code == .archived else { throw error }
+                return batch.map { DeleteFailure(key: $0.key, error: error) }
+            }
         }
-        return Array(failures.joined())
+        var failures: [DeleteFailure] = []
+        for case let result? in results { failures += try result.get() }
+        return failures
     }
 }

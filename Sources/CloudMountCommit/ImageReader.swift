@@ -48,9 +48,16 @@ package struct ImageReader: Sendable {
     }
 
     private func take(_ count: Int) async throws(VFSError) -> PooledBuffer {
+        var refusals = 0
         while true {
             if let buffer = pool.take(count) { return buffer }
             if BufferPool.cost(count) > pool.limit { throw VFSError(.noSpace, "the memory budget is too small") }
+            if pool.makeRoom(count) {
+                // The budget has room, and the system no memory.
+                refusals += 1
+                guard refusals < 100 else { throw VFSError(.noSpace, "the system has no memory") }
+                try? await Task.sleep(for: .milliseconds(50))
+            }
             await pool.waitForRoom(count)
             if Task.isCancelled { throw .cancelled }
         }

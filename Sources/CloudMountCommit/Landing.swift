@@ -7,6 +7,8 @@ final class Landing: Sendable {
     private struct State {
         var result: Result<ObjectInfo, VFSError>?
         var isGivenUp = false
+        /// Who waits has been told, or will be when he comes.
+        var isTold = false
         var waiter: CheckedContinuation<Result<ObjectInfo, VFSError>, Never>?
     }
 
@@ -26,7 +28,7 @@ final class Landing: Sendable {
         await withCheckedContinuation { continuation in
             let now: Result<ObjectInfo, VFSError>? = state.withLock { state in
                 if let result = state.result { return result }
-                if state.isGivenUp { return .failure(.cancelled) }
+                if state.isTold { return .failure(.cancelled) }
                 state.waiter = continuation
                 return nil
             }
@@ -34,16 +36,20 @@ final class Landing: Sendable {
         }
     }
 
-    /// - Returns: false when the call has ended.
-    func giveUp() -> Bool {
-        let (isUnderWay, waiter) = state.withLock { state in
-            guard state.result == nil, !state.isGivenUp else {
-                return (false, nil as CheckedContinuation<Result<ObjectInfo, VFSError>, Never>?)
-            }
+    /// Nobody waits for the call any more.
+    /// - Parameter announce: called before who waits goes on, unless the call has ended.
+    func giveUp(_ announce: () -> Void = {}) {
+        let isUnderWay = state.withLock { state in
+            guard state.result == nil, !state.isGivenUp else { return false }
             state.isGivenUp = true
-            return (true, state.waiter.take())
+            return true
+        }
+        guard isUnderWay else { return }
+        announce()
+        let waiter = state.withLock { state in
+            state.isTold = true
+            return state.waiter.take()
         }
         waiter?.resume(returning: .failure(.cancelled))
-        return isUnderWay
     }
 }

@@ -55,6 +55,12 @@ package final class StreamingUpload: Sendable {
     /// useless.
     package func serves(_ key: ObjectKey, _ staged: StagedFile?) -> Bool { self.key == key && self.staged === staged }
 
+    /// Whether its end may be sent for the bytes of `generation`: once it was sent for others without an answer, an object with its
+    /// nonce proves nothing of these.
+    package func isGood(for generation: UInt64) -> Bool {
+        state.withLock { $0.triedGeneration == nil || $0.triedGeneration == generation }
+    }
+
     /// Bytes of the staged file change. To be called before they do and again when they have, and only then is the change
     /// published: so no part that was read meanwhile passes for what a later commit wants.
     package func touch(_ extent: Extent) {
@@ -191,6 +197,10 @@ package final class StreamingUpload: Sendable {
             return (
                 good, UploadPlan.finishing(sent: parts, rewritten: rewritten, size: size, capabilities: capabilities)
             )
+        }
+        // Parts that end beyond this size have gone up: it has been written to since.
+        guard size >= state.withLock({ $0.bounds[$0.next] }) else {
+            throw VFSError(.uploadNotFound, "more has gone up of \(key) than it is to have")
         }
         guard let plan else { throw VFSError(.tooLarge, "\(key) is larger than the store allows") }
         let (provider, staged) = (provider, staged)

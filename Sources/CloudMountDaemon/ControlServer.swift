@@ -142,7 +142,8 @@ final class ControlServer: Sendable {
             }
             client.phase = .asking(line)
             return line.count <= Self.maxRequest
-        case .waiting: return true
+        // One that has gone would be told of again at once, for as long as its answer takes.
+        case .waiting: return events & Int16(POLLHUP | POLLERR) == 0
         case .reading(var rest):
             while let count = send(rest, to: descriptor) {
                 rest = rest.dropFirst(count)

@@ -186,6 +186,7 @@ extension Supervisor {
         guard case .mounted(let running) = entry.phase else {
             // It never came up, or goes by itself: it ends, and leaves the table by then.
             entries[id]?.isForgotten = true
+            if case .removal = pending { entries[id]?.pending = nil }
             if case .remount(let mount) = pending { entries[id]?.successor = mount }
             entries[id]?.isUnwanted = true
             entry.interrupt?()

@@ -73,7 +73,9 @@ enum Fusermount {
         guard let status = wait(for: process, until: said.isWhole ? deadline : 0) else {
             // It dies as soon as the kernel lets it, and a thread takes note of that.
             kill(process, SIGKILL)
-            NamedThread("cm-reap") { [process] in while waitpid(process, nil, 0) < 0 && errno == EINTR {} }.detach()
+            _ = NamedThread.start("cm-reap") { [process] in
+                while waitpid(process, nil, 0) < 0 && errno == EINTR {}
+            }
             throw VFSError(.timedOut, "\(program) does not end")
         }
         return (status, String(decoding: said.bytes, as: UTF8.self))

@@ -130,10 +130,14 @@ public final class MountedBucket: FileOperations {
         if let inode = entry.attributes?.inode { forget(inode, count: 1) }
     }
 
-    private func discard(_ created: CreateReply) {
+    /// - Parameter isNew: the file was made for who does not wait for it any more, and holds its name for nobody.
+    private func discard(_ created: CreateReply, _ place: Place, isNew: Bool) {
         guard let inode = created.entry.attributes?.inode else { return }
         release(inode, handle: created.open.handle, reply: Reply { _ in })
         forget(inode, count: 1)
+        if isNew {
+            context.begin { _ = await attempt { () async throws(VFSError) in try await self.remover.unlink(place) } }
+        }
     }
 
     /// Why nothing may be changed; nil when it may.
@@ -346,9 +350,13 @@ public final class MountedBucket: FileOperations {
         case .success(let made?): reply.send(opened(made))
         case .failure(let error): reply.fail(error)
         case .success(nil):
-            slow(reply, discard: { self.discard($0) }) { () async throws(VFSError) -> CreateReply in
+            let isNew = Flag()
+            slow(reply, changing: [.name(place)], discard: { self.discard($0, place, isNew: isNew.isUp()) }) {
+                () async throws(VFSError) -> CreateReply in
                 switch try await self.creator.create(place, mode: mode, flags: flags, caller) {
-                case .opened(let made): return self.opened(made)
+                case .opened(let made):
+                    isNew.raise()
+                    return self.opened(made)
                 case .exists(let inode):
                     let open = try await self.openExisting(inode, flags, clearSetID: false)
                     return CreateReply(entry: try self.resolver.entry(of: inode), open: open)
@@ -458,7 +466,7 @@ public final class MountedBucket: FileOperations {
 
     /// Begins to send a new file that is being written from front to back.
     private func streamUp(_ file: OpenFile) {
-        guard context.capabilities.multipart, file.content.isStreamable(), let seal = tree.seal(file.inode),
+        guard context.capabilities.multipart, file.content.isStreamable(), let seal = tree.stored.seal(file.inode),
             let metadata = try? AttributeCodec.encodeWhatFits(
                 seal.attributes.withoutTimes, limit: context.capabilities.maxMetadataBytes
             ).metadata

@@ -5,6 +5,15 @@ import Synchronization
 struct SlowPath: Sendable {
     let context: MountContext
 
+    /// Whether the caller of the work that runs has been interrupted. Work that has changed nothing yet ends then.
+    @TaskLocal static var interruption: Flag?
+
+    /// To be called before the first change that others can see.
+    /// - Throws: `cancelled` when nobody waits for the change any more: what it was meant for may not be there.
+    static func begin() throws(VFSError) {
+        if interruption?.isUp() ?? false { throw .cancelled }
+    }
+
     /// What the kernel remembers something of.
     enum Subject: Sendable {
         case name(Place)
@@ -22,13 +31,15 @@ struct SlowPath: Sendable {
     ) {
         let canceller = Canceller()
         let box = ReplyBox(reply)
+        let interruption = Flag()
         box.onInterrupt {
+            interruption.raise()
             if subjects.isEmpty { canceller.cancel() }
             box.fail(.cancelled)
         }
         canceller.set(
             Task(executorPreference: context.provider.executor) {
-                let result = await attempt(work)
+                let result = await Self.$interruption.withValue(interruption) { await attempt(work) }
                 if let reply = box.take() {
                     switch result {
                     case .success(let value): reply.send(value)
@@ -73,4 +84,11 @@ private final class Canceller: Sendable {
         }
         task?.cancel()
     }
+}
+
+/// Something that has happened.
+final class Flag: Sendable {
+    private let state = Atomic(false)
+    func raise() { state.store(true, ordering: .relaxed) }
+    func isUp() -> Bool { state.load(ordering: .relaxed) }
 }

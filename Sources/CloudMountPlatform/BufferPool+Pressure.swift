@@ -53,11 +53,26 @@ extension BufferPool {
         lookAgain()
     }
 
-    /// Has what may have become reclaimable given back to those who wait.
+    /// Has what may have become reclaimable given back to those who wait. One does it at a time, for all who ask meanwhile too.
     func lookAgain() {
-        let waiters = state.withLock { state in
-            state.reclaimers.isEmpty ? [] : state.waiters.map { (share: $0.share, size: $0.size) }
+        let isMine = state.withLock { state in
+            guard !state.waiters.isEmpty, !state.reclaimers.isEmpty else { return false }
+            state.isToLook = true
+            defer { state.isLooking = true }
+            return !state.isLooking
         }
-        for waiter in waiters { reclaim(waiter.size, for: waiter.share) }
+        guard isMine else { return }
+        while true {
+            let waiters = state.withLock { state -> [(share: Int, size: Int)]? in
+                guard state.isToLook else {
+                    state.isLooking = false
+                    return nil
+                }
+                state.isToLook = false
+                return state.waiters.map { (share: $0.share, size: $0.size) }
+            }
+            guard let waiters else { return }
+            for waiter in waiters { reclaim(waiter.size, for: waiter.share) }
+        }
     }
 }

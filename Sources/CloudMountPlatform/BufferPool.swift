@@ -34,6 +34,9 @@ public final class BufferPool: Sendable {
         var free: [[UInt]]
         var waiters: [Waiter] = []
         var nextWaiter: UInt64 = 0
+        /// Something may have become reclaimable, and somebody looks.
+        var isToLook = false
+        var isLooking = false
         var limit: Int
 
         /// A share that is alone soon wants again what it gives back. Several never want all of theirs at once: what is

@@ -123,10 +123,13 @@ public struct DeleteRequest: Hashable, Sendable {
     public var key: ObjectKey
     /// The object goes only while this version is the current one. Nil: whatever is there goes.
     public var version: ETag?
+    /// Takes back a write of our own: where a store keeps versions, that one goes and nothing below it, which is current again.
+    public var undoes: Bool
 
-    public init(_ key: ObjectKey, version: ETag? = nil) {
+    public init(_ key: ObjectKey, version: ETag? = nil, undoes: Bool = false) {
         self.key = key
         self.version = version
+        self.undoes = undoes
     }
 }
 

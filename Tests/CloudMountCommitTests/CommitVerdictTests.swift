@@ -35,10 +35,10 @@ struct CommitVerdictTests {
         #expect(verdict(.preconditionFailed, write(replacing: nil), object("v2", nonce: "theirs")) == .keepBoth)
     }
 
-    @Test("An earlier write of the file is replaced; what others have stored by the rule only")
+    @Test("An earlier write of the file is known again; what others have stored by the rule only")
     func earlier() {
         let there = object("v2", size: 9, nonce: "before")
-        #expect(verdict(.preconditionFailed, write(replacing: "v1"), there, earlier: ["before"]) == .replace)
+        #expect(verdict(.preconditionFailed, write(replacing: "v1"), there, earlier: ["before"]) == .earlier)
         #expect(verdict(.preconditionFailed, write(replacing: "v1"), there, .overwrite) == .replace)
         #expect(verdict(.preconditionFailed, write(replacing: "v1"), there, .fail) == .refuse)
     }

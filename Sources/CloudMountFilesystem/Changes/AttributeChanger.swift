@@ -18,6 +18,7 @@ struct AttributeChanger: Sendable {
 
     func change(_ inode: InodeID, _ changes: AttributeChanges) async throws(VFSError) {
         try await revalidator.describeFully(inode)
+        try SlowPath.begin()
         let isStored = changes.size != nil || context.policy().durableAttributes
         var resized: Resized?
         if let size = changes.size { resized = try resize(inode, to: size) }
@@ -77,7 +78,7 @@ struct AttributeChanger: Sendable {
 
     /// The content stays borrowed.
     private func resize(_ inode: InodeID, to size: Int) throws(VFSError) -> Resized {
-        guard tree.kind(inode) == .regular else {
+        guard tree.stored.kind(inode) == .regular else {
             throw VFSError(.invalidArgument, "only a regular file has a length")
         }
         guard size <= context.capabilities.maxObjectSize else {
@@ -122,7 +123,7 @@ struct AttributeChanger: Sendable {
 
     /// Stores the attributes of a node whose bytes are in the store already.
     private func store(_ inode: InodeID) async throws(VFSError) {
-        if tree.kind(inode) == .directory {
+        if tree.stored.kind(inode) == .directory {
             try await tree.holding(inode) { () async throws(VFSError) in try await markers.store(inode) }
             return
         }
@@ -136,7 +137,7 @@ struct AttributeChanger: Sendable {
         try await revalidator.describeFully(inode)
         let known = tree.inspect(inode) { $0.details?.symlinkTarget } ?? nil
         if let known { return known }
-        let link = try tree.target(inode)
+        let link = try tree.stored.target(inode)
         let limit = 4096
         guard let buffer = context.memory.take(limit) else { throw VFSError(.busy, "no memory") }
         let sink = BufferSink(buffer, offset: 0, count: limit)

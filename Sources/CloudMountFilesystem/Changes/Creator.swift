@@ -51,8 +51,12 @@ struct Creator: Sendable {
                 return .exists(existing)
             }
             guard isStored, context.capabilities.conditionalCreate else {
-                return try create(place, mode, caller, isAbsent: true).map { .opened($0) }
+                if let made = try create(place, mode, caller, isAbsent: true) { return .opened(made) }
+                // The name is being given to something else, or its directory taken away.
+                await tree.unclaimed(place)
+                return nil
             }
+            await tree.unclaimed(place)
             if let refusal = context.refusesWrites() { throw refusal }
             let made = try await make(place, .regular, mode, caller, body: "", opened: true) { _ in }
             guard let content = made.1 else { throw VFSError(.io, "a file was made and not opened") }
@@ -93,7 +97,7 @@ struct Creator: Sendable {
             } catch {
                 tree.undo(made.inode)
                 guard error.code == .preconditionFailed else { throw error }
-                tree.distrust([place])
+                tree.stored.distrust([place])
                 throw VFSError(.alreadyExists, "\(made.key) exists")
             }
         }
@@ -115,7 +119,7 @@ struct Creator: Sendable {
             } catch {
                 tree.undo(made.inode)
                 guard error.code == .preconditionFailed || error.code == .alreadyExists else { throw error }
-                tree.distrust([place])
+                tree.stored.distrust([place])
                 throw VFSError(.alreadyExists, "\(made.key) exists")
             }
         }

@@ -22,8 +22,10 @@ final class Markers: Sendable {
     /// Stores the marker of a directory that was made, or whose attributes were changed, here.
     /// - Parameter isNew: nothing may be there yet.
     func store(_ inode: InodeID, isNew: Bool = false) async throws(VFSError) {
-        guard let seal = tree.sealMarker(inode) else { return }
-        guard context.capabilities.emptyFolders else { return tree.storedMarker(inode, nil, at: seal.generation) }
+        guard let seal = tree.stored.sealMarker(inode) else { return }
+        guard context.capabilities.emptyFolders else {
+            return tree.stored.storedMarker(inode, nil, at: seal.generation)
+        }
         var known = isNew ? nil : seal.object
         if known == nil, !isNew, seal.isPresent { known = try await provider.headIfThere(seal.key) }
         var metadata = try AttributeCodec.encodeWhatFits(
@@ -37,7 +39,7 @@ final class Markers: Sendable {
         for attempt in 1...2 {
             do throws(VFSError) {
                 let info = try await put(seal.key, metadata, over: here)
-                tree.storedMarker(inode, info, at: seal.generation)
+                tree.stored.storedMarker(inode, info, at: seal.generation)
                 break
             } catch {
                 guard error.code == .preconditionFailed || error.code == .stale, !isNew, attempt == 1 else {
@@ -68,7 +70,7 @@ final class Markers: Sendable {
     /// A directory that was there without a marker ends with its last object; one that is emptied here stays. What has been done is done:
     /// where the marker cannot be stored, the directory is shown while the mount lives.
     func keepIfEmpty(_ inode: InodeID) async {
-        guard let (key, isCertain) = tree.emptied(inode) else { return }
+        guard let (key, isCertain) = tree.stored.emptied(inode) else { return }
         let result = await attempt { () async throws(VFSError) in
             if !isCertain {
                 let page = try await self.provider.list(ListRequest(prefix: key, delimited: false, limit: 1))
@@ -77,7 +79,7 @@ final class Markers: Sendable {
             try await self.store(inode)
         }
         guard case .failure(let error) = result else { return }
-        tree.keepHere(inode)
+        tree.stored.keepHere(inode)
         context.log.warning(
             "a directory that was emptied could not be kept in the store",
             metadata: ["key": "\(key)", "error": "\(error)"])
@@ -85,16 +87,22 @@ final class Markers: Sendable {
 
     /// The directory has something in it, which keeps it.
     func remove(_ inode: InodeID) async {
-        guard let object = tree.sealMarker(inode)?.object else { return }
-        let failures = try? await provider.delete([DeleteRequest(object.key, version: object.etag)])
-        if failures?.isEmpty ?? false { tree.markerIsGone(inode) }
+        _ = await attempt { () async throws(VFSError) in
+            try await self.tree.holding(inode) { () async throws(VFSError) in
+                guard let object = self.tree.stored.sealMarker(inode)?.object else { return }
+                let failures = try await self.provider.delete([DeleteRequest(object.key, version: object.etag)])
+                if failures.isEmpty { self.tree.stored.markerIsGone(inode) }
+            }
+        }
+        // It may have been emptied meanwhile.
+        await keepIfEmpty(inode)
     }
 
     // MARK: Times
 
     /// Names in directories have changed: their times are stored a little later, many changes by one request.
     func timesChanged() {
-        guard tree.hasUnstoredTimes(), !isDue.exchange(true, ordering: .relaxed) else { return }
+        guard tree.stored.hasUnstoredTimes(), !isDue.exchange(true, ordering: .relaxed) else { return }
         let clock = context.clock
         Task(executorPreference: provider.executor) { [weak self] in
             await clock.sleep(Self.delay)
@@ -104,7 +112,7 @@ final class Markers: Sendable {
 
     func storeTimes() async {
         isDue.store(false, ordering: .relaxed)
-        let directories = tree.takeUnstoredTimes()
+        let directories = tree.stored.takeUnstoredTimes()
         _ = await attempt { () async throws(VFSError) in
             try await inParallel(directories, width: 8) { inode async throws(VFSError) in
                 _ = await attempt { () async throws(VFSError) in

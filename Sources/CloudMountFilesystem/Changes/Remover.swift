@@ -20,10 +20,13 @@ struct Remover: Sendable {
     func unlink(_ place: Place) async throws(VFSError) {
         try await tree.persistently { () async throws(VFSError) -> Void? in
             guard let inode = try await resolver.find(place) else { throw VFSError(.notFound, "no such file") }
-            guard tree.kind(inode) != .directory else { throw VFSError(.isDirectory, "\(place.name) is a directory") }
+            guard tree.stored.kind(inode) != .directory else {
+                throw VFSError(.isDirectory, "\(place.name) is a directory")
+            }
             return try await tree.holding(
-                hold(place, inode), verify: { tree.isNamed(place, inode, $0) },
+                hold(place, inode), verify: { tree.stored.isNamed(place, inode, $0) },
                 { () async throws(VFSError) in
+                    try SlowPath.begin()
                     try await destroy(inode, place)
                     await markers.keepIfEmpty(place.parent)
                     markers.timesChanged()
@@ -33,7 +36,7 @@ struct Remover: Sendable {
 
     /// Takes a file, whose name is held, out of the store and out of its directory. Who has it open keeps its bytes.
     private func destroy(_ inode: InodeID, _ place: Place) async throws(VFSError) {
-        let target = try tree.target(inode)
+        let target = try tree.stored.target(inode)
         if target.isOpen, target.object != nil, !target.isToReplace, !context.capabilities.deleteKeepsVersion {
             let content = try tree.borrowContent(inode)
             defer { tree.giveBackContent(inode) }
@@ -43,17 +46,17 @@ struct Remover: Sendable {
             let failure = try await context.provider.delete([DeleteRequest(target.key, version: version)]).first
             guard let failure else { continue }
             if failure.error.code == .preconditionFailed {
-                tree.distrust([place])
+                tree.stored.distrust([place])
                 throw VFSError(.stale, "\(target.key) was changed by somebody else", wire: failure.error.wire)
             }
             throw failure.error
         }
-        tree.removed(target)
+        tree.stored.removed(target)
         commits.forget(inode)
     }
 
     /// The versions under the file's key that are this mount's to remove.
-    private func versions(_ target: Tree.Target) async throws(VFSError) -> [ETag] {
+    private func versions(_ target: StoredNames.Target) async throws(VFSError) -> [ETag] {
         var known = target.object.map { [$0.etag] } ?? []
         // A commit that failed or was cut short may have reached the store all the same.
         let uncertain = commits.uncertain(target.inode)
@@ -71,8 +74,9 @@ struct Remover: Sendable {
         try await tree.persistently { () async throws(VFSError) -> Void? in
             guard let inode = try await resolver.find(place) else { throw VFSError(.notFound, "no such directory") }
             return try await tree.holding(
-                hold(place, inode), verify: { tree.isNamed(place, inode, $0) },
+                hold(place, inode), verify: { tree.stored.isNamed(place, inode, $0) },
                 { () async throws(VFSError) in
+                    try SlowPath.begin()
                     try await destroyDirectory(inode)
                     await markers.keepIfEmpty(place.parent)
                     markers.timesChanged()
@@ -101,7 +105,7 @@ struct Remover: Sendable {
                 throw VFSError(.stale, "\(request.key) was changed by somebody else", wire: failure.error.wire)
             }
         }
-        tree.removed(target)
+        tree.stored.removed(target)
     }
 
     /// An empty directory, and its marker as it was listed just now.
@@ -109,9 +113,9 @@ struct Remover: Sendable {
     /// - Throws: `notDirectory`, `notEmpty`, `busy` for the root.
     func requireEmpty(
         _ inode: InodeID, deletingUnreachable: Bool = false
-    ) async throws(VFSError) -> (Tree.Target, marker: ObjectInfo?) {
-        try tree.requireNothingHeld(in: inode)
-        let target = try tree.target(inode)
+    ) async throws(VFSError) -> (StoredNames.Target, marker: ObjectInfo?) {
+        try tree.stored.requireNothingHeld(in: inode)
+        let target = try tree.stored.target(inode)
         let key = target.key
         guard !key.isEmpty else { throw VFSError(.busy, "the root of a mount cannot be removed") }
         var unreachable: [ObjectInfo] = []
@@ -126,7 +130,7 @@ struct Remover: Sendable {
                     unreachable.append(object)
                 } else {
                     // Others have put something there: the next listing shows it.
-                    tree.noteUnseen(in: inode)
+                    tree.stored.noteUnseen(in: inode)
                     throw VFSError(.notEmpty, "the directory is not empty")
                 }
             }

@@ -20,21 +20,23 @@ struct Renamer: Sendable {
             let replaced = try await resolver.find(target)
             if replaced == inode { return () }
             if replaced != nil, noReplace { throw VFSError(.alreadyExists, "\(target.name) exists") }
-            let key = try tree.key(of: target.name, in: target.parent)
-            if tree.isAtOrBelow(target.parent, inode) {
+            let key = try tree.stored.key(of: target.name, in: target.parent)
+            if tree.stored.isAtOrBelow(target.parent, inode) {
                 throw VFSError(.invalidArgument, "a directory cannot be moved into itself")
             }
             let gone = replaced.map { [$0] } ?? []
-            let hold = Tree.Hold(used: [source.parent, target.parent], changed: [inode] + gone, doomed: gone) {
-                commits.interrupt($0)
-            }
+            let commits = commits
+            let hold = Tree.Hold(
+                used: [source.parent, target.parent], changed: [inode] + gone, doomed: gone, claimed: [target],
+                interrupt: { commits.interrupt($0) })
             return try await tree.holding(
                 hold,
-                verify: { tree.isNamed(source, inode, $0) && tree.isNamed(target, replaced, $0) },
+                verify: { tree.stored.isNamed(source, inode, $0) && tree.stored.isNamed(target, replaced, $0) },
                 { () async throws(VFSError) -> Void? in
+                    try SlowPath.begin()
                     let move = Move(source: source, inode: inode, target: target, key: key, replaced: replaced)
                     let isDone =
-                        tree.kind(inode) == .directory
+                        tree.stored.kind(inode) == .directory
                         ? try await moveDirectory(move, noReplace: noReplace)
                         : try await moveFile(move, noReplace: noReplace)
                     guard isDone else { return nil }
@@ -59,9 +61,9 @@ struct Renamer: Sendable {
 
     /// - Returns: false when what was known of a name is not so any more.
     private func moveFile(_ move: Move, noReplace: Bool) async throws(VFSError) -> Bool {
-        var seen: Tree.Target?
+        var seen: StoredNames.Target?
         if let replaced = move.replaced {
-            let target = try tree.target(replaced)
+            let target = try tree.stored.target(replaced)
             guard target.kind != .directory else { throw VFSError(.isDirectory, "\(move.target.name) is a directory") }
             if target.isOpen, target.object != nil {
                 let content = try tree.borrowContent(replaced)
@@ -70,7 +72,7 @@ struct Renamer: Sendable {
             }
             seen = target
         }
-        let source = try tree.target(move.inode)
+        let source = try tree.stored.target(move.inode)
         guard let object = source.object, !source.isToReplace, !source.isPlaceholder else {
             try await moveUnstored(move, source, seen)
             return true
@@ -88,7 +90,9 @@ struct Renamer: Sendable {
             case .notFound, .stale:
                 return try await sourceHasChanged(move, source, seen)
             case .preconditionFailed, .alreadyExists:
-                tree.distrust([move.target])
+                // Ours all the same, by a commit that was cut short?
+                if let replaced = move.replaced, try await commits.recognise(replaced) { return false }
+                tree.stored.distrust([move.target])
                 // What was seen there has gone: nothing is in the way.
                 if seen != nil, try await context.provider.headIfThere(move.key) == nil { return false }
                 if noReplace { throw VFSError(.alreadyExists, "\(move.target.name) exists", wire: error.wire) }
@@ -104,30 +108,28 @@ struct Renamer: Sendable {
 
     /// What was to be moved is not the version any more that this mount knows.
     private func sourceHasChanged(
-        _ move: Move, _ source: Tree.Target, _ seen: Tree.Target?
+        _ move: Move, _ source: StoredNames.Target, _ seen: StoredNames.Target?
     ) async throws(VFSError) -> Bool {
-        let there = try await context.provider.headIfThere(source.key)
-        if let there, let nonce = there.metadata?.nonce, commits.uncertain(move.inode).contains(nonce) {
-            // A commit of ours that was cut short has reached the store.
-            tree.noteStored(move.inode, there)
-            return false
-        }
-        tree.distrust([move.source])
+        // A commit of ours that was cut short may have reached the store.
+        if try await commits.recognise(move.inode) { return false }
+        tree.stored.distrust([move.source])
         guard tree.dirtyGeneration(move.inode) != nil else { return false }
         // The version of somebody else stays under the old name; what was written here goes on under the new one.
-        tree.move(move.inode, to: move.target, .unstored(replacing: seen?.object?.etag))
+        tree.stored.move(move.inode, to: move.target, .unstored(replacing: seen?.object?.etag))
         if let seen { commits.forget(seen.inode) }
         return true
     }
 
     /// A file that was never stored under the old name: its commit will find the new one, with what it is to replace there.
-    private func moveUnstored(_ move: Move, _ source: Tree.Target, _ seen: Tree.Target?) async throws(VFSError) {
+    private func moveUnstored(_ move: Move, _ source: StoredNames.Target, _ seen: StoredNames.Target?)
+        async throws(VFSError)
+    {
         // What it was to replace under the old name goes now.
         if let doomed = source.object {
             let request = DeleteRequest(source.key, version: doomed.etag)
             if let failure = try await context.provider.delete([request]).first {
                 guard failure.error.code == .preconditionFailed else { throw failure.error }
-                tree.distrust([move.source])
+                tree.stored.distrust([move.source])
             }
         }
         let uncertain = commits.uncertain(move.inode)
@@ -136,7 +138,7 @@ struct Renamer: Sendable {
         {
             _ = try await context.provider.delete([DeleteRequest(source.key, version: there.etag)])
         }
-        tree.move(move.inode, to: move.target, .unstored(replacing: seen?.object?.etag))
+        tree.stored.move(move.inode, to: move.target, .unstored(replacing: seen?.object?.etag))
         if let seen { commits.forget(seen.inode) }
     }
 
@@ -147,42 +149,49 @@ struct Renamer: Sendable {
         var copied = info
         copied.size = object.size
         let old = object
-        tree.relocate(move.inode, from: old, to: copied)
-        let result = await attempt { () async throws(VFSError) in
-            try await context.provider.delete([DeleteRequest(old.key, version: old.etag)]).first
-        }
+        tree.stored.relocate(move.inode, from: old, to: copied)
         let failure: VFSError?
-        switch result {
-        case .success(let refused): failure = refused?.error
-        case .failure(let error): failure = error
-        }
-        if let failure, failure.code != .preconditionFailed, try await isThere(old, unless: failure) {
-            // The old name stays. What replaced another cannot be taken back.
-            tree.relocate(move.inode, from: copied, to: old)
-            if !replacedAny {
-                _ = try? await context.provider.delete([DeleteRequest(copied.key, version: copied.etag)])
+        do throws(VFSError) {
+            failure = try await context.provider.delete([DeleteRequest(old.key, version: old.etag)]).first?.error
+        } catch {
+            if error.code == .permissionDenied {
+                failure = error
+            } else if await isGone(old) {
+                return arrive(move, old, copied, isClean: true)
+            } else {
+                // Whether it still will be deleted, only time tells: both names stay.
+                tree.stored.stay(move.inode, from: copied, to: old)
+                tree.stored.distrust([move.target, move.source])
+                throw error
             }
-            tree.distrust([move.target, move.source])
+        }
+        if let failure, failure.code != .preconditionFailed {
+            // The store refuses: the old name stays. What replaced another cannot be taken back.
+            tree.stored.stay(move.inode, from: copied, to: old)
+            if !replacedAny {
+                let undoing = DeleteRequest(copied.key, version: copied.etag, undoes: true)
+                _ = try? await context.provider.delete([undoing])
+            }
+            tree.stored.distrust([move.target, move.source])
             throw failure
         }
-        let replaced = move.replaced
-        tree.move(
-            move.inode, to: Place(parent: move.target.parent, name: Self.name(copied.key)),
-            .stored(old: old, new: copied))
-        if let replaced { commits.forget(replaced) }
         // What somebody else has stored under the old name meanwhile is shown.
-        if failure != nil { tree.distrust([move.source]) }
+        arrive(move, old, copied, isClean: failure == nil)
     }
 
-    /// Whether an object whose delete has failed is still there: the answer may be all that was lost.
-    /// - Throws: `failure` when that cannot be found out; then both names stay.
-    private func isThere(_ object: ObjectInfo, unless failure: VFSError) async throws(VFSError) -> Bool {
-        guard CommitVerdict.needsLook(failure) else { return true }
-        do throws(VFSError) {
-            return try await context.provider.headIfThere(object.key)?.etag == object.etag
-        } catch {
-            throw failure
+    private func isGone(_ object: ObjectInfo) async -> Bool {
+        let there = await attempt { () async throws(VFSError) in
+            try await context.provider.headIfThere(object.key)
         }
+        guard case .success(let there) = there else { return false }
+        return there?.etag != object.etag
+    }
+
+    private func arrive(_ move: Move, _ old: ObjectInfo, _ copied: ObjectInfo, isClean: Bool) {
+        let place = Place(parent: move.target.parent, name: Self.name(copied.key))
+        tree.stored.move(move.inode, to: place, .stored(old: old, new: copied))
+        if let replaced = move.replaced { commits.forget(replaced) }
+        if !isClean { tree.stored.distrust([move.source]) }
     }
 
     private static func name(_ key: ObjectKey) -> FileName {
@@ -218,13 +227,13 @@ struct Renamer: Sendable {
     private func moveDirectory(_ move: Move, noReplace: Bool) async throws(VFSError) -> Bool {
         var replaced: ObjectInfo?
         if let inode = move.replaced {
-            guard tree.kind(inode) == .directory else {
+            guard tree.stored.kind(inode) == .directory else {
                 throw VFSError(.notDirectory, "\(move.target.name) is not a directory")
             }
             replaced = try await remover.requireEmpty(inode).marker
         }
-        let source = try tree.target(move.inode)
-        guard let seal = tree.sealMarker(move.inode) else { throw VFSError(.notFound, "the directory is gone") }
+        let source = try tree.stored.target(move.inode)
+        guard let seal = tree.stored.sealMarker(move.inode) else { throw VFSError(.notFound, "the directory is gone") }
         let job = DirectoryMove(
             from: source.key, to: ObjectKey(move.key.string + "/"), replaced: replaced, attributes: seal.attributes,
             provider: context.provider)
@@ -234,8 +243,8 @@ struct Renamer: Sendable {
             try await requireNoFile(move)
             made = try await job.copyAll()
         } catch {
-            if [.notEmpty, .alreadyExists].contains(error.code) { tree.distrust([move.target]) }
-            if [.notFound, .stale].contains(error.code) { tree.distrust([move.source]) }
+            if [.notEmpty, .alreadyExists].contains(error.code) { tree.stored.distrust([move.target]) }
+            if [.notFound, .stale].contains(error.code) { tree.stored.distrust([move.source]) }
             if noReplace, error.code == .notEmpty {
                 throw VFSError(.alreadyExists, "\(move.target.name) exists", wire: error.wire)
             }
@@ -244,9 +253,13 @@ struct Renamer: Sendable {
         // The marker of an old tool has no slash, and no place in the new tree: the directory has one that has.
         let oldMarker = source.object.flatMap { $0.key == source.key ? nil : $0 }
         let marker = made.first { $0.new.key == job.to }?.new
-        tree.move(move.inode, to: move.target, .directory(marker: marker, byPath(made, job.to)))
+        tree.stored.move(move.inode, to: move.target, .directory(marker: marker, byPath(made, job.to)))
         do throws(VFSError) {
-            let stayed = try await job.deleteOld(made)
+            let (stayed, refusal) = try await job.deleteOld(made)
+            if let refusal {
+                if await job.isWhole(made) { await takeBack(move, job, made, seal.object) }
+                throw refusal
+            }
             if let oldMarker {
                 _ = try await context.provider.delete([DeleteRequest(oldMarker.key, version: oldMarker.etag)])
             }
@@ -254,21 +267,23 @@ struct Renamer: Sendable {
                 context.log.notice(
                     "changed elsewhere while its directory was moved: it stays where it was",
                     metadata: ["directory": "\(job.from)", "keys": "\(stayed.count)"])
-                tree.distrust([move.source])
+                tree.stored.distrust([move.source])
             }
             return true
         } catch {
-            if await job.isWhole(made) {
-                // Nothing has been deleted: all is as it was.
-                let back = made.filter { $0.old.key != $0.new.key }.map {
-                    DirectoryMove.Moved(old: $0.new, new: $0.old)
-                }
-                tree.move(move.inode, to: move.source, .directory(marker: seal.object, byPath(back, job.from)))
-                await job.takeBack(made)
-            }
-            tree.distrust([move.target, move.source])
+            // Deletes whose end is not known may still take place: the copies stay.
+            tree.stored.distrust([move.target, move.source])
             throw error
         }
+    }
+
+    /// Nothing has been deleted: all is as it was.
+    private func takeBack(
+        _ move: Move, _ job: DirectoryMove, _ made: [DirectoryMove.Moved], _ marker: ObjectInfo?
+    ) async {
+        let back = made.filter { $0.old.key != $0.new.key }.map { DirectoryMove.Moved(old: $0.new, new: $0.old) }
+        tree.stored.move(move.inode, to: move.source, .directory(marker: marker, byPath(back, job.from)))
+        await job.takeBack(made)
     }
 
     /// By the part of the new key below `prefix`.

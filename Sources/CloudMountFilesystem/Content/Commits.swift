@@ -9,7 +9,7 @@ import Synchronization
 /// The commits of one mount: which file's is under way, which has failed, and what a later attempt must know of earlier ones.
 final class Commits: Sendable {
     private struct Entry {
-        var task: Task<Result<Void, VFSError>, Never>?
+        var task: Task<End, Never>?
         /// The task was cancelled so that the name can change; who waits for it begins again.
         var isInterrupted = false
         /// Why the last commit failed, until one succeeds.
@@ -19,9 +19,32 @@ final class Commits: Sendable {
         var write: SealedWrite?
         /// What it was made of.
         var generations: [UInt64] = []
-        /// Nonces of writes whose end is not known.
-        var uncertain: Set<String> = []
+        /// Writes whose end is not known, by their nonces.
+        var uncertain: [String: Attempt] = [:]
+        /// The nonces of such that came before the last write which was stored: what of them lands late is still ours.
+        var past: [String] = []
+        /// Attempts in a row that ended because the file had changed meanwhile.
+        var repeats = 0
     }
+
+    /// What a write was made of.
+    private struct Attempt {
+        let write: SealedWrite
+        let seal: StoredNames.Seal
+        let snapshot: FileContent.Snapshot
+    }
+
+    /// How an attempt ended.
+    private enum End: Sendable {
+        case stored
+        /// Its name or its bytes have changed meanwhile: once more, if it is still wanted.
+        case again
+        case failed(VFSError)
+    }
+
+    /// A file that changes under every attempt is not sent for ever.
+    private static let mostRepeats = 8
+    private static let mostPast = 16
 
     private let context: MountContext
     private let tree: Tree
@@ -70,61 +93,66 @@ final class Commits: Sendable {
                 entries[inode] = entry
                 return task
             }
-            guard case .failure(let error) = await task.value else { continue }
-            if error.code == .cancelled {
-                // Its name has changed, or it has none any more.
-                if Task.isCancelled { throw error }
-                continue
+            switch await task.value {
+            case .stored: continue
+            case .again: if Task.isCancelled { throw .cancelled }
+            case .failed(let error): throw error
             }
-            throw error
         }
     }
 
-    private func run(_ inode: InodeID) async -> Result<Void, VFSError> {
+    private func run(_ inode: InodeID) async -> End {
         let result = await attempt { () async throws(VFSError) in
-            try await self.tree.holding(inode) { () async throws(VFSError) in try await self.commitOnce(inode) }
+            _ = try await self.tree.holding(Tree.Hold(used: [inode], isPatient: true)) { () async throws(VFSError) in
+                try await self.commitOnce(inode)
+            }
         }
-        var content: FileContent?
-        if case .failure(let error) = result {
-            content = tree.dirtyFiles().first { $0.inode == inode }?.content
-            // What could not be stored is on disk before anybody is told.
-            if error.code != .cancelled { await content?.spill() }
+        guard case .failure(let error) = result else {
+            entries.withLock { entries in
+                guard var entry = entries[inode] else { return }
+                (entry.task, entry.error, entry.failedSince, entry.repeats) = (nil, nil, nil, 0)
+                entry.write = nil
+                entry.past = (entry.past + entry.uncertain.keys).suffix(Self.mostPast)
+                entry.uncertain = [:]
+                entries[inode] = entry.past.isEmpty ? nil : entry
+            }
+            return .stored
         }
+        let content = tree.contentIfAny(inode)
+        let isAgain = entries.withLock { entries in
+            guard var entry = entries[inode] else { return true }
+            defer { entries[inode] = entry }
+            if entry.isInterrupted { return true }
+            guard error.code == .busy, entry.repeats < Self.mostRepeats else { return false }
+            entry.repeats += 1
+            return true
+        }
+        // What could not be stored is on disk before anybody is told.
+        if !isAgain { await content?.spill() }
         let time = context.clock.now()
         entries.withLock { entries in
-            guard var entry = entries[inode] else { return }
-            entry.task = nil
-            switch result {
-            case .success:
-                entry.error = nil
-                entry.failedSince = nil
-                entry.uncertain = []
-                entry.write = nil
-            case .failure(let error) where error.code == .cancelled: break
-            case .failure(let error):
-                entry.error = error
-                entry.failedSince = entry.failedSince ?? time
-            }
-            entries[inode] = entry.write == nil && entry.error == nil && entry.uncertain.isEmpty ? nil : entry
+            entries[inode]?.task = nil
+            if isAgain { return }
+            entries[inode]?.error = error
+            if entries[inode]?.failedSince == nil { entries[inode]?.failedSince = time }
         }
-        if case .failure(let error) = result, error.code != .cancelled {
-            context.log.error(
-                "commit failed; the bytes are kept",
-                metadata: ["staged": "\(content?.staged()?.place ?? "-")", "error": "\(error)"])
-        }
-        return result
+        if isAgain { return .again }
+        context.log.error(
+            "commit failed; the bytes are kept",
+            metadata: ["staged": "\(content?.staged()?.place ?? "-")", "error": "\(error)"])
+        return .failed(error)
     }
 
     private func commitOnce(_ inode: InodeID) async throws(VFSError) {
-        if let seal = tree.seal(inode), seal.isUndescribed {
+        if let seal = tree.stored.seal(inode), seal.isUndescribed {
             try await revalidator.describeForCommit(inode, seal.key)
         }
-        guard let seal = tree.seal(inode) else { return }
+        guard let seal = tree.stored.seal(inode) else { return }
         let content = try tree.borrowContent(inode)
         defer { tree.giveBackContent(inode) }
         guard let snapshot = content.snapshot() else { return }
         var write = sealed(inode, seal, snapshot)
-        let earlier = entries.withLock { $0[inode]?.uncertain.subtracting([write.nonce]) ?? [] }
+        let earlier = nonces(inode).subtracting([write.nonce])
         // A call that was given up may still come to its effect: nothing is sent to the same key before that.
         await landed(write.key)
         let begun = write
@@ -138,19 +166,22 @@ final class Commits: Sendable {
         } catch {
             // Changed under the transfer, which may be all that was wrong with it: once more.
             if error.code == .io || error.code == .uploadNotFound, content.generation() != snapshot.generation {
-                throw .cancelled
+                throw VFSError(.busy, error.message, wire: error.wire)
             }
-            let failed = write
+            let failed = Attempt(write: write, seal: seal, snapshot: snapshot)
             entries.withLock { entries in
-                entries[inode]?.write = failed
-                if error.code == .cancelled || CommitVerdict.needsLook(error) {
-                    entries[inode]?.uncertain.insert(failed.nonce)
+                entries[inode]?.write = failed.write
+                if CommitVerdict.isUnclear(error) {
+                    entries[inode]?.uncertain[failed.write.nonce] = failed
                 }
             }
             throw error
         }
         switch outcome {
         case .stored(let info): await settle(inode, seal, snapshot, content, write, info)
+        case .earlier(let info):
+            await known(inode, info, content)
+            throw VFSError(.busy, "an earlier write has been stored")
         case .kept(let info): await keepBeside(inode, seal, snapshot, content, write, info)
         case .stranded(let error): throw await strand(inode, seal, content, error)
         }
@@ -169,41 +200,80 @@ final class Commits: Sendable {
 
     /// What a call stores that nobody waits for goes again, unless the file still has that name: then it is its version.
     private func await(_ call: Task<ObjectInfo?, Never>, _ inode: InodeID, _ write: SealedWrite) {
-        let landing = Task(executorPreference: context.provider.executor) {
-            if let info = await call.value { await self.settleLate(info, inode, write) }
-            self.landings.withLock { _ = $0.removeValue(forKey: write.key) }
-        }
-        landings.withLock { $0[write.key] = landing }
-    }
-
-    private func settleLate(_ info: ObjectInfo, _ inode: InodeID, _ write: SealedWrite) async {
-        _ = await attempt { () async throws(VFSError) in
-            try await self.tree.holding(inode) { () async throws(VFSError) in
-                if let seal = self.tree.seal(inode), seal.key == write.key {
-                    if seal.version == write.replaces { self.tree.noteStored(inode, info) }
-                    return
-                }
-                _ = try await self.context.provider.delete([DeleteRequest(write.key, version: info.etag)])
+        landings.withLock { landings in
+            landings[write.key] = Task(executorPreference: context.provider.executor) {
+                if let info = await call.value { await self.settleLate(info, inode, write) }
+                self.landings.withLock { _ = $0.removeValue(forKey: write.key) }
             }
         }
     }
 
+    private func settleLate(_ info: ObjectInfo, _ inode: InodeID, _ write: SealedWrite) async {
+        while info.key == write.key {
+            switch tree.stored.noteLate(inode, info, over: write.replaces) {
+            case .settled:
+                if let content = tree.contentIfAny(inode) { await known(inode, info, content) }
+                return
+            case .later: await tree.settled(inode)
+            case .gone: break
+            }
+            if tree.stored.seal(inode)?.key != write.key { break }
+        }
+        // Under a name that the file has not any more, or beside it: until the store says that it is gone.
+        var pause = Duration.milliseconds(100)
+        for _ in 0..<20 {
+            let undoing = DeleteRequest(info.key, version: info.etag, undoes: true)
+            let result = await attempt { () async throws(VFSError) in try await self.context.provider.delete([undoing])
+            }
+            if case .success = result { return }
+            await context.clock.sleep(pause)
+            pause = min(pause * 2, .seconds(60))
+        }
+        context.log.error(
+            "a write that was given up is in the store and could not be taken away", metadata: ["key": "\(info.key)"])
+    }
+
+    // MARK: Writes whose answers were lost
+
+    /// Looks whether a write of the file whose end was not known has reached the store; then the file goes on from there.
+    func recognise(_ inode: InodeID) async throws(VFSError) -> Bool {
+        let nonces = uncertain(inode)
+        guard !nonces.isEmpty, let seal = tree.stored.seal(inode),
+            let there = try await context.provider.headIfThere(seal.key), there.etag != seal.version,
+            let nonce = there.metadata?.nonce, nonces.contains(nonce)
+        else { return false }
+        _ = tree.stored.noteLate(inode, there, over: seal.version)
+        if let content = tree.contentIfAny(inode) { await known(inode, there, content) }
+        return true
+    }
+
+    /// The object is what an earlier attempt has stored: its bytes are the base of what has changed since.
+    private func known(_ inode: InodeID, _ info: ObjectInfo, _ content: FileContent) async {
+        let attempt = entries.withLock { entries in
+            info.metadata?.nonce.flatMap { entries[inode]?.uncertain.removeValue(forKey: $0) }
+        }
+        guard let attempt else { return }
+        await settle(inode, attempt.seal, attempt.snapshot, content, attempt.write, info)
+    }
+
     /// The write of a file as it is. An attempt that was cut short goes on when nothing has changed since.
-    private func sealed(_ inode: InodeID, _ seal: Tree.Seal, _ snapshot: FileContent.Snapshot) -> SealedWrite {
+    private func sealed(_ inode: InodeID, _ seal: StoredNames.Seal, _ snapshot: FileContent.Snapshot) -> SealedWrite {
         let generations = [seal.generation, snapshot.generation]
+        var stream = snapshot.stream
+        if let begun = stream, !begun.isGood(for: snapshot.generation) { stream = nil }
         let layers = SealedWrite.Layers(
             image: snapshot.image, base: snapshot.base, staged: snapshot.staged?.name)
         var write = SealedWrite(
             mount: context.name, key: seal.key, replaces: seal.version, attributes: seal.attributes,
             hasExplicitTime: seal.hasExplicitTime, layers: layers,
-            nonce: snapshot.stream?.nonce ?? ObjectMetadata.newNonce())
+            nonce: stream?.nonce ?? ObjectMetadata.newNonce())
         let unfinished: UnfinishedUpload? = entries.withLock { entries in
             guard let before = entries[inode]?.write else {
                 entries[inode]?.generations = generations
                 return nil
             }
             if entries[inode]?.generations == generations, before.key == write.key {
-                write.nonce = snapshot.stream?.nonce ?? before.nonce
+                write.nonce = stream?.nonce ?? before.nonce
                 write.upload = before.upload
                 return nil
             }
@@ -216,7 +286,7 @@ final class Commits: Sendable {
     }
 
     private func settle(
-        _ inode: InodeID, _ seal: Tree.Seal, _ snapshot: FileContent.Snapshot, _ content: FileContent,
+        _ inode: InodeID, _ seal: StoredNames.Seal, _ snapshot: FileContent.Snapshot, _ content: FileContent,
         _ write: SealedWrite, _ info: ObjectInfo
     ) async {
         var stored = info
@@ -225,17 +295,17 @@ final class Commits: Sendable {
         // A file sent while it was written has the time at which the store took it in; it could not be told another.
         var modified: Timestamp?
         if snapshot.stream != nil, let metadata = info.metadata, metadata.modified == nil { modified = info.stored }
-        let useless = tree.stored(inode, seal, stored, isUnchanged: isUnchanged, modified: modified)
+        let useless = tree.stored.stored(inode, seal, stored, isUnchanged: isUnchanged, modified: modified)
         if let useless { context.begin { await self.markers.remove(useless) } }
     }
 
     /// Somebody else has changed the object, and both are kept. The open file goes on under the name of its own version.
     private func keepBeside(
-        _ inode: InodeID, _ seal: Tree.Seal, _ snapshot: FileContent.Snapshot, _ content: FileContent,
+        _ inode: InodeID, _ seal: StoredNames.Seal, _ snapshot: FileContent.Snapshot, _ content: FileContent,
         _ write: SealedWrite, _ info: ObjectInfo
     ) async {
         let name = info.key.string.split(separator: "/").last.map(String.init) ?? info.key.string
-        let place = tree.keptBeside(inode, as: FileName(unchecked: name))
+        let place = tree.stored.keptBeside(inode, as: FileName(unchecked: name))
         var kept = write
         kept.key = info.key
         await settle(inode, seal, snapshot, content, kept, info)
@@ -245,12 +315,12 @@ final class Commits: Sendable {
     }
 
     /// The new bytes cannot become a whole file: they stay in the staging area, and the name shows what the store has.
-    private func strand(_ inode: InodeID, _ seal: Tree.Seal, _ content: FileContent, _ error: VFSError) async
+    private func strand(_ inode: InodeID, _ seal: StoredNames.Seal, _ content: FileContent, _ error: VFSError) async
         -> VFSError
     {
         await content.spill()
         let bytes = content.dirtyBytes()
-        let place = tree.strand(inode)
+        let place = tree.stored.strand(inode)
         let staged = content.strand(error)
         noteStranded(seal.key.string, staged, bytes, error)
         context.log.error(
@@ -277,7 +347,7 @@ final class Commits: Sendable {
     /// Ends commits so that names can change: those that are still wanted begin again under the new ones.
     func interrupt(_ inodes: [InodeID]) {
         let tasks = entries.withLock { entries in
-            inodes.compactMap { inode -> Task<Result<Void, VFSError>, Never>? in
+            inodes.compactMap { inode -> Task<End, Never>? in
                 guard let task = entries[inode]?.task else { return nil }
                 entries[inode]?.isInterrupted = true
                 return task
@@ -286,11 +356,16 @@ final class Commits: Sendable {
         for task in tasks { task.cancel() }
     }
 
+    private func nonces(_ inode: InodeID) -> Set<String> {
+        entries.withLock { Set($0[inode]?.uncertain.keys.map { $0 } ?? []).union($0[inode]?.past ?? []) }
+    }
+
     /// The nonces of writes of a file that may have reached the store though nobody knows.
     func uncertain(_ inode: InodeID) -> Set<String> {
         entries.withLock { entries in
             guard let entry = entries[inode] else { return [] }
-            return entry.uncertain.union(entry.error == nil ? [] : entry.write.map { [$0.nonce] } ?? [])
+            return Set(entry.uncertain.keys).union(entry.past).union(
+                entry.error == nil ? [] : entry.write.map { [$0.nonce] } ?? [])
         }
     }
 
@@ -307,7 +382,8 @@ final class Commits: Sendable {
     /// The last handle of a file is closed, which the store forbids to be written: trying again would change nothing. The
     /// name shows again what the store has, and the new bytes stay on local disk.
     func closed(_ inode: InodeID) {
-        guard let error = error(inode), error.code == .permissionDenied, let closed = tree.abandonIfClosed(inode) else {
+        guard let error = error(inode), error.code == .permissionDenied, let closed = tree.stored.abandonIfClosed(inode)
+        else {
             return
         }
         let bytes = closed.content?.dirtyBytes() ?? 0
@@ -336,7 +412,7 @@ final class Commits: Sendable {
     func drain() async {
         isEnding.store(true, ordering: .relaxed)
         let dirty = tree.dirtyFiles()
-        for file in dirty { await file.content?.spill() }
+        _ = await inParallelToEnd(dirty, width: 8) { file async throws(VFSError) in await file.content?.spill() }
         _ = await attempt { () async throws(VFSError) in
             try await inParallel(dirty, width: 16) { file async throws(VFSError) in
                 let result = await attempt { () async throws(VFSError) in try await self.commit(file.inode) }
@@ -344,6 +420,7 @@ final class Commits: Sendable {
             }
         }
         await markers.storeTimes()
+        for landing in landings.withLock({ Array($0.values) }) { await landing.value }
     }
 
     func count(into statistics: inout MountStatistics) {

@@ -151,7 +151,11 @@ final class VersionReader: Sendable {
             insert(fetch, into: &state)
             start.append(fetch)
         }
-        guard Self.gaps(of: extent, in: state.fetches).isEmpty else { return .noMemory(stop: stop + start) }
+        guard Self.gaps(of: extent, in: state.fetches).isEmpty else {
+            // What was there a moment ago has gone. None stays in the list that nobody runs.
+            state.fetches.removeAll { fetch in start.contains { $0 === fetch } }
+            return .noMemory(stop: stop)
+        }
         state.waiters.append(Waiter(extent: extent, reply: box))
         return .waiting(start: start, stop: stop)
     }

@@ -14,17 +14,27 @@ struct NameGate {
     private(set) var changing: Set<InodeID> = []
     /// Of these, the ones whose objects go.
     private var doomed: Set<InodeID> = []
+    /// Names that will be given to something when the work has ended.
+    private var claimed: [Place: Int] = [:]
     /// How often names of directories have begun to change.
     private(set) var moves: UInt64 = 0
 
-    mutating func enter(using used: [InodeID], changing changed: [InodeID], doomed gone: [InodeID], moving: Bool) {
+    mutating func enter(
+        using used: [InodeID], changing changed: [InodeID], doomed gone: [InodeID], claiming places: [Place] = [],
+        moving: Bool
+    ) {
+        for place in places { claimed[place, default: 0] += 1 }
         for id in used { inUse[id, default: 0] += 1 }
         changing.formUnion(changed)
         doomed.formUnion(gone)
         if moving { moves += 1 }
     }
 
-    mutating func leave(using used: [InodeID], changing changed: [InodeID]) {
+    mutating func leave(using used: [InodeID], changing changed: [InodeID], claiming places: [Place] = []) {
+        for place in places {
+            let count = claimed[place] ?? 0
+            claimed[place] = count > 1 ? count - 1 : nil
+        }
         for id in used {
             let count = inUse[id] ?? 0
             inUse[id] = count > 1 ? count - 1 : nil
@@ -33,6 +43,7 @@ struct NameGate {
         doomed.subtract(changed)
     }
 
+    func isClaimed(_ place: Place) -> Bool { !claimed.isEmpty && claimed[place] != nil }
     func isDoomed(_ id: InodeID) -> Bool { !doomed.isEmpty && doomed.contains(id) }
 }
 
@@ -70,6 +81,10 @@ extension Tree {
         var changed: [InodeID] = []
         /// Of these, the ones whose objects go: they are not opened meanwhile.
         var doomed: [InodeID] = []
+        /// Names that something gets: nothing is made under them meanwhile.
+        var claimed: [Place] = []
+        /// Waits for as long as others hold the names.
+        var isPatient = false
         /// Told of inodes below the changed ones whose names are in use by work that can be begun again.
         var interrupt: @Sendable ([InodeID]) -> Void = { _ in }
     }
@@ -91,10 +106,11 @@ extension Tree {
         _ hold: Hold, verify: (borrowing Namespace) -> Bool = { _ in true },
         _ work: () async throws(VFSError) -> Value
     ) async throws(VFSError) -> Value? {
-        let deadline = now() + context.policy().deadline.nanoseconds
+        let patience = hold.isPatient ? UInt64.max / 4 : context.policy().deadline.nanoseconds
+        let deadline = now() + patience
         var isIn = false
         func leave() {
-            if isIn { withNames { $0.gate.leave(using: hold.used, changing: hold.changed) } }
+            if isIn { withNames { $0.gate.leave(using: hold.used, changing: hold.changed, claiming: hold.claimed) } }
             gateWaiters.resume()
         }
         while true {
@@ -104,7 +120,8 @@ extension Tree {
                     guard verify(names) else { return (true, false, []) }
                     let moving = hold.changed.contains { names[$0]?.directory != nil }
                     names.gate.enter(
-                        using: hold.used, changing: hold.changed, doomed: hold.doomed, moving: moving)
+                        using: hold.used, changing: hold.changed, doomed: hold.doomed, claiming: hold.claimed,
+                        moving: moving)
                     isIn = true
                 }
                 let used = names.used(below: hold.changed, own: hold.used)
@@ -126,7 +143,7 @@ extension Tree {
                             ? names.used(below: hold.changed, own: hold.used).isEmpty
                             : names.isFree(hold.used) && names.isFree(hold.changed)
                     }
-                }, for: .nanoseconds(deadline - now))
+                }, for: .nanoseconds(min(deadline - now, 3_600_000_000_000)))
         }
         let result = await attempt(work)
         leave()
@@ -144,6 +161,20 @@ extension Tree {
             let now = now()
             guard now < deadline else { return }
             await gateWaiters.wait(unless: isQuiet, for: .nanoseconds(deadline - now))
+        }
+    }
+
+    /// Returns when nothing is about to get the name, or when the policy's deadline is over.
+    func unclaimed(_ place: Place) async {
+        let isFree = {
+            self.withNames { names in !names.gate.isClaimed(place) && !names.gate.isDoomed(place.parent) }
+        }
+        if isFree() { return }
+        let deadline = now() + context.policy().deadline.nanoseconds
+        while !isFree(), !Task.isCancelled {
+            let now = now()
+            guard now < deadline else { return }
+            await gateWaiters.wait(unless: isFree, for: .nanoseconds(deadline - now))
         }
     }
 

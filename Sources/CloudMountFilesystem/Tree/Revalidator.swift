@@ -100,12 +100,12 @@ final class Revalidator: Sendable {
     /// The version that an open file reads is gone, and not by this mount's doing: what is under its name now?
     /// - Returns: whether the file goes on with that, because nobody has seen a byte of the version before.
     func versionIsGone(_ inode: InodeID, _ base: ObjectInfo) async -> Bool {
-        guard let place = tree.place(of: inode) else { return false }
+        guard let place = tree.stored.place(of: inode) else { return false }
         let key: ObjectKey? = tree.withNames { names in
             names[inode].flatMap { $0.isHeld || $0.version != base.etag ? nil : names.key(of: $0) }
         }
         guard let key, key == base.key else {
-            tree.distrust([place])
+            tree.stored.distrust([place])
             return false
         }
         let asked = tree.now()
@@ -121,7 +121,7 @@ final class Revalidator: Sendable {
             return true
         }
         // Who has it open keeps the inode; who opens the name from now on gets another.
-        _ = tree.strand(inode, unlessHeld: true)
+        _ = tree.stored.strand(inode, unlessHeld: true)
         context.invalidate([place])
         return false
     }

@@ -30,6 +30,9 @@ final class Tree: Sendable {
 
     func now() -> UInt64 { context.clock.monotonic() }
 
+    /// The same names, as those see them who store and move objects.
+    var stored: StoredNames { StoredNames(tree: self) }
+
     // MARK: Contents
 
     /// The bytes of a file, made when there are none yet. Under the lock.
@@ -40,6 +43,9 @@ final class Tree: Sendable {
         node.content = content
         return content
     }
+
+    /// The content of a file, if it has one.
+    func contentIfAny(_ inode: InodeID) -> FileContent? { withNames { names in names[inode]?.content } }
 
     /// The content of a file that need not be open, until it is given back.
     /// - Throws: `stale` when there is no such inode.
@@ -157,7 +163,7 @@ final class Tree: Sendable {
             names[inode]?.hasPages = true
             guard let node = names[inode], node.isKnown || node.version == nil else { return }
             let accessed = node.details?.accessed ?? node.modified
-            guard accessed <= node.modified || accessed.seconds + 86_400 < time.seconds else { return }
+            guard accessed <= node.modified || accessed.seconds < time.seconds - 86_400 else { return }
             var details = node.details ?? StoredAttributes()
             details.accessed = time
             node.details = details
@@ -175,6 +181,7 @@ final class Tree: Sendable {
         let refusal = context.refusesWrites()
         return try withNames { names throws(VFSError) in
             let directory = try names.directory(parent)
+            if names.gate.isClaimed(Place(parent: parent, name: name)) || names.gate.isDoomed(parent) { return nil }
             switch names.known(name, in: directory, now) {
             case .node: return nil
             case .unknown: if !isAbsent || directory.directory?.children[name] != nil { return nil }
@@ -204,6 +211,9 @@ final class Tree: Sendable {
     ) throws(VFSError) -> Made {
         try withNames { names throws(VFSError) in
             let directory = try names.directory(parent)
+            if names.gate.isClaimed(Place(parent: parent, name: name)) || names.gate.isDoomed(parent) {
+                throw VFSError(.busy, "the name is being changed")
+            }
             try names.checkKey(name, in: directory)
             let node = try insert(name, in: directory, kind: kind, mode: mode, caller, &names)
             var details = node.details ?? StoredAttributes()
@@ -237,7 +247,9 @@ final class Tree: Sendable {
             node.touched = now
             guard opened else { return (names.entry(for: node, now), nil) }
             node.isPlaceholder = true
-            let content = content(of: node, names)
+            // The placeholder has no bytes that a commit could come back to.
+            let content = makeContent(node.id, nil, 0)
+            node.content = content
             node.isCached = true
             names.open(node, canWrite: true)
             return (names.entry(for: node, now), content)
@@ -376,7 +388,7 @@ final class Tree: Sendable {
     func isStored(_ inode: InodeID, at generation: UInt64) -> Bool {
         withNames { names in
             guard let node = names[inode], !node.isOrphan else { return true }
-            return node.storedGeneration >= generation
+            return !node.isDirty || node.storedGeneration >= generation
         }
     }
 

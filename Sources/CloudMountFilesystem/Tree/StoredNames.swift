@@ -2,7 +2,15 @@ import CloudMountCommit
 import CloudMountVFS
 
 /// What commits, removals and renames ask and tell of names.
-extension Tree {
+struct StoredNames: Sendable {
+    let tree: Tree
+
+    private var context: MountContext { tree.context }
+    private func now() -> UInt64 { tree.now() }
+    private func withNames<Value: Sendable, Failure: Error>(
+        _ body: (inout Namespace) throws(Failure) -> Value
+    ) throws(Failure) -> Value { try tree.withNames(body) }
+
     // MARK: Commits
 
     /// A node as it is when its commit begins.
@@ -45,12 +53,11 @@ extension Tree {
             node.touched = now
             node.isKnown = true
             node.validUntil = names.rules.expiry(now)
-            if isUnchanged {
-                names.clean(node, at: seal.generation)
-                if let modified {
-                    node.modified = modified
-                    node.changed = max(node.changed, modified)
-                }
+            // Bytes that have been published since are counted in a moment.
+            names.clean(node, at: seal.generation)
+            if isUnchanged, let modified {
+                node.modified = modified
+                node.changed = max(node.changed, modified)
             }
             guard let parent = names[node.parent], let directory = parent.directory else { return nil }
             node.seenIn = directory.generation
@@ -61,13 +68,27 @@ extension Tree {
         }
     }
 
-    /// A commit whose end was not known has reached the store as `info`.
-    func noteStored(_ inode: InodeID, _ info: ObjectInfo) {
+    enum Late: Sendable {
+        /// It is the file's version from now on, or was replaced since.
+        case settled
+        /// The name is changing: to be asked again afterwards.
+        case later
+        /// The file has not that name any more.
+        case gone
+    }
+
+    /// A call that was given up has stored `info` in the place of `replaced`.
+    func noteLate(_ inode: InodeID, _ info: ObjectInfo, over replaced: ETag?) -> Late {
         withNames { names in
-            guard let node = names[inode], !node.isOrphan else { return }
+            guard let node = names[inode], !node.isOrphan, names.key(of: node) == info.key else { return .gone }
+            let isDoomed = names.gate.isDoomed(inode)
+            if !isDoomed, !names.isFree([inode]) { return .later }
+            guard node.version == replaced else { return .settled }
+            node.noteStorage(info)
             node.version = info.etag
             node.stored = info.stored
             node.touched = now()
+            return .settled
         }
     }
 
@@ -314,7 +335,7 @@ extension Tree {
             case .directory(let marker, let moved):
                 node.directory?.markerObject = marker
                 node.directory?.marker = marker == nil ? .absent : .present
-                arrive(below: node, path: "", moved, names, &relocations)
+                arrive(below: node, path: "", moved, &names, &relocations)
             }
             node.relocated = nil
             node.changed = time
@@ -336,18 +357,24 @@ extension Tree {
     }
 
     private func arrive(
-        below node: Node, path: String, _ moved: [ObjectKey: DirectoryMove.Moved], _ names: Namespace,
+        below node: Node, path: String, _ moved: [ObjectKey: DirectoryMove.Moved], _ names: inout Namespace,
         _ relocations: inout [(FileContent, DirectoryMove.Moved)]
     ) {
         for child in node.directory?.children ?? NodeTable() {
             let key = path + child.name.string
             if let directory = child.directory {
                 if let marker = moved[ObjectKey(key + "/")]?.new { directory.markerObject = marker }
-                arrive(below: child, path: key + "/", moved, names, &relocations)
+                arrive(below: child, path: key + "/", moved, &names, &relocations)
             } else if let one = moved[ObjectKey(key)] {
                 // One that somebody else has replaced stays what it is for who has it open.
-                guard child.openCount == 0 && !child.isDirty || child.version == one.old.etag else { continue }
-                if child.version != one.old.etag { child.version = one.old.etag }
+                guard child.version == one.old.etag else {
+                    // Nor has anybody here seen what was moved for who has not: it is looked at again.
+                    if child.openCount == 0, child.borrows == 0, !child.isDirty {
+                        names.become(one.new, child, now())
+                        child.validUntil = 0
+                    }
+                    continue
+                }
                 arrive(child, one.old, one.new, names)
                 if let content = child.content { relocations.append((content, one)) }
             }
@@ -367,6 +394,15 @@ extension Tree {
     func distrust(_ places: [Place]) {
         withNames { names in for place in places { names.distrust(place) } }
         context.invalidate(places)
+    }
+
+    /// The rename has failed: the file is what it was.
+    func stay(_ inode: InodeID, from copied: ObjectInfo, to old: ObjectInfo) {
+        let content: FileContent? = withNames { names in
+            names[inode]?.relocated = nil
+            return names[inode]?.content
+        }
+        content?.relocate(from: copied, to: old)
     }
 
     func place(of inode: InodeID) -> Place? {
