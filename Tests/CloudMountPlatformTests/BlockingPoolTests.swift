@@ -30,7 +30,7 @@ private func blocking<Value: Sendable>(_ body: @escaping @Sendable () -> Value) 
 struct BlockingPoolTests {
     @Test("A burst runs side by side although one idle thread is there and its first job hangs")
     func burst() async {
-        let pool = BlockingPool(name: "test", width: 8)
+        let pool = BlockingPool(name: "test", width: 8, idleSeconds: 600)
         await pool.run {}
         while pool.idleThreads == 0 { await Task.yield() }
         let latch = Latch()
