@@ -5,14 +5,23 @@ import Glibc
 /// The other end of the control socket.
 public struct ControlClient: Sendable {
     private let path: String
+    private let owner: UInt32?
 
-    public init(socket path: String) { self.path = path }
+    /// - Parameter owner: the user whose daemon must be listening there; nil: whoever may make the socket is trusted.
+    public init(socket path: String, owner: UInt32? = nil) {
+        self.path = path
+        self.owner = owner
+    }
 
     /// Asks the daemon and waits for its answer: a minute for a status, ten for a reload, which end by themselves; an
     /// unmount as long as storing takes. Blocks.
-    /// - Throws: `notFound` when no daemon listens, `connectionFailed` when it went away without an answer, `timedOut`.
+    /// - Throws: `notFound` when no daemon listens, `connectionFailed` when it went away without an answer, `timedOut`; `permissionDenied` when
+    ///   somebody else's is listening, who then is told nothing.
     public func ask(_ request: ControlRequest) throws(VFSError) -> ControlAnswer {
         let socket = try UnixSocket.connect(to: path)
+        if let owner, UnixSocket.peer(of: socket) != owner {
+            throw VFSError(.permissionDenied, "the daemon at \(path) is not that of the mount's user, uid \(owner)")
+        }
         let seconds: Int? =
             switch request.command {
             case .status, .stop: 60

@@ -39,10 +39,11 @@ public struct MountProgram {
         let readOnly = options.last { $0 == "ro" || $0 == "rw" } == "ro"
         do throws(VFSError) {
             let target = try FUSEMount.resolve(path)
+            let owner = FUSEMount.owner(of: target)
+            // The mount says where its daemon listens, and may be a stranger's.
             let socket =
-                FUSEMount.controlSocket(of: target)
-                ?? Self.socket(owner: FUSEMount.owner(of: target), environment: environment)
-            let client = ControlClient(socket: socket)
+                FUSEMount.controlSocket(of: target) ?? Self.socket(owner: owner, environment: environment)
+            let client = ControlClient(socket: socket, owner: owner)
             let remarks = try ask(client, ControlRequest(.remount, target: target, readOnly: readOnly))
             try FUSEMount.remount(target, options: options, readOnly: readOnly)
             _ = try ask(client, ControlRequest(.remount, target: target, readOnly: readOnly, done: true))

@@ -51,6 +51,15 @@ enum UnixSocket {
         return socket
     }
 
+    /// Who listens at the other end; nil when the kernel does not tell.
+    static func peer(of socket: Descriptor) -> UInt32? {
+        // As struct ucred of unix(7): pid, uid, gid.
+        var peer: [UInt32] = [0, 0, 0]
+        var size = socklen_t(peer.count * MemoryLayout<UInt32>.size)
+        guard getsockopt(socket.raw, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 else { return nil }
+        return peer[1]
+    }
+
     static func setTimeout(_ socket: Descriptor, seconds: Int) {
         var time = timeval(tv_sec: seconds, tv_usec: 0)
         for option in [SO_RCVTIMEO, SO_SNDTIMEO] {

@@ -60,6 +60,31 @@ struct ControlTests {
         }
     }
 
+    @Test("the daemon of another user than the mount's is told nothing")
+    func stranger() async throws {
+        try await withSocket { path in
+            let asked = Atomic(0)
+            let server = try ControlServer(path: path) { _ in
+                asked.add(1, ordering: .relaxed)
+                return ControlAnswer(ok: true)
+            }
+            let request = ControlRequest(.remount, target: "/m", readOnly: true)
+            let mine = geteuid()
+            let answer = try await BlockingPool.shared.run { () throws(VFSError) in
+                try ControlClient(socket: path, owner: mine).ask(request)
+            }
+            #expect(answer.ok)
+            let error = await #expect(throws: VFSError.self) {
+                try await BlockingPool.shared.run { () throws(VFSError) in
+                    try ControlClient(socket: path, owner: mine + 1).ask(request)
+                }
+            }
+            #expect(error?.code == .permissionDenied)
+            await server.close()
+            #expect(asked.load(ordering: .relaxed) == 1)
+        }
+    }
+
     @Test("a second daemon is refused, the socket of a dead one is replaced")
     func taken() async throws {
         try await withSocket { path in

@@ -156,6 +156,21 @@ import Testing
         #expect(!exists("door"))
     }
 
+    @Test("a fifo stays what it is, also when its name is stored")
+    func fifo() async throws {
+        #expect(mkfifo(path("pipe"), 0o600) == 0)
+        let info = try await provider.put(
+            PutRequest(key: "pipe", metadata: ObjectMetadata(), precondition: .absent), from: BytesSource("bytes"))
+        var status = stat()
+        #expect(lstat(path("pipe"), &status) == 0)
+        #expect(status.st_mode & S_IFMT == S_IFIFO)
+        #expect(try await body("pipe", version: info.etag) == "bytes")
+        #expect(try await keys() == ["pipe"])
+        _ = try await provider.delete([DeleteRequest("pipe", version: info.etag)])
+        #expect(try await keys() == [])
+        #expect(exists("pipe"))
+    }
+
     @Test("no key leads out of the folder or into what is ours")
     func escapes() async throws {
         for key in ["../out", "a/../../out", "/etc/out", "..", ".", "./x", ".cloudmount/lock", ".cloudmount/keys/x"] {
