@@ -15,7 +15,7 @@ STRICT := CLOUDMOUNT_STRICT=1
 CHECKED := --explicit-target-dependency-import-check error
 
 # These start servers and mounts that use all of the machine: each in its turn, and not beside tests of waiting times.
-LOADED := MountTests|S3ConformanceTests|B2ConformanceTests|B2ServerTests|CloudMountFUSETests|CloudMountHTTPTests
+LOADED := MountTests|S3ConformanceTests|B2ConformanceTests|B2ServerTests|CloudMountFUSETests|CloudMountHTTPTests|TestServersTests|ConsistencyTests
 
 .PHONY: all build test tsan soak lint setup setup-build demo bench install clean
 
@@ -38,6 +38,8 @@ test: setup lint
 	$(STRICT) swift build --build-tests $(CHECKED)
 	$(STRICT) swift test --skip-build --skip '$(LOADED)'
 	$(STRICT) swift test --skip-build --filter CloudMountHTTPTests
+	$(STRICT) swift test --skip-build --filter '^TestServersTests'
+	$(STRICT) swift test --skip-build --filter '^ConsistencyTests'
 	$(STRICT) swift test --skip-build --filter CloudMountFUSETests
 	$(STRICT) swift test --skip-build --filter S3ConformanceTests
 	$(STRICT) swift test --skip-build --filter 'B2ConformanceTests|B2ServerTests'

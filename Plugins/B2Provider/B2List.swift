@@ -24,7 +24,8 @@ extension B2Provider {
         let most = position.start == nil ? Self.firstPage : Self.fullPage
         let count = max(1, min(request.limit ?? most, Self.fullPage))
         call.units = (count + 999) / 1000
-        call.maxBodyBytes = 128 << 20
+        // A name of 1 KiB and headers of 7 KB, and what JSON makes of them.
+        call.maxBodyBytes = 64 << 10 + count * 12 << 10
         call.body.add("bucketId", place.bucketID)
         call.body.add("maxFileCount", count)
         if !request.prefix.isEmpty { call.body.add("prefix", request.prefix.string) }

@@ -174,7 +174,9 @@ final class S3Client: Sendable {
             move(toRegion: region)
             return true
         }
-        guard 300..<400 ~= response.status else { return false }
+        // A portal or a gateway's notice of maintenance is no store's word: the request and its token stay here.
+        let isStore = body?.code != nil || response.headers["x-amz-request-id"] != nil
+        guard 300..<400 ~= response.status, isStore else { return false }
         if let location = response.headers["location"], let target = redirected(location, route) {
             return move(to: target, from: route)
         }

@@ -79,11 +79,13 @@ struct ProcessCredentials: S3CredentialSource {
     private func run(_ words: [String]) throws(VFSError) -> [UInt8] {
         let name = words[0]
         let (child, output) = try start(words)
-        let collected = collect(output.raw)
-        if collected == nil { kill(-child, SIGKILL) }
-        var status: Int32 = 0
-        while waitpid(child, &status, 0) < 0 && errno == EINTR {}
-        guard let collected else {
+        let deadline = SystemClock.monotonic() &+ UInt64(max(0, timeout.components.seconds)) &* 1_000_000_000
+        // It may close its output and go on.
+        guard let collected = collect(output.raw, until: deadline), let status = Self.wait(for: child, until: deadline)
+        else {
+            kill(-child, SIGKILL)
+            // Even that may take its time, where a disk hangs.
+            _ = NamedThread.start("cm-reap") { while waitpid(child, nil, 0) < 0 && errno == EINTR {} }
             throw VFSError(
                 .timedOut, "credential_process '\(name)' did not finish within \(timeout)", retry: .backoff)
         }
@@ -93,6 +95,18 @@ struct ProcessCredentials: S3CredentialSource {
             throw VFSError(.credentialsInvalid, "credential_process '\(name)' \(how)", retry: .backoff)
         }
         return collected
+    }
+
+    /// The status of a process that has ended; nil when it has not by then.
+    private static func wait(for process: pid_t, until deadline: UInt64) -> Int32? {
+        var status: Int32 = 0
+        while true {
+            let ended = waitpid(process, &status, WNOHANG)
+            if ended == process { return status }
+            if ended < 0, errno != EINTR { return -1 }
+            if SystemClock.monotonic() >= deadline { return nil }
+            usleep(2000)
+        }
     }
 
     /// The child, in a process group of its own, and the end of the pipe that it writes into.
@@ -127,9 +141,8 @@ struct ProcessCredentials: S3CredentialSource {
         return (child, pipe.read)
     }
 
-    /// Everything up to the end of file; nil when that takes longer than `timeout` or is more than any answer is.
-    private func collect(_ descriptor: Int32) -> [UInt8]? {
-        let deadline = SystemClock.monotonic() &+ UInt64(max(0, timeout.components.seconds)) &* 1_000_000_000
+    /// Everything up to the end of file; nil when that comes later or it is more than any answer is.
+    private func collect(_ descriptor: Int32, until deadline: UInt64) -> [UInt8]? {
         var bytes: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 4096)
         while bytes.count <= 1 << 16 {

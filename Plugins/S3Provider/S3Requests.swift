@@ -14,7 +14,7 @@ struct S3Request: Sendable {
     var fields: [S3Signer.Field] = []
     var body: (any ByteSource)?
     /// Longest body that is collected in memory.
-    var maxBodyBytes = 64 << 20
+    var maxBodyBytes = 8 << 20
     /// The store works through so many bytes before it answers, and may send white space meanwhile.
     var worksOn: Int?
 

@@ -21,7 +21,7 @@ extension FileAttributes {
 
     var mode: UInt32 { kind.rawValue | permissions & 0o7777 }
     /// Of 512 bytes, whatever the preferred block is.
-    var blocks: Int { max(0, ((allocated ?? size) + 511) / 512) }
+    var blocks: Int { max(0, ((allocated ?? size) &+ 511) / 512) }
 
     var stat: Glibc.stat {
         var stat = Glibc.stat()

@@ -58,7 +58,8 @@ final class Notifier: KernelNotifier {
             return state.threads == 0
         }
         guard let start else { return }
-        if start { NamedThread("cm-notify") { self.run() }.detach() }
+        // Without a thread the messages wait; the next one tries again.
+        if start, !NamedThread.start("cm-notify", { self.run() }) { state.withLock { $0.threads = 0 } }
         wakeups.signal()
     }
 

@@ -88,7 +88,10 @@ final class Session: @unchecked Sendable {
             state.threads = 1
             state.spare = threads - 1
         }
-        NamedThread("cm-fuse-" + name) { self.serve() }.detach()
+        guard NamedThread.start("cm-fuse-" + name, { self.serve() }) else {
+            state.withLock { ($0.threads, $0.spare) = (0, 0) }
+            throw VFSError(.io, "the system refuses a thread for the mount")
+        }
     }
 
     /// Lets another thread read the next requests.
@@ -104,7 +107,12 @@ final class Session: @unchecked Sendable {
             state.threads += 1
             return true
         }
-        if starts { NamedThread("cm-fuse-" + name) { self.serve() }.detach() }
+        guard starts, !NamedThread.start("cm-fuse-" + name, { self.serve() }) else { return }
+        // It was for speed; a later request tries again.
+        state.withLock { state in
+            state.spare += 1
+            state.threads -= 1
+        }
     }
 
     /// Waits until the kernel and we have agreed on the protocol. False when that took too long.

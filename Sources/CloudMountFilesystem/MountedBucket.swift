@@ -134,9 +134,10 @@ public final class MountedBucket: FileOperations {
     private func discard(_ created: CreateReply, _ place: Place, isNew: Bool) {
         guard let inode = created.entry.attributes?.inode else { return }
         release(inode, handle: created.open.handle, reply: Reply { _ in })
-        forget(inode, count: 1)
-        if isNew {
-            context.begin { _ = await attempt { () async throws(VFSError) in try await self.remover.unlink(place) } }
+        guard isNew else { return forget(inode, count: 1) }
+        context.begin {
+            _ = await attempt { () async throws(VFSError) in try await self.remover.unmake(place, inode) }
+            self.forget(inode, count: 1)
         }
     }
 

@@ -59,7 +59,11 @@ public struct PrefixLayer: ObjectProvider {
     }
 
     public func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure] {
-        let objects = objects.map { DeleteRequest(prefix + $0.key, version: $0.version) }
+        let objects = objects.map { object in
+            var object = object
+            object.key = prefix + object.key
+            return object
+        }
         return try await inner.delete(objects).map { DeleteFailure(key: up($0.key), error: $0.error) }
     }
 

@@ -42,7 +42,10 @@ extension ObjectMetadata {
 /// One version of an object as the store describes it.
 public struct ObjectInfo: Hashable, Sendable, Codable {
     public var key: ObjectKey
-    /// Bytes.
+    /// Far above what any store takes. An answer that says more, or less than nothing, is taken for the nearest.
+    public static let sizeLimit = 1 << 53
+
+    /// Bytes, 0 to `sizeLimit`.
     public var size: Int
     public var etag: ETag
     /// When the store took the object in: its clock, not the writer's.
@@ -59,7 +62,7 @@ public struct ObjectInfo: Hashable, Sendable, Codable {
         encryption: String? = nil, metadata: ObjectMetadata? = nil
     ) {
         self.key = key
-        self.size = size
+        self.size = max(0, min(size, Self.sizeLimit))
         self.etag = etag
         self.stored = stored
         self.storageClass = storageClass

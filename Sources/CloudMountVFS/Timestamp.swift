@@ -1,12 +1,17 @@
-/// A point in time since 1970-01-01 00:00:00 UTC, as `struct timespec` has it.
+/// A point in time since 1970-01-01 00:00:00 UTC, as `struct timespec` has it. Times more than some 34,000 years away,
+/// which callers and stores may name, become the furthest that there is: sums and products of times never overflow.
 public struct Timestamp: Hashable, Sendable, Codable {
-    public var seconds: Int
+    /// Of `seconds`, either way.
+    public static let limit = 1 << 40
+
+    public let seconds: Int
     /// 0 to 999,999,999, also before 1970.
-    public var nanoseconds: Int
+    public let nanoseconds: Int
 
     public init(seconds: Int, nanoseconds: Int = 0) {
         let (carry, rest) = nanoseconds.quotientAndRemainder(dividingBy: 1_000_000_000)
-        self.seconds = seconds + carry - (rest < 0 ? 1 : 0)
+        let whole = max(-Self.limit, min(seconds, Self.limit)) + carry - (rest < 0 ? 1 : 0)
+        self.seconds = max(-Self.limit, min(whole, Self.limit))
         self.nanoseconds = rest < 0 ? rest + 1_000_000_000 : rest
     }
 

@@ -41,6 +41,17 @@ struct EncodeTests {
             ])
     }
 
+    @Test("The furthest times are written and come back")
+    func furthestTimes() throws {
+        let furthest = Timestamp(seconds: .max, nanoseconds: 999_999_999)
+        let metadata = try encode {
+            $0.modified = furthest
+            $0.accessed = furthest
+            $0.changed = Timestamp(seconds: .min)
+        }
+        #expect(AttributeCodec.decode(metadata, key: "k").modified == furthest)
+    }
+
     @Test("Names of extended attributes beyond ASCII stay within it, and come back")
     func xattrNames() throws {
         let metadata = try encode { $0.xattrs = ["user.ü😀\"\\\n": [1]] }

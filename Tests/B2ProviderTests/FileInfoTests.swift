@@ -44,6 +44,17 @@ struct FileInfoTests {
         #expect(B2FileInfo.metadata(["src_last_modified_millis": "soon"], contentType: nil).modified == nil)
     }
 
+    @Test("Times beyond all reason, of files and of callers, are the furthest that there is")
+    func impossibleTimes() throws {
+        let found = B2FileInfo.metadata(
+            ["src_last_modified_millis": "1", "mtime": "\(Int.max)"], contentType: nil)
+        #expect(found.modified == Timestamp(milliseconds: 1))
+        let furthest = Timestamp(seconds: Timestamp.limit)
+        #expect(B2FileInfo.metadata(["mtime": "\(Int.max)"], contentType: nil).modified == furthest)
+        #expect(Timestamp(seconds: .min, nanoseconds: .min) < Timestamp(seconds: -Timestamp.limit + 1))
+        #expect(try Self.roundTrip(ObjectMetadata(modified: Timestamp(seconds: .max))).modified == furthest)
+    }
+
     @Test("More than ten entries share the last one, and come back")
     func packing() throws {
         var given = ObjectMetadata(modified: Timestamp(seconds: 5, nanoseconds: 1))

@@ -1,6 +1,7 @@
 import CloudMountLayers
 import CloudMountVFS
 import MemoryProvider
+import Synchronization
 import Testing
 
 @Suite("The prefix layer") struct PrefixLayerTests {
@@ -35,5 +36,29 @@ import Testing
         let part = try await mount.uploadPart(upload, number: 1, from: BytesSource("x"))
         let stored = try await mount.completeUpload(upload, parts: [part], precondition: .absent)
         #expect(try await mount.completeUpload(upload, parts: [part], precondition: .absent).etag == stored.etag)
+    }
+
+    @Test("passes on that a delete takes back a write of ours")
+    func undoes() async throws {
+        let recorder = DeleteRecorder(inner: MemoryProvider())
+        let request = DeleteRequest("a", version: ETag("e"), undoes: true)
+        _ = try? await PrefixLayer(recorder, prefix: "runs/").delete([request])
+        #expect(recorder.undone.withLock { $0 } == ["runs/a"])
+    }
+}
+
+private final class DeleteRecorder: ProviderLayer {
+    let inner: any ObjectProvider
+    let undone = Mutex<[ObjectKey]>([])
+
+    init(inner: any ObjectProvider) { self.inner = inner }
+
+    func perform<Value: Sendable>(
+        _ call: ProviderCall, _ body: @escaping CallBody<Value>
+    ) async throws(VFSError) -> Value { try await body(inner) }
+
+    func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure] {
+        undone.withLock { $0 += objects.filter(\.undoes).map(\.key) }
+        return try await inner.delete(objects)
     }
 }

@@ -179,7 +179,7 @@ struct CredentialTests {
     @Test("A credential_process that hangs or floods is ended")
     func endlessProcesses() throws {
         let folder = try Folder()
-        for script in ["exec sleep 1000", "sleep 1000 & echo x; wait", "exec yes"] {
+        for script in ["exec sleep 1000", "sleep 1000 & echo x; wait", "exec yes", "exec 1>&-; sleep 1000"] {
             var process = process(folder, script)
             process.timeout = .seconds(1)
             let error = #expect(throws: VFSError.self) { try process.load() }

@@ -65,12 +65,24 @@ struct CureTests {
     func redirect() async throws {
         let target = try ScriptedServer { _, _ in Self.there }
         let server = try ScriptedServer { _, _ in
-            ScriptedAnswer(status: 307, headers: [("Location", "http://127.0.0.1:\(target.port)/bucket/k?x=1")])
+            .error(
+                307, "TemporaryRedirect", "",
+                headers: [("Location", "http://127.0.0.1:\(target.port)/bucket/k?x=1"), ("x-amz-request-id", "r")])
         }
         try await ask(provider(server, known))
         #expect(target.seen.map(\.target) == ["/bucket/k"])
         #expect(target.seen.first?.headers["host"] == "127.0.0.1:\(target.port)")
         #expect(target.seen.first?.headers["authorization"] != server.seen.first?.headers["authorization"])
+    }
+
+    @Test("A redirect by something that is no store, such as a portal, gets neither the request nor its token")
+    func portal() async throws {
+        let portal = try ScriptedServer { _, _ in Self.there }
+        let server = try ScriptedServer { _, _ in
+            ScriptedAnswer(status: 302, headers: [("Location", "http://127.0.0.1:\(portal.port)/login")])
+        }
+        await #expect(throws: VFSError.self) { try await ask(provider(server, known)) }
+        #expect(portal.seen.isEmpty)
     }
 
     @Test("A wrong clock is put right by the store's")
@@ -143,7 +155,11 @@ struct CureTests {
     func redirectGone() async throws {
         let server = try ScriptedServer { _, index in
             // Nothing listens on port 1.
-            index == 0 ? ScriptedAnswer(status: 307, headers: [("Location", "http://127.0.0.1:1/")]) : Self.there
+            index == 0
+                ? .error(
+                    307, "TemporaryRedirect", "",
+                    headers: [("Location", "http://127.0.0.1:1/"), ("x-amz-request-id", "r")])
+                : Self.there
         }
         let provider = try provider(server, known)
         let error = await #expect(throws: VFSError.self) { try await ask(provider) }

@@ -46,6 +46,14 @@ struct ListTests {
                 == "continuation-token=before%2B&delimiter=%2F&encoding-type=url&list-type=2&max-keys=7&prefix=p%2F")
     }
 
+    @Test("An impossible size is the largest that there is")
+    func impossibleSize() async throws {
+        let page = try await list(
+            "<ListBucketResult>\(entry("k", "<Size>9223372036854775807</Size>"))</ListBucketResult>"
+        ).0
+        #expect(page.objects.map(\.size) == [ObjectInfo.sizeLimit])
+    }
+
     @Test("Keys are decoded only when the answer says that they are encoded, wherever it says so")
     func encoding() async throws {
         let plain = try await list("<ListBucketResult>\(entry("a+b%20"))</ListBucketResult>").0

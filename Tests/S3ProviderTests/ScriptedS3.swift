@@ -27,7 +27,9 @@ final class TestClock: Sendable {
 
     var now: @Sendable () -> Timestamp { { self.time.withLock { $0 } } }
 
-    func advance(_ seconds: Int) { time.withLock { $0.seconds += seconds } }
+    func advance(_ seconds: Int) {
+        time.withLock { $0 = Timestamp(seconds: $0.seconds + seconds, nanoseconds: $0.nanoseconds) }
+    }
 }
 
 /// Collects what it receives.

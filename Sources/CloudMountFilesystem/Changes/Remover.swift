@@ -34,13 +34,25 @@ struct Remover: Sendable {
         }
     }
 
+    /// Removes a file that was made for who does not want it any more, unless somebody else has taken it for theirs.
+    func unmake(_ place: Place, _ inode: InodeID) async throws(VFSError) {
+        try await tree.holding(
+            hold(place, inode), verify: { tree.stored.isNamed(place, inode, $0) },
+            { () async throws(VFSError) in
+                guard tree.stored.isUnwanted(inode) else { return }
+                try await destroy(inode, place)
+                markers.timesChanged()
+            })
+    }
+
     /// Takes a file, whose name is held, out of the store and out of its directory. Who has it open keeps its bytes.
     private func destroy(_ inode: InodeID, _ place: Place) async throws(VFSError) {
-        let target = try tree.stored.target(inode)
+        var target = try tree.stored.target(inode)
         if target.isOpen, target.object != nil, !target.isToReplace, !context.capabilities.deleteKeepsVersion {
             let content = try tree.borrowContent(inode)
             defer { tree.giveBackContent(inode) }
             try await Preservation(content: content, context: context).run()
+            target = try tree.stored.target(inode)
         }
         for version in try await versions(target) {
             let failure = try await context.provider.delete([DeleteRequest(target.key, version: version)]).first

@@ -61,6 +61,8 @@ struct Renamer: Sendable {
 
     /// - Returns: false when what was known of a name is not so any more.
     private func moveFile(_ move: Move, noReplace: Bool) async throws(VFSError) -> Bool {
+        // A call that was given up may still store another version of what is replaced.
+        await commits.landed(move.key)
         var seen: StoredNames.Target?
         if let replaced = move.replaced {
             let target = try tree.stored.target(replaced)
@@ -70,7 +72,7 @@ struct Renamer: Sendable {
                 defer { tree.giveBackContent(replaced) }
                 try await Preservation(content: content, context: context).run()
             }
-            seen = target
+            seen = try tree.stored.target(replaced)
         }
         let source = try tree.stored.target(move.inode)
         guard let object = source.object, !source.isToReplace, !source.isPlaceholder else {
@@ -78,7 +80,6 @@ struct Renamer: Sendable {
             return true
         }
         guard context.capabilities.serverCopy else { throw VFSError(.crossDevice, "the store cannot copy") }
-        await commits.landed(move.key)
         let condition: Precondition = seen?.object.map { .match($0.etag) } ?? .absent
         do throws(VFSError) {
             let copied = try await context.provider.copy(
@@ -136,7 +137,8 @@ struct Renamer: Sendable {
         if !uncertain.isEmpty, let there = try await context.provider.headIfThere(source.key),
             let nonce = there.metadata?.nonce, uncertain.contains(nonce)
         {
-            _ = try await context.provider.delete([DeleteRequest(source.key, version: there.etag)])
+            let failure = try await context.provider.delete([DeleteRequest(source.key, version: there.etag)]).first
+            if let failure, failure.error.code != .preconditionFailed { throw failure.error }
         }
         tree.stored.move(move.inode, to: move.target, .unstored(replacing: seen?.object?.etag))
         if let seen { commits.forget(seen.inode) }

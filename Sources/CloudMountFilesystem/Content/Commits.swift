@@ -225,7 +225,8 @@ final class Commits: Sendable {
             let undoing = DeleteRequest(info.key, version: info.etag, undoes: true)
             let result = await attempt { () async throws(VFSError) in try await self.context.provider.delete([undoing])
             }
-            if case .success = result { return }
+            let done: Set<VFSError.Code> = [.preconditionFailed, .notFound]
+            if case .success(let failures) = result, failures.allSatisfy({ done.contains($0.error.code) }) { return }
             await context.clock.sleep(pause)
             pause = min(pause * 2, .seconds(60))
         }

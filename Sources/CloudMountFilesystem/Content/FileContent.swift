@@ -139,6 +139,7 @@ final class FileContent: Sendable {
                 var waiters: [VersionReader.Waiter] = []
                 if size == 0 {
                     image = FileImage(size: 0, baseSize: 0)
+                    state.holes = ExtentMap()
                     waiters = setBase(nil, &state)
                 } else {
                     image.truncate(to: size)
@@ -195,6 +196,7 @@ final class FileContent: Sendable {
             state.base = source
             state.reader = nil
             state.staged = nil
+            state.holes = ExtentMap()
             publish(FileImage(size: source.size, baseSize: source.size), &state)
             return true
         }
@@ -308,15 +310,18 @@ final class FileContent: Sendable {
 
     /// Begins to send a new file that is being written from front to back.
     func streamUp(_ key: ObjectKey, _ metadata: ObjectMetadata) {
-        let begun: (StreamingUpload, Int)? = state.withLock { state in
-            guard Self.isStreamable(state), let staged = state.staged else { return nil }
-            let stream = StreamingUpload(
-                provider: context.provider, staged: staged, key: key, metadata: metadata,
-                nonce: ObjectMetadata.newNonce())
-            state.stream = stream
-            return (stream, state.size)
+        // Not beside a change, which would not tell a stream that it did not see.
+        changes.withLock { _ in
+            let begun: (StreamingUpload, Int)? = state.withLock { state in
+                guard Self.isStreamable(state), let staged = state.staged else { return nil }
+                let stream = StreamingUpload(
+                    provider: context.provider, staged: staged, key: key, metadata: metadata,
+                    nonce: ObjectMetadata.newNonce())
+                state.stream = stream
+                return (stream, state.size)
+            }
+            if let (stream, size) = begun { stream.grew(to: size) }
         }
-        if let (stream, size) = begun { stream.grew(to: size) }
     }
 
     func isStreamable() -> Bool { state.withLock { Self.isStreamable($0) } }

@@ -44,7 +44,8 @@ struct NameGate {
     }
 
     func isClaimed(_ place: Place) -> Bool { !claimed.isEmpty && claimed[place] != nil }
-    func isDoomed(_ id: InodeID) -> Bool { !doomed.isEmpty && doomed.contains(id) }
+    var hasDoomed: Bool { !doomed.isEmpty }
+    func isDoomed(_ id: InodeID) -> Bool { hasDoomed && doomed.contains(id) }
 }
 
 extension Namespace {
@@ -57,6 +58,9 @@ extension Namespace {
         }
         return false
     }
+
+    /// Whether `id`, or a directory above it, is being removed or replaced.
+    func isGoing(_ id: InodeID) -> Bool { gate.hasDoomed && isAtOrBelow(id) { gate.isDoomed($0) } }
 
     /// Whether all of these names stay what they are for the time being.
     func isFree(_ ids: [InodeID]) -> Bool {
@@ -167,7 +171,7 @@ extension Tree {
     /// Returns when nothing is about to get the name, or when the policy's deadline is over.
     func unclaimed(_ place: Place) async {
         let isFree = {
-            self.withNames { names in !names.gate.isClaimed(place) && !names.gate.isDoomed(place.parent) }
+            self.withNames { names in !names.gate.isClaimed(place) && !names.isGoing(place.parent) }
         }
         if isFree() { return }
         let deadline = now() + context.policy().deadline.nanoseconds

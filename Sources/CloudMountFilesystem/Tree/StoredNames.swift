@@ -238,6 +238,14 @@ struct StoredNames: Sendable {
         }
     }
 
+    /// Whether a file that was just made is nobody's: not open, and nothing was stored in it.
+    func isUnwanted(_ inode: InodeID) -> Bool {
+        withNames { names in
+            guard let node = names[inode], !node.isOrphan else { return false }
+            return node.openCount == 0 && node.size == 0 && (node.isPlaceholder || node.version == nil)
+        }
+    }
+
     /// There is something in a directory that seems to be empty.
     func noteUnseen(in inode: InodeID) {
         withNames { names in

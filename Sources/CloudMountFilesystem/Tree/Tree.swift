@@ -103,7 +103,7 @@ final class Tree: Sendable {
                 guard node.isUnlinked, node.content != nil else {
                     throw VFSError(.stale, "the file has been replaced")
                 }
-            } else if names.gate.isDoomed(inode) {
+            } else if names.isGoing(inode) {
                 return nil
             } else if !isCurrent, !node.isHeld {
                 guard node.validUntil > now || node.openCount > 0, trusts else { return nil }
@@ -181,7 +181,7 @@ final class Tree: Sendable {
         let refusal = context.refusesWrites()
         return try withNames { names throws(VFSError) in
             let directory = try names.directory(parent)
-            if names.gate.isClaimed(Place(parent: parent, name: name)) || names.gate.isDoomed(parent) { return nil }
+            if names.gate.isClaimed(Place(parent: parent, name: name)) || names.isGoing(parent) { return nil }
             switch names.known(name, in: directory, now) {
             case .node: return nil
             case .unknown: if !isAbsent || directory.directory?.children[name] != nil { return nil }
@@ -211,7 +211,7 @@ final class Tree: Sendable {
     ) throws(VFSError) -> Made {
         try withNames { names throws(VFSError) in
             let directory = try names.directory(parent)
-            if names.gate.isClaimed(Place(parent: parent, name: name)) || names.gate.isDoomed(parent) {
+            if names.gate.isClaimed(Place(parent: parent, name: name)) || names.isGoing(parent) {
                 throw VFSError(.busy, "the name is being changed")
             }
             try names.checkKey(name, in: directory)
@@ -239,16 +239,18 @@ final class Tree: Sendable {
         let now = now()
         return try withNames { names throws(VFSError) in
             let node = try names.node(inode)
-            if let info, node.directory == nil {
+            // Whoever opened it meanwhile may have stored more.
+            let isFirst = node.version == nil
+            if let info, node.directory == nil, isFirst {
                 node.version = info.etag
                 node.stored = info.stored
             }
             node.writers -= 1
             node.touched = now
             guard opened else { return (names.entry(for: node, now), nil) }
-            node.isPlaceholder = true
+            if isFirst { node.isPlaceholder = true }
             // The placeholder has no bytes that a commit could come back to.
-            let content = makeContent(node.id, nil, 0)
+            let content = node.content ?? makeContent(node.id, nil, 0)
             node.content = content
             node.isCached = true
             names.open(node, canWrite: true)
