@@ -400,4 +400,29 @@ struct CommitTests {
         try await mount.write("f", ours)
         #expect(try await mount.contents() == ["f": ours])
     }
+
+    @Test("Holes of what a file held before are no holes of what it holds", arguments: [true, false])
+    func holes(copied: Bool) async throws {
+        let mount = try Mount()
+        let bytes = pattern(2 * mebibyte)
+        try await mount.put("source", bytes)
+        let (inode, handle) = try await mount.fs.create(Mount.root, "f", flags: Flags.readWrite)
+        try await mount.fs.setattr(inode) { $0.size = 2 * mebibyte }
+        try await mount.fs.fsync(inode, handle)
+        #expect(
+            await failure { () async throws(VFSError) in try await mount.fs.lseek(inode, handle, 0, whence: 3) } != nil)
+        try await mount.fs.setattr(inode) { $0.size = 0 }
+        if copied {
+            let source = try await mount.inode("source")
+            let from = try await mount.fs.open(source)
+            let count = try await mount.fs.copyFileRange((source, from), 0, (inode, handle), 0, bytes.count)
+            #expect(count == bytes.count)
+        } else {
+            try await mount.fill(inode, handle, bytes)
+        }
+        try await mount.fs.fsync(inode, handle)
+        #expect(try await mount.fs.lseek(inode, handle, 0, whence: 3) == 0)
+        #expect(try await mount.fs.lseek(inode, handle, 0, whence: 4) == bytes.count)
+        try await mount.fs.close(inode, handle)
+    }
 }

@@ -2,6 +2,7 @@ import CloudMountFilesystem
 import CloudMountLayers
 import CloudMountVFS
 import MountHarness
+import Synchronization
 import Testing
 
 @Suite("Making and removing names that others use too")
@@ -125,4 +126,40 @@ struct CreateTests {
         _ = await failure { () async throws(VFSError) in try await mount.fs.rmdir(Mount.root, "d") }
         #expect(try await mount.object("d/") == theirs)
     }
+
+    @Test("What is written below a directory while rmdir takes it away is refused or kept")
+    func writeBelowRmdir() async throws {
+        let mount = try Mount()
+        let ours = pattern(800, seed: 4)
+        try await mount.put("d/", [])
+        try await mount.put("d/f", theirs)
+        let inode = try await mount.inode("d/f")
+        try await mount.delete("d/f")
+        let writing = Once()
+        mount.hooks.at(.before, .delete, "d/") {
+            writing.start {
+                await failure { () async throws(VFSError) in
+                    let handle = try await mount.fs.open(inode, flags: Flags.write | Flags.truncate)
+                    try await mount.fs.write(inode, handle, 0, ours)
+                    try await mount.fs.close(inode, handle)
+                }
+            }
+            await pause(.milliseconds(200))
+        }
+        let removed = await failure { () async throws(VFSError) in try await mount.fs.rmdir(Mount.root, "d") }
+        let code = await writing.result()
+        #expect(removed == nil || code == nil)
+        if code == nil { #expect(try await mount.keeps(ours)) }
+    }
+}
+
+/// A piece of work that begins in a hook and is waited for after it.
+private final class Once: Sendable {
+    private let task = Mutex<Task<VFSError.Code?, Never>?>(nil)
+
+    func start(_ body: @escaping @Sendable () async -> VFSError.Code?) {
+        task.withLock { if $0 == nil { $0 = Task { await body() } } }
+    }
+
+    func result() async -> VFSError.Code? { await task.withLock { $0 }?.value ?? .notFound }
 }

@@ -211,4 +211,32 @@ struct RenameTests {
         try await mount.fs.rename(folder, "x", Mount.root, "x")
         #expect(try await mount.keys() == ["x"])
     }
+
+    @Test("A rename over a file whose upload ends meanwhile replaces what it has stored")
+    func overUploading() async throws {
+        let mount = try Mount()
+        let ours = pattern(900, seed: 8)
+        try await mount.write("a", ours)
+        try await mount.write("b", pattern(300, seed: 9))
+        let goOn = Gate()
+        let isThere = Gate()
+        let (inode, handle) = try await mount.fs.create(Mount.root, "b", flags: Flags.write)
+        try await mount.fs.write(inode, handle, 0, pattern(500, seed: 10))
+        mount.hooks.at(.before, .put, "b") {
+            isThere.open()
+            await goOn.wait()
+        }
+        let closing = Task { await outcome { () async throws(VFSError) in try await mount.fs.close(inode, handle) } }
+        await isThere.wait()
+        let renaming = Task {
+            await failure { () async throws(VFSError) in try await mount.fs.rename(Mount.root, "a", Mount.root, "b") }
+        }
+        // Long enough for the rename to have given up the upload.
+        await pause(.milliseconds(400))
+        goOn.open()
+        #expect(await renaming.value == nil)
+        _ = await closing.value
+        await mount.fs.drain()
+        #expect(try await mount.contents() == ["b": ours])
+    }
 }

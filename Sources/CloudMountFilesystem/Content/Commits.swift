@@ -214,7 +214,8 @@ final class Commits: Sendable {
             case .settled:
                 if let content = tree.contentIfAny(inode) { await known(inode, info, content) }
                 return
-            case .later: await tree.settled(inode)
+            // The commit that begins anew may be waiting for this one.
+            case .later: await tree.settled(inode, usersToo: false)
             case .gone: break
             }
             if tree.stored.seal(inode)?.key != write.key { break }

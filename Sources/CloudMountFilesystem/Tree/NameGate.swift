@@ -155,9 +155,10 @@ extension Tree {
     }
 
     /// Returns when nobody works with the name of `inode`, or when the policy's deadline is over.
-    func settled(_ inode: InodeID) async {
+    /// - Parameter usersToo: also nobody who only wants it to stay, as a commit does.
+    func settled(_ inode: InodeID, usersToo: Bool = true) async {
         let isQuiet = {
-            self.withNames { names in names.isFree([inode]) && names.gate.inUse[inode] == nil }
+            self.withNames { names in names.isFree([inode]) && !(usersToo && names.gate.inUse[inode] != nil) }
         }
         if isQuiet() { return }
         let deadline = now() + context.policy().deadline.nanoseconds
