@@ -138,7 +138,10 @@ package struct Committer: Sendable {
                         return .kept(there)
                     }
                 case .stale: return .stranded(Self.changed(write, failure))
-                default: throw error
+                default:
+                    // The next attempt may choose another name.
+                    abandonUpload(&copy)
+                    throw error
                 }
             }
         }
