@@ -61,8 +61,6 @@ struct Renamer: Sendable {
 
     /// - Returns: false when what was known of a name is not so any more.
     private func moveFile(_ move: Move, noReplace: Bool) async throws(VFSError) -> Bool {
-        // A call that was given up may still store another version of what is replaced.
-        await commits.landed(move.key)
         var seen: StoredNames.Target?
         if let replaced = move.replaced {
             let target = try tree.stored.target(replaced)
@@ -72,7 +70,7 @@ struct Renamer: Sendable {
                 defer { tree.giveBackContent(replaced) }
                 try await Preservation(content: content, context: context).run()
             }
-            seen = try tree.stored.target(replaced)
+            seen = target
         }
         let source = try tree.stored.target(move.inode)
         guard let object = source.object, !source.isToReplace, !source.isPlaceholder else {
@@ -80,6 +78,9 @@ struct Renamer: Sendable {
             return true
         }
         guard context.capabilities.serverCopy else { throw VFSError(.crossDevice, "the store cannot copy") }
+        await commits.landed(move.key)
+        // What a call that was given up has stored there meanwhile is replaced as well.
+        if let replaced = move.replaced { seen = try tree.stored.target(replaced) }
         let condition: Precondition = seen?.object.map { .match($0.etag) } ?? .absent
         do throws(VFSError) {
             let copied = try await context.provider.copy(

@@ -214,8 +214,7 @@ final class Commits: Sendable {
             case .settled:
                 if let content = tree.contentIfAny(inode) { await known(inode, info, content) }
                 return
-            // The commit that begins anew may be waiting for this one.
-            case .later: await tree.settled(inode, usersToo: false)
+            case .later: await tree.settled(inode)
             case .gone: break
             }
             if tree.stored.seal(inode)?.key != write.key { break }

@@ -44,8 +44,7 @@ struct NameGate {
     }
 
     func isClaimed(_ place: Place) -> Bool { !claimed.isEmpty && claimed[place] != nil }
-    var hasDoomed: Bool { !doomed.isEmpty }
-    func isDoomed(_ id: InodeID) -> Bool { hasDoomed && doomed.contains(id) }
+    func isDoomed(_ id: InodeID) -> Bool { !doomed.isEmpty && doomed.contains(id) }
 }
 
 extension Namespace {
@@ -58,9 +57,6 @@ extension Namespace {
         }
         return false
     }
-
-    /// Whether `id`, or a directory above it, is being removed or replaced.
-    func isGoing(_ id: InodeID) -> Bool { gate.hasDoomed && isAtOrBelow(id) { gate.isDoomed($0) } }
 
     /// Whether all of these names stay what they are for the time being.
     func isFree(_ ids: [InodeID]) -> Bool {
@@ -155,10 +151,9 @@ extension Tree {
     }
 
     /// Returns when nobody works with the name of `inode`, or when the policy's deadline is over.
-    /// - Parameter usersToo: also nobody who only wants it to stay, as a commit does.
-    func settled(_ inode: InodeID, usersToo: Bool = true) async {
+    func settled(_ inode: InodeID) async {
         let isQuiet = {
-            self.withNames { names in names.isFree([inode]) && !(usersToo && names.gate.inUse[inode] != nil) }
+            self.withNames { names in names.isFree([inode]) && names.gate.inUse[inode] == nil }
         }
         if isQuiet() { return }
         let deadline = now() + context.policy().deadline.nanoseconds
@@ -172,7 +167,7 @@ extension Tree {
     /// Returns when nothing is about to get the name, or when the policy's deadline is over.
     func unclaimed(_ place: Place) async {
         let isFree = {
-            self.withNames { names in !names.gate.isClaimed(place) && !names.isGoing(place.parent) }
+            self.withNames { names in !names.gate.isClaimed(place) && !names.gate.isDoomed(place.parent) }
         }
         if isFree() { return }
         let deadline = now() + context.policy().deadline.nanoseconds

@@ -103,7 +103,7 @@ final class Tree: Sendable {
                 guard node.isUnlinked, node.content != nil else {
                     throw VFSError(.stale, "the file has been replaced")
                 }
-            } else if names.isGoing(inode) {
+            } else if names.gate.isDoomed(inode) {
                 return nil
             } else if !isCurrent, !node.isHeld {
                 guard node.validUntil > now || node.openCount > 0, trusts else { return nil }
@@ -111,6 +111,8 @@ final class Tree: Sendable {
             let content = content(of: node, names)
             let (isCached, hasPages) = (node.isCached, node.hasPages)
             node.isCached = true
+            // Closed as it was made, it is a file like any other.
+            if canWrite, node.writers == 0, !node.isDirty { node.isPlaceholder = false }
             names.open(node, canWrite: canWrite)
             defer { node.kernelIsBehind = false }
             return Opened(
@@ -181,7 +183,7 @@ final class Tree: Sendable {
         let refusal = context.refusesWrites()
         return try withNames { names throws(VFSError) in
             let directory = try names.directory(parent)
-            if names.gate.isClaimed(Place(parent: parent, name: name)) || names.isGoing(parent) { return nil }
+            if names.gate.isClaimed(Place(parent: parent, name: name)) || names.gate.isDoomed(parent) { return nil }
             switch names.known(name, in: directory, now) {
             case .node: return nil
             case .unknown: if !isAbsent || directory.directory?.children[name] != nil { return nil }
@@ -211,7 +213,7 @@ final class Tree: Sendable {
     ) throws(VFSError) -> Made {
         try withNames { names throws(VFSError) in
             let directory = try names.directory(parent)
-            if names.gate.isClaimed(Place(parent: parent, name: name)) || names.isGoing(parent) {
+            if names.gate.isClaimed(Place(parent: parent, name: name)) || names.gate.isDoomed(parent) {
                 throw VFSError(.busy, "the name is being changed")
             }
             try names.checkKey(name, in: directory)
