@@ -170,7 +170,8 @@ let package = Package(
         tests(
             "CloudMountFilesystemTests",
             [
-                "CloudMountFilesystem", "CloudMountStaging", "CloudMountLayers", "CloudMountPlatform", "CloudMountVFS",
+                "MountHarness", "CloudMountFilesystem", "CloudMountStaging", "CloudMountLayers", "CloudMountPlatform",
+                "CloudMountVFS",
                 "MemoryProvider", "TestSeeds",
             ]),
     ]

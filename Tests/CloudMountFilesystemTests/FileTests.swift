@@ -4,6 +4,7 @@ import CloudMountPlatform
 import CloudMountStaging
 import CloudMountVFS
 import MemoryProvider
+import MountHarness
 import Testing
 
 @Suite("Files")

@@ -2,6 +2,7 @@ import CloudMountFilesystem
 import CloudMountLayers
 import CloudMountVFS
 import MemoryProvider
+import MountHarness
 import Testing
 
 /// What it costs to look at files where listings say all of them.

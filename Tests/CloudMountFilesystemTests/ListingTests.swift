@@ -2,6 +2,7 @@ import CloudMountFilesystem
 import CloudMountLayers
 import CloudMountVFS
 import MemoryProvider
+import MountHarness
 import Testing
 
 /// Directories of several pages.

@@ -1,6 +1,7 @@
 import CloudMountFilesystem
 import CloudMountVFS
 import MemoryProvider
+import MountHarness
 import Testing
 
 /// A store with something missing.

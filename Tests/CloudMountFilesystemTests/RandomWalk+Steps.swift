@@ -1,6 +1,7 @@
 import CloudMountFilesystem
 import CloudMountVFS
 import MemoryProvider
+import MountHarness
 
 extension RandomWalk {
     func step() async throws {

@@ -3,6 +3,7 @@ import CloudMountPlatform
 import CloudMountStaging
 import CloudMountVFS
 import MemoryProvider
+import MountHarness
 import TestSeeds
 import Testing
 

@@ -5,6 +5,7 @@ import CloudMountStaging
 import CloudMountVFS
 import Foundation
 import MemoryProvider
+import MountHarness
 import Testing
 
 /// What a store refuses or answers too late: the tree says what the store has, and no byte is lost.

@@ -4,6 +4,7 @@ import CloudMountStaging
 import CloudMountVFS
 import Foundation
 import MemoryProvider
+import MountHarness
 import Testing
 
 /// Others work in the bucket too.

@@ -2,6 +2,7 @@ import CloudMountFilesystem
 import CloudMountLayers
 import CloudMountVFS
 import MemoryProvider
+import MountHarness
 import Testing
 
 /// A commit that failed goes on with what the store holds of it.

@@ -1,6 +1,7 @@
 import CloudMountFilesystem
 import CloudMountPlatform
 import CloudMountVFS
+import MountHarness
 import Synchronization
 import Testing
 

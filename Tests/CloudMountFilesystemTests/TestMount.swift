@@ -5,6 +5,7 @@ import CloudMountStaging
 import CloudMountVFS
 import Glibc
 import MemoryProvider
+import MountHarness
 import Synchronization
 
 /// A file system over a bucket in memory, asked as the kernel asks it, without a kernel.
@@ -178,46 +179,6 @@ struct JitterLayer: ProviderLayer {
         let value = try await body(inner)
         try? await Task.sleep(for: .microseconds(UInt64.random(in: 0...most)))
         return value
-    }
-}
-
-/// Takes up to `capacity` entries.
-final class Collector: DirectoryPacker {
-    private let capacity: Int
-    private let taken = Mutex<[ListedEntry]>([])
-
-    init(capacity: Int) { self.capacity = capacity }
-
-    var entries: [ListedEntry] { taken.withLock { $0 } }
-
-    func add(_ entry: DirectoryEntry) -> Bool {
-        taken.withLock { taken in
-            guard taken.count < capacity else { return false }
-            taken.append(
-                ListedEntry(
-                    name: entry.name, inode: entry.inode, kind: entry.kind, next: entry.nextOffset,
-                    attributes: entry.entry?.attributes))
-            return true
-        }
-    }
-}
-
-final class CollectingSink: ByteSink {
-    private let collected = Mutex<[UInt8]>([])
-    var bytes: [UInt8] { collected.withLock { $0 } }
-
-    func receive(_ bytes: UnsafeRawBufferPointer) -> ByteSinkVerdict {
-        collected.withLock { $0 += bytes }
-        return .proceed
-    }
-}
-
-/// Bytes that differ from place to place and from seed to seed.
-func pattern(_ count: Int, seed: UInt64 = 1) -> [UInt8] {
-    var state = seed &* 0x9E37_79B9_7F4A_7C15 | 1
-    return (0..<count).map { _ in
-        state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-        return UInt8(truncatingIfNeeded: state >> 40)
     }
 }
 

@@ -1,5 +1,6 @@
 import CloudMountLayers
 import CloudMountVFS
+import MountHarness
 import Testing
 
 @testable import CloudMountFilesystem
