@@ -81,7 +81,8 @@ struct ProcessCredentials: S3CredentialSource {
         let (child, output) = try start(words)
         let deadline = SystemClock.monotonic() &+ UInt64(max(0, timeout.components.seconds)) &* 1_000_000_000
         // It may close its output and go on.
-        guard let collected = collect(output.raw, until: deadline), let status = Self.wait(for: child, until: deadline)
+        guard let collected = collect(output.raw, until: deadline),
+            let status = ChildProcess.wait(for: child, until: deadline)
         else {
             kill(-child, SIGKILL)
             // Even that may take its time, where a disk hangs.
@@ -95,18 +96,6 @@ struct ProcessCredentials: S3CredentialSource {
             throw VFSError(.credentialsInvalid, "credential_process '\(name)' \(how)", retry: .backoff)
         }
         return collected
-    }
-
-    /// The status of a process that has ended; nil when it has not by then.
-    private static func wait(for process: pid_t, until deadline: UInt64) -> Int32? {
-        var status: Int32 = 0
-        while true {
-            let ended = waitpid(process, &status, WNOHANG)
-            if ended == process { return status }
-            if ended < 0, errno != EINTR { return -1 }
-            if SystemClock.monotonic() >= deadline { return nil }
-            usleep(2000)
-        }
     }
 
     /// The child, in a process group of its own, and the end of the pipe that it writes into.

@@ -70,7 +70,7 @@ enum Fusermount {
 
         let deadline = SystemClock.monotonic() + limit
         let said = read(output, until: deadline)
-        guard let status = wait(for: process, until: said.isWhole ? deadline : 0) else {
+        guard let status = ChildProcess.wait(for: process, until: said.isWhole ? deadline : 0) else {
             // It dies as soon as the kernel lets it, and a thread takes note of that.
             kill(process, SIGKILL)
             _ = NamedThread.start("cm-reap") { [process] in
@@ -97,19 +97,6 @@ enum Fusermount {
         }
         while said.last == UInt8(ascii: "\n") { said.removeLast() }
         return (said, true)
-    }
-
-    /// The status of a child that has ended; nil when it has not.
-    private static func wait(for process: pid_t, until deadline: UInt64) -> Int32? {
-        var status: Int32 = 0
-        while true {
-            let ended = waitpid(process, &status, WNOHANG)
-            if ended == process { return status }
-            // Somebody else has taken note of its end.
-            if ended < 0, errno != EINTR { return -1 }
-            if SystemClock.monotonic() >= deadline { return nil }
-            usleep(2000)
-        }
     }
 
     private static func sockets() throws(VFSError) -> (Int32, Int32) {

@@ -118,54 +118,6 @@ final class TestMount: Sendable {
     }
 }
 
-/// What travelled to the store and back.
-final class Traffic: Sendable {
-    struct Counts: Sendable {
-        var calls: [Verb: Int] = [:]
-        var bytesUp = 0
-        /// Of ranged reads.
-        var bytesWanted = 0
-        var keys: [Verb: [String]] = [:]
-    }
-    private let counts = Mutex(Counts())
-
-    func count(_ call: ProviderCall) {
-        counts.withLock { counts in
-            counts.calls[call.verb, default: 0] += 1
-            counts.bytesUp += call.bytesUp
-            if let key = call.key { counts.keys[call.verb, default: []].append(key.string) }
-        }
-    }
-
-    func reset() { counts.withLock { $0 = Counts() } }
-    subscript(verb: Verb) -> Int { counts.withLock { $0.calls[verb] ?? 0 } }
-    func count(_ wanted: Extent?) { counts.withLock { $0.bytesWanted += wanted?.count ?? 0 } }
-
-    var bytesWanted: Int { counts.withLock { $0.bytesWanted } }
-    var bytesUp: Int { counts.withLock { $0.bytesUp } }
-    var total: Int { counts.withLock { $0.calls.values.reduce(0, +) } }
-    func keys(_ verb: Verb) -> [String] { counts.withLock { $0.keys[verb] ?? [] } }
-}
-
-struct TrafficLayer: ProviderLayer {
-    let inner: any ObjectProvider
-    let traffic: Traffic
-
-    func perform<Value: Sendable>(
-        _ call: ProviderCall, _ body: @escaping CallBody<Value>
-    ) async throws(VFSError) -> Value {
-        traffic.count(call)
-        return try await body(inner)
-    }
-
-    func read(_ request: ReadRequest, into sink: any ByteSink) async throws(VFSError) -> ObjectInfo {
-        traffic.count(request.extent)
-        return try await perform(ProviderCall(.read, request.key)) { inner throws(VFSError) in
-            try await inner.read(request, into: sink)
-        }
-    }
-}
-
 /// Makes every call wait a random while, so that answers overtake each other.
 struct JitterLayer: ProviderLayer {
     let inner: any ObjectProvider

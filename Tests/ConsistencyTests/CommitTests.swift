@@ -307,16 +307,7 @@ struct CommitTests {
     @Test("unlink does not wait for an upload of the file: it ends it")
     func unlinkWhileUploading() async throws {
         let mount = try Mount()
-        let goOn = Gate()
-        let isThere = Gate()
-        let (inode, handle) = try await mount.fs.create(Mount.root, "f", flags: Flags.write)
-        try await mount.fs.write(inode, handle, 0, old)
-        mount.hooks.at(.before, .put, "f") {
-            isThere.open()
-            await goOn.wait()
-        }
-        let closing = Task { await outcome { () async throws(VFSError) in try await mount.fs.close(inode, handle) } }
-        await isThere.wait()
+        let (goOn, closing) = try await mount.uploadThatWaits("f", old)
         let unlinking = Task {
             await failure { () async throws(VFSError) in try await mount.fs.unlink(Mount.root, "f") }
         }
@@ -337,16 +328,7 @@ struct CommitTests {
     @Test("rename does not wait for an upload of the file, which ends up under the new name")
     func renameWhileUploading() async throws {
         let mount = try Mount()
-        let goOn = Gate()
-        let isThere = Gate()
-        let (inode, handle) = try await mount.fs.create(Mount.root, "f", flags: Flags.write)
-        try await mount.fs.write(inode, handle, 0, old)
-        mount.hooks.at(.before, .put, "f") {
-            isThere.open()
-            await goOn.wait()
-        }
-        let closing = Task { await outcome { () async throws(VFSError) in try await mount.fs.close(inode, handle) } }
-        await isThere.wait()
+        let (goOn, closing) = try await mount.uploadThatWaits("f", old)
         let renaming = Task {
             await failure { () async throws(VFSError) in try await mount.fs.rename(Mount.root, "f", Mount.root, "g") }
         }

@@ -218,16 +218,7 @@ struct RenameTests {
         let ours = pattern(900, seed: 8)
         try await mount.write("a", ours)
         try await mount.write("b", pattern(300, seed: 9))
-        let goOn = Gate()
-        let isThere = Gate()
-        let (inode, handle) = try await mount.fs.create(Mount.root, "b", flags: Flags.write)
-        try await mount.fs.write(inode, handle, 0, pattern(500, seed: 10))
-        mount.hooks.at(.before, .put, "b") {
-            isThere.open()
-            await goOn.wait()
-        }
-        let closing = Task { await outcome { () async throws(VFSError) in try await mount.fs.close(inode, handle) } }
-        await isThere.wait()
+        let (goOn, closing) = try await mount.uploadThatWaits("b", pattern(500, seed: 10))
         let renaming = Task {
             await failure { () async throws(VFSError) in try await mount.fs.rename(Mount.root, "a", Mount.root, "b") }
         }

@@ -69,6 +69,23 @@ extension Mount {
         return stagedFiles().contains { $0.bytes.contains(bytes) }
     }
 
+    /// Writes `bytes` into the file `name` and closes it.
+    /// - Returns: when the upload has begun, which then waits for the gate; and the close, which waits for it.
+    func uploadThatWaits(
+        _ name: String, _ bytes: [UInt8]
+    ) async throws -> (goOn: Gate, closing: Task<Result<Void, VFSError>, Never>) {
+        let (goOn, isThere) = (Gate(), Gate())
+        let (inode, handle) = try await fs.create(Mount.root, name, flags: Flags.write)
+        try await fs.write(inode, handle, 0, bytes)
+        hooks.at(.before, .put, ObjectKey(name)) {
+            isThere.open()
+            await goOn.wait()
+        }
+        let closing = Task { await outcome { () async throws(VFSError) in try await self.fs.close(inode, handle) } }
+        await isThere.wait()
+        return (goOn, closing)
+    }
+
     /// The current objects that hold exactly `bytes`.
     func holders(_ bytes: [UInt8]) async throws -> [String] {
         try await contents().filter { $0.value == bytes }.keys.sorted()

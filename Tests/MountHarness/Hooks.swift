@@ -111,29 +111,56 @@ private final class Answer<Value: Sendable>: Sendable {
 
 /// What travelled to the store.
 package final class Traffic: Sendable {
-    private let counts = Mutex<(calls: [Verb: Int], bytesUp: Int)>(([:], 0))
+    private struct Counts: Sendable {
+        var calls: [Verb: Int] = [:]
+        var bytesUp = 0
+        /// Of ranged reads.
+        var bytesWanted = 0
+        var keys: [Verb: [String]] = [:]
+    }
+    private let counts = Mutex(Counts())
 
     package init() {}
-    package func reset() { counts.withLock { $0 = ([:], 0) } }
+
+    package func reset() { counts.withLock { $0 = Counts() } }
     package subscript(verb: Verb) -> Int { counts.withLock { $0.calls[verb] ?? 0 } }
+
     package var bytesUp: Int { counts.withLock { $0.bytesUp } }
+    package var bytesWanted: Int { counts.withLock { $0.bytesWanted } }
+    package var total: Int { counts.withLock { $0.calls.values.reduce(0, +) } }
+    package func keys(_ verb: Verb) -> [String] { counts.withLock { $0.keys[verb] ?? [] } }
 
     func count(_ call: ProviderCall) {
         counts.withLock { counts in
             counts.calls[call.verb, default: 0] += 1
             counts.bytesUp += call.bytesUp
+            if let key = call.key { counts.keys[call.verb, default: []].append(key.string) }
         }
     }
+
+    func count(_ wanted: Extent?) { counts.withLock { $0.bytesWanted += wanted?.count ?? 0 } }
 }
 
-struct TrafficLayer: ProviderLayer {
-    let inner: any ObjectProvider
-    let traffic: Traffic
+package struct TrafficLayer: ProviderLayer {
+    package let inner: any ObjectProvider
+    private let traffic: Traffic
 
-    func perform<Value: Sendable>(
+    package init(inner: any ObjectProvider, traffic: Traffic) {
+        self.inner = inner
+        self.traffic = traffic
+    }
+
+    package func perform<Value: Sendable>(
         _ call: ProviderCall, _ body: @escaping CallBody<Value>
     ) async throws(VFSError) -> Value {
         traffic.count(call)
         return try await body(inner)
+    }
+
+    package func read(_ request: ReadRequest, into sink: any ByteSink) async throws(VFSError) -> ObjectInfo {
+        traffic.count(request.extent)
+        return try await perform(ProviderCall(.read, request.key)) { inner throws(VFSError) in
+            try await inner.read(request, into: sink)
+        }
     }
 }
