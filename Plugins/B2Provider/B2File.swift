@@ -39,7 +39,7 @@ struct B2File: Sendable {
             case "fileName":
                 file.name = try reader.string()
                 hasName = true
-            case "contentLength": file.size = max(0, min(try reader.optionalInteger() ?? 0, ObjectInfo.sizeLimit))
+            case "contentLength": file.size = ObjectInfo.possible(try reader.optionalInteger() ?? 0)
             case "contentType": file.contentType = try reader.optionalString()
             case "contentSha1" where !listed: file.sha1 = Self.sha1(try reader.optionalString())
             case "uploadTimestamp": file.uploaded = try reader.optionalInteger() ?? 0

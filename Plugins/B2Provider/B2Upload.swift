@@ -178,7 +178,7 @@ extension B2Provider {
         try reader.object { reader, name throws(B2JSONError) in
             switch name {
             case "partNumber": part.number = try reader.integer()
-            case "contentLength": part.size = max(0, min(try reader.integer(), 1 << 40))
+            case "contentLength": part.size = UploadedPart.possible(try reader.integer())
             case "contentSha1": part.tag = try reader.optionalString() ?? ""
             default: try reader.skip()
             }

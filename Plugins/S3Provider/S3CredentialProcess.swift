@@ -84,9 +84,7 @@ struct ProcessCredentials: S3CredentialSource {
         guard let collected = collect(output.raw, until: deadline),
             let status = ChildProcess.wait(for: child, until: deadline)
         else {
-            kill(-child, SIGKILL)
-            // Even that may take its time, where a disk hangs.
-            _ = NamedThread.start("cm-reap") { while waitpid(child, nil, 0) < 0 && errno == EINTR {} }
+            ChildProcess.end(child, group: true)
             throw VFSError(
                 .timedOut, "credential_process '\(name)' did not finish within \(timeout)", retry: .backoff)
         }

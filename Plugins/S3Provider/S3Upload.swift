@@ -202,7 +202,7 @@ private final class PartsParser: XMLHandler {
         guard isWanted else { return }
         switch (depth, name) {
         case (3, "PartNumber"): part.number = text.integer ?? 0
-        case (3, "Size"): part.size = min(text.integer ?? 0, 1 << 40)
+        case (3, "Size"): part.size = UploadedPart.possible(text.integer ?? 0)
         case (3, "ETag"): part.tag = text.string
         case (2, "Part"): if part.number > 0 { parts.append(part) }
         case (2, "IsTruncated"): isTruncated = text == "true"

@@ -82,7 +82,7 @@ private final class VersionsParser: XMLHandler {
         case (3, "IsLatest"): current.isLatest = text == "true"
         case (3, "LastModified"): current.info.stored = S3Dates.iso8601(text.bytes) ?? Timestamp(seconds: 0)
         case (3, "ETag"): current.info.etag = ETag(S3Provider.unquoted(text.bytes))
-        case (3, "Size"): current.info.size = min(text.integer ?? 0, ObjectInfo.sizeLimit)
+        case (3, "Size"): current.info.size = ObjectInfo.possible(text.integer ?? 0)
         case (3, "StorageClass"): if !text.bytes.isEmpty { current.info.storageClass = text.string }
         default: break
         }

@@ -15,8 +15,8 @@ public struct ControlClient: Sendable {
 
     /// Asks the daemon and waits for its answer: a minute for a status, ten for a reload, which end by themselves; an
     /// unmount as long as storing takes. Blocks.
-    /// - Throws: `notFound` when no daemon listens, `connectionFailed` when it went away without an answer, `timedOut`; `permissionDenied` when
-    ///   somebody else's is listening, who then is told nothing.
+    /// - Throws: `notFound` when no daemon listens, `connectionFailed` when it went away without an answer, `timedOut`;
+    ///   `permissionDenied` when somebody else's is listening, who then is told nothing.
     public func ask(_ request: ControlRequest) throws(VFSError) -> ControlAnswer {
         let socket = try UnixSocket.connect(to: path)
         if let owner, UnixSocket.peer(of: socket) != owner {

@@ -71,11 +71,7 @@ enum Fusermount {
         let deadline = SystemClock.monotonic() + limit
         let said = read(output, until: deadline)
         guard let status = ChildProcess.wait(for: process, until: said.isWhole ? deadline : 0) else {
-            // It dies as soon as the kernel lets it, and a thread takes note of that.
-            kill(process, SIGKILL)
-            _ = NamedThread.start("cm-reap") { [process] in
-                while waitpid(process, nil, 0) < 0 && errno == EINTR {}
-            }
+            ChildProcess.end(process)
             throw VFSError(.timedOut, "\(program) does not end")
         }
         return (status, String(decoding: said.bytes, as: UTF8.self))

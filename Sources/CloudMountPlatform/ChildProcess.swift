@@ -15,4 +15,11 @@ public enum ChildProcess {
             usleep(2000)
         }
     }
+
+    /// Ends a child at once, or with `group` its whole process group. It dies as soon as the kernel lets it, and a thread
+    /// takes note of that.
+    public static func end(_ process: pid_t, group: Bool = false) {
+        kill(group ? -process : process, SIGKILL)
+        _ = NamedThread.start("cm-reap") { while waitpid(process, nil, 0) < 0 && errno == EINTR {} }
+    }
 }

@@ -57,12 +57,15 @@ public struct ObjectInfo: Hashable, Sendable, Codable {
     /// Nil when this answer does not carry it (S3 listings). `head` always does.
     public var metadata: ObjectMetadata?
 
+    /// The nearest size that there can be.
+    public static func possible(_ size: Int) -> Int { max(0, min(size, sizeLimit)) }
+
     public init(
         key: ObjectKey, size: Int, etag: ETag, stored: Timestamp, storageClass: String? = nil,
         encryption: String? = nil, metadata: ObjectMetadata? = nil
     ) {
         self.key = key
-        self.size = max(0, min(size, Self.sizeLimit))
+        self.size = Self.possible(size)
         self.etag = etag
         self.stored = stored
         self.storageClass = storageClass

@@ -105,6 +105,9 @@ public struct Upload: Hashable, Sendable, Codable {
 }
 
 public struct UploadedPart: Hashable, Sendable, Codable {
+    /// The nearest size that a part can have; ten thousand of them do not overflow.
+    public static func possible(_ size: Int) -> Int { max(0, min(size, 1 << 40)) }
+
     /// From 1 on.
     public var number: Int
     public var size: Int

@@ -152,29 +152,22 @@ extension Tree {
 
     /// Returns when nobody works with the name of `inode`, or when the policy's deadline is over.
     func settled(_ inode: InodeID) async {
-        let isQuiet = {
-            self.withNames { names in names.isFree([inode]) && names.gate.inUse[inode] == nil }
-        }
-        if isQuiet() { return }
-        let deadline = now() + context.policy().deadline.nanoseconds
-        while !isQuiet(), !Task.isCancelled {
-            let now = now()
-            guard now < deadline else { return }
-            await gateWaiters.wait(unless: isQuiet, for: .nanoseconds(deadline - now))
-        }
+        await wait { names in names.isFree([inode]) && names.gate.inUse[inode] == nil }
     }
 
     /// Returns when nothing is about to get the name, or when the policy's deadline is over.
     func unclaimed(_ place: Place) async {
-        let isFree = {
-            self.withNames { names in !names.gate.isClaimed(place) && !names.gate.isDoomed(place.parent) }
-        }
-        if isFree() { return }
+        await wait { names in !names.gate.isClaimed(place) && !names.gate.isDoomed(place.parent) }
+    }
+
+    private func wait(until condition: @escaping (borrowing Namespace) -> Bool) async {
+        let isMet = { self.withNames { names in condition(names) } }
+        if isMet() { return }
         let deadline = now() + context.policy().deadline.nanoseconds
-        while !isFree(), !Task.isCancelled {
+        while !isMet(), !Task.isCancelled {
             let now = now()
             guard now < deadline else { return }
-            await gateWaiters.wait(unless: isFree, for: .nanoseconds(deadline - now))
+            await gateWaiters.wait(unless: isMet, for: .nanoseconds(deadline - now))
         }
     }
 

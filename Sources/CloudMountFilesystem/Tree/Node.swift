@@ -424,16 +424,7 @@ final class Node {
     }
 
     /// What is to be stored with the object, the fields above included.
-    var storedAttributes: StoredAttributes {
-        var attributes = details ?? StoredAttributes()
-        attributes.kind = kind
-        attributes.permissions = permissions
-        attributes.uid = uid
-        attributes.gid = gid
-        attributes.modified = modified
-        attributes.changed = changed
-        return attributes
-    }
+    var storedAttributes: StoredAttributes { NodeChange(self, changed).storedAttributes }
 }
 
 extension Timestamp {
