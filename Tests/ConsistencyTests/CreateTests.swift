@@ -152,14 +152,3 @@ struct CreateTests {
         if code == nil { #expect(try await mount.keeps(ours)) }
     }
 }
-
-/// A piece of work that begins in a hook and is waited for after it.
-private final class Once: Sendable {
-    private let task = Mutex<Task<VFSError.Code?, Never>?>(nil)
-
-    func start(_ body: @escaping @Sendable () async -> VFSError.Code?) {
-        task.withLock { if $0 == nil { $0 = Task { await body() } } }
-    }
-
-    func result() async -> VFSError.Code? { await task.withLock { $0 }?.value ?? .notFound }
-}

@@ -230,4 +230,49 @@ struct RenameTests {
         await mount.fs.drain()
         #expect(try await mount.contents() == ["b": ours])
     }
+
+    @Test("What is renamed into a folder that is being renamed lands where the folder is then")
+    func intoMovingFolder() async throws {
+        let mount = try Mount()
+        let theirs = theirs
+        try await mount.put("d/x", ours)
+        try await mount.put("f", theirs)
+        try await mount.put("g/y", theirs)
+        try await mount.listTop()
+        let folder = try await mount.inode("d")
+        _ = try await mount.fs.list(folder)
+        let moves = ["f", "g"].map { name in
+            let move = Once()
+            mount.hooks.at(.before, .copy, "e/x") {
+                move.start {
+                    await failure { () async throws(VFSError) in
+                        try await mount.fs.rename(Mount.root, name, folder, name)
+                    }
+                }
+                // Long enough for it to wait for the folder's new name.
+                await pause(.milliseconds(100))
+            }
+            return move
+        }
+        #expect(await rename(mount, "d", "e") == nil)
+        for move in moves { #expect(await move.result() == nil) }
+        let files = try await mount.contents().filter { !$0.key.hasSuffix("/") }
+        #expect(files == ["e/x": ours, "e/f": theirs, "e/g/y": theirs])
+    }
+
+    @Test("A file whose first upload was given up and may still end can be renamed meanwhile", .timeLimit(.minutes(1)))
+    func whileLanding() async throws {
+        let mount = try Mount { $0.policy.deadline = .seconds(600) }
+        let bytes = pattern(500, seed: 11)
+        try await mount.put("d/x", ours)
+        let (goOn, closing) = try await mount.uploadThatWaits("b", bytes)
+        // Gives up the upload and is refused: the next begins and waits for what becomes of the first.
+        #expect(await rename(mount, "b", "d") == .isDirectory)
+        await pause(.milliseconds(100))
+        #expect(await rename(mount, "b", "c") == nil)
+        goOn.open()
+        _ = await closing.value
+        await mount.fs.drain()
+        #expect(try await mount.contents() == ["c": bytes, "d/x": ours])
+    }
 }

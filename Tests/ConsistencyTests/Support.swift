@@ -3,6 +3,7 @@ import CloudMountLayers
 import CloudMountVFS
 import MemoryProvider
 import MountHarness
+import Synchronization
 import Testing
 
 /// A store with something missing, or with something more.
@@ -121,5 +122,20 @@ extension Array where Element == UInt8 {
         return indices.prefix(count - part.count + 1).contains { start in
             self[start] == first && self[start..<start + part.count].elementsEqual(part)
         }
+    }
+}
+
+/// A piece of work that begins in a hook and is waited for after it.
+final class Once: Sendable {
+    private let task = Mutex<Task<VFSError.Code?, Never>?>(nil)
+
+    func start(_ body: @escaping @Sendable () async -> VFSError.Code?) {
+        task.withLock { if $0 == nil { $0 = Task { await body() } } }
+    }
+
+    /// Why it failed; it must have begun.
+    func result() async -> VFSError.Code? {
+        guard let task = task.withLock({ $0 }) else { preconditionFailure("it has not begun") }
+        return await task.value
     }
 }

@@ -88,7 +88,7 @@ struct Creator: Sendable {
                 metadata.contentType =
                     metadata.contentType ?? AttributeCodec.contentType(forName: place.name.string)
                 metadata.nonce = ObjectMetadata.newNonce()
-                await commits.landed(made.key)
+                try await commits.landed(made.key)
                 let info = try await context.provider.putOnce(
                     PutRequest(key: made.key, metadata: metadata, precondition: .absent), from: BytesSource(body))
                 let finished = try tree.finish(made.inode, info, opened: opened)

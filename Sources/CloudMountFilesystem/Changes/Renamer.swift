@@ -20,10 +20,6 @@ struct Renamer: Sendable {
             let replaced = try await resolver.find(target)
             if replaced == inode { return () }
             if replaced != nil, noReplace { throw VFSError(.alreadyExists, "\(target.name) exists") }
-            let key = try tree.stored.key(of: target.name, in: target.parent)
-            if tree.stored.isAtOrBelow(target.parent, inode) {
-                throw VFSError(.invalidArgument, "a directory cannot be moved into itself")
-            }
             let gone = replaced.map { [$0] } ?? []
             let commits = commits
             let hold = Tree.Hold(
@@ -33,6 +29,11 @@ struct Renamer: Sendable {
                 hold,
                 verify: { tree.stored.isNamed(source, inode, $0) && tree.stored.isNamed(target, replaced, $0) },
                 { () async throws(VFSError) -> Void? in
+                    if tree.stored.isAtOrBelow(target.parent, inode) {
+                        throw VFSError(.invalidArgument, "a directory cannot be moved into itself")
+                    }
+                    // Only what is held has a key that lasts: the directory may have been moved until now.
+                    let key = try tree.stored.key(of: target.name, in: target.parent)
                     try SlowPath.begin()
                     let move = Move(source: source, inode: inode, target: target, key: key, replaced: replaced)
                     let isDone =
@@ -78,7 +79,7 @@ struct Renamer: Sendable {
             return true
         }
         guard context.capabilities.serverCopy else { throw VFSError(.crossDevice, "the store cannot copy") }
-        await commits.landed(move.key)
+        try await commits.landed(move.key)
         // What a call that was given up has stored there meanwhile is replaced as well.
         if let replaced = move.replaced { seen = try tree.stored.target(replaced) }
         let condition: Precondition = seen?.object.map { .match($0.etag) } ?? .absent
@@ -241,7 +242,7 @@ struct Renamer: Sendable {
             from: source.key, to: ObjectKey(move.key.string + "/"), replaced: replaced, attributes: seal.attributes,
             provider: context.provider)
         let made: [DirectoryMove.Moved]
-        await commits.landed(job.to)
+        try await commits.landed(job.to)
         do throws(VFSError) {
             try await requireNoFile(move)
             made = try await job.copyAll()

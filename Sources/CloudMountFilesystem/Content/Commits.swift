@@ -54,6 +54,7 @@ final class Commits: Sendable {
     private let entries = Mutex<[InodeID: Entry]>([:])
     /// Calls that were given up and may still come to their effect.
     private let landings = Mutex<[ObjectKey: Task<Void, Never>]>([:])
+    private let landed = Waiters()
     /// Bytes that cannot become a file any more, by where they are kept.
     private let stranded = Mutex<[MountStatistics.FailedCommit]>([])
     private static let mostStranded = 1000
@@ -154,7 +155,7 @@ final class Commits: Sendable {
         var write = sealed(inode, seal, snapshot)
         let earlier = nonces(inode).subtracting([write.nonce])
         // A call that was given up may still come to its effect: nothing is sent to the same key before that.
-        await landed(write.key)
+        try await landed(write.key)
         let begun = write
         let local = LocalBytes(
             staged: snapshot.staged, stream: snapshot.stream, generation: snapshot.generation,
@@ -190,11 +191,20 @@ final class Commits: Sendable {
     // MARK: Calls that were given up
 
     /// Returns when no call that was given up can store anything more under the key; for a directory's, below it.
-    func landed(_ key: ObjectKey) async {
-        while let landing = landings.withLock({ all in
-            all[key] ?? (key.endsWithSlash ? all.first { $0.key.hasPrefix(key) }?.value : nil)
-        }) {
-            await landing.value
+    /// - Throws: `timedOut` when one still can after the policy's deadline. Who is cancelled, as a commit is so that its name can
+    ///   change, waits no longer: the landing may be waiting for that name.
+    func landed(_ key: ObjectKey) async throws(VFSError) {
+        let isClear = {
+            self.landings.withLock { all in
+                all[key] == nil && !(key.endsWithSlash && all.contains { $0.key.hasPrefix(key) })
+            }
+        }
+        let deadline = tree.now() + context.policy().deadline.nanoseconds
+        while !isClear() {
+            if Task.isCancelled { throw .cancelled }
+            let now = tree.now()
+            guard now < deadline else { throw VFSError(.timedOut, "an earlier write of \(key) may still be stored") }
+            await landed.wait(unless: isClear, for: .nanoseconds(deadline - now))
         }
     }
 
@@ -204,6 +214,7 @@ final class Commits: Sendable {
             landings[write.key] = Task(executorPreference: context.provider.executor) {
                 if let info = await call.value { await self.settleLate(info, inode, write) }
                 self.landings.withLock { _ = $0.removeValue(forKey: write.key) }
+                self.landed.resume()
             }
         }
     }
@@ -214,7 +225,8 @@ final class Commits: Sendable {
             case .settled:
                 if let content = tree.contentIfAny(inode) { await known(inode, info, content) }
                 return
-            case .later: await tree.settled(inode)
+            // The commit that begins anew may be waiting for this one.
+            case .later: await tree.settled(inode, usersToo: false)
             case .gone: break
             }
             if tree.stored.seal(inode)?.key != write.key { break }

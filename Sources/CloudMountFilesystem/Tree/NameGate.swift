@@ -44,7 +44,8 @@ struct NameGate {
     }
 
     func isClaimed(_ place: Place) -> Bool { !claimed.isEmpty && claimed[place] != nil }
-    func isDoomed(_ id: InodeID) -> Bool { !doomed.isEmpty && doomed.contains(id) }
+    var hasDoomed: Bool { !doomed.isEmpty }
+    func isDoomed(_ id: InodeID) -> Bool { hasDoomed && doomed.contains(id) }
 }
 
 extension Namespace {
@@ -57,6 +58,9 @@ extension Namespace {
         }
         return false
     }
+
+    /// Whether `id`, or a directory above it, is being removed or replaced.
+    func isGoing(_ id: InodeID) -> Bool { gate.hasDoomed && isAtOrBelow(id) { gate.isDoomed($0) } }
 
     /// Whether all of these names stay what they are for the time being.
     func isFree(_ ids: [InodeID]) -> Bool {
@@ -151,13 +155,14 @@ extension Tree {
     }
 
     /// Returns when nobody works with the name of `inode`, or when the policy's deadline is over.
-    func settled(_ inode: InodeID) async {
-        await wait { names in names.isFree([inode]) && names.gate.inUse[inode] == nil }
+    /// - Parameter usersToo: also nobody who only wants it to stay, as a commit does.
+    func settled(_ inode: InodeID, usersToo: Bool = true) async {
+        await wait { names in names.isFree([inode]) && !(usersToo && names.gate.inUse[inode] != nil) }
     }
 
     /// Returns when nothing is about to get the name, or when the policy's deadline is over.
     func unclaimed(_ place: Place) async {
-        await wait { names in !names.gate.isClaimed(place) && !names.gate.isDoomed(place.parent) }
+        await wait { names in !names.gate.isClaimed(place) && !names.isGoing(place.parent) }
     }
 
     private func wait(until condition: @escaping (borrowing Namespace) -> Bool) async {

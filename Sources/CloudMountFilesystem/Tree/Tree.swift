@@ -103,7 +103,7 @@ final class Tree: Sendable {
                 guard node.isUnlinked, node.content != nil else {
                     throw VFSError(.stale, "the file has been replaced")
                 }
-            } else if names.gate.isDoomed(inode) {
+            } else if names.isGoing(inode) {
                 return nil
             } else if !isCurrent, !node.isHeld {
                 guard node.validUntil > now || node.openCount > 0, trusts else { return nil }
@@ -183,7 +183,7 @@ final class Tree: Sendable {
         let refusal = context.refusesWrites()
         return try withNames { names throws(VFSError) in
             let directory = try names.directory(parent)
-            if names.gate.isClaimed(Place(parent: parent, name: name)) || names.gate.isDoomed(parent) { return nil }
+            if names.gate.isClaimed(Place(parent: parent, name: name)) || names.isGoing(parent) { return nil }
             switch names.known(name, in: directory, now) {
             case .node: return nil
             case .unknown: if !isAbsent || directory.directory?.children[name] != nil { return nil }
@@ -213,7 +213,7 @@ final class Tree: Sendable {
     ) throws(VFSError) -> Made {
         try withNames { names throws(VFSError) in
             let directory = try names.directory(parent)
-            if names.gate.isClaimed(Place(parent: parent, name: name)) || names.gate.isDoomed(parent) {
+            if names.gate.isClaimed(Place(parent: parent, name: name)) || names.isGoing(parent) {
                 throw VFSError(.busy, "the name is being changed")
             }
             try names.checkKey(name, in: directory)
