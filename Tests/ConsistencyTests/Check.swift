@@ -1,3 +1,4 @@
+import CloudMountFilesystem
 import CloudMountLayers
 import CloudMountVFS
 import MountHarness
@@ -15,7 +16,13 @@ extension Round {
         checkContents(account, seen, &found)
         checkAcknowledged(account, current, staged, seen, &found)
         await settled { mount.memoryUsed == 0 && (!mount.namedFiles.isEmpty || mount.stagingUsed == 0) }
-        if mount.memoryUsed != 0 { found.violate("(d) memory leaks", "\(mount.memoryUsed) bytes are used at rest") }
+        if mount.memoryUsed != 0 {
+            let statistics = mount.fs.statistics()
+            let failed = statistics.failedCommits.map { "\($0.path) at \($0.stagedPath): \($0.error)" }
+            found.violate(
+                "(d) memory leaks",
+                "\(mount.memoryUsed) bytes are used at rest, \(statistics.dirtyFiles) files are dirty, \(failed)")
+        }
         if mount.stagingUsed != 0, mount.namedFiles.isEmpty {
             found.violate("(d) staging leaks", "\(mount.stagingUsed) bytes are staged at rest, and nothing has failed")
         }
@@ -31,7 +38,7 @@ extension Round {
             let version = loss.version
             // A folder's marker holds nothing.
             if version.key.hasSuffix("/"), version.bytes.isEmpty { continue }
-            let isOwn = version.maker == loss.by
+            let isOwn = version.maker == loss.by || isCopyOfOwn(version, of: loss.by, account)
             let isCommit =
                 loss.verb == .put || loss.verb == .completeUpload || loss.verb == .copy && loss.source == version.key
             if setting.rule == .overwrite, isCommit { continue }
@@ -55,6 +62,14 @@ extension Round {
             }
             checkMoved(loss, reasons, account, history, what, &found)
         }
+    }
+
+    /// Who copies what the mount has written copies its nonce as well, which makes it the mount's.
+    private func isCopyOfOwn(_ version: Version, of maker: Actor, _ account: Ledger.State) -> Bool {
+        version.verb == .copy
+            && account.versions.values.contains {
+                $0.maker == maker && $0.made < version.made && $0.bytes == version.bytes
+            }
     }
 
     /// Folders above may get other names while a call is under way, so the key may be that of another path.
@@ -174,9 +189,14 @@ extension Round {
             switch intent.kind {
             case .unlink: return names.contains(intent.path)
             case .rename(let to, _):
-                // Its own way there is no replacement.
-                guard names.contains(where: { isAtOrBelow($0, to) }) else { return false }
-                return !names.contains { isAtOrBelow($0, intent.path) } || write.path == to
+                let taken = names.filter { isAtOrBelow($0, to) }
+                if taken.isEmpty { return false }
+                if write.path == to || !names.contains(where: { isAtOrBelow($0, intent.path) }) { return true }
+                // Its own way there is no replacement; who comes after it does replace it.
+                return history.intents.contains { earlier in
+                    guard case .rename(let place, _) = earlier.kind, earlier.end <= intent.begin else { return false }
+                    return earlier.end >= opened && taken.contains { isAtOrBelow($0, place) }
+                }
             default: return false
             }
         }

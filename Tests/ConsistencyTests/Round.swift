@@ -99,7 +99,8 @@ final class Round: Sendable {
         let account = mount.ledger.account
         var lines = history.withLock { $0.log }
         lines += account.versions.values.map {
-            "\($0.made) made \($0.key) \($0.etag) by \($0.maker) \($0.verb.rawValue)"
+            "\($0.made) made \($0.key) \($0.etag) by \($0.maker) \($0.verb.rawValue) of \($0.source ?? "")"
+                + " \($0.bytes.count) bytes, contents \(Block.parse($0.bytes).foreign)"
         }
         lines += account.destroyed.map {
             "\($0.time) lost \($0.version.key) \($0.version.etag) by \($0.by) \($0.verb.rawValue)"

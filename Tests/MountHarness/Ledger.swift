@@ -15,6 +15,8 @@ package struct Version: Sendable {
     package var key: String
     package var maker: Actor
     package var verb: Verb
+    /// The key that it was copied of.
+    package var source: String?
     /// When it became visible.
     package var made: Int
     /// Its bytes, where the ledger keeps them.
@@ -126,7 +128,8 @@ package final class Ledger: Sendable {
             }
             for (key, etag) in now where state.current[key] != etag {
                 state.versions[etag] = Version(
-                    etag: etag, key: key, maker: actor, verb: verb, made: state.time, bytes: bytes[etag] ?? [])
+                    etag: etag, key: key, maker: actor, verb: verb, source: source, made: state.time,
+                    bytes: bytes[etag] ?? [])
             }
             state.current = now
         }
