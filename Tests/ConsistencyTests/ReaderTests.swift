@@ -70,6 +70,24 @@ struct ReaderTests {
         try await mount.fs.close(inode, handle)
     }
 
+    @Test("A handle whose first bytes are of the version that replaced the one it was opened on stays with that")
+    func oneVersionAfterASwitch() async throws {
+        let mount = try Mount { $0.policy.data = .off }
+        let versions = (1...3).map { pattern(3 << 20, seed: UInt64($0)) }
+        try await mount.put("f", versions[0])
+        let inode = try await mount.inode("f")
+        let handle = try await mount.fs.open(inode)
+        try await mount.put("f", versions[1])
+        let first = try await mount.fs.read(inode, handle, 0, 4096)
+        #expect(first == Array(versions[1][0..<4096]))
+        try await mount.put("f", versions[2])
+        let second = await outcome { () async throws(VFSError) in
+            try await mount.fs.read(inode, handle, 1 << 20, 4096)
+        }
+        if case .success(let bytes) = second { #expect(bytes == Array(versions[1][1 << 20..<(1 << 20) + 4096])) }
+        try await mount.fs.close(inode, handle)
+    }
+
     @Test("Who opens a file at the moment at which a rename replaces it reads the old or the new one")
     func openWhileReplaced() async throws {
         let mount = try Mount()

@@ -5,15 +5,6 @@ import CloudMountVFS
 import Logging
 import Synchronization
 
-/// What the bytes of a file need to know of the rest of the mount.
-struct ContentHooks: Sendable {
-    /// Returns when nothing that this mount does works with the file's object.
-    var settled: @Sendable (InodeID) async -> Void
-    /// The version that the file reads is not in the store any more, and not by this mount's doing.
-    /// - Returns: whether the file goes on with another version.
-    var gone: @Sendable (InodeID, ObjectInfo) async -> Bool
-}
-
 /// The bytes of one file while it is open or holds what the store does not have: the stored version they began as (the
 /// base), and local changes over it.
 ///
@@ -38,6 +29,8 @@ final class FileContent: Sendable {
         var failure: VFSError?
         /// Somebody has got bytes of this file, by way of the kernel's pages or of an earlier base, or has written some.
         var isSeen = false
+        /// How often the file went on with a version of somebody else.
+        var switches = 0
         /// Zeros of the base that are known from the commit which made it.
         var holes = ExtentMap()
     }
@@ -256,6 +249,16 @@ final class FileContent: Sendable {
     /// The kernel has pages, and keeps them.
     func noteSeen() { state.withLock { $0.isSeen = true } }
 
+    /// Somebody gets bytes that were looked for when the file had been switched so often.
+    /// - Returns: false when they are of a version that the file has left since.
+    private func noteSeen(unlessSwitchedSince switches: Int) -> Bool {
+        state.withLock { state in
+            guard state.switches == switches else { return false }
+            state.isSeen = true
+            return true
+        }
+    }
+
     // MARK: Commits
 
     /// Nil for a file that is never committed again.
@@ -413,16 +416,16 @@ final class FileContent: Sendable {
     func switchUnread(to info: ObjectInfo) -> Bool {
         let waiters: [VersionReader.Waiter]? = state.withLock { state in
             guard state.image == nil, !state.isSeen, !state.isDetached else { return nil }
-            guard let reader = state.reader else {
-                state.base = info
-                state.size = info.size
-                return []
+            var waiters: [VersionReader.Waiter] = []
+            if let reader = state.reader {
+                guard let waiting = reader.retireUnread() else { return nil }
+                waiters = waiting
             }
-            guard let waiters = reader.retireUnread() else { return nil }
             state.reader = nil
             state.base = info
             state.size = info.size
             state.holes = ExtentMap()
+            state.switches += 1
             return waiters
         }
         guard let waiters else { return false }
@@ -461,7 +464,10 @@ final class FileContent: Sendable {
     /// Where the bytes of a read are. Under the lock.
     private func view(_ wanted: Extent, _ state: inout State) -> View {
         let extent = wanted.clipped(to: state.size)
-        if extent.isEmpty { return .empty }
+        if extent.isEmpty {
+            state.isSeen = true
+            return .empty
+        }
         if let image = state.image {
             let pieces = image.pieces(in: extent)
             let stored = pieces.count { if case .base = $0 { true } else { false } }
@@ -560,13 +566,16 @@ final class FileContent: Sendable {
             let reader = self.context.imageReader()
             var looks = 1
             while true {
-                let (extent, pieces, base, staged, generation) = self.state.withLock { state in
+                let (extent, pieces, base, staged, generation, switches) = self.state.withLock { state in
                     let extent = wanted.clipped(to: state.size)
-                    return (extent, Self.image(state).pieces(in: extent), state.base, state.staged, state.generation)
+                    if extent.isEmpty { state.isSeen = true }
+                    let pieces = Self.image(state).pieces(in: extent)
+                    return (extent, pieces, state.base, state.staged, state.generation, state.switches)
                 }
                 if extent.isEmpty { return box.send(ReadSlices([])) }
                 do throws(VFSError) {
                     let buffer = try await reader.read(pieces, extent, base: base, staged: staged)
+                    guard self.noteSeen(unlessSwitchedSince: switches) else { continue }
                     return box.send(ReadSlices([UnsafeRawBufferPointer(buffer.bytes)]))
                 } catch {
                     looks += 1

@@ -1,6 +1,15 @@
 import CloudMountVFS
 import Synchronization
 
+/// What the bytes of a file need to know of the rest of the mount.
+struct ContentHooks: Sendable {
+    /// Returns when nothing that this mount does works with the file's object.
+    var settled: @Sendable (InodeID) async -> Void
+    /// The version that the file reads is not in the store any more, and not by this mount's doing.
+    /// - Returns: whether the file goes on with another version.
+    var gone: @Sendable (InodeID, ObjectInfo) async -> Bool
+}
+
 /// What contents ask of rooms that are made after the one that makes them.
 final class LateHooks: Sendable {
     private let rooms = Mutex<(tree: Weak<Tree>, revalidator: Weak<Revalidator>)?>(nil)
