@@ -395,7 +395,7 @@ public final class MountedBucket: FileOperations {
         try await revalidator.revalidateOrRemember(inode)
         for _ in 0..<4 {
             if let open = try openNow(inode, flags, isCurrent: true, clearSetID: clearSetID) { return open }
-            // It is being removed or replaced: what is left of it then is for the kernel to look up.
+            // It is being made, removed or replaced: what is left of it then is for the kernel to look up.
             await tree.settled(inode)
         }
         throw VFSError(.stale, "the file is gone")

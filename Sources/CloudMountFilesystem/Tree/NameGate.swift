@@ -103,7 +103,8 @@ extension Tree {
     }
 
     /// Runs `work` while names are held.
-    /// - Parameter verify: under the lock, once the names are held: whether they are still what the caller found.
+    /// - Parameter verify: under the lock, before the names are held and once nobody else works with them: whether they are still
+    ///   what the caller found.
     /// - Returns: nil when `verify` says no.
     /// - Throws: `timedOut` when the names are not free within the policy's deadline, and what `work` throws.
     func holding<Value: Sendable>(
@@ -129,9 +130,13 @@ extension Tree {
                     isIn = true
                 }
                 let used = names.used(below: hold.changed, own: hold.used)
-                return (used.isEmpty, true, used)
+                // Whoever was let in before may have given the inode another name, as a conflict does.
+                return (used.isEmpty, !used.isEmpty || verify(names), used)
             }
-            if !isValid { return nil }
+            if !isValid {
+                leave()
+                return nil
+            }
             if isReady { break }
             if !inTheWay.isEmpty { hold.interrupt(inTheWay) }
             let now = now()
@@ -157,7 +162,10 @@ extension Tree {
     /// Returns when nobody works with the name of `inode`, or when the policy's deadline is over.
     /// - Parameter usersToo: also nobody who only wants it to stay, as a commit does.
     func settled(_ inode: InodeID, usersToo: Bool = true) async {
-        await wait { names in names.isFree([inode]) && !(usersToo && names.gate.inUse[inode] != nil) }
+        await wait { names in
+            names.isFree([inode]) && !(usersToo && names.gate.inUse[inode] != nil)
+                && !(names[inode]?.isBeingMade ?? false)
+        }
     }
 
     /// Returns when nothing is about to get the name, or when the policy's deadline is over.

@@ -60,6 +60,7 @@ final class Node {
         static let hasPages = Flags(rawValue: 1024)
         static let isStandard = Flags(rawValue: 2048)
         static let isPlaceholder = Flags(rawValue: 4096)
+        static let isBeingMade = Flags(rawValue: 8192)
     }
 
     private func set(_ flag: Flags, _ value: Bool) {
@@ -112,6 +113,12 @@ final class Node {
     var isPlaceholder: Bool {
         get { flags.contains(.isPlaceholder) }
         set { set(.isPlaceholder, newValue) }
+    }
+
+    /// Its object is being stored; if that fails there is no such file.
+    var isBeingMade: Bool {
+        get { flags.contains(.isBeingMade) }
+        set { set(.isBeingMade, newValue) }
     }
 
     /// What of the attributes the metadata does not say, so that the mount's defaults stand for it.

@@ -103,7 +103,7 @@ final class Tree: Sendable {
                 guard node.isUnlinked, node.content != nil else {
                     throw VFSError(.stale, "the file has been replaced")
                 }
-            } else if names.isGoing(inode) {
+            } else if node.isBeingMade || names.isGoing(inode) {
                 return nil
             } else if !isCurrent, !node.isHeld {
                 guard node.validUntil > now || node.openCount > 0, trusts else { return nil }
@@ -224,6 +224,7 @@ final class Tree: Sendable {
             node.size = size
             // Not to be taken for gone while it is on its way.
             node.writers += 1
+            node.isBeingMade = true
             if let new = node.directory {
                 new.completeUntil = names.rules.expiry(node.touched)
                 new.completeSince = node.touched
@@ -248,6 +249,7 @@ final class Tree: Sendable {
                 node.stored = info.stored
             }
             node.writers -= 1
+            node.isBeingMade = false
             node.touched = now
             guard opened else { return (names.entry(for: node, now), nil) }
             if isFirst { node.isPlaceholder = true }
@@ -265,6 +267,7 @@ final class Tree: Sendable {
         withNames { names in
             guard let node = names[inode] else { return }
             node.writers = 0
+            node.isBeingMade = false
             names.orphan(node)
         }
     }
