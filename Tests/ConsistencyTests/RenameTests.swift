@@ -275,4 +275,53 @@ struct RenameTests {
         await mount.fs.drain()
         #expect(try await mount.contents() == ["c": bytes, "d/x": ours])
     }
+
+    @Test(
+        "A folder that a file is being moved into stays, though the store has nothing in it meanwhile",
+        .timeLimit(.minutes(1)))
+    func intoEmptiedFolder() async throws {
+        let mount = try Mount { $0.policy.freshness = .always }
+        let bytes = pattern(500, seed: 12)
+        try await mount.put("d/x", theirs)
+        try await mount.put("f", ours)
+        try await mount.listTop()
+        let folder = try await mount.inode("d")
+        let inode = try await mount.inode("f")
+        mount.hooks.at(.before, .copy, "d/g") {
+            _ = try? await mount.delete("d/x")
+            _ = try? await mount.fs.list(Mount.root)
+            _ = try? await mount.fs.lookup(Mount.root, "d")
+        }
+        try await mount.fs.rename(Mount.root, "f", folder, "g")
+        let handle = try await mount.fs.open(inode, flags: Flags.write | Flags.truncate)
+        try await mount.fs.write(inode, handle, 0, bytes)
+        try await mount.fs.close(inode, handle)
+        #expect(try await mount.contents() == ["d/g": bytes])
+        #expect(try await mount.inode("d/g") == inode)
+    }
+
+    @Test("Who looks for the new name of a file that is being moved, and writes to it, writes to that file")
+    func newNameWhileMoving() async throws {
+        let mount = try Mount { $0.policy.freshness = .always }
+        let bytes = pattern(500, seed: 13)
+        try await mount.put("f", ours)
+        try await mount.listTop()
+        let writing = Once()
+        mount.hooks.at(.before, .delete, "f") {
+            writing.start {
+                await failure { () async throws(VFSError) in
+                    let inode = try await mount.inode("g")
+                    let handle = try await mount.fs.open(inode, flags: Flags.write | Flags.truncate)
+                    try await mount.fs.write(inode, handle, 0, bytes)
+                    try await mount.fs.close(inode, handle)
+                }
+            }
+            await pause(.milliseconds(100))
+            _ = try? await mount.fs.list(Mount.root)
+        }
+        try await mount.fs.rename(Mount.root, "f", Mount.root, "g")
+        #expect(await writing.result() == nil)
+        await mount.fs.drain()
+        #expect(try await mount.contents() == ["g": bytes])
+    }
 }

@@ -148,10 +148,16 @@ final class Commits: Sendable {
         if let seal = tree.stored.seal(inode), seal.isUndescribed {
             try await revalidator.describeForCommit(inode, seal.key)
         }
-        guard let seal = tree.stored.seal(inode) else { return }
+        guard let seal = tree.stored.seal(inode) else {
+            if tree.dirtyGeneration(inode) == nil { return }
+            throw VFSError(.stale, "the file has lost its directory")
+        }
         let content = try tree.borrowContent(inode)
         defer { tree.giveBackContent(inode) }
-        guard let snapshot = content.snapshot() else { return }
+        guard let snapshot = content.snapshot() else {
+            if tree.dirtyGeneration(inode) == nil { return }
+            throw VFSError(.stale, "the file is never stored again")
+        }
         var write = sealed(inode, seal, snapshot)
         let earlier = nonces(inode).subtracting([write.nonce])
         // A call that was given up may still come to its effect: nothing is sent to the same key before that.

@@ -59,6 +59,8 @@ final class Directory {
     var listing: Listing?
     /// Names that went while it is under way, and must not come back by it.
     var removed: Set<FileName> = []
+    /// The listing under way has left out a name that is about to be given to something.
+    var hasPassedOver = false
     /// Counts listings.
     var generation: UInt32 = 1
     /// Lookups that had to ask the store since the last listing.

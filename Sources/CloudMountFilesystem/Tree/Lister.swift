@@ -116,6 +116,7 @@ final class Lister: Sendable {
         directory.isFading = false
         directory.listing = Listing()
         directory.removed = []
+        directory.hasPassedOver = false
         directory.misses = 0
         directory.shadowed = [:]
         return directory.generation
@@ -159,7 +160,7 @@ final class Lister: Sendable {
         var gone: [FileName] = []
         var local: [FileName] = []
         for child in directory.children where child.listedIn != directory.generation {
-            if child.holdsAnything || child.seenIn == directory.generation {
+            if child.seenIn == directory.generation || names.isNeeded(child) {
                 local.append(child.name)
             } else {
                 gone.append(child.name)
@@ -178,7 +179,7 @@ final class Lister: Sendable {
         }
         directory.shadowed = [:]
         listing?.append(local)
-        directory.completeUntil = names.rules.expiry(now)
+        directory.completeUntil = directory.hasPassedOver ? 0 : names.rules.expiry(now)
         directory.completeSince = now
         directory.isWhole = true
         node.staleSince = 0
@@ -326,7 +327,7 @@ final class Lister: Sendable {
                     names.hide(info.key)
                     continue
                 }
-                if directory.removed.contains(name) { continue }
+                if directory.removed.contains(name) || isClaimed(name, directory, id, names) { continue }
                 // Beside a directory it is hidden; whether that is still there, the listing's end tells.
                 if let child = directory.children[name], child.kind == .directory {
                     if child.directory?.markerObject.map({ $0.isSameVersion(as: info) }) ?? false {
@@ -344,7 +345,7 @@ final class Lister: Sendable {
                     names.hide(key)
                     continue
                 }
-                if directory.removed.contains(name) { continue }
+                if directory.removed.contains(name) || isClaimed(name, directory, id, names) { continue }
                 if let child = directory.children[name], child.kind != .directory, child.seenIn == generation,
                     !child.isHeld
                 {
@@ -355,6 +356,15 @@ final class Lister: Sendable {
             let wantsMarker = directory.marker == .present && !node.isKnown
             return (wantsMarker, isFirst ? sampler.choose(page, prefix, directory, &names) : Sampler.Choice())
         }
+    }
+
+    /// What has the name when the work that gives it to something has ended, that work tells.
+    private func isClaimed(
+        _ name: FileName, _ directory: Directory, _ id: InodeID, _ names: borrowing Namespace
+    ) -> Bool {
+        guard names.gate.isClaimed(Place(parent: id, name: name)) else { return false }
+        directory.hasPassedOver = true
+        return true
     }
 
     /// Gives the names of a page to those who read the directory.

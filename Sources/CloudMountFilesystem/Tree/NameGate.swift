@@ -62,6 +62,13 @@ extension Namespace {
     /// Whether `id`, or a directory above it, is being removed or replaced.
     func isGoing(_ id: InodeID) -> Bool { gate.hasDoomed && isAtOrBelow(id) { gate.isDoomed($0) } }
 
+    /// Whether the store's saying that a node is not there, or is something else, has to wait: it, or something below it, holds what
+    /// the store has not; its name is changing; or names below it are being worked with.
+    func isNeeded(_ node: Node) -> Bool {
+        if node.holdsAnything || gate.changing.contains(node.id) { return true }
+        return node.directory != nil && gate.inUse.keys.contains { isAtOrBelow($0) { $0 == node.id } }
+    }
+
     /// Whether all of these names stay what they are for the time being.
     func isFree(_ ids: [InodeID]) -> Bool {
         gate.changing.isEmpty || !ids.contains { isAtOrBelow($0) { gate.changing.contains($0) } }

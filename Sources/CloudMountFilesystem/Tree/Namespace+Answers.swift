@@ -141,7 +141,7 @@ extension Namespace {
         unhide(info.key)
         let attributes = info.metadata.map { AttributeCodec.decode($0, key: info.key) }
         if let node = parent.directory?.children[name] {
-            if node.holdsAnything || node.touched >= asked { return node }
+            if node.touched >= asked || isNeeded(node) { return node }
             let sameKind = attributes.map { ($0.kind ?? .regular) == node.kind } ?? (node.kind != .directory)
             let version = node.kind == .directory ? node.directory?.markerObject?.etag : node.version
             if version == info.etag, sameKind {

@@ -111,8 +111,22 @@ final class Resolver: Sendable {
         }
     }
 
-    /// Asks the store, whatever memory says.
+    /// Asks the store, whatever memory says; not while something is about to get the name.
     func ask(_ place: Place) async throws(VFSError) -> InodeID? {
+        for _ in 0..<2 {
+            await tree.unclaimed(place)
+            if case .known(let inode) = try await askOnce(place) { return inode }
+        }
+        throw VFSError(.timedOut, "others are working with the name")
+    }
+
+    private enum Told: Sendable {
+        case known(InodeID?)
+        /// Something is about to get the name.
+        case claimed
+    }
+
+    private func askOnce(_ place: Place) async throws(VFSError) -> Told {
         // Under the name that the directory has once a rename that is under way has ended.
         try await tree.holding(place.parent) { () async throws(VFSError) in
             let asked = tree.now()
@@ -122,7 +136,7 @@ final class Resolver: Sendable {
                     Question(key: $0, kind: directory.directory?.children[place.name]?.kind)
                 }
             }
-            guard let question else { return nil }
+            guard let question else { return .known(nil) }
             return fold(try await answer(question), place, question.key, asked)
         }
     }
@@ -185,16 +199,17 @@ final class Resolver: Sendable {
     }
 
     /// Makes the tree say what the store said.
-    private func fold(_ finding: Finding, _ place: Place, _ key: ObjectKey, _ asked: UInt64) -> InodeID? {
+    private func fold(_ finding: Finding, _ place: Place, _ key: ObjectKey, _ asked: UInt64) -> Told {
         let now = tree.now()
         let time = context.clock.now()
         let name = place.name
-        let (id, list): (InodeID?, UInt32?) = tree.withNames { names in
-            guard let parent = names[place.parent], let directory = parent.directory else { return (nil, nil) }
+        let (told, list): (Told, UInt32?) = tree.withNames { names in
+            if names.gate.isClaimed(place) { return (.claimed, nil) }
+            guard let parent = names[place.parent], let directory = parent.directory else { return (.known(nil), nil) }
             let list = lister.countMiss(directory, names, now)
             // Made, renamed or removed here while the question was on its way.
-            if let child = directory.children[name], child.touched >= asked { return (child.id, list) }
-            if let since = directory.absent[name]?.since, since >= asked { return (nil, list) }
+            if let child = directory.children[name], child.touched >= asked { return (.known(child.id), list) }
+            if let since = directory.absent[name]?.since, since >= asked { return (.known(nil), list) }
             if finding.isDirectory {
                 var isOldMarker = false
                 if let object = finding.object {
@@ -208,22 +223,22 @@ final class Resolver: Sendable {
                     node.directory?.marker = .absent
                     node.isKnown = true
                 }
-                return (node.id, list)
+                return (.known(node.id), list)
             }
             if let object = finding.object {
-                return (names.show(object, name: name, in: parent, asked: asked, now).id, list)
+                return (.known(names.show(object, name: name, in: parent, asked: asked, now).id), list)
             }
             if let old = directory.children[name] {
                 // What was written here below it stays, and is committed to where it was.
-                if old.holdsAnything { return (old.id, list) }
+                if names.isNeeded(old) { return (.known(old.id), list) }
                 names.orphan(old)
             }
             directory.setAbsent(name, names.rules.absence(now))
-            return (nil, list)
+            return (.known(nil), list)
         }
         if let list { lister.begin(place.parent, generation: list, pages: Lister.lookupPages) }
         sweeper.tidy()
-        return id
+        return told
     }
 
     /// The inode of a name as it was last seen; nil when the name or its attributes never were.
