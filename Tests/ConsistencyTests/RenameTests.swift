@@ -306,13 +306,14 @@ struct RenameTests {
         let bytes = pattern(500, seed: 13)
         try await mount.put("f", ours)
         try await mount.listTop()
-        let writing = Once()
+        let (writing, isRenamed) = (Once(), Gate())
         mount.hooks.at(.before, .delete, "f") {
             writing.start {
                 await failure { () async throws(VFSError) in
                     let inode = try await mount.inode("g")
                     let handle = try await mount.fs.open(inode, flags: Flags.write | Flags.truncate)
                     try await mount.fs.write(inode, handle, 0, bytes)
+                    await isRenamed.wait()
                     try await mount.fs.close(inode, handle)
                 }
             }
@@ -320,6 +321,7 @@ struct RenameTests {
             _ = try? await mount.fs.list(Mount.root)
         }
         try await mount.fs.rename(Mount.root, "f", Mount.root, "g")
+        isRenamed.open()
         #expect(await writing.result() == nil)
         await mount.fs.drain()
         #expect(try await mount.contents() == ["g": bytes])
