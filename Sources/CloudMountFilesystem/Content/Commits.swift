@@ -141,6 +141,8 @@ final class Commits: Sendable {
         context.log.error(
             "commit failed; the bytes are kept",
             metadata: ["staged": "\(content?.staged()?.place ?? "-")", "error": "\(error)"])
+        // Nothing of it is tried again.
+        if tree.stored.place(of: inode) == nil { forget(inode) }
         return .failed(error)
     }
 
@@ -175,7 +177,7 @@ final class Commits: Sendable {
             if error.code == .io || error.code == .uploadNotFound, content.generation() != snapshot.generation {
                 throw VFSError(.busy, error.message, wire: error.wire)
             }
-            let failed = Attempt(write: write, seal: seal, snapshot: snapshot)
+            let failed = Attempt(write: write, seal: seal, snapshot: snapshot.withoutBytes)
             entries.withLock { entries in
                 entries[inode]?.write = failed.write
                 if CommitVerdict.isUnclear(error) {
@@ -313,7 +315,7 @@ final class Commits: Sendable {
         let isUnchanged = content.stored(snapshot, as: stored, attributesOnly: write.isBase)
         // A file sent while it was written has the time at which the store took it in; it could not be told another.
         var modified: Timestamp?
-        if snapshot.stream != nil, let metadata = info.metadata, metadata.modified == nil { modified = info.stored }
+        if snapshot.isStreamed, let metadata = info.metadata, metadata.modified == nil { modified = info.stored }
         let useless = tree.stored.stored(inode, seal, stored, isUnchanged: isUnchanged, modified: modified)
         if let useless { context.begin { await self.markers.remove(useless) } }
     }

@@ -35,16 +35,6 @@ final class FileContent: Sendable {
         var holes = ExtentMap()
     }
 
-    /// What a commit begins with.
-    struct Snapshot: Sendable {
-        var size: Int
-        var image: FileImage
-        var base: ObjectInfo?
-        var staged: StagedFile?
-        var stream: StreamingUpload?
-        var generation: UInt64
-    }
-
     let inode: InodeID
     private let context: MountContext
     private let hooks: ContentHooks
@@ -267,7 +257,7 @@ final class FileContent: Sendable {
             guard !state.isDetached else { return nil }
             return Snapshot(
                 size: state.size, image: Self.image(state), base: state.base, staged: state.staged,
-                stream: state.stream, generation: state.generation)
+                stream: state.stream, generation: state.generation, isStreamed: state.stream != nil)
         }
     }
 
