@@ -184,7 +184,7 @@ extension Round {
     private func isReplaced(
         _ write: History.Write, _ names: Set<String>, since opened: Int, _ history: History
     ) -> Bool {
-        history.intents.contains { intent in
+        history.intents.enumerated().contains { index, intent in
             guard intent.end >= opened else { return false }
             switch intent.kind {
             case .unlink: return names.contains(intent.path)
@@ -193,9 +193,9 @@ extension Round {
                 if taken.isEmpty { return false }
                 if write.path == to || !names.contains(where: { isAtOrBelow($0, intent.path) }) { return true }
                 // Its own way there is no replacement; who comes after it does replace it.
-                return history.intents.contains { earlier in
-                    guard case .rename(let place, _) = earlier.kind, earlier.end <= intent.begin else { return false }
-                    return earlier.end >= opened && taken.contains { isAtOrBelow($0, place) }
+                return history.intents.enumerated().contains { other, earlier in
+                    guard case .rename(let place, _) = earlier.kind, other != index else { return false }
+                    return earlier.begin <= intent.end && earlier.end >= opened && taken.contains { isAtOrBelow($0, place) }
                 }
             default: return false
             }

@@ -127,6 +127,31 @@ struct CreateTests {
         #expect(try await mount.object("d/") == theirs)
     }
 
+    @Test("A name that is removed and made again while it is being made is not taken away when that is refused")
+    func madeAgainWhileBeingMade() async throws {
+        let mount = try Mount { $0.policy.exclusiveCreate = .store }
+        let (ours, theirs) = (pattern(800, seed: 5), theirs)
+        try await mount.listTop()
+        let again = Once()
+        mount.hooks.at(.before, .put, "b") {
+            again.start {
+                await failure { () async throws(VFSError) in
+                    try await mount.fs.unlink(Mount.root, "b")
+                    try await mount.write("b", ours)
+                }
+            }
+            await pause(.milliseconds(100))
+            _ = try? await mount.put("b", theirs)
+        }
+        let code = await failure { () async throws(VFSError) in
+            _ = try await mount.fs.create(Mount.root, "b", flags: Flags.exclusive | Flags.write)
+        }
+        #expect(code == .alreadyExists)
+        #expect(await again.result() == nil)
+        await mount.fs.drain()
+        #expect(try await mount.object("b") == ours)
+    }
+
     @Test("What is written below a directory while rmdir takes it away is refused or kept")
     func writeBelowRmdir() async throws {
         let mount = try Mount()

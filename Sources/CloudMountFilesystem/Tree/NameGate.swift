@@ -30,7 +30,10 @@ struct NameGate {
         if moving { moves += 1 }
     }
 
-    mutating func leave(using used: [InodeID], changing changed: [InodeID], claiming places: [Place] = []) {
+    /// The name of an inode that has just been made is in use until its object is stored.
+    mutating func begin(_ id: InodeID) { inUse[id, default: 0] += 1 }
+
+    mutating func leave(using used: [InodeID], changing changed: [InodeID] = [], claiming places: [Place] = []) {
         for place in places {
             let count = claimed[place] ?? 0
             claimed[place] = count > 1 ? count - 1 : nil
@@ -169,10 +172,7 @@ extension Tree {
     /// Returns when nobody works with the name of `inode`, or when the policy's deadline is over.
     /// - Parameter usersToo: also nobody who only wants it to stay, as a commit does.
     func settled(_ inode: InodeID, usersToo: Bool = true) async {
-        await wait { names in
-            names.isFree([inode]) && !(usersToo && names.gate.inUse[inode] != nil)
-                && !(names[inode]?.isBeingMade ?? false)
-        }
+        await wait { names in names.isFree([inode]) && !(usersToo && names.gate.inUse[inode] != nil) }
     }
 
     /// Returns when nothing is about to get the name, or when the policy's deadline is over.

@@ -218,6 +218,7 @@ final class Tree: Sendable {
             }
             try names.checkKey(name, in: directory)
             let node = try insert(name, in: directory, kind: kind, mode: mode, caller, &names)
+            guard let key = names.key(of: node) else { throw VFSError(.notFound, "the directory is gone") }
             var details = node.details ?? StoredAttributes()
             describe(&details)
             node.details = details
@@ -225,13 +226,13 @@ final class Tree: Sendable {
             // Not to be taken for gone while it is on its way.
             node.writers += 1
             node.isBeingMade = true
+            names.gate.begin(node.id)
             if let new = node.directory {
                 new.completeUntil = names.rules.expiry(node.touched)
                 new.completeSince = node.touched
                 new.isWhole = true
                 new.marker = .present
             }
-            guard let key = names.key(of: node) else { throw VFSError(.notFound, "the directory is gone") }
             return Made(inode: node.id, key: key, attributes: node.storedAttributes)
         }
     }
@@ -242,6 +243,7 @@ final class Tree: Sendable {
         let now = now()
         return try withNames { names throws(VFSError) in
             let node = try names.node(inode)
+            names.gate.leave(using: [inode])
             // Whoever opened it meanwhile may have stored more.
             let isFirst = node.version == nil
             if let info, node.directory == nil, isFirst {
@@ -265,6 +267,7 @@ final class Tree: Sendable {
     /// Takes back an inode whose object could not be stored.
     func undo(_ inode: InodeID) {
         withNames { names in
+            names.gate.leave(using: [inode])
             guard let node = names[inode] else { return }
             node.writers = 0
             node.isBeingMade = false
