@@ -195,7 +195,8 @@ extension Round {
                 // Its own way there is no replacement; who comes after it does replace it.
                 return history.intents.enumerated().contains { other, earlier in
                     guard case .rename(let place, _) = earlier.kind, other != index else { return false }
-                    return earlier.begin <= intent.end && earlier.end >= opened && taken.contains { isAtOrBelow($0, place) }
+                    return earlier.begin <= intent.end && earlier.end >= opened
+                        && taken.contains { isAtOrBelow($0, place) }
                 }
             default: return false
             }
