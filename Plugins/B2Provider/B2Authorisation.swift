@@ -39,12 +39,15 @@ struct B2Authorisation: Sendable, Equatable {
         self.apiURL = Self.withoutSlash(apiURL)
         self.downloadURL = Self.withoutSlash(downloadURL)
         // Version 1 had the recommended size under another name as well.
-        recommendedPartSize = fields.recommendedPartSize ?? fields.oldPartSize ?? 100_000_000
-        minimumPartSize = fields.minimumPartSize ?? 5_000_000
+        recommendedPartSize = Self.possible(fields.recommendedPartSize ?? fields.oldPartSize ?? 100_000_000)
+        minimumPartSize = Self.possible(fields.minimumPartSize ?? 5_000_000)
         self.capabilities = Set(capabilities)
         buckets = fields.buckets ?? fields.bucketID.map { [Bucket(id: $0, name: fields.bucketName)] }
         namePrefix = fields.namePrefix.flatMap { $0.isEmpty ? nil : $0 }
     }
+
+    /// A part has a byte at least and 5 GB at most, whatever the realm says.
+    private static func possible(_ partSize: Int) -> Int { max(1, min(partSize, 5_000_000_000)) }
 
     private static func withoutSlash(_ url: String) -> String {
         url.utf8.last == UInt8(ascii: "/") ? String(url.dropLast()) : url

@@ -148,24 +148,32 @@ extension Folder {
             try? file.removeAttribute(DirectoryRecord.attribute)
         }
         // Made whole before it takes its name.
-        let temporary = DirectoryPaths.staging + "/r" + DirectoryRecord.newNonce()
-        let sidecar = try root.open(temporary, for: .creating)
+        let (staging, records) = try (own(staging), own(records))
+        let temporary = "r" + DirectoryRecord.newNonce()
+        let sidecar = try staging.open(temporary, for: .creating)
         try bytes.withUnsafeBytes { bytes in Result { () throws(SystemError) in try sidecar.write(bytes, at: 0) } }
             .get()
         if isDurable { try SystemError.check { fsync(sidecar.raw) } }
-        let target = try recordPath(status(file))
-        try SystemError.check { renameat(root.raw, temporary, root.raw, target) }
+        let target = try String(status(file).st_ino)
+        try SystemError.check { renameat(staging.raw, temporary, records.raw, target) }
     }
 
-    func removeRecord(_ status: stat) { unlinkat(root.raw, recordPath(status), 0) }
+    func removeRecord(_ status: stat) {
+        if let records { unlinkat(records.raw, String(status.st_ino), 0) }
+    }
 
     private func recordPath(_ status: stat) -> String { DirectoryPaths.records + "/\(status.st_ino)" }
+
+    /// A record is smaller than this by far; what is larger is none.
+    private static let mostRecord = 1 << 20
 
     /// A small file of ours; nil when there is none.
     func contents(of path: String) throws(SystemError) -> [UInt8]? {
         do throws(SystemError) {
             let file = try root.open(path, for: .reading)
-            let size = try Int(status(file).st_size)
+            let status = try status(file)
+            let size = Int(status.st_size)
+            guard status.kind == S_IFREG, size <= Self.mostRecord else { return nil }
             var count = 0
             let bytes = [UInt8](unsafeUninitializedCapacity: size) { buffer, filled in
                 count = pread(file.raw, buffer.baseAddress, size, 0)

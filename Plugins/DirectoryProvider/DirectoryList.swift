@@ -140,10 +140,17 @@ private struct ListingWalk {
         }
     }
 
-    private mutating func walkHidden(_ directory: Descriptor, _ base: String) throws(SystemError) {
+    /// Pieces of the longest escaped key: three characters for each of 1024 bytes.
+    private static let mostPieces = 3 * 1024 / 240 + 1
+
+    private mutating func walkHidden(
+        _ directory: Descriptor, _ base: String, pieces: Int = 1
+    ) throws(SystemError) {
         for (name, _) in try folder.entries(of: directory) {
             if name.utf8.last == UInt8(ascii: "+") {
-                try walkHidden(try directory.open(name, for: .directory), base + String(name.unicodeScalars.dropLast()))
+                // Deeper, or no directory: nothing of ours.
+                guard pieces < Self.mostPieces, let below = try? directory.open(name, for: .directory) else { continue }
+                try walkHidden(below, base + String(name.unicodeScalars.dropLast()), pieces: pieces + 1)
                 continue
             }
             guard let text = DirectoryPaths.unescape((base + name).utf8) else { continue }

@@ -5,25 +5,33 @@ import Glibc
 /// A file under construction in the staging folder; removed unless it is given its place.
 final class StagedFile {
     let file: Descriptor
-    let path: String
+    let name = "p" + DirectoryRecord.newNonce()
     private(set) var count = 0
     private let folder: Folder
+    private let directory: Descriptor
     private var isPlaced = false
+    /// What the umask, or the folder's default ACL, leaves of a file that everybody may read and write.
+    private let mostPermissions: mode_t
 
-    /// - Parameter directory: below the root, on the same file system.
-    init(in folder: Folder, directory: String = DirectoryPaths.staging) throws(VFSError) {
+    /// - Parameter directory: on the folder's file system; nil: where all is staged.
+    init(in folder: Folder, directory: Descriptor? = nil) throws(VFSError) {
         guard folder.writable else {
             throw VFSError(.readOnly, "the folder \(folder.path) was opened for reading only")
         }
         self.folder = folder
-        let path = directory + "/p" + DirectoryRecord.newNonce()
-        self.path = path
-        file = try system("staging in \(folder.path)") { () throws(SystemError) in
-            try folder.root.open(path, for: .creating)
+        let name = name
+        let given = directory ?? folder.staging
+        (self.directory, file, mostPermissions) = try system("staging in \(folder.path)") { () throws(SystemError) in
+            let directory = try folder.own(given)
+            let file = try directory.open(name, for: .creating)
+            let most = try folder.status(file).st_mode & 0o777
+            // Nobody else reads the bytes before it is known who may.
+            try SystemError.check { fchmod(file.raw, 0o600) }
+            return (directory, file, most)
         }
     }
 
-    deinit { if !isPlaced { unlinkat(folder.root.raw, path, 0) } }
+    deinit { if !isPlaced { unlinkat(directory.raw, name, 0) } }
 
     func fill(from source: any ByteSource) throws(VFSError) {
         let buffer = UnsafeMutableRawBufferPointer.allocate(
@@ -51,9 +59,11 @@ final class StagedFile {
         count += extent.count
     }
 
-    /// Gives the file its mtime and its record.
+    /// Gives the file its mtime, its record, and of the permissions that it has in the mount those that files are given here.
     func describe(_ metadata: ObjectMetadata) throws(VFSError) {
+        let mode = mostPermissions & Self.permissions(metadata)
         try system("writing to \(folder.path)") { () throws(SystemError) in
+            try SystemError.check { fchmod(file.raw, mode) }
             if let modified = metadata.modified {
                 var times = [timespec(), timespec()]
                 // The access time stays: UTIME_OMIT of utimensat(2).
@@ -67,13 +77,21 @@ final class StagedFile {
         }
     }
 
+    /// Those of `st_mode` as the metadata has it, octal with a zero before it, else decimal; all where it says nothing.
+    private static func permissions(_ metadata: ObjectMetadata) -> mode_t {
+        guard let text = metadata.user["mode"], let mode = UInt32(text, radix: text.hasPrefix("0") ? 8 : 10) else {
+            return 0o777
+        }
+        return mode & 0o777
+    }
+
     /// Moves the file to `name` in `directory`, in the place of whatever file is there.
     /// - Returns: false when a directory, a fifo, a socket or a device is in the way, or no file can have that name.
     func place(_ name: String, in directory: Descriptor) throws(VFSError) -> Bool {
         let replaced = try? folder.status(of: name, in: directory)
         // It is no object, and so not ours to replace.
         if let replaced, ![S_IFREG, S_IFLNK].contains(replaced.kind) { return false }
-        if renameat(folder.root.raw, path, directory.raw, name) != 0 {
+        if renameat(self.directory.raw, self.name, directory.raw, name) != 0 {
             let error = SystemError(errno)
             if [EISDIR, ENOTEMPTY, EEXIST, ENAMETOOLONG, EINVAL, EILSEQ].contains(error.code) { return false }
             throw DirectoryErrors.map(error, "storing “\(name)” in \(folder.path)")

@@ -8,10 +8,12 @@ extension Folder {
     func beginUpload(_ key: ObjectKey, _ metadata: ObjectMetadata) throws(VFSError) -> Upload {
         try check(key, metadata)
         let upload = Upload(key: key, id: DirectoryRecord.newNonce())
-        let directory = uploadPath(upload)
         guard writable else { throw VFSError(.readOnly, "the folder \(path) was opened for reading only") }
-        try system("staging in \(path)") { () throws(SystemError) in
-            try SystemError.check { mkdirat(root.raw, directory, 0o777) }
+        let directory = try system("staging in \(path)") { () throws(SystemError) in
+            let name = DirectoryPaths.split(uploadPath(upload)).name
+            let staging = try own(staging)
+            try SystemError.check { mkdirat(staging.raw, name, 0o777) }
+            return try staging.open(name, for: .directory)
         }
         let staged = try StagedFile(in: self, directory: directory)
         let record = DirectoryRecord(metadata: metadata).encoded
@@ -21,7 +23,7 @@ extension Folder {
         }.get()
         try sync(staged.file)
         try system("staging in \(path)") { () throws(SystemError) in
-            try SystemError.check { renameat(root.raw, staged.path, root.raw, directory + "/key") }
+            try SystemError.check { renameat(directory.raw, staged.name, directory.raw, "key") }
         }
         staged.placed()
         return upload

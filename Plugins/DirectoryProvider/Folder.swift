@@ -8,6 +8,11 @@ import Glibc
 /// descriptor of the lock file, so that threads exclude each other too. Readers take no lock: what they open is whole.
 final class Folder: Sendable {
     let root: Descriptor
+    /// Opened once: whoever may write into the folder cannot put others in their place. Nil where nothing is written.
+    let staging: Descriptor?
+    let records: Descriptor?
+    /// Threads take turns before the folder's lock is asked for.
+    private let turn = Semaphore(value: 1)
     let path: String
     let writable: Bool
     let isDurable: Bool
@@ -27,12 +32,16 @@ final class Folder: Sendable {
             throw DirectoryErrors.map(error, "the folder \(path)")
         }
         root = Descriptor(owning: raw)
-        guard writable else { return }
-        for directory in [DirectoryPaths.area, DirectoryPaths.staging, DirectoryPaths.keys, DirectoryPaths.records] {
-            if mkdirat(root.raw, directory, 0o777) != 0, errno != EEXIST {
-                throw DirectoryErrors.map(SystemError(errno), "the folder \(path)")
-            }
+        guard writable else {
+            (staging, records) = (nil, nil)
+            return
         }
+        let area = try Self.made(DirectoryPaths.area, in: root, path)
+        func made(_ directory: String) throws(VFSError) -> Descriptor {
+            try Self.made(DirectoryPaths.split(directory).name, in: area, path)
+        }
+        (staging, records) = (try made(DirectoryPaths.staging), try made(DirectoryPaths.records))
+        _ = try made(DirectoryPaths.keys)
         do throws(SystemError) {
             _ = try root.open(DirectoryPaths.lock, for: .creating)
         } catch {
@@ -41,16 +50,51 @@ final class Folder: Sendable {
         removeLeftOvers()
     }
 
+    /// A directory of ours, which no symbolic link stands for.
+    private static func made(_ name: String, in parent: Descriptor, _ path: String) throws(VFSError) -> Descriptor {
+        try system("\(DirectoryPaths.area) in the folder \(path)") { () throws(SystemError) in
+            if mkdirat(parent.raw, name, 0o777) != 0, errno != EEXIST { throw SystemError(errno) }
+            return try parent.open(name, for: .directory)
+        }
+    }
+
+    /// A directory that is there where something is written.
+    func own(_ directory: Descriptor?) throws(SystemError) -> Descriptor {
+        guard let directory else { throw SystemError(EROFS) }
+        return directory
+    }
+
     /// Runs `body` while no other commit to this folder is under way.
     func exclusively<Value>(_ body: () throws(VFSError) -> Value) throws(VFSError) -> Value {
         guard writable else { throw VFSError(.readOnly, "the folder \(path) was opened for reading only") }
         let lock = try system("the lock of \(path)") { () throws(SystemError) in
-            let lock = try root.open(DirectoryPaths.lock, for: .reading)
-            try SystemError.check { flock(lock.raw, LOCK_EX) }
-            return lock
+            try root.open(DirectoryPaths.lock, for: .reading)
         }
+        guard turn.wait(milliseconds: Self.patience) else { throw isTaken }
+        defer { turn.signal() }
+        try take(lock)
         // Closing releases the lock.
         return try withExtendedLifetime(lock) { () throws(VFSError) in try body() }
+    }
+
+    /// Milliseconds that other commits are waited for. Who may read the folder could hold the lock for ever.
+    private static let patience = 5000
+
+    private var isTaken: VFSError {
+        VFSError(.unavailable, "somebody else holds the lock of \(path)", retry: .backoff)
+    }
+
+    private func take(_ lock: Descriptor) throws(VFSError) {
+        let deadline = SystemClock.monotonic() + UInt64(Self.patience) * 1_000_000
+        var pause: UInt32 = 200
+        while flock(lock.raw, LOCK_EX | LOCK_NB) != 0 {
+            guard errno == EWOULDBLOCK || errno == EINTR else {
+                throw DirectoryErrors.map(SystemError(errno), "the lock of \(path)")
+            }
+            guard SystemClock.monotonic() < deadline else { throw isTaken }
+            usleep(pause)
+            pause = min(2 * pause, 50_000)
+        }
     }
 
     /// Names in a directory, without `.` and `..`, in no order; those that are not UTF-8 are left out: no key names them.
@@ -107,9 +151,7 @@ final class Folder: Sendable {
     }
 
     private func removeLeftOvers() {
-        guard let staging = try? root.open(DirectoryPaths.staging, for: .directory),
-            let names = try? entries(of: staging)
-        else { return }
+        guard let staging, let names = try? entries(of: staging) else { return }
         let now = SystemClock.now().seconds
         for entry in names {
             guard let status = try? status(of: entry.name, in: staging) else { continue }

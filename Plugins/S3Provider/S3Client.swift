@@ -17,6 +17,8 @@ final class S3Client: Sendable {
         var profile: S3Profile
         var signer: S3Signer?
         var regionIsKnown: Bool
+        /// The store has named a request that it answered well; false for good once it has not named one that it refused.
+        var namesRequests: Bool?
     }
     private let state: Mutex<State>
 
@@ -89,12 +91,38 @@ final class S3Client: Sendable {
                 leave(route, error)
                 throw VFSError(error, wire: wire)
             }
-            if 200..<300 ~= response.status { return response }
+            if 200..<300 ~= response.status {
+                if Self.isNamed(response) { state.withLock { $0.namesRequests = $0.namesRequests ?? true } }
+                return response
+            }
             let body = S3ErrorBody(response.body)
             if await cure(response, body, &cures, route: route, used: answer.credentials) { continue }
+            var isHead = request.method == .head
+            if isHead { isHead = await isOfStore(response, to: request) }
             throw S3Errors.error(
-                status: response.status, headers: response.headers, body: body,
-                bodyIsEmpty: response.body.isEmpty, wire: wire, throttlesWith403: profile.throttlesWith403)
+                status: response.status, headers: response.headers, body: body, isHead: isHead, wire: wire,
+                throttlesWith403: profile.throttlesWith403)
+        }
+    }
+
+    private static func isNamed(_ response: HTTPResponse) -> Bool { response.headers["x-amz-request-id"] != nil }
+
+    /// A 404 to HEAD has no body that could tell whose it is: a proxy says the same while its store is away. When a store that
+    /// names its requests has not named this one, it is asked for a byte of the object; its answer to that has a body.
+    private func isOfStore(_ response: HTTPResponse, to request: S3Request) async -> Bool {
+        guard response.status == 404, !Self.isNamed(response), state.withLock({ $0.namesRequests }) ?? false else {
+            return true
+        }
+        var question = request
+        question.method = .get
+        question.field("range", "bytes=0-0")
+        do throws(VFSError) {
+            _ = try await send(question)
+            return false
+        } catch {
+            guard error.code == .notFound else { return false }
+            state.withLock { $0.namesRequests = false }
+            return true
         }
     }
 

@@ -21,7 +21,8 @@ package final class StreamingUpload: Sendable {
         var isAbandoned = false
         var isFinishing = false
         var failure: VFSError?
-        var idle: [CheckedContinuation<Void, Never>] = []
+        /// Of the parts in flight.
+        var tasks: [Int: Task<Void, Never>] = [:]
     }
 
     package static let parallel = 16
@@ -35,6 +36,7 @@ package final class StreamingUpload: Sendable {
     /// Proves later that the object is of this upload.
     package let nonce: String
     private let state = Mutex(State())
+    private let idle = Waiters()
 
     /// - Parameter metadata: without a nonce; the upload's own is added.
     package init(
@@ -108,10 +110,15 @@ package final class StreamingUpload: Sendable {
                 return (state.next - 1, Extent(state.bounds[state.next - 1], state.bounds[state.next]))
             }
             guard let (index, extent) = part else { return }
-            Task(executorPreference: provider.executor) {
+            let task = Task(executorPreference: provider.executor) {
                 await self.send(index, extent)
                 self.pump()
             }
+            let isUseless = state.withLock { state in
+                if state.sentTouched[index] == nil { state.tasks[index] = task }
+                return state.isAbandoned
+            }
+            if isUseless { task.cancel() }
         }
     }
 
@@ -124,18 +131,17 @@ package final class StreamingUpload: Sendable {
         } catch {
             result = .failure(error)
         }
-        let idle = state.withLock { state in
+        let isIdle = state.withLock { state in
             state.sentTouched[index] = touched
+            state.tasks[index] = nil
             switch result {
             case .success(let part): state.sent[index] = part
             case .failure(let error): state.failure = error
             }
             state.inFlight -= 1
-            guard state.inFlight == 0 else { return [CheckedContinuation<Void, Never>]() }
-            defer { state.idle = [] }
-            return state.idle
+            return state.inFlight == 0
         }
-        for waiter in idle { waiter.resume() }
+        if isIdle { idle.resume() }
     }
 
     private func begun() async throws(VFSError) -> Upload {
@@ -166,6 +172,7 @@ package final class StreamingUpload: Sendable {
     ) async throws(VFSError) -> ObjectInfo {
         state.withLock { $0.isFinishing = true }
         await quiet()
+        if Task.isCancelled { throw .cancelled }
         let tried = state.withLock { state in
             defer { state.triedGeneration = generation }
             return state.triedGeneration
@@ -214,23 +221,16 @@ package final class StreamingUpload: Sendable {
         return try await complete(upload, (good + rest).sorted { $0.number < $1.number })
     }
 
-    private func quiet() async {
-        await withCheckedContinuation { continuation in
-            let now = state.withLock { state in
-                if state.inFlight == 0 { return true }
-                state.idle.append(continuation)
-                return false
-            }
-            if now { continuation.resume() }
-        }
-    }
+    /// Returns when no part is in flight, or when the task is cancelled.
+    private func quiet() async { await idle.wait(unless: { state.withLock { $0.inFlight == 0 } }) }
 
     /// Frees what the store holds; the file goes up anew.
     package func abandon() {
-        let upload = state.withLock { state in
+        let (upload, tasks) = state.withLock { state in
             state.isAbandoned = true
-            return state.upload
+            return (state.upload, state.tasks.values)
         }
+        for task in tasks { task.cancel() }
         guard let upload else { return }
         let provider = provider
         Task(executorPreference: provider.executor) {

@@ -17,7 +17,7 @@ struct PartLimits {
         count = max(1, capabilities.maxParts)
         least = max(1, capabilities.minParts)
         // Without this room between the limits not every length can be cut into legal parts.
-        isGrid = capabilities.equalParts || maximum < 2 * minimum
+        isGrid = capabilities.equalParts || maximum / 2 < minimum
     }
 
     /// The size of the parts of an object that goes up whole; nil when no size is legal.

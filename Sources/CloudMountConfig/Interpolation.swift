@@ -11,19 +11,22 @@ struct Interpolation: Sendable {
     /// - Parameter secret: a file that everyone can read is refused.
     func resolve(_ text: String, secret: Bool) throws(Fault) -> String {
         var rest = Substring(text)
-        return try resolve(&rest, nested: false, secret: secret)
+        return try resolve(&rest, depth: 0, secret: secret)
     }
 
-    private func resolve(_ rest: inout Substring, nested: Bool, secret: Bool) throws(Fault) -> String {
+    private static let mostNested = 16
+
+    private func resolve(_ rest: inout Substring, depth: Int, secret: Bool) throws(Fault) -> String {
+        guard depth <= Self.mostNested else { throw Fault(message: "'${…}' is nested too deeply") }
         var result = ""
         while let character = rest.first {
-            if nested, character == "}" { return result }
+            if depth > 0, character == "}" { return result }
             if rest.hasPrefix("$${") {
                 result += "${"
                 rest = rest.dropFirst(3)
             } else if rest.hasPrefix("${") {
                 rest = rest.dropFirst(2)
-                let reference = try resolve(&rest, nested: true, secret: secret)
+                let reference = try resolve(&rest, depth: depth + 1, secret: secret)
                 guard rest.first == "}" else { throw Fault(message: "'${' is never closed") }
                 rest = rest.dropFirst()
                 result += try value(of: reference, secret: secret)

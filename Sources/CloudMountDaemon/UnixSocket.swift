@@ -27,11 +27,24 @@ enum UnixSocket {
             if (try? connect(to: path, patiently: false)) != nil {
                 throw VFSError(.busy, "another cloudmount is listening at \(path)")
             }
+            try requireOwnSocket(path)
             unlink(path)
             guard try with(path, { bind(socket.raw, $0, $1) }) == 0 else { throw fault(path, "cannot be made") }
         }
         guard Glibc.listen(socket.raw, 16) == 0 else { throw fault(path, "cannot be listened at") }
         return socket
+    }
+
+    /// A file that somebody named by a slip is not taken for a socket that was left behind.
+    private static func requireOwnSocket(_ path: String) throws(VFSError) {
+        var status = stat()
+        guard lstat(path, &status) == 0 else { return }
+        guard status.st_mode & S_IFMT == S_IFSOCK else {
+            throw VFSError(.alreadyExists, "the control socket \(path) cannot be made: there is something that is no socket")
+        }
+        guard status.st_uid == geteuid() else {
+            throw VFSError(.permissionDenied, "the control socket \(path) belongs to somebody else")
+        }
     }
 
     /// - Parameter patiently: waits, where so many do already that the listener's queue is full, for half a minute at most.

@@ -53,14 +53,17 @@ enum Fusermount {
             environment.append("_FUSE_COMMFD=3")
         }
 
-        // Threads of ours may block signals, which is not the program's business.
+        // Which signals we block or ignore is not the program's business.
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
         defer { posix_spawnattr_destroy(&attributes) }
         var signals = sigset_t()
         sigemptyset(&signals)
         posix_spawnattr_setsigmask(&attributes, &signals)
-        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
+        var all = sigset_t()
+        sigfillset(&all)
+        posix_spawnattr_setsigdefault(&attributes, &all)
+        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
         var process = pid_t()
         let code = withVector([program] + arguments) { arguments in
             withVector(environment) { posix_spawnp(&process, program, &actions, &attributes, arguments, $0) }

@@ -511,8 +511,14 @@ public final class MountedBucket: FileOperations {
     }
 
     private func closed(_ file: OpenFile) {
-        tree.closed(file.inode, canWrite: file.canWrite)
+        let isLeft = tree.closed(file.inode, canWrite: file.canWrite)
         commits.closed(file.inode)
+        // Changed while its last commit was under way, by who thought that a writer takes the change along.
+        guard isLeft, commits.error(file.inode) == nil else { return }
+        context.begin {
+            _ = await attempt { () async throws(VFSError) in try await self.commits.commit(file.inode) }
+            self.tree.letGo(file.inode)
+        }
     }
 
     // MARK: Space

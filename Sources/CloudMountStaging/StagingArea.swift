@@ -69,9 +69,10 @@ public final class StagingArea: Sendable {
         self.directory = directory
         self.descriptorLimit = max(1, descriptorLimit ?? StagingArea.processDescriptors() / 4)
         try makeDirectories(directory)
+        try requireOwn(directory)
         lock = try lockDirectory(directory)
         try makeDirectories(directory + "/staged")
-        chmod(directory + "/staged", 0o700)
+        try requireOwn(directory + "/staged", mode: 0o700)
         isInMemory = CloudMountPlatform.isInMemory(directory: directory + "/staged")
         var initial = State(limit: limit, keepFree: keepFree)
         initial.leftovers = try listLeftovers(directory + "/staged")

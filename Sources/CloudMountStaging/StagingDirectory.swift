@@ -30,6 +30,31 @@ func makeDirectories(_ path: String) throws(VFSError) {
     throw localError("the directory \(path) cannot be made")
 }
 
+/// What others could put into a directory, they could read or plant: it is this user's, no symbolic link, and nobody else's to
+/// write.
+/// - Parameter mode: what it is given.
+/// - Throws: `permissionDenied`.
+func requireOwn(_ path: String, mode: mode_t? = nil) throws(VFSError) {
+    let raw = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+    guard raw >= 0 else {
+        if errno == ENOTDIR || errno == ELOOP {
+            throw VFSError(.permissionDenied, "\(path) is no directory; a symbolic link is not followed")
+        }
+        throw localError("the directory \(path) cannot be opened")
+    }
+    let directory = Descriptor(owning: raw)
+    var status = stat()
+    guard fstat(directory.raw, &status) == 0 else { throw localError("the directory \(path) cannot be read") }
+    guard status.st_uid == geteuid() else {
+        throw VFSError(.permissionDenied, "the directory \(path) belongs to user \(status.st_uid), not to this one")
+    }
+    if let mode {
+        guard fchmod(directory.raw, mode) == 0 else { throw localError("the directory \(path) cannot be made private") }
+    } else if status.st_mode & 0o022 != 0 {
+        throw VFSError(.permissionDenied, "others may write into the directory \(path); chmod go-w it")
+    }
+}
+
 /// Takes `DIRECTORY/lock` for this process and writes its id into it.
 func lockDirectory(_ directory: String) throws(VFSError) -> Descriptor {
     let path = directory + "/lock"

@@ -9,14 +9,14 @@ import Testing
 struct ErrorTests {
     private static let wire = VFSError.Wire(operation: "GetObject", key: "k", endpoint: "h:1")
 
-    private func error(_ status: Int, _ body: String, _ headers: [(String, String)] = [], slow403: Bool = false)
+    private func error(_ status: Int, _ body: String, _ headers: [(String, String)] = [], slow403: Bool = false, isHead: Bool = false)
         -> VFSError
     {
         var fields = HTTPHeaders()
         for (name, value) in headers { fields.append(name, value) }
         let bytes = Array(body.utf8)
         return S3Errors.error(
-            status: status, headers: fields, body: S3ErrorBody(bytes), bodyIsEmpty: bytes.isEmpty, wire: Self.wire,
+            status: status, headers: fields, body: S3ErrorBody(bytes), isHead: isHead, wire: Self.wire,
             throttlesWith403: slow403)
     }
 

@@ -115,7 +115,7 @@ struct AttributeChanger: Sendable {
                 if let resized {
                     _ = resized.content.goBack(to: resized.base, size: resized.size, from: resized.generation)
                 }
-                commits.forget(inode)
+                commits.tookBack(inode)
             }
             throw error
         }

@@ -72,6 +72,7 @@ struct Creator: Sendable {
         _ describe: @escaping @Sendable (inout StoredAttributes) -> Void
     ) async throws(VFSError) -> Entry {
         if try await resolver.find(place) != nil { throw VFSError(.alreadyExists, "\(place.name) exists") }
+        await tree.unclaimed(place)
         return try await make(place, kind, mode, caller, body: body, opened: false, describe).0
     }
 
@@ -107,6 +108,7 @@ struct Creator: Sendable {
 
     func makeDirectory(_ place: Place, mode: UInt32, _ caller: Caller) async throws(VFSError) -> Entry {
         if try await resolver.find(place) != nil { throw VFSError(.alreadyExists, "\(place.name) exists") }
+        await tree.unclaimed(place)
         return try await tree.holding(place.parent) { () async throws(VFSError) in
             let made = try tree.begin(place.name, in: place.parent, kind: .directory, mode: mode, caller, size: 0) {
                 _ in

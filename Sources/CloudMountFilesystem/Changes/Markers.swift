@@ -9,6 +9,9 @@ final class Markers: Sendable {
     private let tree: Tree
     /// A round of `storeTimes` is coming.
     private let isDue = Atomic(false)
+    /// Directories whose markers are being stored.
+    private let storing = Mutex<Set<InodeID>>([])
+    private let stored = Waiters()
     /// How long the time of a directory may differ from what the store has.
     private static let delay = Duration.seconds(5)
 
@@ -19,52 +22,65 @@ final class Markers: Sendable {
 
     private var provider: any ObjectProvider { context.provider }
 
-    /// Stores the marker of a directory that was made, or whose attributes were changed, here.
+    /// Stores the marker of a directory that was made, or whose attributes were changed, here: one after the other, so that an
+    /// older state never comes over a newer one.
     /// - Parameter isNew: nothing may be there yet.
     func store(_ inode: InodeID, isNew: Bool = false) async throws(VFSError) {
-        guard let seal = tree.stored.sealMarker(inode) else { return }
+        while !storing.withLock({ $0.insert(inode).inserted }) {
+            if Task.isCancelled { throw .cancelled }
+            await stored.wait(unless: { !self.storing.withLock { $0.contains(inode) } })
+        }
+        let result = await attempt { () async throws(VFSError) in try await self.storeNow(inode, isNew: isNew) }
+        storing.withLock { _ = $0.remove(inode) }
+        stored.resume()
+        try result.get()
+    }
+
+    private func storeNow(_ inode: InodeID, isNew: Bool) async throws(VFSError) {
+        guard var seal = tree.stored.sealMarker(inode) else { return }
         guard context.capabilities.emptyFolders else {
             return tree.stored.storedMarker(inode, nil, at: seal.generation)
         }
         var known = isNew ? nil : seal.object
         if known == nil, !isNew, seal.isPresent { known = try await provider.headIfThere(seal.key) }
-        var metadata = try AttributeCodec.encodeWhatFits(
-            seal.attributes, limit: context.capabilities.maxMetadataBytes
-        ).metadata
-        metadata.contentType = AttributeCodec.directoryType
-        metadata.nonce = ObjectMetadata.newNonce()
         // One of an old tool, whose key has no slash, is replaced by one that has.
         let old = known.flatMap { $0.key == seal.key ? nil : $0 }
         var here = old == nil ? known : nil
         for attempt in 1...2 {
             do throws(VFSError) {
-                let info = try await put(seal.key, metadata, over: here)
+                let info = try await put(seal, over: here)
                 tree.stored.storedMarker(inode, info, at: seal.generation)
                 break
             } catch {
                 guard error.code == .preconditionFailed || error.code == .stale, !isNew, attempt == 1 else {
                     throw error
                 }
-                // It holds no bytes that could be lost: what somebody else has noted of the directory is replaced knowingly.
+                // It holds no bytes that could be lost: what somebody else has noted of the directory is replaced knowingly, by
+                // what is noted here now.
                 here = try await provider.headIfThere(seal.key)
+                guard let now = tree.stored.sealMarker(inode) else { return }
+                seal = now
             }
         }
         if let old { _ = try await provider.delete([DeleteRequest(old.key, version: old.etag)]) }
     }
 
-    private func put(
-        _ key: ObjectKey, _ metadata: ObjectMetadata, over here: ObjectInfo?
-    ) async throws(VFSError) -> ObjectInfo {
+    private func put(_ seal: StoredNames.MarkerSeal, over here: ObjectInfo?) async throws(VFSError) -> ObjectInfo {
+        var metadata = try AttributeCodec.encodeWhatFits(
+            seal.attributes, limit: context.capabilities.maxMetadataBytes
+        ).metadata
+        metadata.contentType = AttributeCodec.directoryType
+        metadata.nonce = ObjectMetadata.newNonce()
         var condition: Precondition = here.map { .match($0.etag) } ?? .absent
         // A folder that the store makes by itself has no version to be held to.
         if here != nil, !context.capabilities.folderObjects { condition = .none }
         if let here, here.size > 0 {
             // A folder object with a body is somebody's file: its bytes stay.
             return try await provider.copy(
-                CopyRequest(source: here, destination: key, metadata: metadata, precondition: condition))
+                CopyRequest(source: here, destination: seal.key, metadata: metadata, precondition: condition))
         }
         return try await provider.putOnce(
-            PutRequest(key: key, metadata: metadata, precondition: condition), from: BytesSource([]))
+            PutRequest(key: seal.key, metadata: metadata, precondition: condition), from: BytesSource([]))
     }
 
     /// A directory that was there without a marker ends with its last object; one that is emptied here stays. What has been done is done:

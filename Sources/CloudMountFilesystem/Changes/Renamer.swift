@@ -22,8 +22,10 @@ struct Renamer: Sendable {
             if replaced != nil, noReplace { throw VFSError(.alreadyExists, "\(target.name) exists") }
             let gone = replaced.map { [$0] } ?? []
             let commits = commits
+            // The rename of a directory may be taken back.
+            let claimed = tree.stored.kind(inode) == .directory ? [target, source] : [target]
             let hold = Tree.Hold(
-                used: [source.parent, target.parent], changed: [inode] + gone, doomed: gone, claimed: [target],
+                used: [source.parent, target.parent], changed: [inode] + gone, doomed: gone, claimed: claimed,
                 interrupt: { commits.interrupt($0) })
             return try await tree.holding(
                 hold,

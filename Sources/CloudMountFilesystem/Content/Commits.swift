@@ -189,7 +189,8 @@ final class Commits: Sendable {
         switch outcome {
         case .stored(let info): await settle(inode, seal, snapshot, content, write, info)
         case .earlier(let info):
-            await known(inode, info, content)
+            // Of one that came before what is stored nothing is known but that it is ours: it is what is replaced next.
+            if await !known(inode, info, content) { _ = tree.stored.noteLate(inode, info, over: seal.version) }
             throw VFSError(.busy, "an earlier write has been stored")
         case .kept(let info): await keepBeside(inode, seal, snapshot, content, write, info)
         case .stranded(let error): throw await strand(inode, seal, content, error)
@@ -231,7 +232,7 @@ final class Commits: Sendable {
         while info.key == write.key {
             switch tree.stored.noteLate(inode, info, over: write.replaces) {
             case .settled:
-                if let content = tree.contentIfAny(inode) { await known(inode, info, content) }
+                if let content = tree.contentIfAny(inode) { _ = await known(inode, info, content) }
                 return
             // The commit that begins anew may be waiting for this one.
             case .later: await tree.settled(inode, usersToo: false)
@@ -256,25 +257,36 @@ final class Commits: Sendable {
 
     // MARK: Writes whose answers were lost
 
-    /// Looks whether a write of the file whose end was not known has reached the store; then the file goes on from there.
+    /// Looks whether a write of the file whose end was not known has reached the store; then the file goes on from there. Called by
+    /// who holds its name.
     func recognise(_ inode: InodeID) async throws(VFSError) -> Bool {
         let nonces = uncertain(inode)
         guard !nonces.isEmpty, let seal = tree.stored.seal(inode),
             let there = try await context.provider.headIfThere(seal.key), there.etag != seal.version,
             let nonce = there.metadata?.nonce, nonces.contains(nonce)
         else { return false }
-        _ = tree.stored.noteLate(inode, there, over: seal.version)
-        if let content = tree.contentIfAny(inode) { await known(inode, there, content) }
+        _ = tree.stored.noteLate(inode, there, over: seal.version, isHeld: true)
+        if let content = tree.contentIfAny(inode) { _ = await known(inode, there, content) }
         return true
     }
 
     /// The object is what an earlier attempt has stored: its bytes are the base of what has changed since.
-    private func known(_ inode: InodeID, _ info: ObjectInfo, _ content: FileContent) async {
-        let attempt = entries.withLock { entries in
-            info.metadata?.nonce.flatMap { entries[inode]?.uncertain.removeValue(forKey: $0) }
+    /// - Returns: false when it is not known which state of the file that was.
+    private func known(_ inode: InodeID, _ info: ObjectInfo, _ content: FileContent) async -> Bool {
+        let attempt: Attempt? = entries.withLock { entries in
+            guard var entry = entries[inode], let nonce = info.metadata?.nonce,
+                let attempt = entry.uncertain.removeValue(forKey: nonce)
+            else { return nil }
+            (entry.error, entry.failedSince, entry.repeats) = (nil, nil, 0)
+            entries[inode] = entry
+            return attempt
         }
-        guard let attempt else { return }
-        await settle(inode, attempt.seal, attempt.snapshot, content, attempt.write, info)
+        guard let attempt else { return false }
+        // With its folder it may have got another name since.
+        var write = attempt.write
+        write.key = info.key
+        await settle(inode, attempt.seal, attempt.snapshot, content, write, info)
+        return true
     }
 
     /// The write of a file as it is. An attempt that was cut short goes on when nothing has changed since.
@@ -393,6 +405,19 @@ final class Commits: Sendable {
     /// The file has no name any more.
     func forget(_ inode: InodeID) {
         let upload = entries.withLock { entries in entries.removeValue(forKey: inode)?.write?.upload }
+        committer.abandon(upload)
+    }
+
+    /// The file is again what it was before its last commit, which failed. Should that land all the same, it is still ours.
+    func tookBack(_ inode: InodeID) {
+        let upload: UnfinishedUpload? = entries.withLock { entries in
+            guard let entry = entries[inode] else { return nil }
+            var left = Entry()
+            left.task = entry.task
+            left.past = (entry.past + entry.uncertain.keys).suffix(Self.mostPast)
+            entries[inode] = left.past.isEmpty && left.task == nil ? nil : left
+            return entry.write?.upload
+        }
         committer.abandon(upload)
     }
 

@@ -52,7 +52,7 @@ struct Prefetcher {
             frontier = min(size, Self.roundUp(extent.upperBound, Self.page))
             return Plan(needed: Extent(low, frontier), collapsed: collapsed)
         }
-        window = min(maximum, max(window * 4, Self.unit, extent.count))
+        window = window > maximum / 4 ? maximum : min(maximum, max(window * 4, Self.unit, extent.count))
         var plan = Plan(needed: extent)
         frontier = max(frontier, extent.upperBound)
         let target = min(size, extent.upperBound + window)

@@ -93,7 +93,11 @@ final class Lister: Sendable {
         let (listing, start) = try tree.withNames { names throws(VFSError) -> (Listing, UInt32?) in
             let node = try names.directory(open.inode)
             guard let directory = node.directory else { throw VFSError(.stale, "the directory is gone") }
-            if let listing = directory.listing { return (listing, nil) }
+            if let listing = directory.listing {
+                // Before it can be given up as nobody's.
+                listing.want()
+                return (listing, nil)
+            }
             if directory.completeUntil > now || node.isOrphan {
                 return (Listing(complete: directory.children.map(\.name)), nil)
             }
@@ -320,7 +324,7 @@ final class Lister: Sendable {
             }
             for info in page.objects {
                 if info.key.byteCount == prefix.byteCount {
-                    if id != Namespace.root { names.describeMarker(node, info) }
+                    if id != Namespace.root, node.touched < asked { names.describeMarker(node, info) }
                     continue
                 }
                 guard let name = FileName.listed(info.key, prefix, isDirectory: false) else {

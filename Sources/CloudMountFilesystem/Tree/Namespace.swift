@@ -5,8 +5,10 @@ struct Namespace {
     static let root: InodeID = 1
 
     private(set) var nodes = NodeTable<InodeID>()
-    /// Ids are derived from where a node is made, so that one that was dropped from memory comes back with the same.
+    /// Ids are derived from where a node was found, so that one that was dropped from memory comes back with the same.
     private let seed = UInt64.random(in: 1...UInt64.max)
+    /// Counts what was made here: it never has the id of what had the name before, of which a late answer may still come.
+    private var made: UInt64 = 0
     var gate = NameGate()
     private var hidden: Set<ObjectKey> = []
     /// More are not counted: each takes memory.
@@ -75,11 +77,15 @@ struct Namespace {
     }
 
     /// Makes an inode and hangs it into its parent, in the place of any other of that name.
+    /// - Parameter isNew: it is made here, not found in the store.
     mutating func insert(
-        name: FileName, in parent: Node, kind: FileKind, permissions: UInt32, uid: UInt32, gid: UInt32, time: Timestamp
+        name: FileName, in parent: Node, kind: FileKind, permissions: UInt32, uid: UInt32, gid: UInt32, time: Timestamp,
+        isNew: Bool = false
     ) -> Node {
+        if isNew { made += 1 }
         var hasher = Hasher()
         hasher.combine(seed)
+        hasher.combine(isNew ? made : 0)
         hasher.combine(parent.id)
         hasher.combine(name)
         var id = UInt64(bitPattern: Int64(hasher.finalize())) & 0x7fff_ffff_ffff_ffff
@@ -161,7 +167,7 @@ struct Namespace {
 
     /// The store has what the node was at `generation`.
     mutating func clean(_ node: Node, at generation: UInt64) {
-        node.storedGeneration = generation
+        node.storedGeneration = max(node.storedGeneration, generation)
         if !node.isDirty { dirty.remove(node.id) }
     }
 

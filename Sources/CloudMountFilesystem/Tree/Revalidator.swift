@@ -37,9 +37,11 @@ final class Revalidator: Sendable {
         try tree.withNames { names throws(VFSError) in
             guard let node = names[inode], !node.isOrphan, let parent = names[node.parent] else { return }
             if node.kind == .directory {
+                // Stored here while the question was on its way: what is known is newer.
+                if node.touched >= asked { return }
                 if let info {
                     names.describeMarker(node, info)
-                } else if node.touched < asked {
+                } else {
                     node.directory?.marker = .absent
                     node.directory?.markerObject = nil
                 }

@@ -78,11 +78,12 @@ struct StoredNames: Sendable {
     }
 
     /// A call that was given up has stored `info` in the place of `replaced`.
-    func noteLate(_ inode: InodeID, _ info: ObjectInfo, over replaced: ETag?) -> Late {
+    /// - Parameter isHeld: the caller is who changes the name.
+    func noteLate(_ inode: InodeID, _ info: ObjectInfo, over replaced: ETag?, isHeld: Bool = false) -> Late {
         withNames { names in
             guard let node = names[inode], !node.isOrphan, names.key(of: node) == info.key else { return .gone }
             let isDoomed = names.gate.isDoomed(inode)
-            if !isDoomed, !names.isFree([inode]) { return .later }
+            if !isHeld, !isDoomed, !names.isFree([inode]) { return .later }
             guard node.version == replaced else { return .settled }
             node.noteStorage(info)
             node.version = info.etag
@@ -147,6 +148,7 @@ struct StoredNames: Sendable {
 
     /// - Parameter info: nil: the store takes no folder objects.
     func storedMarker(_ inode: InodeID, _ info: ObjectInfo?, at generation: UInt64) {
+        let now = now()
         withNames { names in
             guard let node = names[inode], let directory = node.directory else { return }
             directory.marker = info == nil ? .absent : .present
@@ -154,6 +156,8 @@ struct StoredNames: Sendable {
             if info == nil { directory.isOnlyHere = true }
             if info != nil, directory.isOnlyHere { directory.isOnlyHere = false }
             node.isKnown = true
+            // What was asked before has an older answer.
+            node.touched = now
             names.clean(node, at: generation)
             directory.hasUnstoredTime = false
             names.unstoredTimes.remove(inode)

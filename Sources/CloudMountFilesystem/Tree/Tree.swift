@@ -120,11 +120,14 @@ final class Tree: Sendable {
         }
     }
 
-    func closed(_ inode: InodeID, canWrite: Bool) {
+    /// - Returns: whether the file holds what the store has not, and nobody has it open to write any more.
+    @discardableResult
+    func closed(_ inode: InodeID, canWrite: Bool) -> Bool {
         withNames { names in
-            guard let node = names[inode] else { return }
+            guard let node = names[inode] else { return false }
             names.close(node, canWrite: canWrite)
             letGo(node, &names)
+            return canWrite && node.writers == 0 && node.isDirty && !node.isOrphan
         }
     }
 
@@ -298,7 +301,7 @@ final class Tree: Sendable {
         if inheritsGroup, kind == .directory { permissions |= 0o2000 }
         let node = names.insert(
             name: name, in: parent, kind: kind, permissions: permissions, uid: caller.uid,
-            gid: inheritsGroup ? parent.gid : caller.gid, time: time)
+            gid: inheritsGroup ? parent.gid : caller.gid, time: time, isNew: true)
         node.isKnown = true
         node.touched = now()
         node.validUntil = names.rules.expiry(node.touched)
@@ -372,11 +375,10 @@ final class Tree: Sendable {
     func takeBack(_ inode: InodeID, to before: NodeChange, from generation: UInt64) -> Bool {
         withNames { names in
             guard let node = names[inode], node.generation == generation, node.writers == 0 else { return false }
-            let size = node.size
             before.apply(to: node)
             names.clean(node, at: node.generation)
             // The answer may have been lost, and the store have another version.
-            if node.size != size { node.validUntil = 0 }
+            node.validUntil = 0
             letGo(node, &names)
             return true
         }
