@@ -218,8 +218,10 @@ extension ObjectProvider {
     package func all(below prefix: ObjectKey) async throws(VFSError) -> [ObjectInfo] {
         var objects: [ObjectInfo] = []
         var continuation: String?
+        var order = PageOrder(capabilities)
         repeat {
             let page = try await list(ListRequest(prefix: prefix, delimited: false, continuation: continuation))
+            try order.check(page)
             objects += page.objects
             continuation = page.continuation
         } while continuation != nil

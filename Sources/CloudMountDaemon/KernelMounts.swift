@@ -52,7 +52,10 @@ final class KernelMounts: MountEngine {
             all[mount.path] = work
             return work
         }
-        let made = await work.run(.mount, limit: .seconds(30), late: Self.undo) { [options, folders] in
+        // Told to end, the process waits a moment for the kernel: a mount that came up behind it would stay, and be dead.
+        let made = await work.run(
+            .mount, limit: .seconds(30), grace: .milliseconds(2500), late: Self.undo
+        ) { [options, folders] in
             Result { () throws(VFSError) in
                 try folders.prepare(mount.path)
                 do throws(VFSError) {

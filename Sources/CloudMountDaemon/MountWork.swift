@@ -13,11 +13,14 @@ final class MountWork: Sendable {
     private let next = Atomic(0)
 
     /// Runs `work` on a thread of the mount's own.
-    /// - Parameter late: takes what comes after the limit.
+    /// - Parameters:
+    ///   - grace: how long the work is waited for when the caller is cancelled.
+    ///   - late: takes what comes after the limit.
     /// - Returns: nil when it takes longer than `limit`, or while an earlier one of its kind does so.
     @discardableResult
     func run<Value: Sendable>(
-        _ kind: Kind, limit: Duration, late: @escaping @Sendable (Value) async -> Void = { _ in },
+        _ kind: Kind, limit: Duration, grace: Duration = .zero,
+        late: @escaping @Sendable (Value) async -> Void = { _ in },
         _ work: @escaping @Sendable () -> Value
     ) async -> Value? {
         guard let pool = pools[kind] else { return nil }
@@ -28,7 +31,7 @@ final class MountWork: Sendable {
             return false
         }
         if hangs { return nil }
-        return await within(limit, late: late) {
+        return await within(limit, grace: grace, late: late) {
             let value = await pool.run("", work)
             self.underWay.withLock { _ = $0[kind]?.removeValue(forKey: number) }
             return value

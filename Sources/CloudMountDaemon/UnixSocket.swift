@@ -40,7 +40,7 @@ enum UnixSocket {
         var status = stat()
         guard lstat(path, &status) == 0 else { return }
         guard status.st_mode & S_IFMT == S_IFSOCK else {
-            throw VFSError(.alreadyExists, "the control socket \(path) cannot be made: there is something that is no socket")
+            throw VFSError(.alreadyExists, "the control socket \(path) cannot be made: what is there is no socket")
         }
         guard status.st_uid == geteuid() else {
             throw VFSError(.permissionDenied, "the control socket \(path) belongs to somebody else")

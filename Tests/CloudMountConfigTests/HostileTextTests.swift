@@ -33,6 +33,16 @@ struct HostileTextTests {
         #expect(errors(Array(mappings.utf8)) == ["m.yaml:32:32: nested more than 32 deep"])
     }
 
+    @Test("references within references end early")
+    func deepReferences() {
+        let text = Fixtures.good + "\nx-a: \"" + String(repeating: "${", count: 200_000) + "\"\n"
+        _ = errors(Array(text.utf8))
+        let value = String(repeating: "${env:A:-", count: 200_000)
+        #expect(throws: Interpolation.Fault(message: "'${…}' is nested too deeply")) {
+            try Interpolation(environment: [:]).resolve(value, secret: false)
+        }
+    }
+
     @Test("aliases that multiply are refused before anybody walks them")
     func aliasBomb() {
         var text = "version: 1\nx-a: &a0 [1, 2, 3, 4, 5, 6, 7, 8, 9]\n"

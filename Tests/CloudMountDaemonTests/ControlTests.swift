@@ -99,6 +99,18 @@ struct ControlTests {
         }
     }
 
+    @Test("a file that is no socket is not taken for one that was left behind")
+    func noSocket() async throws {
+        try await withSocket { path in
+            _ = try UnixSocket.listen(at: path)
+            unlink(path)
+            close(open(path, O_WRONLY | O_CREAT, 0o600))
+            #expect(throws: VFSError.self) { try UnixSocket.listen(at: path) }
+            #expect(access(path, F_OK) == 0)
+            unlink(path)
+        }
+    }
+
     @Test("nobody listening is told as that")
     func nobody() async throws {
         try await withSocket { path in

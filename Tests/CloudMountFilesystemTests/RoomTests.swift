@@ -39,6 +39,9 @@ struct PrefetcherTests {
 
     @Test("Without read-ahead exactly what is asked for is wanted")
     func off() {
+        var largest = Prefetcher(maximum: .max)
+        for index in 0..<100 { _ = largest.plan(Extent(offset: index * 4096, count: 4096), size: 1 << 20) }
+        #expect(largest.window == .max)
         var prefetcher = Prefetcher(maximum: 0)
         #expect(prefetcher.plan(Extent(0, 10), size: 100) == .init(needed: Extent(0, 10)))
         #expect(prefetcher.plan(Extent(10, 20), size: 100) == .init(needed: Extent(10, 20)))

@@ -61,6 +61,19 @@ struct StagingTests {
         return lstat(path, &status) == 0 ? status.st_mode : nil
     }
 
+    @Test("A directory into which others may write, or a link in the place of ours, is refused and left as it is")
+    func notOurs() throws {
+        let path = directory.path + "/a/b"
+        _ = try area()
+        chmod(path, 0o777)
+        #expect(throws: VFSError.self) { try area() }
+        chmod(path, 0o700)
+        let other = directory.path + "/other"
+        #expect(mkdir(other, 0o755) == 0 && rmdir(path + "/staged") == 0 && symlink(other, path + "/staged") == 0)
+        #expect(throws: VFSError.self) { try area() }
+        #expect(mode(other).map { $0 & 0o777 } == 0o755)
+    }
+
     @Test("Written bytes come back; what was not written is zeros")
     func roundTrip() throws {
         let file = try area().makeFile(label: "photos")

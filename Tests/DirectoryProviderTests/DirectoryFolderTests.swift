@@ -55,6 +55,56 @@ import Testing
         try await provider.list(ListRequest(prefix: prefix, delimited: false)).objects.map(\.key.string)
     }
 
+    @Test("what others put into the hidden folder neither ends the process nor hides the rest")
+    func plantedThings() async throws {
+        _ = try await put("f", "body")
+        var status = stat()
+        write("other", "x")
+        #expect(stat(path("other"), &status) == 0)
+        write(".cloudmount/records/\(status.st_ino)", "")
+        #expect(truncate(path(".cloudmount/records/\(status.st_ino)"), 15 << 40) == 0)
+        write(".cloudmount/keys/x+", "")
+        var deep = ".cloudmount/keys"
+        for _ in 0..<200 {
+            deep += "/+"
+            #expect(mkdir(path(deep), 0o700) == 0)
+        }
+        #expect(try await keys() == ["f", "other"])
+        #expect(try await provider.head("other").size == 1)
+    }
+
+    @Test("a lock that somebody holds for ever is an error, and ends with its holder")
+    func heldLock() async throws {
+        let lock = open(path(".cloudmount/lock"), O_RDONLY)
+        #expect(flock(lock, LOCK_EX) == 0)
+        let error = await #expect(throws: VFSError.self) { try await put("f", "body") }
+        #expect(error?.code == .unavailable)
+        close(lock)
+        _ = try await put("f", "body")
+    }
+
+    @Test("what is private in the mount is private in the folder")
+    func privateFile() async throws {
+        var metadata = ObjectMetadata()
+        metadata.user["mode"] = "0100600"
+        _ = try await put("secret", "body", metadata)
+        var status = stat()
+        #expect(stat(path("secret"), &status) == 0 && status.st_mode & 0o077 == 0)
+        metadata.user["mode"] = "0100644"
+        _ = try await put("secret", "body", metadata)
+        #expect(stat(path("secret"), &status) == 0 && status.st_mode & 0o444 == 0o444)
+    }
+
+    @Test("a link in the place of the hidden folder is not followed")
+    func plantedLink() async throws {
+        let (mine, other) = (try TemporaryFolder("planted"), try TemporaryFolder("other"))
+        #expect(symlink(other.path, mine.path + "/.cloudmount") == 0)
+        await #expect(throws: VFSError.self) {
+            try await DirectoryProvider(path: mine.path, isDurable: false).prepare(writable: true)
+        }
+        #expect(access(other.path + "/staging", F_OK) != 0)
+    }
+
     @Test("a plain key is a plain file, with the writer's time")
     func plainFile() async throws {
         let time = Timestamp(seconds: 1_500_000_000, nanoseconds: 42)

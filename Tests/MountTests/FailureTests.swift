@@ -299,6 +299,16 @@ extension MountTests {
             }
         }
 
+        @Test("A daemon that is told to end at the moment at which it mounts leaves no mount behind")
+        func endedWhileMounting() async throws {
+            try await MountFixture.use(.folder) { mount in
+                for _ in 0..<20 {
+                    try await mount.stop()
+                    try await mount.start()
+                }
+            }
+        }
+
         @Test(
             "Unmount and stop drain: what is open is stored, also what only the kernel has of a shared map",
             arguments: Store.everyday)

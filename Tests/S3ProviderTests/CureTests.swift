@@ -85,6 +85,31 @@ struct CureTests {
         #expect(portal.seen.isEmpty)
     }
 
+    @Test("A 404 to HEAD without the name that the store gives its requests is believed when GET says the same")
+    func proxyWithoutStore() async throws {
+        let id = ("x-amz-request-id", "R1")
+        for isAway in [true, false] {
+            let server = try ScriptedServer { request, number in
+                switch request.method {
+                case "PUT": ScriptedAnswer(headers: [("ETag", "\"e1\""), id])
+                case "HEAD": ScriptedAnswer(status: 404)
+                default: isAway ? ScriptedAnswer(status: 404) : .error(404, "NoSuchKey")
+                }
+            }
+            let provider = try provider(server, known)
+            // Of a store that has named nothing yet it is believed.
+            await #expect(throws: VFSError.self) { try await provider.head("k") }
+            #expect(server.seen.map(\.method) == ["HEAD"])
+            try await ask(provider)
+            for _ in 0..<2 {
+                let error = await #expect(throws: VFSError.self) { try await provider.head("k") }
+                #expect(error?.code == (isAway ? .malformedResponse : .notFound))
+            }
+            // Once is enough for a store that names no refusals.
+            #expect(server.seen.count { $0.method == "GET" } == (isAway ? 2 : 1))
+        }
+    }
+
     @Test("A wrong clock is put right by the store's")
     func clock() async throws {
         // 2015-10-21 07:28:00 at the store, hours later here.

@@ -9,9 +9,9 @@ import Testing
 struct ErrorTests {
     private static let wire = VFSError.Wire(operation: "GetObject", key: "k", endpoint: "h:1")
 
-    private func error(_ status: Int, _ body: String, _ headers: [(String, String)] = [], slow403: Bool = false, isHead: Bool = false)
-        -> VFSError
-    {
+    private func error(
+        _ status: Int, _ body: String, _ headers: [(String, String)] = [], slow403: Bool = false, isHead: Bool = false
+    ) -> VFSError {
         var fields = HTTPHeaders()
         for (name, value) in headers { fields.append(name, value) }
         let bytes = Array(body.utf8)
@@ -61,7 +61,7 @@ struct ErrorTests {
         "An unknown code leaves it to the status",
         arguments: [
             (400, .invalidArgument, .never), (401, .permissionDenied, .never), (403, .permissionDenied, .never),
-            (404, .notFound, .never), (405, .notSupported, .never), (408, .timedOut, .backoff),
+            (405, .notSupported, .never), (408, .timedOut, .backoff),
             (409, .conflict, .backoff), (411, .invalidArgument, .never), (412, .preconditionFailed, .never),
             (413, .tooLarge, .never), (414, .nameTooLong, .never), (416, .invalidArgument, .never),
             (429, .throttled, .throttle(after: nil)), (500, .unavailable, .backoff), (501, .notSupported, .never),
@@ -79,9 +79,11 @@ struct ErrorTests {
 
     @Test("A 404 that is not the store's own word is not an absence")
     func foreignPage() {
-        let error = error(404, "<html><body>nothing here</body></html>")
-        #expect(error.code == .malformedResponse)
-        #expect(error.retry == .backoff)
+        for body in ["<html><body>nothing here</body></html>", ""] {
+            let error = error(404, body)
+            #expect(error.code == .malformedResponse)
+            #expect(error.retry == .backoff)
+        }
     }
 
     @Test("Retry-After is honoured where the store asks for less")

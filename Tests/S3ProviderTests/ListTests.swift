@@ -137,11 +137,13 @@ struct ListTests {
 
     @Test("A 404 means the bucket")
     func missing() async throws {
-        let server = try ScriptedServer { _, _ in ScriptedAnswer(status: 404) }
-        let error = await #expect(throws: VFSError.self) {
-            try await provider(server, known).list(ListRequest(prefix: "", delimited: false))
+        for code in ["NoSuchBucket", "NoSuchKey"] {
+            let server = try ScriptedServer { _, _ in .error(404, code) }
+            let error = await #expect(throws: VFSError.self) {
+                try await provider(server, known).list(ListRequest(prefix: "", delimited: false))
+            }
+            #expect(error?.code == .bucketNotFound)
         }
-        #expect(error?.code == .bucketNotFound)
     }
 
     @Test("Versions of one key end where another key begins")

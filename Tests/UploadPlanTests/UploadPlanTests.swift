@@ -20,6 +20,16 @@ struct UploadPlanTests {
         return image
     }
 
+    @Test("Limits that no store can mean trap nothing")
+    func impossibleLimits() throws {
+        var capabilities = s3Capabilities()
+        for size in [Int.max, 1 << 62, 0, -1] {
+            capabilities.minPartSize = size
+            capabilities.maxPartSize = size
+            _ = try UploadPlan(image: new(4096), base: nil, capabilities: capabilities)
+        }
+    }
+
     @Test("Small files and empty ones go up whole")
     func small() throws {
         #expect(try plan(FileImage(size: 0, baseSize: 0), nil).isPut)

@@ -133,8 +133,10 @@ struct Remover: Sendable {
         var unreachable: [ObjectInfo] = []
         var marker: ObjectInfo?
         var request = ListRequest(prefix: key, delimited: false, limit: 2)
+        var order = PageOrder(context.capabilities)
         repeat {
             let page = try await context.provider.list(request)
+            try order.check(page)
             for object in page.objects {
                 if object.key == key {
                     marker = object

@@ -55,7 +55,7 @@ struct Prefetcher {
         window = window > maximum / 4 ? maximum : min(maximum, max(window * 4, Self.unit, extent.count))
         var plan = Plan(needed: extent)
         frontier = max(frontier, extent.upperBound)
-        let target = min(size, extent.upperBound + window)
+        let target = size - extent.upperBound > window ? extent.upperBound + window : size
         let part = min(max(window / 8, Self.unit), 4 << 20)
         while frontier < target, target - frontier >= part || target == size {
             let end = min(target, (frontier / part + 1) * part)

@@ -1,3 +1,4 @@
+import CloudMountCommit
 import CloudMountVFS
 
 /// Lists directories, page after page, into the tree and to who reads them.
@@ -216,6 +217,7 @@ final class Lister: Sendable {
         var continuation: String?
         var count = 0
         var ahead: Ahead?
+        var order = PageOrder(context.capabilities)
         defer { ahead?.page.cancel() }
         repeat {
             if let pages, count >= pages, giveUp(id, generation) { return .givenUp }
@@ -249,6 +251,7 @@ final class Lister: Sendable {
             }
             publish(page, prefix, id, generation)
             sweeper.tidy()
+            try order.check(page)
             continuation = page.continuation
             count += 1
         } while continuation != nil
