@@ -24,10 +24,15 @@ final class StagedFile {
         (self.directory, file, mostPermissions) = try system("staging in \(folder.path)") { () throws(SystemError) in
             let directory = try folder.own(given)
             let file = try directory.open(name, for: .creating)
-            let most = try folder.status(file).st_mode & 0o777
-            // Nobody else reads the bytes before it is known who may.
-            try SystemError.check { fchmod(file.raw, 0o600) }
-            return (directory, file, most)
+            do throws(SystemError) {
+                let most = try folder.status(file).st_mode & 0o777
+                // Nobody else reads the bytes before it is known who may.
+                try file.setPermissions(0o600)
+                return (directory, file, most)
+            } catch {
+                unlinkat(directory.raw, name, 0)
+                throw error
+            }
         }
     }
 
@@ -61,9 +66,10 @@ final class StagedFile {
 
     /// Gives the file its mtime, its record, and of the permissions that it has in the mount those that files are given here.
     func describe(_ metadata: ObjectMetadata) throws(VFSError) {
-        let mode = mostPermissions & Self.permissions(metadata)
+        // Its owner goes on reading it, and may write beside it what it is.
+        let mode = mostPermissions & (Self.permissions(metadata) | 0o600)
         try system("writing to \(folder.path)") { () throws(SystemError) in
-            try SystemError.check { fchmod(file.raw, mode) }
+            try file.setPermissions(mode)
             if let modified = metadata.modified {
                 var times = [timespec(), timespec()]
                 // The access time stays: UTIME_OMIT of utimensat(2).
@@ -102,6 +108,17 @@ final class StagedFile {
     }
 
     func placed() { isPlaced = true }
+}
+
+extension Descriptor {
+    /// Where the file system has any.
+    fileprivate func setPermissions(_ mode: mode_t) throws(SystemError) {
+        do throws(SystemError) {
+            try SystemError.check { fchmod(raw, mode) }
+        } catch {
+            guard [EPERM, ENOTSUP, ENOSYS].contains(error.code) else { throw error }
+        }
+    }
 }
 
 extension Folder {

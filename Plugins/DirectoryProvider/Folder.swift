@@ -70,7 +70,7 @@ final class Folder: Sendable {
         let lock = try system("the lock of \(path)") { () throws(SystemError) in
             try root.open(DirectoryPaths.lock, for: .reading)
         }
-        guard turn.wait(milliseconds: Self.patience) else { throw isTaken }
+        turn.wait()
         defer { turn.signal() }
         try take(lock)
         // Closing releases the lock.

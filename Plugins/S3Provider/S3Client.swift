@@ -97,22 +97,22 @@ final class S3Client: Sendable {
             }
             let body = S3ErrorBody(response.body)
             if await cure(response, body, &cures, route: route, used: answer.credentials) { continue }
-            var isHead = request.method == .head
-            if isHead { isHead = await isOfStore(response, to: request) }
+            let isOfStore = try await isOfStore(response, to: request)
             throw S3Errors.error(
-                status: response.status, headers: response.headers, body: body, isHead: isHead, wire: wire,
+                status: response.status, headers: response.headers, body: body, isOfStore: isOfStore, wire: wire,
                 throttlesWith403: profile.throttlesWith403)
         }
     }
 
     private static func isNamed(_ response: HTTPResponse) -> Bool { response.headers["x-amz-request-id"] != nil }
 
-    /// A 404 to HEAD has no body that could tell whose it is: a proxy says the same while its store is away. When a store that
-    /// names its requests has not named this one, it is asked for a byte of the object; its answer to that has a body.
-    private func isOfStore(_ response: HTTPResponse, to request: S3Request) async -> Bool {
-        guard response.status == 404, !Self.isNamed(response), state.withLock({ $0.namesRequests }) ?? false else {
-            return true
-        }
+    /// A 404 without a body cannot tell whose it is: a proxy says the same while its store is away. When a store that names its
+    /// requests has not named this one, it is believed of none; after a HEAD, whose answers have no body, the store is asked for a
+    /// byte of the object.
+    private func isOfStore(_ response: HTTPResponse, to request: S3Request) async throws(VFSError) -> Bool {
+        guard response.status == 404, response.body.isEmpty else { return false }
+        if Self.isNamed(response) || !(state.withLock { $0.namesRequests } ?? false) { return true }
+        guard request.method == .head else { return false }
         var question = request
         question.method = .get
         question.field("range", "bytes=0-0")
@@ -120,7 +120,9 @@ final class S3Client: Sendable {
             _ = try await send(question)
             return false
         } catch {
-            guard error.code == .notFound else { return false }
+            if error.code == .cancelled { throw error }
+            // Whatever it says of the object, it is the store that speaks, and names no refusals.
+            guard error.wire?.code != nil else { return false }
             state.withLock { $0.namesRequests = false }
             return true
         }

@@ -81,7 +81,7 @@ extension S3Provider {
         var failures: [DeleteFailure] = []
         for refused in parser.errors where asked.contains(refused.key) {
             let error = S3Errors.error(
-                status: response.status, headers: response.headers, body: refused.body, isHead: false,
+                status: response.status, headers: response.headers, body: refused.body, isOfStore: false,
                 wire: VFSError.Wire(
                     operation: wire.operation, key: refused.key.string, endpoint: client.route.authority))
             if error.code == .notFound { continue }

@@ -143,7 +143,7 @@ enum S3Errors {
     /// For an answer that says no, or a 200 whose body does.
     /// - Parameter hasBody: HEAD has none, so its status must do.
     static func error(
-        status: Int, headers: HTTPHeaders, body: S3ErrorBody?, isHead: Bool, wire: VFSError.Wire,
+        status: Int, headers: HTTPHeaders, body: S3ErrorBody?, isOfStore: Bool, wire: VFSError.Wire,
         throttlesWith403: Bool = false
     ) -> VFSError {
         let retryAfter = headers["retry-after"].flatMap { Int($0) }.map { Duration.seconds(max(0, min($0, 3600))) }
@@ -154,7 +154,7 @@ enum S3Errors {
         var verdict =
             body?.code.flatMap { Self.verdict(code: $0, retryAfter: retryAfter) }
             ?? Self.verdict(status: status, retryAfter: retryAfter)
-        if status == 404, body == nil, !isHead {
+        if status == 404, body == nil, !isOfStore {
             // A page of some proxy, or nothing: not the store's word that there is no such object.
             verdict = Verdict(.malformedResponse, .backoff, "an answer that is not from a store")
         }

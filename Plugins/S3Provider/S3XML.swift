@@ -66,7 +66,7 @@ extension S3Client {
             return error(.malformedResponse, "the answer to \(request.operation) is of another kind", request, response)
         }
         return S3Errors.error(
-            status: response.status, headers: response.headers, body: body, isHead: false,
+            status: response.status, headers: response.headers, body: body, isOfStore: false,
             wire: VFSError.Wire(
                 operation: request.operation, key: request.key?.string, endpoint: route.authority))
     }

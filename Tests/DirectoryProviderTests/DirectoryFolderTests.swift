@@ -90,6 +90,12 @@ import Testing
         _ = try await put("secret", "body", metadata)
         var status = stat()
         #expect(stat(path("secret"), &status) == 0 && status.st_mode & 0o077 == 0)
+        // Its owner reads and describes it whatever it says in the mount, also where the owner is not root.
+        for mode in ["0100444", "0100200", "0100000"] {
+            metadata.user["mode"] = mode
+            _ = try await put("secret", "body", metadata)
+            #expect(stat(path("secret"), &status) == 0 && status.st_mode & 0o600 == 0o600)
+        }
         metadata.user["mode"] = "0100644"
         _ = try await put("secret", "body", metadata)
         #expect(stat(path("secret"), &status) == 0 && status.st_mode & 0o444 == 0o444)

@@ -107,6 +107,10 @@ struct CureTests {
             }
             // Once is enough for a store that names no refusals.
             #expect(server.seen.count { $0.method == "GET" } == (isAway ? 2 : 1))
+            let failure = await #expect(throws: VFSError.self) {
+                _ = try await provider.read(ReadRequest(key: "k"), into: CollectingSink())
+            }
+            #expect(failure?.code == (isAway ? .malformedResponse : .notFound))
         }
     }
 

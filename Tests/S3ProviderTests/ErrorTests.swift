@@ -10,13 +10,14 @@ struct ErrorTests {
     private static let wire = VFSError.Wire(operation: "GetObject", key: "k", endpoint: "h:1")
 
     private func error(
-        _ status: Int, _ body: String, _ headers: [(String, String)] = [], slow403: Bool = false, isHead: Bool = false
+        _ status: Int, _ body: String, _ headers: [(String, String)] = [], slow403: Bool = false,
+        isOfStore: Bool = false
     ) -> VFSError {
         var fields = HTTPHeaders()
         for (name, value) in headers { fields.append(name, value) }
         let bytes = Array(body.utf8)
         return S3Errors.error(
-            status: status, headers: fields, body: S3ErrorBody(bytes), isHead: isHead, wire: Self.wire,
+            status: status, headers: fields, body: S3ErrorBody(bytes), isOfStore: isOfStore, wire: Self.wire,
             throttlesWith403: slow403)
     }
 
@@ -70,6 +71,8 @@ struct ErrorTests {
             (200, .malformedResponse, .backoff),
         ] as [(Int, VFSError.Code, VFSError.RetryAdvice)])
     func statuses(status: Int, expected: VFSError.Code, retry: VFSError.RetryAdvice) {
+        // Nothing at all is believed where the client says that it is the store's.
+        #expect(error(404, "", isOfStore: true).code == .notFound)
         for body in ["", "<Error><Code>Novel</Code></Error>"] {
             let error = error(status, body)
             #expect(error.code == expected)

@@ -39,7 +39,7 @@ final class Markers: Sendable {
     private func storeNow(_ inode: InodeID, isNew: Bool) async throws(VFSError) {
         guard var seal = tree.stored.sealMarker(inode) else { return }
         guard context.capabilities.emptyFolders else {
-            return tree.stored.storedMarker(inode, nil, at: seal.generation)
+            return tree.stored.storedMarker(inode, nil, seal)
         }
         var known = isNew ? nil : seal.object
         if known == nil, !isNew, seal.isPresent { known = try await provider.headIfThere(seal.key) }
@@ -49,7 +49,7 @@ final class Markers: Sendable {
         for attempt in 1...2 {
             do throws(VFSError) {
                 let info = try await put(seal, over: here)
-                tree.stored.storedMarker(inode, info, at: seal.generation)
+                tree.stored.storedMarker(inode, info, seal)
                 break
             } catch {
                 guard error.code == .preconditionFailed || error.code == .stale, !isNew, attempt == 1 else {

@@ -114,10 +114,24 @@ final class Resolver: Sendable {
     /// Asks the store, whatever memory says; not while something is about to get the name.
     func ask(_ place: Place) async throws(VFSError) -> InodeID? {
         for _ in 0..<2 {
+            // What is being moved away has the name until it has another.
+            if let (inode, isDoomed) = changing(place), !isDoomed { return inode }
             await tree.unclaimed(place)
             if case .known(let inode) = try await askOnce(place) { return inode }
         }
+        // What is being replaced has it so long.
+        if let (inode, _) = changing(place) { return inode }
         throw VFSError(.timedOut, "others are working with the name")
+    }
+
+    /// What has the name while that changes.
+    private func changing(_ place: Place) -> (InodeID, isDoomed: Bool)? {
+        tree.withNames { names in
+            guard let child = names[place.parent]?.directory?.children[place.name],
+                names.gate.changing.contains(child.id)
+            else { return nil }
+            return (child.id, names.gate.isDoomed(child.id))
+        }
     }
 
     private enum Told: Sendable {

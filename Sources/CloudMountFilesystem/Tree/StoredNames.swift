@@ -133,6 +133,8 @@ struct StoredNames: Sendable {
         var object: ObjectInfo?
         var isPresent: Bool
         var generation: UInt64
+        /// When a name in it last changed.
+        var modified: Timestamp
     }
 
     func sealMarker(_ inode: InodeID) -> MarkerSeal? {
@@ -142,12 +144,12 @@ struct StoredNames: Sendable {
             else { return nil }
             return MarkerSeal(
                 key: key, attributes: node.storedAttributes, object: directory.markerObject,
-                isPresent: directory.marker == .present, generation: node.generation)
+                isPresent: directory.marker == .present, generation: node.generation, modified: node.modified)
         }
     }
 
     /// - Parameter info: nil: the store takes no folder objects.
-    func storedMarker(_ inode: InodeID, _ info: ObjectInfo?, at generation: UInt64) {
+    func storedMarker(_ inode: InodeID, _ info: ObjectInfo?, _ seal: MarkerSeal) {
         let now = now()
         withNames { names in
             guard let node = names[inode], let directory = node.directory else { return }
@@ -158,7 +160,9 @@ struct StoredNames: Sendable {
             node.isKnown = true
             // What was asked before has an older answer.
             node.touched = now
-            names.clean(node, at: generation)
+            names.clean(node, at: seal.generation)
+            // Names that have changed since are told by the next.
+            guard node.modified == seal.modified else { return }
             directory.hasUnstoredTime = false
             names.unstoredTimes.remove(inode)
         }
