@@ -30,12 +30,11 @@ func makeDirectories(_ path: String) throws(VFSError) {
     throw localError("the directory \(path) cannot be made")
 }
 
-/// What others could put into a directory, they could read or plant: it is this user's, no symbolic link, and nobody else's to
-/// write.
-/// - Parameter mode: what it is given.
+/// What others could put into a directory, they could read or plant: it is this user's, and not everybody's to write.
+/// - Parameter mode: what it is given; then no symbolic link may stand for it, as one may for a directory that the user has named.
 /// - Throws: `permissionDenied`.
 func requireOwn(_ path: String, mode: mode_t? = nil) throws(VFSError) {
-    let raw = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+    let raw = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (mode == nil ? 0 : O_NOFOLLOW))
     guard raw >= 0 else {
         if errno == ENOTDIR || errno == ELOOP {
             throw VFSError(.permissionDenied, "\(path) is no directory; a symbolic link is not followed")
@@ -50,8 +49,8 @@ func requireOwn(_ path: String, mode: mode_t? = nil) throws(VFSError) {
     }
     if let mode {
         guard fchmod(directory.raw, mode) == 0 else { throw localError("the directory \(path) cannot be made private") }
-    } else if status.st_mode & 0o022 != 0 {
-        throw VFSError(.permissionDenied, "others may write into the directory \(path); chmod go-w it")
+    } else if status.st_mode & 0o002 != 0 {
+        throw VFSError(.permissionDenied, "everybody may write into the directory \(path); chmod o-w it")
     }
 }
 

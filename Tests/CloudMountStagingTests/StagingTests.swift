@@ -67,11 +67,16 @@ struct StagingTests {
         _ = try area()
         chmod(path, 0o777)
         #expect(throws: VFSError.self) { try area() }
-        chmod(path, 0o700)
+        chmod(path, 0o775)
+        _ = try area()
         let other = directory.path + "/other"
         #expect(mkdir(other, 0o755) == 0 && rmdir(path + "/staged") == 0 && symlink(other, path + "/staged") == 0)
         #expect(throws: VFSError.self) { try area() }
         #expect(mode(other).map { $0 & 0o777 } == 0o755)
+        // A place that the user has chosen may be a link to another disk.
+        let link = directory.path + "/link"
+        #expect(symlink(other, link) == 0)
+        _ = try StagingArea(directory: link, limit: 1 << 30, keepFree: 0)
     }
 
     @Test("Written bytes come back; what was not written is zeros")
