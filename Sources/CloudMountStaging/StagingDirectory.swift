@@ -30,7 +30,8 @@ func makeDirectories(_ path: String) throws(VFSError) {
     throw localError("the directory \(path) cannot be made")
 }
 
-/// What others could put into a directory, they could read or plant: it is this user's, and not everybody's to write.
+/// What others could put into a directory, they could read or plant: it is this user's, and not everybody's to write, unless it keeps
+/// everybody from what is not theirs, as a new tmpfs does.
 /// - Parameter mode: what it is given; then no symbolic link may stand for it, as one may for a directory that the user has named.
 /// - Throws: `permissionDenied`.
 func requireOwn(_ path: String, mode: mode_t? = nil) throws(VFSError) {
@@ -49,7 +50,7 @@ func requireOwn(_ path: String, mode: mode_t? = nil) throws(VFSError) {
     }
     if let mode {
         guard fchmod(directory.raw, mode) == 0 else { throw localError("the directory \(path) cannot be made private") }
-    } else if status.st_mode & 0o002 != 0 {
+    } else if status.st_mode & 0o1002 == 0o002 {
         throw VFSError(.permissionDenied, "everybody may write into the directory \(path); chmod o-w it")
     }
 }

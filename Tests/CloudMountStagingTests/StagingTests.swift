@@ -67,8 +67,10 @@ struct StagingTests {
         _ = try area()
         chmod(path, 0o777)
         #expect(throws: VFSError.self) { try area() }
-        chmod(path, 0o775)
-        _ = try area()
+        for mode: mode_t in [0o775, 0o1777] {
+            chmod(path, mode)
+            _ = try area()
+        }
         let other = directory.path + "/other"
         #expect(mkdir(other, 0o755) == 0 && rmdir(path + "/staged") == 0 && symlink(other, path + "/staged") == 0)
         #expect(throws: VFSError.self) { try area() }

@@ -375,10 +375,11 @@ final class Tree: Sendable {
     func takeBack(_ inode: InodeID, to before: NodeChange, from generation: UInt64) -> Bool {
         withNames { names in
             guard let node = names[inode], node.generation == generation, node.writers == 0 else { return false }
+            let size = node.size
             before.apply(to: node)
             names.clean(node, at: node.generation)
             // The answer may have been lost, and the store have another version.
-            node.validUntil = 0
+            if node.size != size { node.validUntil = 0 }
             letGo(node, &names)
             return true
         }
