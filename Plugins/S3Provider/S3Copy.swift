@@ -13,8 +13,10 @@ extension S3Provider {
         let isOver = request.isOverSource
         let precondition = isOver ? .match(request.source.etag) : request.precondition
         let isHeld = features.pinnedCopy || isOver && features.copyMatch
+        // A copy that replaces nothing may be compared when it is made, and be taken away again.
+        let isComparedAfter = !isHeld && request.precondition == .absent
         async let described = attempt { () async throws(VFSError) in
-            try await self.described(request.source, comparing: !isHeld)
+            try await self.described(request.source, comparing: !isHeld && !isComparedAfter)
         }
         async let looked = attempt { () async throws(VFSError) -> S3Signer.Field? in
             if isOver, !features.copyMatch { return nil }
@@ -24,7 +26,23 @@ extension S3Provider {
         let (source, condition) = await (described, looked)
         var copied = request
         copied.source = try source.get()
-        return try await copy(copied, condition.get(), pinned: features.pinnedCopy)
+        let made = try await copy(copied, condition.get(), pinned: features.pinnedCopy)
+        if isComparedAfter { try await compare(made, with: request.source) }
+        return made
+    }
+
+    /// Equal ETags are of equal bytes. Others say nothing: copies of encrypted objects and of such in parts have their own.
+    private func compare(_ made: ObjectInfo, with source: ObjectInfo) async throws(VFSError) {
+        if made.etag == source.etag { return }
+        do throws(VFSError) {
+            try await compare(source)
+        } catch {
+            // Nobody has asked for a copy of what is there now. One that stays is of no harm.
+            _ = await attempt { () async throws(VFSError) in
+                try await self.delete([DeleteRequest(made.key, version: made.etag, undoes: true)])
+            }
+            throw error.code == .notFound ? Self.sourceChanged(error.wire) : error
+        }
     }
 
     /// Sends the conditions whatever is known of the endpoint.

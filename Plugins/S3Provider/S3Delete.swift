@@ -36,8 +36,6 @@ extension S3Provider {
         return failures
     }
 
-    private static var changed: VFSError { VFSError(.preconditionFailed, "the object has been changed meanwhile") }
-
     /// Sends the condition whatever is known of the endpoint.
     func delete(_ object: DeleteRequest, conditionally: Bool) async throws(VFSError) {
         var wire = S3Request("DeleteObject", .delete, object.key)
@@ -92,66 +90,6 @@ extension S3Provider {
     }
 
     static func quoted(_ version: ETag) -> String { "\"\(version.value)\"" }
-
-    // MARK: Comparing just before
-
-    /// Fewer are looked at one by one.
-    private static let listedFrom = 4
-
-    /// The objects whose version is still the current one; the others are failures, or gone.
-    private func unchanged(
-        _ objects: [DeleteRequest]
-    ) async throws(VFSError) -> (going: [DeleteRequest], failures: [DeleteFailure]) {
-        let versioned = objects.filter { $0.version != nil }
-        if versioned.isEmpty { return (objects, []) }
-        let listed = versioned.count < Self.listedFrom ? [:] : try await versions(of: versioned.map(\.key))
-        // Also what a listing says otherwise: it may name a version in other words.
-        let doubtful = versioned.filter { listed[$0.key] != $0.version }
-        let found = try await inParallel(doubtful, width: 16) { object async throws(VFSError) in
-            try await self.current(object.key)?.etag
-        }
-        var current: [ObjectKey: ETag?] = [:]
-        for (object, etag) in zip(doubtful, found) { current[object.key] = .some(etag) }
-        var (going, failures): ([DeleteRequest], [DeleteFailure]) = ([], [])
-        for object in objects {
-            guard let version = object.version, case .some(let there) = current[object.key] else {
-                going.append(object)
-                continue
-            }
-            if there == version {
-                going.append(object)
-            } else if there != nil {
-                failures.append(DeleteFailure(key: object.key, error: Self.changed))
-            }
-        }
-        return (going, failures)
-    }
-
-    /// What a listing of the keys' common prefix says of them, as far as it comes within a few pages.
-    private func versions(of keys: [ObjectKey]) async throws(VFSError) -> [ObjectKey: ETag] {
-        guard let first = keys.min(), let last = keys.max() else { return [:] }
-        let wanted = Set(keys)
-        var versions: [ObjectKey: ETag] = [:]
-        var request = ListRequest(prefix: first.commonPrefix(with: last), delimited: false)
-        for _ in 0...(keys.count / 100) {
-            let page = try await list(request)
-            for object in page.objects where wanted.contains(object.key) { versions[object.key] = object.etag }
-            request.continuation = page.continuation
-            let isPast = features.sortedListing && page.objects.last.map { $0.key >= last } ?? false
-            if page.continuation == nil || isPast || versions.count == wanted.count { break }
-        }
-        return versions
-    }
-}
-
-extension ObjectKey {
-    /// What both begin with, in whole characters.
-    func commonPrefix(with other: ObjectKey) -> ObjectKey {
-        let scalars = zip(string.unicodeScalars, other.string.unicodeScalars).prefix { $0 == $1 }.map(\.0)
-        var prefix = String.UnicodeScalarView()
-        prefix.append(contentsOf: scalars)
-        return ObjectKey(String(prefix))
-    }
 }
 
 /// Reads `DeleteResult`.

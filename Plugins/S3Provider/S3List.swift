@@ -6,6 +6,11 @@ import CloudMountXML
 extension S3Provider {
     /// ListObjectsV2, or ListObjects where the profile says so.
     public func list(_ request: ListRequest) async throws(VFSError) -> ListPage {
+        try await list(request, after: nil)
+    }
+
+    /// - Parameter start: keys up to this one may be left out; some stores do not.
+    func list(_ request: ListRequest, after start: ObjectKey?) async throws(VFSError) -> ListPage {
         if request.limit == 0 { return ListPage() }
         let profile = client.profile
         var wire = S3Request(profile.listVersion == 1 ? "ListObjects" : "ListObjectsV2", .get)
@@ -16,6 +21,8 @@ extension S3Provider {
         wire.parameter("max-keys", "\(min(max(request.limit ?? 1000, 1), 1000))")
         if let continuation = request.continuation {
             wire.parameter(profile.listVersion == 1 ? "marker" : "continuation-token", continuation)
+        } else if let start, !start.isEmpty {
+            wire.parameter(profile.listVersion == 1 ? "marker" : "start-after", start.string)
         }
         addPayer(&wire)
 

@@ -13,6 +13,7 @@ public final class S3Provider: ObjectProvider {
     let copyPartSize: Int
     private let learnt: Mutex<S3Features>
     let encryptions = Mutex(S3EncryptionSightings())
+    let looks = GatheredLooks<ObjectKey, ETag?>()
 
     public static let descriptor = ProviderDescriptor(
         name: "s3", summary: "Amazon S3 and compatible stores", bucketMeaning: "bucket name",

@@ -38,37 +38,6 @@ extension S3Provider {
             encryption: encryption)
     }
 
-    /// The header that makes the store hold to `precondition`. Where the store is not known to honour it, the object is
-    /// looked at now instead: the best there is, not atomic.
-    func condition(
-        _ precondition: Precondition, on key: ObjectKey, absent: Bool, match: Bool
-    ) async throws(VFSError) -> S3Signer.Field? {
-        switch precondition {
-        case .none: return nil
-        case .absent:
-            if absent { return S3Signer.Field(name: "if-none-match", value: "*") }
-            if try await current(key) != nil {
-                throw VFSError(.preconditionFailed, "there is an object with this key already")
-            }
-        case .match(let etag):
-            if match { return S3Signer.Field(name: "if-match", value: "\"\(etag.value)\"") }
-            if try await current(key)?.etag != etag {
-                throw VFSError(.preconditionFailed, "the object has been changed meanwhile")
-            }
-        }
-        return nil
-    }
-
-    /// Nil when the store says that there is none.
-    func current(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo? {
-        do throws(VFSError) {
-            return try await head(key)
-        } catch {
-            guard error.code == .notFound else { throw error }
-            return nil
-        }
-    }
-
     /// `If-Match` on an object that is gone is answered by 404.
     func lostCondition(_ error: VFSError) -> VFSError {
         guard error.code == .notFound else { return error }

@@ -15,8 +15,8 @@ package struct DirectoryMove: Sendable {
     private let provider: any ObjectProvider
     private let capabilities: Capabilities
 
-    /// Copies in flight at once.
-    private static let width = 64
+    /// Copies under way at once; where the store has to be looked at first, about half of them wait for the look.
+    private static let width = 192
 
     /// One object and what has become of it.
     package struct Moved: Sendable {
