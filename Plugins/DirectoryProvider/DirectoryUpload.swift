@@ -10,7 +10,7 @@ extension Folder {
         let upload = Upload(key: key, id: DirectoryRecord.newNonce())
         guard writable else { throw VFSError(.readOnly, "the folder \(path) was opened for reading only") }
         let directory = try system("staging in \(path)") { () throws(SystemError) in
-            let name = DirectoryPaths.split(uploadPath(upload)).name
+            let name = uploadName(upload)
             let staging = try own(staging)
             try SystemError.check { mkdirat(staging.raw, name, 0o777) }
             return try staging.open(name, for: .directory)
@@ -101,8 +101,8 @@ extension Folder {
         return record.metadata
     }
 
-    private func uploadPath(_ upload: Upload) -> String {
-        // The id comes back from outside: it must stay one name.
-        DirectoryPaths.staging + "/u" + DirectoryPaths.escape(upload.id, all: true)
-    }
+    private func uploadPath(_ upload: Upload) -> String { "\(DirectoryPaths.staging)/\(uploadName(upload))" }
+
+    /// The id comes back from outside: it must stay one name.
+    private func uploadName(_ upload: Upload) -> String { "u" + DirectoryPaths.escape(upload.id, all: true) }
 }

@@ -80,10 +80,6 @@ final class Folder: Sendable {
     /// Milliseconds that other commits are waited for. Who may read the folder could hold the lock for ever.
     private static let patience = 5000
 
-    private var isTaken: VFSError {
-        VFSError(.unavailable, "somebody else holds the lock of \(path)", retry: .backoff)
-    }
-
     private func take(_ lock: Descriptor) throws(VFSError) {
         let deadline = SystemClock.monotonic() + UInt64(Self.patience) * 1_000_000
         var pause: UInt32 = 200
@@ -91,7 +87,9 @@ final class Folder: Sendable {
             guard errno == EWOULDBLOCK || errno == EINTR else {
                 throw DirectoryErrors.map(SystemError(errno), "the lock of \(path)")
             }
-            guard SystemClock.monotonic() < deadline else { throw isTaken }
+            guard SystemClock.monotonic() < deadline else {
+                throw VFSError(.unavailable, "somebody else holds the lock of \(path)", retry: .backoff)
+            }
             usleep(pause)
             pause = min(2 * pause, 50_000)
         }

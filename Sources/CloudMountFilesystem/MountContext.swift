@@ -78,6 +78,20 @@ final class MountContext: Sendable {
 
     // MARK: Tasks
 
+    /// Waits until it is so, for the policy's deadline at most, or until the task is cancelled.
+    /// - Parameter isMet: asked under the lock of `waiters`, who are resumed when it has come to be so.
+    /// - Returns: whether it is so.
+    func wait(on waiters: Waiters, until isMet: () -> Bool) async -> Bool {
+        if isMet() { return true }
+        let deadline = clock.monotonic() + policy().deadline.nanoseconds
+        while !isMet() {
+            let now = clock.monotonic()
+            guard now < deadline, !Task.isCancelled else { return false }
+            await waiters.wait(unless: isMet, for: .nanoseconds(deadline - now))
+        }
+        return true
+    }
+
     /// Begins work that nobody waits for.
     func begin(_ work: @escaping @Sendable () async -> Void) {
         Task(executorPreference: provider.executor) { await work() }

@@ -208,13 +208,8 @@ final class Commits: Sendable {
                 all[key] == nil && !(key.endsWithSlash && all.contains { $0.key.hasPrefix(key) })
             }
         }
-        let deadline = tree.now() + context.policy().deadline.nanoseconds
-        while !isClear() {
-            if Task.isCancelled { throw .cancelled }
-            let now = tree.now()
-            guard now < deadline else { throw VFSError(.timedOut, "an earlier write of \(key) may still be stored") }
-            await landed.wait(unless: isClear, for: .nanoseconds(deadline - now))
-        }
+        if await context.wait(on: landed, until: isClear) { return }
+        throw Task.isCancelled ? .cancelled : VFSError(.timedOut, "an earlier write of \(key) may still be stored")
     }
 
     /// What a call stores that nobody waits for goes again, unless the file still has that name: then it is its version.

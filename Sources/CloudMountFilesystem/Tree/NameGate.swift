@@ -180,15 +180,8 @@ extension Tree {
         await wait { names in !names.gate.isClaimed(place) && !names.isGoing(place.parent) }
     }
 
-    private func wait(until condition: @escaping (borrowing Namespace) -> Bool) async {
-        let isMet = { self.withNames { names in condition(names) } }
-        if isMet() { return }
-        let deadline = now() + context.policy().deadline.nanoseconds
-        while !isMet(), !Task.isCancelled {
-            let now = now()
-            guard now < deadline else { return }
-            await gateWaiters.wait(unless: isMet, for: .nanoseconds(deadline - now))
-        }
+    private func wait(until condition: (borrowing Namespace) -> Bool) async {
+        _ = await context.wait(on: gateWaiters) { withNames { names in condition(names) } }
     }
 
     /// Runs `work` on what it finds, again while others change its names before they are held.
