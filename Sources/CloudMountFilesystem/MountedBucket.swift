@@ -489,7 +489,11 @@ public final class MountedBucket: FileOperations {
 
     private func commit(_ file: OpenFile, _ reply: consuming Reply<Void>) {
         if let failure = file.content.failure() { return reply.fail(failure) }
-        guard tree.dirtyGeneration(file.inode) != nil else { return reply.send() }
+        guard tree.dirtyGeneration(file.inode) != nil else {
+            // What holds the name is what is wanted.
+            tree.stored.keep(file.inode)
+            return reply.send()
+        }
         slow(reply) { () async throws(VFSError) in try await self.commits.commit(file.inode) }
     }
 

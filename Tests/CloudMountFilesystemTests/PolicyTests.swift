@@ -237,7 +237,7 @@ struct PolicyTests {
         change(mount) { $0.offline = .serve }
         #expect(await look() == nil)
         change(mount) { $0.offline = .fail }
-        try await Task.sleep(for: .milliseconds(1100))
+        mount.time.advance(.milliseconds(1100))
         #expect(await look() == .unavailable)
         change(mount) { $0.offline = .serve }
         mount.faults.clear()

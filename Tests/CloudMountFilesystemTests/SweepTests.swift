@@ -62,7 +62,7 @@ struct SweepTests {
         try await walk()
         // What was used a moment ago stays.
         #expect(mount.fs.statistics().inodes > 4000)
-        try await Task.sleep(for: .milliseconds(3500))
+        mount.time.advance(.milliseconds(3500))
         let (inode, handle) = try await mount.fs.create(TestMount.root, "unsaved")
         for directory in 0..<4 {
             _ = try await mount.fs.list(try await mount.inode("new\(directory)"))

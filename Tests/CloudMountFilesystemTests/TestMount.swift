@@ -19,15 +19,18 @@ final class TestMount: Sendable {
     let staging: StagingArea
     let settings: MountSettings
     let traffic = Traffic()
+    let time = HeldClock()
+    private let clock: FilesystemClock
     private let current: Mutex<MountedBucket>
 
     init(
         capabilities: Capabilities = MemoryProvider.fullCapabilities, memory: Int = 64 << 20,
-        _ adjust: (inout MountSettings) -> Void = { _ in }
+        clock: FilesystemClock? = nil, _ adjust: (inout MountSettings) -> Void = { _ in }
     ) throws {
         var settings = MountSettings(name: "test", uid: 1000, gid: 1000)
         adjust(&settings)
         self.settings = settings
+        self.clock = clock ?? time.clock
         self.memory = BufferPool(limit: memory)
         store = MemoryProvider(capabilities: capabilities)
         var template = Array("/tmp/cloudmount-test-XXXXXX".utf8CString)
@@ -35,7 +38,8 @@ final class TestMount: Sendable {
         staging = try StagingArea(directory: String(cString: path), limit: 4 << 30, keepFree: 0)
         let layers = FaultLayer(TrafficLayer(inner: store, traffic: traffic), faults)
         current = Mutex(
-            MountedBucket(settings: settings, provider: layers, staging: staging, memory: self.memory))
+            MountedBucket(
+                settings: settings, provider: layers, staging: staging, memory: self.memory, clock: self.clock))
     }
 
     deinit { removeTree(staging.directory) }
@@ -45,7 +49,8 @@ final class TestMount: Sendable {
     /// A new file system on the same bucket: nothing is remembered but what the store has.
     func remount() {
         let layers = FaultLayer(TrafficLayer(inner: store, traffic: traffic), faults)
-        let fresh = MountedBucket(settings: settings, provider: layers, staging: staging, memory: memory)
+        let fresh = MountedBucket(
+            settings: settings, provider: layers, staging: staging, memory: memory, clock: clock)
         current.withLock { $0 = fresh }
     }
 

@@ -108,6 +108,9 @@ struct Namespace {
         directory.removed.remove(node.name)
     }
 
+    /// What the store has just taken of a node is newer than a listing that is under way.
+    func isSeen(_ node: Node) { if let directory = nodes[node.parent]?.directory { node.seenIn = directory.generation } }
+
     /// Takes a node out of its directory. It stays in memory while the kernel or an open file knows it.
     mutating func orphan(_ node: Node) {
         detach(node)

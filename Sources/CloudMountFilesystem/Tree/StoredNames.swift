@@ -60,11 +60,18 @@ struct StoredNames: Sendable {
                 node.changed = max(node.changed, modified)
             }
             guard let parent = names[node.parent], let directory = parent.directory else { return nil }
-            node.seenIn = directory.generation
+            names.isSeen(node)
             let isUseless =
                 names.rules.capabilities.visibleFolders && directory.marker == .present
                 && parent.id != Namespace.root && !parent.hasOwnAttributes(names.rules)
             return isUseless ? parent.id : nil
+        }
+    }
+
+    /// The object that holds the name of a new file is all of it: closed or synced as it was made, it is a file like any other.
+    func keep(_ inode: InodeID) {
+        withNames { names in
+            if let node = names[inode], node.isPlaceholder, !node.isDirty { node.isPlaceholder = false }
         }
     }
 
@@ -160,6 +167,7 @@ struct StoredNames: Sendable {
             node.isKnown = true
             // What was asked before has an older answer.
             node.touched = now
+            names.isSeen(node)
             names.clean(node, at: seal.generation)
             // Names that have changed since are told by the next.
             guard node.modified == seal.modified else { return }

@@ -111,8 +111,6 @@ final class Tree: Sendable {
             let content = content(of: node, names)
             let (isCached, hasPages) = (node.isCached, node.hasPages)
             node.isCached = true
-            // Closed as it was made, it is a file like any other.
-            if canWrite, node.writers == 0, !node.isDirty { node.isPlaceholder = false }
             names.open(node, canWrite: canWrite)
             defer { node.kernelIsBehind = false }
             return Opened(
@@ -256,6 +254,7 @@ final class Tree: Sendable {
             node.writers -= 1
             node.isBeingMade = false
             node.touched = now
+            names.isSeen(node)
             guard opened else { return (names.entry(for: node, now), nil) }
             if isFirst { node.isPlaceholder = true }
             // The placeholder has no bytes that a commit could come back to.
@@ -272,8 +271,14 @@ final class Tree: Sendable {
         withNames { names in
             names.gate.leave(using: [inode])
             guard let node = names[inode] else { return }
-            node.writers = 0
+            node.writers -= 1
             node.isBeingMade = false
+            if let directory = node.directory, !directory.children.isEmpty {
+                // What others have put into it meanwhile keeps it.
+                directory.marker = .unknown
+                directory.isOnlyHere = true
+                return
+            }
             names.orphan(node)
         }
     }
