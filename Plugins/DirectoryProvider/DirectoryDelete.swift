@@ -29,7 +29,8 @@ extension Folder {
         let (parent, name) = DirectoryPaths.split(plain)
         do throws(SystemError) {
             let directory = try root.open(parent, for: .directory)
-            let status = try status(of: name, in: directory)
+            let leaving = try leaving(name, in: directory)
+            let status = leaving.status
             let isFolder = status.kind == S_IFDIR
             guard isFolder == key.endsWithSlash, isFolder || status.kind == S_IFREG || status.kind == S_IFLNK else {
                 return
@@ -47,7 +48,7 @@ extension Folder {
             } else {
                 try SystemError.check { unlinkat(directory.raw, name, 0) }
             }
-            removeRecord(status)
+            removeRecord(leaving)
             if touched.last?.raw != directory.raw { touched.append(directory) }
             removeImplicit(parent)
         } catch {
@@ -62,12 +63,12 @@ extension Folder {
         var path = path
         while path != "." {
             let (parent, name) = DirectoryPaths.split(path)
-            guard let directory = try? root.open(path, for: .directory), let status = try? status(directory),
-                let record = try? record(of: directory, status), record.isImplicit,
-                let above = try? root.open(parent, for: .directory),
+            guard let directory = try? root.open(path, for: .directory),
+                let above = try? root.open(parent, for: .directory), let leaving = try? leaving(name, in: above),
+                let record = try? record(of: directory, leaving.status), record.isImplicit,
                 unlinkat(above.raw, name, AT_REMOVEDIR) == 0
             else { return }
-            removeRecord(status)
+            removeRecord(leaving)
             path = parent
         }
     }
@@ -76,9 +77,9 @@ extension Folder {
     func remove(_ hidden: String) {
         var (parent, name) = DirectoryPaths.split(hidden)
         guard let directory = try? root.open(parent, for: .directory),
-            let status = try? status(of: name, in: directory), unlinkat(directory.raw, name, 0) == 0
+            let leaving = try? leaving(name, in: directory), unlinkat(directory.raw, name, 0) == 0
         else { return }
-        removeRecord(status)
+        removeRecord(leaving)
         while !parent.utf8.elementsEqual(DirectoryPaths.keys.utf8) {
             (parent, name) = DirectoryPaths.split(parent)
             guard let above = try? root.open(parent, for: .directory),

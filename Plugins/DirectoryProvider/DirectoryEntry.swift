@@ -158,8 +158,22 @@ extension Folder {
         try SystemError.check { renameat(staging.raw, temporary, records.raw, target) }
     }
 
-    func removeRecord(_ status: stat) {
-        if let records { unlinkat(records.raw, String(status.st_ino), 0) }
+    /// A file or directory that is about to go. Its number is given to no other while this is held.
+    struct Leaving {
+        fileprivate let itself: Descriptor
+        let status: stat
+    }
+
+    func leaving(_ name: String, in directory: Descriptor) throws(SystemError) -> Leaving {
+        let itself = try directory.open(name, for: .itself)
+        return Leaving(itself: itself, status: try status(itself))
+    }
+
+    /// Of what has gone just now.
+    func removeRecord(_ gone: Leaving) {
+        withExtendedLifetime(gone.itself) {
+            if let records { unlinkat(records.raw, String(gone.status.st_ino), 0) }
+        }
     }
 
     private func recordPath(_ status: stat) -> String { DirectoryPaths.records + "/\(status.st_ino)" }

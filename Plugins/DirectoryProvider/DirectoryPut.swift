@@ -94,9 +94,9 @@ final class StagedFile {
     /// Moves the file to `name` in `directory`, in the place of whatever file is there.
     /// - Returns: false when a directory, a fifo, a socket or a device is in the way, or no file can have that name.
     func place(_ name: String, in directory: Descriptor) throws(VFSError) -> Bool {
-        let replaced = try? folder.status(of: name, in: directory)
+        let replaced = try? folder.leaving(name, in: directory)
         // It is no object, and so not ours to replace.
-        if let replaced, ![S_IFREG, S_IFLNK].contains(replaced.kind) { return false }
+        if let replaced, ![S_IFREG, S_IFLNK].contains(replaced.status.kind) { return false }
         if renameat(self.directory.raw, self.name, directory.raw, name) != 0 {
             let error = SystemError(errno)
             if [EISDIR, ENOTEMPTY, EEXIST, ENAMETOOLONG, EINVAL, EILSEQ].contains(error.code) { return false }

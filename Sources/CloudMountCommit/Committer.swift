@@ -12,12 +12,12 @@ package struct LocalBytes: Sendable {
     /// The upload is of no use any more, or has become the object: its owner forgets it.
     package var forget: @Sendable (StreamingUpload) -> Void
     /// Told when the call that makes the write visible goes on though the commit has been given up: with what it ends.
-    package var givenUp: @Sendable (Task<ObjectInfo?, Never>) -> Void
+    package var givenUp: @Sendable (Task<Result<ObjectInfo, VFSError>, Never>) -> Void
 
     package init(
         staged: StagedFile?, stream: StreamingUpload?, generation: UInt64,
         forget: @escaping @Sendable (StreamingUpload) -> Void,
-        givenUp: @escaping @Sendable (Task<ObjectInfo?, Never>) -> Void
+        givenUp: @escaping @Sendable (Task<Result<ObjectInfo, VFSError>, Never>) -> Void
     ) {
         self.staged = staged
         self.stream = stream
@@ -223,10 +223,10 @@ package struct Committer: Sendable {
         if Task.isCancelled { throw .cancelled }
         let provider = provider
         let landing = Landing()
-        let call = Task(executorPreference: provider.executor) { () -> ObjectInfo? in
+        let call = Task(executorPreference: provider.executor) { () -> Result<ObjectInfo, VFSError> in
             let result = await attempt { () async throws(VFSError) in try await body(provider) }
             landing.end(result)
-            return try? result.get()
+            return result
         }
         return try await withTaskCancellationHandler {
             await landing.outcome()

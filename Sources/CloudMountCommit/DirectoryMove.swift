@@ -159,13 +159,15 @@ package struct DirectoryMove: Sendable {
     // MARK: Deletions
 
     /// Takes the old tree away, object by object as it was copied.
-    /// - Returns: what somebody else has replaced since, which stays; and why the store refuses to delete something.
+    /// - Returns: what has been replaced since, which stays; and why the store refuses to delete something.
     /// - Throws: what leaves open whether anything was deleted, or still will be.
-    package func deleteOld(_ moved: [Moved]) async throws(VFSError) -> (stayed: [ObjectKey], refusal: VFSError?) {
-        var stayed: [ObjectKey] = []
-        for requests in deletions(moved.filter { $0.old.key != $0.new.key }.map(\.old)) {
+    package func deleteOld(_ moved: [Moved]) async throws(VFSError) -> (stayed: [ObjectInfo], refusal: VFSError?) {
+        let old = moved.filter { $0.old.key != $0.new.key }.map(\.old)
+        var stayed: [ObjectInfo] = []
+        for requests in deletions(old) {
             let failures = try await provider.deleteAll(requests)
-            stayed += failures.filter { $0.error.code == .preconditionFailed }.map(\.key)
+            let changed = Set(failures.filter { $0.error.code == .preconditionFailed }.map(\.key))
+            if !changed.isEmpty { stayed += old.filter { changed.contains($0.key) } }
             if let failure = failures.first(where: { $0.error.code != .preconditionFailed }) {
                 return (stayed, failure.error)
             }

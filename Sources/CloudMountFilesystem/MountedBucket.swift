@@ -133,10 +133,17 @@ public final class MountedBucket: FileOperations {
     /// - Parameter isNew: the file was made for who does not wait for it any more, and holds its name for nobody.
     private func discard(_ created: CreateReply, _ place: Place, isNew: Bool) {
         guard let inode = created.entry.attributes?.inode else { return }
-        release(inode, handle: created.open.handle, reply: Reply { _ in })
-        guard isNew else { return forget(inode, count: 1) }
+        guard isNew, let file = handles.close(created.open.handle) else {
+            release(inode, handle: created.open.handle, reply: Reply { _ in })
+            return forget(inode, count: 1)
+        }
+        file.content.closed(file.id)
+        tree.closed(inode, canWrite: true)
+        commits.closed(inode)
         context.begin {
             _ = await attempt { () async throws(VFSError) in try await self.remover.unmake(place, inode) }
+            // Somebody else has taken it for theirs.
+            await self.commitUnheard(inode)
             self.forget(inode, count: 1)
         }
     }
@@ -509,9 +516,15 @@ public final class MountedBucket: FileOperations {
         }
         reply.send()
         context.begin {
-            _ = await attempt { () async throws(VFSError) in try await self.commits.commit(file.inode) }
+            await self.commitUnheard(file.inode)
             self.closed(file)
         }
+    }
+
+    /// What fails is told by `statistics`.
+    private func commitUnheard(_ inode: InodeID) async {
+        _ = await attempt { () async throws(VFSError) in try await commits.commit(inode) }
+        tree.letGo(inode)
     }
 
     private func closed(_ file: OpenFile) {
@@ -519,17 +532,10 @@ public final class MountedBucket: FileOperations {
         commits.closed(file.inode)
         // Changed while its last commit was under way, by who thought that a writer takes the change along.
         guard isLeft, commits.error(file.inode) == nil else { return }
-        context.begin {
-            _ = await attempt { () async throws(VFSError) in try await self.commits.commit(file.inode) }
-            self.tree.letGo(file.inode)
-        }
+        context.begin { await self.commitUnheard(file.inode) }
     }
 
     // MARK: Space
-
-    private static let keepSize: Int32 = 1
-    private static let punchHole: Int32 = 2
-    private static let zeroRange: Int32 = 16
 
     public func fallocate(
         _ inode: InodeID, handle: HandleID, mode: Int32, offset: Int, count: Int, reply: consuming Reply<Void>
@@ -538,18 +544,11 @@ public final class MountedBucket: FileOperations {
         guard offset >= 0, count > 0, offset <= context.capabilities.maxObjectSize - count else {
             return reply.fail(.tooLarge, "larger than the store allows")
         }
-        let extent = Extent(offset: offset, count: count)
-        let size = attemptNow { () throws(VFSError) -> Int? in
-            switch mode {
-            case 0: return try file.content.extend(to: extent.upperBound)
-            case Self.keepSize: return nil
-            case Self.punchHole | Self.keepSize, Self.zeroRange | Self.keepSize:
-                return try file.content.zero(extent, extend: false)
-            case Self.zeroRange: return try file.content.zero(extent, extend: true)
-            default: throw VFSError(.notSupported, "no such kind of allocation")
-            }
+        guard let allocation = Allocation(mode: mode) else {
+            return reply.fail(.notSupported, "no such kind of allocation")
         }
-        switch size {
+        let extent = Extent(offset: offset, count: count)
+        switch attemptNow({ () throws(VFSError) in try allocation.apply(to: file.content, extent) }) {
         case .failure(let error): reply.fail(error)
         case .success(let size):
             if let size { changed(file.inode, size: size, grows: false, clearSetID: false) }

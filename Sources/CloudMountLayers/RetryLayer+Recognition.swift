@@ -39,6 +39,60 @@ extension RetryLayer {
         }
     }
 
+    /// A deletion whose answer was lost may have been carried out, and the name may have been given to something new with the same bytes,
+    /// which have the same ETag: it is repeated only for what is still the version that was meant.
+    public func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure] {
+        let call = ProviderCall(.delete, objects.first?.key)
+        return try await bounded(call) {
+            await attempt { () async throws(VFSError) in try await deleted(objects, call) }
+        }
+    }
+
+    private func deleted(_ objects: [DeleteRequest], _ call: ProviderCall) async throws(VFSError) -> [DeleteFailure] {
+        var course = RetryCourse(call, self, limitedFromStart: true)
+        var (left, changed): ([DeleteRequest], [DeleteFailure]) = (objects, [])
+        var isInDoubt = false
+        while true {
+            do throws(VFSError) {
+                if isInDoubt { (left, changed) = try await standing(objects) }
+                if left.isEmpty { return changed }
+                let failures = try await inner.delete(left)
+                course.succeeded()
+                return changed + failures
+            } catch {
+                isInDoubt = true
+                try await course.pause(after: error)
+            }
+        }
+    }
+
+    /// Of versions whose nonces are known: those that are still there; and those that others have come in the place of.
+    private func standing(
+        _ objects: [DeleteRequest]
+    ) async throws(VFSError) -> (standing: [DeleteRequest], changed: [DeleteFailure]) {
+        let inner = inner
+        let found = try await inParallel(objects, width: 16) {
+            object async throws(VFSError) -> (isThere: Bool, isChanged: Bool) in
+            guard object.version != nil, let nonce = object.nonce else { return (true, false) }
+            do throws(VFSError) {
+                return (true, try await inner.head(object.key).metadata?.nonce != nonce)
+            } catch {
+                guard error.code == .notFound else { throw error }
+                return (false, false)
+            }
+        }
+        var (standing, changed): ([DeleteRequest], [DeleteFailure]) = ([], [])
+        for (object, found) in zip(objects, found) where found.isThere {
+            if found.isChanged {
+                let error = VFSError(.preconditionFailed, "the object has been replaced meanwhile")
+                changed.append(DeleteFailure(key: object.key, error: error))
+            } else {
+                standing.append(object)
+            }
+        }
+        return (standing, changed)
+    }
+
     /// A copy that keeps its source's metadata keeps its nonce, and is told from other copies of it by nothing else;
     /// but then it holds the same bytes and metadata.
     private func mark(of request: CopyRequest) async -> OwnMark? {

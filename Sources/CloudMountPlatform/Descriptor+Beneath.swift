@@ -5,6 +5,8 @@ extension Descriptor {
     public enum Purpose: Sendable {
         case reading
         case directory
+        /// The name itself, a symbolic link too: neither read nor written, only held.
+        case itself
         /// A new file for reading and writing; EEXIST when there is one.
         case creating
     }
@@ -17,6 +19,7 @@ extension Descriptor {
             // Non-blocking, since a fifo would hold the thread; without effect on files.
             case .reading: O_RDONLY | O_NONBLOCK
             case .directory: O_RDONLY | O_DIRECTORY
+            case .itself: 0o10000000 | O_NOFOLLOW  // O_PATH
             case .creating: O_RDWR | O_CREAT | O_EXCL
             }
         return Descriptor(owning: try SystemError.check { cm_open_beneath(raw, path, flags, 0o666) })

@@ -126,12 +126,16 @@ public struct DeleteRequest: Hashable, Sendable {
     public var key: ObjectKey
     /// The object goes only while this version is the current one. Nil: whatever is there goes.
     public var version: ETag?
+    /// Of the version, where it is known: versions with the same bytes have the same ETag in some stores. Providers leave it alone; the
+    /// retry layer takes nothing for the version that has another.
+    public var nonce: String?
     /// Takes back a write of our own: where a store keeps versions, that one goes and nothing below it, which is current again.
     public var undoes: Bool
 
-    public init(_ key: ObjectKey, version: ETag? = nil, undoes: Bool = false) {
+    public init(_ key: ObjectKey, version: ETag? = nil, nonce: String? = nil, undoes: Bool = false) {
         self.key = key
         self.version = version
+        self.nonce = nonce
         self.undoes = undoes
     }
 }

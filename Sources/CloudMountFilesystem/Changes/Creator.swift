@@ -92,7 +92,7 @@ struct Creator: Sendable {
                 try await commits.landed(made.key)
                 let info = try await context.provider.putOnce(
                     PutRequest(key: made.key, metadata: metadata, precondition: .absent), from: BytesSource(body))
-                let finished = try tree.finish(made.inode, info, opened: opened)
+                let finished = try tree.finish(made.inode, info, nonce: metadata.nonce, opened: opened)
                 markers.timesChanged()
                 return finished
             } catch {

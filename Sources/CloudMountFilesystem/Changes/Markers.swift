@@ -108,10 +108,10 @@ final class Markers: Sendable {
                 guard let object = self.tree.stored.sealMarker(inode)?.object else { return }
                 let failures = try await self.provider.delete([DeleteRequest(object.key, version: object.etag)])
                 if failures.isEmpty { self.tree.stored.markerIsGone(inode) }
+                // It may have been emptied meanwhile, and is not removed or renamed before that is told.
+                await self.keepIfEmpty(inode)
             }
         }
-        // It may have been emptied meanwhile.
-        await keepIfEmpty(inode)
     }
 
     // MARK: Times

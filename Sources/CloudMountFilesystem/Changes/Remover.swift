@@ -54,30 +54,35 @@ struct Remover: Sendable {
             try await Preservation(content: content, context: context).run()
             target = try tree.stored.target(inode)
         }
-        for version in try await versions(target) {
-            let failure = try await context.provider.delete([DeleteRequest(target.key, version: version)]).first
-            guard let failure else { continue }
-            if failure.error.code == .preconditionFailed {
+        var isForeign = false
+        if let request = try await deletion(of: target),
+            let failure = try await context.provider.delete([request]).first?.error
+        {
+            guard failure.code == .preconditionFailed else { throw failure }
+            isForeign = true
+            // What was changed here is given up; what somebody else has stored meanwhile stays, and is shown.
+            guard tree.dirtyGeneration(inode) != nil else {
                 tree.stored.distrust([place])
-                throw VFSError(.stale, "\(target.key) was changed by somebody else", wire: failure.error.wire)
+                throw VFSError(.stale, "\(target.key) was changed by somebody else", wire: failure.wire)
             }
-            throw failure.error
         }
         tree.stored.removed(target)
         commits.forget(inode)
+        if isForeign { tree.stored.distrust([place]) }
     }
 
-    /// The versions under the file's key that are this mount's to remove.
-    private func versions(_ target: StoredNames.Target) async throws(VFSError) -> [ETag] {
-        var known = target.object.map { [$0.etag] } ?? []
+    /// The version under the file's key that is this mount's to remove.
+    private func deletion(of target: StoredNames.Target) async throws(VFSError) -> DeleteRequest? {
         // A commit that failed or was cut short may have reached the store all the same.
         let uncertain = commits.uncertain(target.inode)
         if !uncertain.isEmpty, let there = try await context.provider.headIfThere(target.key),
             let nonce = there.metadata?.nonce, uncertain.contains(nonce)
         {
-            known = [there.etag]
+            return DeleteRequest(target.key, version: there.etag, nonce: nonce)
         }
-        return known
+        return target.object.map {
+            DeleteRequest(target.key, version: $0.etag, nonce: tree.stored.nonce(target.inode))
+        }
     }
 
     // MARK: Directories

@@ -158,7 +158,7 @@ struct Renamer: Sendable {
         tree.stored.relocate(move.inode, from: old, to: copied)
         let failure: VFSError?
         do throws(VFSError) {
-            failure = try await context.provider.delete([DeleteRequest(old.key, version: old.etag)]).first?.error
+            failure = try await commits.takeAway(old, nonce: tree.stored.nonce(move.inode))
         } catch {
             if error.code == .permissionDenied {
                 failure = error
@@ -261,10 +261,13 @@ struct Renamer: Sendable {
         let marker = made.first { $0.new.key == job.to }?.new
         tree.stored.move(move.inode, to: move.target, .directory(marker: marker, byPath(made, job.to)))
         do throws(VFSError) {
-            let (stayed, refusal) = try await job.deleteOld(made)
+            var (stayed, refusal) = try await job.deleteOld(made)
             if let refusal {
                 if await job.isWhole(made) { await takeBack(move, job, made, seal.object) }
                 throw refusal
+            }
+            for object in stayed where try await commits.takeAway(object) == nil {
+                stayed.removeAll { $0.key == object.key }
             }
             if let oldMarker {
                 _ = try await context.provider.delete([DeleteRequest(oldMarker.key, version: oldMarker.etag)])

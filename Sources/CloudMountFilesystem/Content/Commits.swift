@@ -213,14 +213,43 @@ final class Commits: Sendable {
     }
 
     /// What a call stores that nobody waits for goes again, unless the file still has that name: then it is its version.
-    private func await(_ call: Task<ObjectInfo?, Never>, _ inode: InodeID, _ write: SealedWrite) {
+    private func await(_ call: Task<Result<ObjectInfo, VFSError>, Never>, _ inode: InodeID, _ write: SealedWrite) {
+        // What it becomes is of this file, also when the kernel has forgotten it meanwhile.
+        let isKept = (try? tree.borrowContent(inode)) != nil
         landings.withLock { landings in
             landings[write.key] = Task(executorPreference: context.provider.executor) {
-                if let info = await call.value { await self.settleLate(info, inode, write) }
+                if let info = await self.landed(call, write) { await self.settleLate(info, inode, write) }
+                if isKept { self.tree.giveBackContent(inode) }
                 self.landings.withLock { _ = $0.removeValue(forKey: write.key) }
                 self.landed.resume()
             }
         }
+    }
+
+    /// What a call has stored; where its answer was lost, the store is asked.
+    private func landed(_ call: Task<Result<ObjectInfo, VFSError>, Never>, _ write: SealedWrite) async -> ObjectInfo? {
+        switch await call.value {
+        case .success(let info): return info
+        case .failure(let error) where !CommitVerdict.isUnclear(error): return nil
+        case .failure: break
+        }
+        let there = await persistently { () async throws(VFSError) -> ObjectInfo?? in
+            .some(try await self.context.provider.headIfThere(write.key))
+        }
+        return there.flatMap { $0 }.flatMap { $0.metadata?.nonce == write.nonce ? $0 : nil }
+    }
+
+    /// Tries for some minutes, until there is a value.
+    private func persistently<Value: Sendable>(
+        _ work: @escaping @Sendable () async throws(VFSError) -> Value?
+    ) async -> Value? {
+        var pause = Duration.milliseconds(100)
+        for _ in 0..<60 {
+            if case .success(let value?) = await attempt(work) { return value }
+            await context.clock.sleep(pause)
+            pause = min(pause * 2, .seconds(10))
+        }
+        return nil
     }
 
     private func settleLate(_ info: ObjectInfo, _ inode: InodeID, _ write: SealedWrite) async {
@@ -236,18 +265,36 @@ final class Commits: Sendable {
             if tree.stored.seal(inode)?.key != write.key { break }
         }
         // Under a name that the file has not any more, or beside it: until the store says that it is gone.
-        var pause = Duration.milliseconds(100)
-        for _ in 0..<20 {
-            let undoing = DeleteRequest(info.key, version: info.etag, undoes: true)
-            let result = await attempt { () async throws(VFSError) in try await self.context.provider.delete([undoing])
-            }
-            let done: Set<VFSError.Code> = [.preconditionFailed, .notFound]
-            if case .success(let failures) = result, failures.allSatisfy({ done.contains($0.error.code) }) { return }
-            await context.clock.sleep(pause)
-            pause = min(pause * 2, .seconds(60))
+        let undoing = DeleteRequest(info.key, version: info.etag, nonce: write.nonce, undoes: true)
+        let isGone: Void? = await persistently { () async throws(VFSError) in
+            let failure = try await self.context.provider.delete([undoing]).first?.error.code
+            return failure == nil || failure == .preconditionFailed || failure == .notFound ? () : nil
         }
+        if isGone != nil { return }
         context.log.error(
             "a write that was given up is in the store and could not be taken away", metadata: ["key": "\(info.key)"])
+    }
+
+    /// Takes an object away that has been copied, with what of this mount's own writes has come over it since: nobody wants that
+    /// under the old name, and it must not uncover again what was copied.
+    /// - Returns: why the store refuses; `preconditionFailed` when somebody else's is there.
+    func takeAway(_ old: ObjectInfo, nonce: String? = nil) async throws(VFSError) -> VFSError? {
+        var request = DeleteRequest(old.key, version: old.etag, nonce: nonce)
+        for _ in 0..<4 {
+            guard let failure = try await context.provider.delete([request]).first?.error else { return nil }
+            guard failure.code == .preconditionFailed else { return failure }
+            guard let there = try await context.provider.headIfThere(old.key) else { return nil }
+            let found = there.metadata?.nonce
+            guard there.etag == old.etag || found.map(isUncertain) ?? false else { return failure }
+            request = DeleteRequest(old.key, version: there.etag, nonce: found)
+        }
+        return VFSError(.busy, "\(old.key) keeps changing")
+    }
+
+    private func isUncertain(_ nonce: String) -> Bool {
+        entries.withLock { entries in
+            entries.values.contains { $0.uncertain[nonce] != nil || $0.past.contains(nonce) || $0.write?.nonce == nonce }
+        }
     }
 
     // MARK: Writes whose answers were lost
@@ -323,7 +370,8 @@ final class Commits: Sendable {
         // A file sent while it was written has the time at which the store took it in; it could not be told another.
         var modified: Timestamp?
         if snapshot.isStreamed, let metadata = info.metadata, metadata.modified == nil { modified = info.stored }
-        let useless = tree.stored.stored(inode, seal, stored, isUnchanged: isUnchanged, modified: modified)
+        let useless = tree.stored.stored(
+            inode, seal, stored, nonce: write.nonce, isUnchanged: isUnchanged, modified: modified)
         if let useless { context.begin { await self.markers.remove(useless) } }
     }
 

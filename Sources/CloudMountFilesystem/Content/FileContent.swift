@@ -14,6 +14,8 @@ final class FileContent: Sendable {
     private struct State {
         /// Where unchanged bytes come from.
         var base: ObjectInfo?
+        /// Of the version that the store has under the file's name, also when none of its bytes is wanted any more.
+        var storedSize: Int
         var reader: VersionReader?
         /// Local changes; nil when the file is its base.
         var image: FileImage?
@@ -45,7 +47,7 @@ final class FileContent: Sendable {
         self.inode = inode
         self.context = context
         self.hooks = hooks
-        state = Mutex(State(base: base, size: size))
+        state = Mutex(State(base: base, storedSize: base?.size ?? 0, size: size))
     }
 
     /// Local changes begin on an image of the base.
@@ -140,18 +142,18 @@ final class FileContent: Sendable {
     /// Makes zeros of `extent`, as far as the file reaches; with `extend`, up to its end.
     func zero(_ extent: Extent, extend: Bool) throws(VFSError) -> Int {
         try changing { () throws(VFSError) in
-            let (staged, stream) = try writable()
-            stream?.touch(extent)
-            let size = state.withLock { state in
+            let (staged, _) = try writable()
+            // A stream sends what is staged, where the zeros are not, or not yet.
+            let (size, stream) = state.withLock { state in
                 var image = Self.image(state)
                 state.image = nil
                 if extend { image.extend(to: extent.upperBound) }
                 image.zero(extent)
                 publish(image, &state)
-                return image.size
+                return (image.size, state.stream.take())
             }
+            stream?.abandon()
             try staged?.punch(extent)
-            stream?.touch(extent)
             return size
         }
     }
@@ -204,6 +206,7 @@ final class FileContent: Sendable {
     func dirtyBytes() -> Int { state.withLock { $0.image?.dirty.total ?? 0 } }
     func generation() -> UInt64 { state.withLock { $0.generation } }
     func base() -> ObjectInfo? { state.withLock { $0.base } }
+    func storedSize() -> Int { state.withLock { $0.storedSize } }
     func failure() -> VFSError? { state.withLock { $0.failure } }
 
     /// The stored version that the file is, byte for byte; nil when it has changes.
@@ -297,9 +300,7 @@ final class FileContent: Sendable {
         return holes
     }
 
-    func forget(_ stream: StreamingUpload) {
-        state.withLock { state in if state.stream === stream { state.stream = nil } }
-    }
+    func forget(_ stream: StreamingUpload) { state.withLock { if $0.stream === stream { $0.stream = nil } } }
 
     /// Begins to send a new file that is being written from front to back.
     func streamUp(_ key: ObjectKey, _ metadata: ObjectMetadata) {
@@ -388,6 +389,7 @@ final class FileContent: Sendable {
             return []
         }
         state.base = base
+        if let base { state.storedSize = base.size }
         guard let (waiters, hasDelivered) = state.reader.take()?.retire() else { return [] }
         if hasDelivered { state.isSeen = true }
         return waiters
@@ -413,6 +415,7 @@ final class FileContent: Sendable {
             }
             state.reader = nil
             state.base = info
+            state.storedSize = info.size
             state.size = info.size
             state.holes = ExtentMap()
             state.switches += 1

@@ -181,6 +181,7 @@ final class Node {
         var generation: UInt64 = 0
         var stored: UInt64 = 0
         var relocated: ObjectInfo?
+        var nonce: (version: ETag, value: String)?
         var hasExplicitTime = false
         var touched: UInt64 = 0
         var staleSince: UInt64 = 0
@@ -295,6 +296,12 @@ final class Node {
             info.encryption = rest?.storage?.encryption
             return info
         }
+    }
+
+    /// Of `version`, when it was written here.
+    var nonce: String? {
+        get { use?.nonce.flatMap { $0.version == version ? $0.value : nil } }
+        set { used().nonce = newValue.flatMap { value in version.map { ($0, value) } } }
     }
 
     /// Open so many times.

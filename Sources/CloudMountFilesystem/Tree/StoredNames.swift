@@ -39,8 +39,9 @@ struct StoredNames: Sendable {
     /// The store has what was sealed.
     /// - Parameter modified: the time that the object has by itself, where it could not be given one.
     /// - Returns: the directory whose marker is of no more use.
-    func stored(_ inode: InodeID, _ seal: Seal, _ info: ObjectInfo, isUnchanged: Bool, modified: Timestamp?) -> InodeID?
-    {
+    func stored(
+        _ inode: InodeID, _ seal: Seal, _ info: ObjectInfo, nonce: String, isUnchanged: Bool, modified: Timestamp?
+    ) -> InodeID? {
         let now = now()
         return withNames { names in
             guard let node = names[inode] else { return nil }
@@ -49,6 +50,7 @@ struct StoredNames: Sendable {
             node.isPlaceholder = false
             node.noteStorage(info)
             node.version = info.etag
+            node.nonce = nonce
             node.stored = info.stored
             node.touched = now
             node.isKnown = true
@@ -94,6 +96,7 @@ struct StoredNames: Sendable {
             guard node.version == replaced else { return .settled }
             node.noteStorage(info)
             node.version = info.etag
+            node.nonce = info.metadata?.nonce
             node.stored = info.stored
             node.touched = now()
             return .settled
@@ -237,10 +240,10 @@ struct StoredNames: Sendable {
                 isOpen: node.openCount > 0)
             return (target, node.content)
         }
-        // The store has not seen what is staged: it is the base that counts, and its size.
-        guard let base = content?.base(), target.kind != .directory else { return target }
+        guard let content, target.kind != .directory else { return target }
+        // The store has not seen what is staged.
         var sized = target
-        sized.object?.size = base.size
+        sized.object?.size = content.storedSize()
         return sized
     }
 
@@ -280,6 +283,9 @@ struct StoredNames: Sendable {
             return (content, path, place)
         }
     }
+
+    /// Of its version, where it is known.
+    func nonce(_ inode: InodeID) -> String? { withNames { names in names[inode]?.nonce } }
 
     func kind(_ inode: InodeID) -> FileKind? { withNames { names in names[inode]?.kind } }
 

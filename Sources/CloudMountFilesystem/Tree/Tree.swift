@@ -240,7 +240,9 @@ final class Tree: Sendable {
 
     /// The object of `begin` is stored.
     /// - Parameter opened: the inode is open for writing from now on.
-    func finish(_ inode: InodeID, _ info: ObjectInfo?, opened: Bool = false) throws(VFSError) -> (Entry, FileContent?) {
+    func finish(
+        _ inode: InodeID, _ info: ObjectInfo?, nonce: String? = nil, opened: Bool = false
+    ) throws(VFSError) -> (Entry, FileContent?) {
         let now = now()
         return try withNames { names throws(VFSError) in
             let node = try names.node(inode)
@@ -249,6 +251,7 @@ final class Tree: Sendable {
             let isFirst = node.version == nil
             if let info, node.directory == nil, isFirst {
                 node.version = info.etag
+                node.nonce = nonce
                 node.stored = info.stored
             }
             node.writers -= 1
@@ -390,9 +393,7 @@ final class Tree: Sendable {
         }
     }
 
-    func noteLink(_ inode: InodeID, _ target: String) {
-        withNames { names in names[inode]?.details?.symlinkTarget = target }
-    }
+    func noteLink(_ inode: InodeID, _ target: String) { withNames { $0[inode]?.details?.symlinkTarget = target } }
 
     func forget(_ inode: InodeID, count: UInt64) { withNames { $0.forget(inode, count: count) } }
 
