@@ -27,19 +27,21 @@ extension S3Provider {
         var copied = request
         copied.source = try source.get()
         let made = try await copy(copied, condition.get(), pinned: features.pinnedCopy)
-        if isComparedAfter { try await compare(made, with: request.source) }
+        if !isHeld, !isOver { try await compare(made, with: request.source, isUndone: isComparedAfter) }
         return made
     }
 
     /// Equal ETags are of equal bytes. Others say nothing: copies of encrypted objects and of such in parts have their own.
-    private func compare(_ made: ObjectInfo, with source: ObjectInfo) async throws(VFSError) {
+    private func compare(_ made: ObjectInfo, with source: ObjectInfo, isUndone: Bool) async throws(VFSError) {
         if made.etag == source.etag { return }
         do throws(VFSError) {
             try await compare(source)
         } catch {
             // Nobody has asked for a copy of what is there now. One that stays is of no harm.
-            _ = await attempt { () async throws(VFSError) in
-                try await self.delete([DeleteRequest(made.key, version: made.etag, undoes: true)])
+            if isUndone {
+                _ = await attempt { () async throws(VFSError) in
+                    try await self.delete([DeleteRequest(made.key, version: made.etag, undoes: true)])
+                }
             }
             throw error.code == .notFound ? Self.sourceChanged(error.wire) : error
         }

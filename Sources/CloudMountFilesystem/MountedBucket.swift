@@ -424,8 +424,7 @@ public final class MountedBucket: FileOperations {
         if opened.kernelIsBehind { context.tellKernel { $0.expireAttributes(inode) } }
         if truncates {
             do throws(VFSError) {
-                try opened.content.truncate(to: 0)
-                tree.wrote(inode, size: 0, grows: false, clearSetID: clearSetID)
+                tree.wrote(inode, try opened.content.truncate(to: 0), clearSetID: clearSetID)
             } catch {
                 tree.closed(inode, canWrite: canWrite)
                 throw error
@@ -459,15 +458,15 @@ public final class MountedBucket: FileOperations {
         let onDisk = commits.isDraining()
         switch attemptNow({ () throws(VFSError) in try file.content.write(bytes, at: offset, onDisk: onDisk) }) {
         case .failure(let error): reply.fail(error)
-        case .success(let size):
-            changed(file.inode, size: size, grows: true, clearSetID: clearSetID)
-            if size >= StreamingUpload.threshold { streamUp(file) }
+        case .success(let change):
+            changed(file.inode, change, clearSetID: clearSetID)
+            if change.size >= StreamingUpload.threshold { streamUp(file) }
             reply.send(bytes.count)
         }
     }
 
-    private func changed(_ inode: InodeID, size: Int, grows: Bool, clearSetID: Bool) {
-        if tree.wrote(inode, size: size, grows: grows, clearSetID: clearSetID) {
+    private func changed(_ inode: InodeID, _ change: ContentChange, clearSetID: Bool) {
+        if tree.wrote(inode, change, clearSetID: clearSetID) {
             context.tellKernel { $0.expireAttributes(inode) }
         }
     }
@@ -550,8 +549,8 @@ public final class MountedBucket: FileOperations {
         let extent = Extent(offset: offset, count: count)
         switch attemptNow({ () throws(VFSError) in try allocation.apply(to: file.content, extent) }) {
         case .failure(let error): reply.fail(error)
-        case .success(let size):
-            if let size { changed(file.inode, size: size, grows: false, clearSetID: false) }
+        case .success(let change):
+            if let change { changed(file.inode, change, clearSetID: false) }
             reply.send()
         }
     }
@@ -580,16 +579,16 @@ public final class MountedBucket: FileOperations {
         // Small objects are as quick through the kernel, which then has their pages.
         guard context.capabilities.serverCopy, source.inode != target.inode, fromOffset == 0, toOffset == 0,
             let base = source.content.unchangedBase(), base.size >= 1 << 20, count >= base.size,
-            base.size <= context.capabilities.maxCopySize, target.content.adopt(base)
+            base.size <= context.capabilities.maxCopySize, let adopted = target.content.adopt(base)
         else { return reply.fail(.notSupported, "not a copy of a whole object") }
-        changed(target.inode, size: base.size, grows: false, clearSetID: false)
+        changed(target.inode, adopted, clearSetID: false)
         slow(reply, changing: [.inode(target.inode)]) { () async throws(VFSError) -> Int in
             // The source may go: what is acknowledged is in the store.
             do throws(VFSError) {
                 try await self.commits.commit(target.inode)
             } catch {
-                if target.content.dropAdopted(base) {
-                    self.tree.wrote(target.inode, size: 0, grows: false, clearSetID: false)
+                if let change = target.content.dropAdopted(base) {
+                    self.tree.wrote(target.inode, change, clearSetID: false)
                 }
                 throw error
             }

@@ -115,7 +115,3 @@ struct LateTests {
         #expect(try await mount.attributes("f")?.permissions == 0o640)
     }
 }
-
-extension Result {
-    fileprivate var isSuccess: Bool { if case .success = self { true } else { false } }
-}

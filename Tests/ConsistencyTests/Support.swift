@@ -139,3 +139,7 @@ final class Once: Sendable {
         return await task.value
     }
 }
+
+extension Result {
+    var isSuccess: Bool { if case .success = self { true } else { false } }
+}

@@ -19,7 +19,8 @@ extension FileOperations {
     ) async throws(VFSError) -> Result {
         let result: Swift.Result<Result, VFSError> = await withCheckedContinuation { continuation in
             let once = Watchdog.shared.watch(continuation)
-            start(Reply { once($0.map(convert)) })
+            let interrupt = Interrupt.current
+            start(Reply(onInterrupt: interrupt.map { $0.register }) { once($0.map(convert)) })
         }
         return try result.get()
     }
@@ -242,6 +243,31 @@ extension FileOperations {
         try await releasedir(inode, handle)
         for entry in entries where entry.attributes != nil { forget(entry.inode, count: 1) }
         return entries.filter { $0.name != "." && $0.name != ".." }
+    }
+}
+
+/// A signal for who waits for the calls that are made while it is `current`.
+package final class Interrupt: Sendable {
+    @TaskLocal package static var current: Interrupt?
+
+    private let state = Mutex<(isRaised: Bool, actions: [@Sendable () -> Void])>((false, []))
+
+    package init() {}
+
+    package func raise() {
+        let actions = state.withLock { state in
+            defer { state = (true, []) }
+            return state.actions
+        }
+        for action in actions { action() }
+    }
+
+    @Sendable func register(_ action: @escaping @Sendable () -> Void) {
+        let isRaised = state.withLock { state in
+            if !state.isRaised { state.actions.append(action) }
+            return state.isRaised
+        }
+        if isRaised { action() }
     }
 }
 

@@ -59,6 +59,8 @@ package final class Ledger: Sendable {
         package var seen: [Int: [ETag: Int]] = [:]
         package var looks: [Look] = []
         package var uploads: [Upload] = []
+        /// Copies whose caller thought their source to be larger or smaller than it is.
+        package var misdescribed: [String] = []
     }
 
     @TaskLocal static var isLate = false
@@ -110,6 +112,7 @@ package final class Ledger: Sendable {
         }
     }
 
+    func misdescribed(_ copy: String) { state.withLock { $0.misdescribed.append(copy) } }
     func began(_ upload: Upload) { state.withLock { $0.uploads.append(upload) } }
 
     /// Compares the bucket with what it was.
@@ -159,7 +162,12 @@ package struct LedgerLayer: ProviderLayer {
     }
 
     package func copy(_ request: CopyRequest) async throws(VFSError) -> ObjectInfo {
-        try await perform(ProviderCall(.copy, request.destination), source: request.source.key.string) {
+        if let there = try? await inner.head(request.source.key), there.etag == request.source.etag,
+            there.size != request.source.size
+        {
+            ledger.misdescribed("\(request.source.key): \(request.source.size) instead of \(there.size)")
+        }
+        return try await perform(ProviderCall(.copy, request.destination), source: request.source.key.string) {
             inner throws(VFSError) in try await inner.copy(request)
         }
     }

@@ -107,6 +107,27 @@ struct LookTests {
         #expect(store.count("PUT") == 0)
     }
 
+    @Test("A version that comes between the look and a copy that replaces is told of, and the copy stays")
+    func replacedMeanwhile() async throws {
+        let looked = Counter()
+        let server = try ScriptedServer { request, _ in
+            if request.method == "PUT" { return .xml("<CopyObjectResult><ETag>\"e2\"</ETag></CopyObjectResult>") }
+            let isSource = request.path == "/bucket/s"
+            let etag = isSource ? (looked.next() == 1 ? "e1" : "e2") : "e0"
+            return ScriptedAnswer(headers: [("ETag", "\"\(etag)\""), ("Content-Length", "10")])
+        }
+        let provider = try provider(server, known)
+        provider.features.pinnedCopy = false
+        provider.features.copyMatch = false
+        let error = await #expect(throws: VFSError.self) {
+            try await provider.copy(
+                CopyRequest(source: info("s"), destination: "t", precondition: .match(ETag("e0"))))
+        }
+        #expect(error?.code == .stale)
+        #expect(server.seen.filter { $0.method == "PUT" }.count == 1)
+        #expect(!server.seen.contains { $0.method == "DELETE" })
+    }
+
     @Test("Every answer is of a look that began after the question")
     func later() async throws {
         let looks = GatheredLooks<Int, Int>()

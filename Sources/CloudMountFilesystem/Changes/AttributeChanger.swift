@@ -23,12 +23,13 @@ struct AttributeChanger: Sendable {
         var resized: Resized?
         if let size = changes.size { resized = try resize(inode, to: size) }
         defer { if resized != nil { tree.giveBackContent(inode) } }
+        let cut = resized?.change
         try await undoable(inode, isStored: isStored, resized) { change throws(VFSError) in
-            Self.apply(changes, to: &change)
+            Self.apply(changes, cut, to: &change)
         }
     }
 
-    private static func apply(_ changes: AttributeChanges, to change: inout NodeChange) {
+    private static func apply(_ changes: AttributeChanges, _ cut: ContentChange?, to change: inout NodeChange) {
         if let permissions = changes.permissions {
             change.permissions = permissions & 0o7777
             change.defaulted.remove(.permissions)
@@ -47,8 +48,8 @@ struct AttributeChanger: Sendable {
             change.defaulted.remove(.gid)
         }
         if changes.clearSetID, change.kind != .directory { change.clearSetID() }
-        if let size = changes.size {
-            change.size = size
+        if let cut {
+            change.cut = cut
             change.modified = change.time
             change.hasExplicitTime = false
         }
@@ -72,8 +73,7 @@ struct AttributeChanger: Sendable {
         let content: FileContent
         let base: ObjectInfo?
         let size: Int
-        /// The file's bytes after the change.
-        let generation: UInt64
+        let change: ContentChange
     }
 
     /// The content stays borrowed.
@@ -87,8 +87,7 @@ struct AttributeChanger: Sendable {
         let content = try tree.borrowContent(inode)
         do throws(VFSError) {
             let (base, before) = (content.base(), content.size())
-            try content.truncate(to: size)
-            return Resized(content: content, base: base, size: before, generation: content.generation())
+            return Resized(content: content, base: base, size: before, change: try content.truncate(to: size))
         } catch {
             tree.giveBackContent(inode)
             throw error
@@ -113,7 +112,7 @@ struct AttributeChanger: Sendable {
         } catch {
             if let before, before.wasClean, tree.takeBack(inode, to: before, from: generation) {
                 if let resized {
-                    _ = resized.content.goBack(to: resized.base, size: resized.size, from: resized.generation)
+                    _ = resized.content.goBack(to: resized.base, size: resized.size, from: resized.change.generation)
                 }
                 commits.tookBack(inode)
             }

@@ -15,6 +15,11 @@ struct Remover: Sendable {
         return Tree.Hold(used: [place.parent], changed: [inode], doomed: [inode]) { commits.interrupt($0) }
     }
 
+    /// Not `stale`: at that the kernel asks again by itself, and what nobody has been told of would go.
+    static func changed(_ key: ObjectKey, _ error: VFSError) -> VFSError {
+        VFSError(.busy, "\(key) was changed by somebody else", wire: error.wire)
+    }
+
     // MARK: Files
 
     func unlink(_ place: Place) async throws(VFSError) {
@@ -63,7 +68,7 @@ struct Remover: Sendable {
             // What was changed here is given up; what somebody else has stored meanwhile stays, and is shown.
             guard tree.dirtyGeneration(inode) != nil else {
                 tree.stored.distrust([place])
-                throw VFSError(.stale, "\(target.key) was changed by somebody else", wire: failure.wire)
+                throw Self.changed(target.key, failure)
             }
         }
         tree.stored.removed(target)
@@ -119,7 +124,7 @@ struct Remover: Sendable {
                 guard let failure = try await context.provider.delete([request]).first else { continue }
                 guard failure.error.code == .preconditionFailed else { throw failure.error }
                 // Somebody else has noted something of the directory: it is not what was seen.
-                throw VFSError(.stale, "\(request.key) was changed by somebody else", wire: failure.error.wire)
+                throw Self.changed(request.key, failure.error)
             }
         }
         tree.stored.removed(target)

@@ -81,8 +81,11 @@ struct Renamer: Sendable {
             return true
         }
         guard context.capabilities.serverCopy else { throw VFSError(.crossDevice, "the store cannot copy") }
-        try await commits.landed(move.key)
-        // What a call that was given up has stored there meanwhile is replaced as well.
+        // What a call that was given up stores there meanwhile is replaced as well. Where the store compares, one that comes later is
+        // refused.
+        if !context.capabilities.conditionalCreate || !context.capabilities.conditionalReplace {
+            try await commits.landed(move.key)
+        }
         if let replaced = move.replaced { seen = try tree.stored.target(replaced) }
         let condition: Precondition = seen?.object.map { .match($0.etag) } ?? .absent
         do throws(VFSError) {
@@ -102,7 +105,7 @@ struct Renamer: Sendable {
                 if seen != nil, try await context.provider.headIfThere(move.key) == nil { return false }
                 if noReplace { throw VFSError(.alreadyExists, "\(move.target.name) exists", wire: error.wire) }
                 guard context.policy().onConflict == .keepBoth else {
-                    throw VFSError(.stale, "\(move.key) was changed by somebody else", wire: error.wire)
+                    throw Remover.changed(move.key, error)
                 }
                 try await keepBoth(move, object)
                 return true
@@ -117,7 +120,8 @@ struct Renamer: Sendable {
     ) async throws(VFSError) -> Bool {
         // A commit of ours that was cut short may have reached the store.
         if try await commits.recognise(move.inode) { return false }
-        tree.stored.distrust([move.source])
+        // Nor is it certain what a copy that could not be pinned has left under the new name.
+        tree.stored.distrust([move.source, move.target])
         guard tree.dirtyGeneration(move.inode) != nil else { return false }
         // The version of somebody else stays under the old name; what was written here goes on under the new one.
         tree.stored.move(move.inode, to: move.target, .unstored(replacing: seen?.object?.etag))

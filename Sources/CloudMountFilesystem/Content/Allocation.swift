@@ -21,8 +21,8 @@ enum Allocation {
         }
     }
 
-    /// - Returns: the file's size afterwards; nil when nothing has changed.
-    func apply(to content: FileContent, _ extent: Extent) throws(VFSError) -> Int? {
+    /// - Returns: nil when nothing has changed.
+    func apply(to content: FileContent, _ extent: Extent) throws(VFSError) -> ContentChange? {
         switch self {
         case .grow: try content.extend(to: extent.upperBound)
         case .reserve: nil

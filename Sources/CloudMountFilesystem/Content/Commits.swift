@@ -373,6 +373,7 @@ final class Commits: Sendable {
         let useless = tree.stored.stored(
             inode, seal, stored, nonce: write.nonce, isUnchanged: isUnchanged, modified: modified)
         if let useless { context.begin { await self.markers.remove(useless) } }
+        markers.timesChanged()
     }
 
     /// Somebody else has changed the object, and both are kept. The open file goes on under the name of its own version.

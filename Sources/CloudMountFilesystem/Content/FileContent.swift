@@ -58,9 +58,8 @@ final class FileContent: Sendable {
     // MARK: Changes
 
     /// Stages `bytes` at `offset`, in memory as long as they are few unless `onDisk`.
-    /// - Returns: the size of the file afterwards.
     /// - Throws: `noSpace`, `io`, `stale`; nothing has changed then.
-    func write(_ bytes: UnsafeRawBufferPointer, at offset: Int, onDisk: Bool) throws(VFSError) -> Int {
+    func write(_ bytes: UnsafeRawBufferPointer, at offset: Int, onDisk: Bool) throws(VFSError) -> ContentChange {
         let extent = Extent(offset: offset, count: bytes.count)
         return try changing { () throws(VFSError) in
             while true {
@@ -70,18 +69,17 @@ final class FileContent: Sendable {
                 try staged.write(bytes, at: offset)
                 stream?.touch(extent)
                 // Published only now that the bytes are there; a commit that ended meanwhile has taken the file away.
-                let result: (size: Int, StreamingUpload?, written: Int)? = state.withLock { state in
+                let result: (ContentChange, written: Int)? = state.withLock { state in
                     guard state.staged === staged, state.stream === stream else { return nil }
                     var image = Self.image(state)
                     state.image = nil
                     image.write(extent)
                     let written = image.dirty.first(at: 0).map { $0.lowerBound == 0 ? $0.upperBound : 0 } ?? 0
-                    publish(image, &state)
-                    return (image.size, stream, written)
+                    return (publish(image, &state), written)
                 }
-                guard let (size, stream, written) = result else { continue }
+                guard let (change, written) = result else { continue }
                 stream?.grew(to: written)
-                return size
+                return change
             }
         }
     }
@@ -90,11 +88,13 @@ final class FileContent: Sendable {
         try changes.withLock { _ throws(VFSError) in try body() }
     }
 
-    private func publish(_ image: FileImage, _ state: inout State) {
+    @discardableResult
+    private func publish(_ image: FileImage, _ state: inout State) -> ContentChange {
         state.size = image.size
         state.image = image
         state.isSeen = true
         state.generation += 1
+        return ContentChange(size: image.size, generation: state.generation)
     }
 
     private func writable() throws(VFSError) -> (staged: StagedFile?, stream: StreamingUpload?) {
@@ -114,11 +114,11 @@ final class FileContent: Sendable {
     }
 
     /// Cuts or extends.
-    func truncate(to size: Int) throws(VFSError) {
+    func truncate(to size: Int) throws(VFSError) -> ContentChange {
         try changing { () throws(VFSError) in
             let (staged, stream) = try writable()
             let isKept = stream?.cut(to: size) ?? true
-            let waiters = state.withLock { state in
+            let (change, waiters) = state.withLock { state in
                 var image = Self.image(state)
                 state.image = nil
                 var waiters: [VersionReader.Waiter] = []
@@ -129,74 +129,72 @@ final class FileContent: Sendable {
                 } else {
                     image.truncate(to: size)
                 }
-                publish(image, &state)
                 if !isKept { state.stream = nil }
-                return waiters
+                return (publish(image, &state), waiters)
             }
             if !isKept { stream?.abandon() }
             redirect(waiters)
             try staged?.truncate(to: size)
+            return change
         }
     }
 
     /// Makes zeros of `extent`, as far as the file reaches; with `extend`, up to its end.
-    func zero(_ extent: Extent, extend: Bool) throws(VFSError) -> Int {
+    func zero(_ extent: Extent, extend: Bool) throws(VFSError) -> ContentChange {
         try changing { () throws(VFSError) in
             let (staged, _) = try writable()
             // A stream sends what is staged, where the zeros are not, or not yet.
-            let (size, stream) = state.withLock { state in
+            let (change, stream) = state.withLock { state in
                 var image = Self.image(state)
                 state.image = nil
                 if extend { image.extend(to: extent.upperBound) }
                 image.zero(extent)
-                publish(image, &state)
-                return (image.size, state.stream.take())
+                return (publish(image, &state), state.stream.take())
             }
             stream?.abandon()
             try staged?.punch(extent)
-            return size
+            return change
         }
     }
 
     /// Lets the file grow with zeros up to `size`.
-    func extend(to size: Int) throws(VFSError) -> Int {
+    func extend(to size: Int) throws(VFSError) -> ContentChange {
         try changing { () throws(VFSError) in
             _ = try writable()
             return state.withLock { state in
-                guard size > state.size else { return state.size }
+                guard size > state.size else { return ContentChange(size: state.size, generation: state.generation) }
                 var image = Self.image(state)
                 state.image = nil
                 image.extend(to: size)
-                publish(image, &state)
-                return size
+                return publish(image, &state)
             }
         }
     }
 
     /// An empty file becomes a copy of another stored object, without its bytes being moved.
-    /// - Returns: false when there is something in the file.
-    func adopt(_ source: ObjectInfo) -> Bool {
+    /// - Returns: nil when there is something in the file.
+    func adopt(_ source: ObjectInfo) -> ContentChange? {
         state.withLock { state in
-            guard state.size == 0, state.stream == nil, !state.isDetached, state.failure == nil else { return false }
+            guard state.size == 0, state.stream == nil, !state.isDetached, state.failure == nil else { return nil }
             state.base = source
             state.reader = nil
             state.staged = nil
             state.holes = ExtentMap()
-            publish(FileImage(size: source.size, baseSize: source.size), &state)
-            return true
+            return publish(FileImage(size: source.size, baseSize: source.size), &state)
         }
     }
 
     /// The copy could not be made.
-    /// - Returns: false when the file has been written to since.
-    func dropAdopted(_ source: ObjectInfo) -> Bool {
-        let waiters: [VersionReader.Waiter]? = state.withLock { state in
-            guard state.base?.isSameVersion(as: source) ?? false, state.image?.isWholeBase ?? false else { return nil }
-            publish(FileImage(size: 0, baseSize: 0), &state)
-            return setBase(nil, &state)
+    /// - Returns: nil when the file has been written to since.
+    func dropAdopted(_ source: ObjectInfo) -> ContentChange? {
+        let (change, waiters): (ContentChange?, [VersionReader.Waiter]) = state.withLock { state in
+            guard state.base?.isSameVersion(as: source) ?? false, state.image?.isWholeBase ?? false else {
+                return (nil, [])
+            }
+            return (publish(FileImage(size: 0, baseSize: 0), &state), setBase(nil, &state))
         }
-        redirect(waiters ?? [])
-        return waiters != nil
+        redirect(waiters)
+        return change
     }
 
     // MARK: What it is now

@@ -182,6 +182,7 @@ final class Node {
         var stored: UInt64 = 0
         var relocated: ObjectInfo?
         var nonce: (version: ETag, value: String)?
+        var sizedAt: UInt64 = 0
         var hasExplicitTime = false
         var touched: UInt64 = 0
         var staleSince: UInt64 = 0
@@ -302,6 +303,17 @@ final class Node {
     var nonce: String? {
         get { use?.nonce.flatMap { $0.version == version ? $0.value : nil } }
         set { used().nonce = newValue.flatMap { value in version.map { ($0, value) } } }
+    }
+
+    /// The generation of `content` that `size` is of.
+    var sizedAt: UInt64 {
+        get { use?.sizedAt ?? 0 }
+        set { if newValue != sizedAt { used().sizedAt = newValue } }
+    }
+
+    func resize(_ change: ContentChange) {
+        guard change.generation >= sizedAt else { return }
+        (size, sizedAt) = (change.size, change.generation)
     }
 
     /// Open so many times.

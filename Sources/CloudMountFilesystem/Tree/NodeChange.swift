@@ -31,7 +31,9 @@ struct NodeChange: Sendable {
     var permissions: UInt32
     var uid: UInt32
     var gid: UInt32
-    var size: Int
+    let size: Int
+    /// Of the bytes, along with the attributes.
+    var cut: ContentChange?
     var modified: Timestamp
     var changed: Timestamp
     var details: StoredAttributes
@@ -59,7 +61,7 @@ struct NodeChange: Sendable {
         node.permissions = permissions
         node.uid = uid
         node.gid = gid
-        node.size = size
+        if let cut { node.resize(cut) } else { node.size = size }
         node.modified = modified
         node.changed = changed
         node.details = details

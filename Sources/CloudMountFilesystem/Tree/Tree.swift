@@ -41,6 +41,7 @@ final class Tree: Sendable {
         let base = node.relocated ?? names.key(of: node).flatMap { node.info($0, size: node.size) }
         let content = makeContent(node.id, base, node.size)
         node.content = content
+        node.sizedAt = 0
         return content
     }
 
@@ -132,11 +133,11 @@ final class Tree: Sendable {
     /// The bytes of a file have changed.
     /// - Returns: whether set-user-id or set-group-id went with it.
     @discardableResult
-    func wrote(_ inode: InodeID, size: Int, grows: Bool, clearSetID: Bool) -> Bool {
+    func wrote(_ inode: InodeID, _ change: ContentChange, clearSetID: Bool) -> Bool {
         let time = context.clock.now()
         return withNames { names in
             guard let node = names[inode] else { return false }
-            node.size = grows ? max(node.size, size) : size
+            node.resize(change)
             node.hasPages = true
             noteChange(of: node, at: time)
             node.hasExplicitTime = false
