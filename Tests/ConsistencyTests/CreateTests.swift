@@ -78,6 +78,23 @@ struct CreateTests {
         }
     }
 
+    @Test("So it is when a listing has shown it beside what is in it")
+    func slashlessListed() async throws {
+        let mount = try Mount()
+        var metadata = ObjectMetadata()
+        metadata.contentType = "application/x-directory"
+        try await mount.put("top/d", [], metadata)
+        try await mount.put("top/d/f", [1])
+        let top = try await mount.inode("top")
+        #expect(try await mount.fs.list(top).map(\.name) == ["d"])
+        let folder = try await mount.inode("top/d")
+        _ = try await mount.fs.list(folder)
+        try await mount.fs.unlink(folder, "f")
+        try await mount.fs.rmdir(top, "d")
+        #expect(try await mount.contents()["top/d"] == nil)
+        #expect(try await mount.fs.list(top).isEmpty)
+    }
+
     @Test("rmdir succeeds when only the marker of the folder above could not be stored")
     func rmdirMarker() async throws {
         let mount = try Mount()

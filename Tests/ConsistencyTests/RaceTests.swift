@@ -29,6 +29,12 @@ struct RaceTests {
                 Issue.record("round \(round): \(seen)")
                 break
             }
+            // What stat(2) says is what there is to read, whoever was told of it last.
+            let size = try await mount.fs.getattr(inode).size
+            guard size == some.count else {
+                Issue.record("round \(round): \(some.count) bytes, and stat says \(size)")
+                break
+            }
             try await mount.fs.release(inode, handle)
         }
         try await mount.fs.close(inode, writer)

@@ -116,8 +116,7 @@ struct Remover: Sendable {
             } else if let marker {
                 requests.append(DeleteRequest(target.key, version: marker.etag))
             }
-            // That of an old tool.
-            if let old = target.object, old.key != target.key {
+            if let old = try await oldMarker(target) {
                 requests.append(DeleteRequest(old.key, version: old.etag))
             }
             for request in requests {
@@ -128,6 +127,17 @@ struct Remover: Sendable {
             }
         }
         tree.stored.removed(target)
+    }
+
+    /// The marker that an old tool has made, whose key has no slash. Where a listing shows it beside the directory's own keys, it is
+    /// hidden like a file of that name; its metadata tells.
+    private func oldMarker(_ target: StoredNames.Target) async throws(VFSError) -> ObjectInfo? {
+        if let object = target.object, object.key != target.key { return object }
+        let key = ObjectKey(String(target.key.string.dropLast()))
+        guard tree.stored.isHidden(key), let there = try await context.provider.headIfThere(key),
+            AttributeCodec.isDirectory(there)
+        else { return nil }
+        return there
     }
 
     /// An empty directory, and its marker as it was listed just now.

@@ -228,6 +228,8 @@ struct Namespace {
         if hiddenExamples.count < 10 { hiddenExamples.append(key.string) }
     }
 
+    func isHidden(_ key: ObjectKey) -> Bool { hidden.contains(key) }
+
     /// Its name shows the object, or it has gone.
     /// - Returns: whether it was counted.
     @discardableResult

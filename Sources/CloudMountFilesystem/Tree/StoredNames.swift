@@ -287,6 +287,8 @@ struct StoredNames: Sendable {
     /// Of its version, where it is known.
     func nonce(_ inode: InodeID) -> String? { withNames { names in names[inode]?.nonce } }
 
+    func isHidden(_ key: ObjectKey) -> Bool { withNames { names in names.isHidden(key) } }
+
     func kind(_ inode: InodeID) -> FileKind? { withNames { names in names[inode]?.kind } }
 
     func key(of name: FileName, in parent: InodeID) throws(VFSError) -> ObjectKey {
