@@ -84,13 +84,16 @@ struct ControlDesk: Sendable {
 
     private func status() async -> StatusReport {
         let mounts = await looks.report(await supervisor.phases)
+        // What a mount names is of this run.
+        let named = Set(mounts.flatMap { $0.failedCommits.map(\.stagedPath) })
+        let leftovers = staging.leftovers.filter { !named.contains($0.path) }
         return StatusReport(
             pid: Int(getpid()), configuration: file, startedAt: startedAt.seconds,
             isStopping: await supervisor.isStopping,
             memory: StatusReport.Budget(limit: memory.limit, used: memory.used),
             staging: StatusReport.Staging(
                 directory: staging.directory, limit: staging.limit, used: staging.used,
-                leftovers: staging.leftovers.map { StatusReport.Leftover(path: $0.path, bytes: $0.size) }),
+                leftovers: leftovers.map { StatusReport.Leftover(path: $0.path, bytes: $0.size) }),
             mounts: mounts)
     }
 

@@ -117,6 +117,23 @@ struct ReaderTests {
         #expect(isOneOf(await reading.value, [old, new]))
     }
 
+    @Test("Who was refused because the file was replaced under him is not refused again when he comes back")
+    func replacedTwice() async throws {
+        let mount = try Mount()
+        for (name, bytes) in [("f", old), ("g", new), ("h", old)] { try await mount.put(name, bytes) }
+        try await mount.listTop()
+        let first = try await mount.inode("f")
+        try await mount.fs.rename(Mount.root, "g", Mount.root, "f")
+        #expect(await failure { () async throws(VFSError) in try await mount.fs.open(first) } == .stale)
+        // As the kernel does then.
+        let second = try await mount.inode("f")
+        try await mount.fs.rename(Mount.root, "h", Mount.root, "f")
+        let handle = try await mount.fs.open(second)
+        #expect(try await mount.fs.read(second, handle, 0, 4096) == Array(new.prefix(4096)))
+        try await mount.fs.close(second, handle)
+        #expect(try await mount.read("f") == old)
+    }
+
     @Test("Who reads a file while it gets another name reads on", arguments: ["file", "folder"])
     func readWhileRenamed(what: String) async throws {
         let mount = try Mount { $0.policy.data = .off }

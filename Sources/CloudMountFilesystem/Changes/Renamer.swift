@@ -68,10 +68,8 @@ struct Renamer: Sendable {
         if let replaced = move.replaced {
             let target = try tree.stored.target(replaced)
             guard target.kind != .directory else { throw VFSError(.isDirectory, "\(move.target.name) is a directory") }
-            if target.isOpen, target.object != nil {
-                let content = try tree.borrowContent(replaced)
-                defer { tree.giveBackContent(replaced) }
-                try await Preservation(content: content, context: context).run()
+            if target.object != nil, target.isOpen || tree.stored.isExpected(move.target) {
+                try await preserve(replaced)
             }
             seen = target
         }
@@ -112,6 +110,17 @@ struct Renamer: Sendable {
             default: throw error
             }
         }
+    }
+
+    /// Keeps the bytes of a file that is about to be replaced, for who has it open or is just coming to open it.
+    private func preserve(_ inode: InodeID) async throws(VFSError) {
+        let content = try tree.borrowContent(inode)
+        let (context, tree) = (context, tree)
+        context.begin {
+            await context.clock.sleep(StoredNames.comeBack)
+            tree.giveBackContent(inode)
+        }
+        try await Preservation(content: content, context: context).run()
     }
 
     /// What was to be moved is not the version any more that this mount knows.

@@ -293,7 +293,9 @@ final class Commits: Sendable {
 
     private func isUncertain(_ nonce: String) -> Bool {
         entries.withLock { entries in
-            entries.values.contains { $0.uncertain[nonce] != nil || $0.past.contains(nonce) || $0.write?.nonce == nonce }
+            entries.values.contains {
+                $0.uncertain[nonce] != nil || $0.past.contains(nonce) || $0.write?.nonce == nonce
+            }
         }
     }
 

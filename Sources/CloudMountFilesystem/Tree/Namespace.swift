@@ -23,6 +23,9 @@ struct Namespace {
     private(set) var openFiles = 0
     /// Nodes that were shown past their time; some may have been confirmed since.
     private(set) var shownStale: Set<InodeID> = []
+    /// Names whose file was replaced while somebody was about to open it, and until when he is expected again.
+    private var expected: [Place: UInt64] = [:]
+    private static let mostExpected = 1024
     /// Directories whose own time is not in the store.
     var unstoredTimes: Set<InodeID> = []
     /// What the first listings without markers have shown; spares later ones the wait for a sample.
@@ -109,7 +112,9 @@ struct Namespace {
     }
 
     /// What the store has just taken of a node is newer than a listing that is under way.
-    func isSeen(_ node: Node) { if let directory = nodes[node.parent]?.directory { node.seenIn = directory.generation } }
+    func isSeen(_ node: Node) {
+        if let directory = nodes[node.parent]?.directory { node.seenIn = directory.generation }
+    }
 
     /// Takes a node out of its directory. It stays in memory while the kernel or an open file knows it.
     mutating func orphan(_ node: Node) {
@@ -146,6 +151,23 @@ struct Namespace {
         guard key.byteCount < capabilities.maxKeyBytes else {
             throw VFSError(.nameTooLong, "the path is longer than the store's \(capabilities.maxKeyBytes) bytes")
         }
+    }
+
+    // MARK: Who comes back
+
+    /// Somebody who was about to open a file that has just been replaced is refused. The kernel looks its name up again by itself, once:
+    /// what it finds then can be opened, also when that has been replaced in its turn.
+    mutating func expect(_ orphan: Node, _ now: UInt64) {
+        guard orphan.formerParent != 0 else { return }
+        if expected.count >= Self.mostExpected { expected = expected.filter { $0.value > now } }
+        guard expected.count < Self.mostExpected else { return }
+        expected[Place(parent: orphan.formerParent, name: orphan.name)] = now + StoredNames.comeBack.nanoseconds
+    }
+
+    mutating func isExpected(_ place: Place, _ now: UInt64) -> Bool {
+        guard let until = expected[place] else { return false }
+        if until <= now { expected[place] = nil }
+        return until > now
     }
 
     // MARK: Counts

@@ -183,6 +183,7 @@ final class Node {
         var relocated: ObjectInfo?
         var nonce: (version: ETag, value: String)?
         var sizedAt: UInt64 = 0
+        var formerParent: InodeID = 0
         var hasExplicitTime = false
         var touched: UInt64 = 0
         var staleSince: UInt64 = 0
@@ -305,6 +306,12 @@ final class Node {
         set { used().nonce = newValue.flatMap { value in version.map { ($0, value) } } }
     }
 
+    /// Of an orphan, the directory in which another file was given its name; else 0.
+    var formerParent: InodeID {
+        get { use?.formerParent ?? 0 }
+        set { if newValue != formerParent { used().formerParent = newValue } }
+    }
+
     /// The generation of `content` that `size` is of.
     var sizedAt: UInt64 {
         get { use?.sizedAt ?? 0 }
@@ -374,7 +381,11 @@ final class Node {
     /// While open or dirty.
     var content: FileContent? {
         get { use?.content }
-        set { if newValue !== content { used().content = newValue } }
+        set {
+            guard newValue !== content else { return }
+            used().content = newValue
+            sizedAt = 0
+        }
     }
 
     struct Defaulted: OptionSet {

@@ -287,6 +287,14 @@ struct StoredNames: Sendable {
     /// Of its version, where it is known.
     func nonce(_ inode: InodeID) -> String? { withNames { names in names[inode]?.nonce } }
 
+    /// How long somebody who was refused because the file was replaced under him may take to come back.
+    static let comeBack = Duration.seconds(1)
+
+    func isExpected(_ place: Place) -> Bool {
+        let now = now()
+        return withNames { names in names.isExpected(place, now) }
+    }
+
     func isHidden(_ key: ObjectKey) -> Bool { withNames { names in names.isHidden(key) } }
 
     func kind(_ inode: InodeID) -> FileKind? { withNames { names in names[inode]?.kind } }
@@ -347,6 +355,7 @@ struct StoredNames: Sendable {
             let oldName = node.name
             let there = target.directory?.children[place.name].flatMap { $0 === node ? nil : $0 }
             there?.isUnlinked = true
+            there?.formerParent = place.parent
             let replaced = there?.content
             let key = names.key(of: node)
             names.detach(node)

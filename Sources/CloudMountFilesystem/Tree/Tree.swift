@@ -41,7 +41,6 @@ final class Tree: Sendable {
         let base = node.relocated ?? names.key(of: node).flatMap { node.info($0, size: node.size) }
         let content = makeContent(node.id, base, node.size)
         node.content = content
-        node.sizedAt = 0
         return content
     }
 
@@ -102,6 +101,7 @@ final class Tree: Sendable {
             if node.isOrphan {
                 // One that was unlinked here can be opened again by who has it open, as /proc/self/fd does.
                 guard node.isUnlinked, node.content != nil else {
+                    names.expect(node, now)
                     throw VFSError(.stale, "the file has been replaced")
                 }
             } else if node.isBeingMade || names.isGoing(inode) {
