@@ -41,6 +41,30 @@ import Testing
         #expect(milliseconds(stage.clock.pauses) == [500, 7000])
     }
 
+    @Test("repeats a deletion whose answer was lost only for what was meant, not for what has come with the same bytes")
+    func deletion() async throws {
+        let bucket = MemoryProvider()
+        let faults = Faults()
+        faults.add(.delete, calls: 1...1, .dropReply(unavailable))
+        @Sendable func lock(_ nonce: String) -> PutRequest {
+            var metadata = ObjectMetadata()
+            metadata.nonce = nonce
+            return PutRequest(key: "lock", metadata: metadata, precondition: .absent)
+        }
+        let ours = try await bucket.put(lock("ours"), from: BytesSource([]))
+        var environment = StillClock().environment()
+        environment.sleep = { _ in _ = try? await bucket.put(lock("theirs"), from: BytesSource([])) }
+        let provider = RetryLayer(FaultLayer(SameTags(inner: bucket), faults), environment: environment)
+        let failures = try await provider.delete([DeleteRequest("lock", version: ours.etag, nonce: "ours")])
+        #expect(failures.map(\.error.code) == [.preconditionFailed])
+        #expect(try await bucket.head("lock").metadata?.nonce == "theirs")
+        environment.sleep = { _ in }
+        faults.add(.delete, calls: 1...2, .dropReply(unavailable))
+        let again = RetryLayer(FaultLayer(SameTags(inner: bucket), faults), environment: environment)
+        #expect(try await again.delete([DeleteRequest("lock", version: ours.etag, nonce: "theirs")]).isEmpty)
+        await #expect(throws: VFSError.self) { try await bucket.head("lock") }
+    }
+
     @Test("repeats at once, and for free, the first time it is told to")
     func immediately() async throws {
         let stage = Stage()
@@ -316,5 +340,18 @@ import Testing
     private func code(_ body: () async throws -> Void) async -> VFSError.Code? {
         do { try await body() } catch { return (error as? VFSError)?.code }
         return nil
+    }
+}
+
+/// A store in which versions with equal bytes have equal ETags: here all have.
+private struct SameTags: ProviderLayer {
+    let inner: any ObjectProvider
+
+    func perform<Value: Sendable>(
+        _ call: ProviderCall, _ body: @escaping CallBody<Value>
+    ) async throws(VFSError) -> Value { try await body(inner) }
+
+    func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure] {
+        try await inner.delete(objects.map { DeleteRequest($0.key) })
     }
 }

@@ -137,6 +137,30 @@ struct MeantimeTests {
         #expect(try await mount.fs.list(Mount.root).map(\.name).sorted() == ["a", "new"])
     }
 
+    @Test(
+        "A folder that is removed while its useless marker goes does not come back by the marker that keeps it when it is empty"
+    )
+    func removedWhileItsMarkerGoes() async throws {
+        let mount = try Mount(StoreKind("folders are visible") { $0.visibleFolders = true }.capabilities)
+        let folder = try await mount.fs.mkdir(Mount.root, "d")
+        let (isGoing, goOn) = (Gate(), Gate())
+        mount.hooks.at(.before, .delete, "d/") {
+            isGoing.open()
+            await goOn.wait()
+        }
+        try await mount.write("d/f", ours)
+        await isGoing.wait()
+        try await mount.fs.unlink(folder, "f")
+        let removing = Task { await outcome { () async throws(VFSError) in try await mount.fs.rmdir(Mount.root, "d") } }
+        await pause(.milliseconds(50))
+        mount.hooks.at(.before, .put, "d/") { await pause(.milliseconds(200)) }
+        goOn.open()
+        #expect(await removing.value.isSuccess)
+        await pause(.milliseconds(400))
+        #expect(try await mount.contents().isEmpty)
+        #expect(try await mount.fs.lookup(Mount.root, "d") == nil)
+    }
+
     @Test("A folder that cannot be made keeps what others have put into it meanwhile")
     func failedFolderWithFiles() async throws {
         let mount = try Mount()
