@@ -1,3 +1,4 @@
+import CloudMountVFS
 import TestSeeds
 import Testing
 
@@ -51,6 +52,44 @@ struct HostileTextTests {
             text += "x-\(level): &a\(level) [\(aliases)]\n"
         }
         #expect(errors(Array(text.utf8)) == ["m.yaml:1:1: its aliases expand to more than 100000 nodes"])
+    }
+
+    @Test("an entry that is an alias of something above may follow one that is wrong")
+    func aliasAsNext() {
+        let mount = "{name: b, path: /mnt/b, provider: directory, bucket: /srv/b}"
+        let text = """
+            x-b: &b \(mount)
+            version: 1
+            mounts:
+              - {name: a, path: /mnt/a, provider: directory, bucket: /srv/a, colour: red}
+              - *b
+            """
+        #expect(errors(Array(text.utf8)).count == 1)
+    }
+
+    @Test("a chain of policies may be longer than any stack, from either end, and a circle in it is told")
+    func longChain() throws {
+        let count = 20_000
+        func text(_ policies: [String]) -> String {
+            Fixtures.withMount("    cache: p0\n") + "policies:\n" + policies.joined(separator: "\n") + "\n"
+        }
+        var chain = (0..<count).map { "  p\($0): {extends: p\($0 + 1)}" } + ["  p\(count): {metadata_ttl: 7s}"]
+        for _ in 0..<2 {
+            #expect(try Fixtures.load(text(chain)).mounts[0].policy.metadataTTL == .seconds(7))
+            chain.reverse()
+        }
+        #expect(
+            errors(Array(text(["  p0: {extends: p1}", "  p1: {extends: p2}", "  p2: {extends: p1}"]).utf8)) == [
+                "m.yaml:10:17: the policy 'p1' extends itself: p1 → p2 → p1"
+            ])
+    }
+
+    @Test("long words and many of them have no neighbours")
+    func longWords() {
+        let long = String(repeating: "a", count: 400_000)
+        #expect(NearestWord.to(long, among: [long + "b"]) == nil)
+        #expect(NearestWord.to("abc", among: [long, "abd"]) == "abd")
+        #expect(NearestWord.to("abc", among: (0..<100_000).map { "w\($0)" }) == nil)
     }
 
     @Test("every truncation and random damage of a good file is told or accepted, never fatal")
