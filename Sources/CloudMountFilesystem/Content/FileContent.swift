@@ -61,6 +61,7 @@ final class FileContent: Sendable {
     func write(_ bytes: UnsafeRawBufferPointer, at offset: Int, onDisk: Bool) throws(VFSError) -> Int {
         let extent = Extent(offset: offset, count: bytes.count)
         return try changing { () throws(VFSError) in
+            try state.withLock { $0.image }?.requireRoom(unlessStaged: extent, most: context.mostPieces)
             while true {
                 let staged = try stagedFile(onDisk: onDisk)
                 let stream = try writable().stream
@@ -141,6 +142,7 @@ final class FileContent: Sendable {
     func zero(_ extent: Extent, extend: Bool) throws(VFSError) -> Int {
         try changing { () throws(VFSError) in
             let (staged, stream) = try writable()
+            try state.withLock { $0.image }?.requireRoom(most: context.mostPieces)
             stream?.touch(extent)
             let size = state.withLock { state in
                 var image = Self.image(state)
