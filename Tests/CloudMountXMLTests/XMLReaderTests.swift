@@ -133,6 +133,19 @@ struct XMLReaderTests {
         bytes.withUnsafeBufferPointer { #expect(XMLText($0).integer == value) }
     }
 
+    @Test("A document that cannot be converted says nothing on standard error")
+    func quiet() async throws {
+        let result = await #expect(processExitsWith: .success, observing: [\.standardErrorContent]) {
+            for start: [UInt8] in [[0xFF, 0xFE], [0xFE, 0xFF], [0, 0, 0, 0x3C], [0x4C, 0x6F, 0xA7, 0x94]] {
+                let bytes = start + Array("<?xml version='1.0' encoding='EBCDIC-INT'?><R/>".utf8) + [0xD8, 0, 0xD8, 0]
+                _ = try? XMLReader().read(bytes, into: Recorder())
+                _ = try? XMLReader().read(start + [0x3C, 0, 0xFB, 0xDB, 0, 0, 0, 0, 0xED, 0xED], into: Recorder())
+            }
+        }
+        let said = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+        #expect(!said.contains("error :"))
+    }
+
     @Test("Damage never gets past as something else than an error or a document")
     func damage() {
         let samples = [
