@@ -114,8 +114,7 @@ extension S3Provider {
             && encryptions.withLock { $0.mayDiffer }
         guard comparing || lacksClass || lacksEncryption else { return source }
         let found = try await head(source.key)
-        // Of another size it is another version, whatever the store calls it; parts are cut by the size.
-        guard found.etag == source.etag, found.size == source.size else { throw Self.sourceChanged() }
+        guard found.etag == source.etag else { throw Self.sourceChanged() }
         return found
     }
 
