@@ -78,16 +78,16 @@ let package = Package(
         provider("DirectoryProvider", ["CloudMountPlatform"]),
         provider("MemoryProvider", ["CloudMountPlatform"]),
 
-        tests("CloudMountXMLTests", ["CloudMountXML"]),
+        tests("CloudMountXMLTests", ["CloudMountXML", "TestSeeds"]),
         tests(
             "S3ProviderTests",
             [
                 "S3Provider", "CloudMountHTTP", "CloudMountPlatform", "CloudMountVFS", "CloudMountXML", "TestServers",
-                crypto,
+                "TestSeeds", crypto,
             ]),
         tests(
             "B2ProviderTests",
-            ["B2Provider", "CloudMountHTTP", "CloudMountPlatform", "CloudMountVFS", "TestServers", crypto]),
+            ["B2Provider", "CloudMountHTTP", "CloudMountPlatform", "CloudMountVFS", "TestServers", "TestSeeds", crypto]),
 
         .executableTarget(
             name: "cloudmount",
@@ -101,7 +101,7 @@ let package = Package(
             "CloudMountDaemonTests",
             [
                 "CloudMountDaemon", "CloudMountConfig", "CloudMountVFS", "CloudMountFilesystem", "CloudMountLayers",
-                "CloudMountPlatform", log,
+                "CloudMountPlatform", "TestSeeds", log,
             ]),
 
         tests(
@@ -125,7 +125,10 @@ let package = Package(
         tests("MemoryProviderTests", ["MemoryProvider", "ProviderConformance", "CloudMountVFS"]),
         tests(
             "DirectoryProviderTests",
-            ["DirectoryProvider", "ProviderConformance", "CloudMountVFS", "CloudMountPlatform", "TestServers"]),
+            [
+                "DirectoryProvider", "ProviderConformance", "CloudMountVFS", "CloudMountPlatform", "TestServers",
+                "TestSeeds",
+            ]),
         tests(
             "S3ConformanceTests",
             ["S3Provider", "CloudMountLayers", "ProviderConformance", "CloudMountVFS", "TestServers"]),
@@ -166,7 +169,7 @@ let package = Package(
             ]),
         tests("UploadPlanTests", ["CloudMountCommit", "CloudMountStaging", "CloudMountVFS", "TestSeeds"]),
         tests("AttributeCodecTests", ["CloudMountCommit", "CloudMountVFS", "TestSeeds"]),
-        tests("CloudMountHTTPTests", ["CloudMountHTTP", "CloudMountVFS", "CloudMountPlatform"]),
+        tests("CloudMountHTTPTests", ["CloudMountHTTP", "CloudMountVFS", "CloudMountPlatform", "TestSeeds"]),
         tests(
             "CloudMountFilesystemTests",
             [

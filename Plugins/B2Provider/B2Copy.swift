@@ -47,6 +47,10 @@ extension B2Provider {
     /// Eight ranges at once; given up and cleaned away when one fails.
     private func copyInParts(_ request: CopyRequest) async throws(VFSError) -> ObjectInfo {
         let source = request.source
+        // What is listed may claim more than there can be.
+        guard source.size <= Self.maxFileSize else {
+            throw VFSError(.tooLarge, "the object is larger than B2 takes any")
+        }
         var metadata = request.metadata ?? source.metadata
         if metadata == nil { metadata = try await info(source.etag.value, source.key).object(source.key).metadata }
         // Two parts at least, and no more than there may be.

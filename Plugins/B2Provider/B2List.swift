@@ -9,11 +9,15 @@ extension B2Provider {
     /// b2_list_file_names: everything that `head` says, in as few requests as it takes.
     public func list(_ request: ListRequest) async throws(VFSError) -> ListPage {
         var position = ListPosition(request.continuation)
+        var markers = PageMarkers()
         while true {
             let (page, next) = try await page(request, from: position)
-            position = next ?? position
             // What is hidden here may be all that a page holds.
-            if next == nil || !page.objects.isEmpty || !page.commonPrefixes.isEmpty { return page }
+            guard let next, page.objects.isEmpty, page.commonPrefixes.isEmpty else { return page }
+            guard markers.goOn(at: next.start ?? "") else {
+                throw client.malformed("a listing that does not go on", "b2_list_file_names", request.prefix, nil)
+            }
+            position = next
         }
     }
 

@@ -156,10 +156,12 @@ extension B2Provider {
             let (page, following): ([UploadedPart], Int?) = try await within(upload) { () async throws(VFSError) in
                 try await self.client.send(wire) { reader throws(B2JSONError) in try Self.parts(&reader) }
             }
-            guard following == nil || following ?? 0 > next ?? 0 else {
+            parts += page
+            let last = next ?? 0
+            let goesOn = following.map { last < $0 && $0 <= UploadedPart.most } ?? true
+            guard goesOn, parts.count <= UploadedPart.most else {
                 throw client.malformed("a listing of parts that does not go on", "b2_list_parts", upload.key, nil)
             }
-            parts += page
             next = following
         } while next != nil
         return parts.sorted { $0.number < $1.number }

@@ -17,6 +17,7 @@ extension B2Provider {
     func allVersions(_ name: String, _ key: ObjectKey) async throws(VFSError) -> [B2File] {
         var versions: [B2File] = []
         var next: (name: String, id: String?)?
+        var markers = PageMarkers()
         while true {
             var call = B2Call("b2_list_file_versions", key)
             call.body.add("bucketId", place.bucketID)
@@ -30,7 +31,7 @@ extension B2Provider {
             versions += page.filter { ObjectKey($0.name) == ObjectKey(name) }
             // Other names that begin like it come after it.
             guard let following, ObjectKey(following.name) == ObjectKey(name) else { return versions }
-            guard following.id != nil, following.id != next?.id else {
+            guard let id = following.id, markers.goOn(at: id), versions.count <= ObjectVersion.most else {
                 throw client.malformed("a listing of versions that does not go on", call.operation, key, nil)
             }
             next = following

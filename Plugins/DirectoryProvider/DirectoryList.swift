@@ -81,6 +81,8 @@ private struct ListingWalk {
             }
             // With its slash a directory sorts where its keys do.
             let key = ObjectKey(base.string + name + (isDirectory ? "/" : ""))
+            // A deeper key is none, and directories may lie as deep in each other as nobody's stack reaches.
+            if key.byteCount > Self.longestKey { continue }
             let isWithin = key.hasPrefix(prefix) || (isDirectory && prefix.hasPrefix(key))
             let isAhead = isDirectory && !delimited ? start < key.afterAllWithin : start <= key
             if isWithin, isAhead { children.append((key, name)) }
@@ -140,8 +142,9 @@ private struct ListingWalk {
         }
     }
 
-    /// Pieces of the longest escaped key: three characters for each of 1024 bytes.
-    private static let mostPieces = 3 * 1024 / 240 + 1
+    private static let longestKey = Capabilities().maxKeyBytes
+    /// Pieces of the longest escaped key: three characters for each byte.
+    private static let mostPieces = 3 * longestKey / 240 + 1
 
     private mutating func walkHidden(
         _ directory: Descriptor, _ base: String, pieces: Int = 1

@@ -36,12 +36,15 @@ final class Folder: Sendable {
             (staging, records) = (nil, nil)
             return
         }
-        let area = try Self.made(DirectoryPaths.area, in: root, path)
-        func made(_ directory: String) throws(VFSError) -> Descriptor {
-            try Self.made(DirectoryPaths.split(directory).name, in: area, path)
+        let (folder, top) = (try Self.status(of: root, path), root)
+        func made(_ directory: String, in parent: Descriptor) throws(VFSError) -> Descriptor {
+            try Self.made(directory, in: parent, sharedAs: folder, path)
         }
-        (staging, records) = (try made(DirectoryPaths.staging), try made(DirectoryPaths.records))
-        _ = try made(DirectoryPaths.keys)
+        let area = try made(DirectoryPaths.area, in: top)
+        (staging, records) = (
+            try made(DirectoryPaths.staging, in: area), try made(DirectoryPaths.records, in: area)
+        )
+        _ = try made(DirectoryPaths.keys, in: area)
         do throws(SystemError) {
             _ = try root.open(DirectoryPaths.lock, for: .creating)
         } catch {
@@ -51,11 +54,37 @@ final class Folder: Sendable {
     }
 
     /// A directory of ours, which no symbolic link stands for.
-    private static func made(_ name: String, in parent: Descriptor, _ path: String) throws(VFSError) -> Descriptor {
-        try system("\(DirectoryPaths.area) in the folder \(path)") { () throws(SystemError) in
-            if mkdirat(parent.raw, name, 0o777) != 0, errno != EEXIST { throw SystemError(errno) }
+    ///
+    /// Who may write into it could put bytes of his own in the place of those that are about to be stored. Those who share the folder, as
+    /// a group does, could do that without; but a sticky folder that is everybody's keeps what is in it from all but its owner.
+    private static func made(
+        _ directory: String, in parent: Descriptor, sharedAs folder: stat, _ path: String
+    ) throws(VFSError) -> Descriptor {
+        let isEverybodys = folder.st_mode & 0o002 != 0
+        let isShared = isEverybodys ? folder.st_mode & S_ISVTX == 0 : folder.st_mode & 0o020 != 0
+        let name = DirectoryPaths.split(directory).name
+        let made = try system("\(DirectoryPaths.area) in the folder \(path)") { () throws(SystemError) in
+            let mode = 0o755 | (isShared ? folder.st_mode & 0o022 : 0)
+            if mkdirat(parent.raw, name, mode) != 0, errno != EEXIST { throw SystemError(errno) }
             return try parent.open(name, for: .directory)
         }
+        let status = try status(of: made, path)
+        guard isShared || [geteuid(), 0, folder.st_uid].contains(status.st_uid) else {
+            throw VFSError(.permissionDenied, "\(directory) in the folder \(path) is of another user, \(status.st_uid)")
+        }
+        if status.st_mode & (S_ISVTX | 0o002) == 0o002, !(isShared && isEverybodys) {
+            throw VFSError(
+                .permissionDenied, "everybody may write into \(directory) in the folder \(path); chmod o-w it")
+        }
+        return made
+    }
+
+    private static func status(of descriptor: Descriptor, _ path: String) throws(VFSError) -> stat {
+        var status = stat()
+        guard fstat(descriptor.raw, &status) == 0 else {
+            throw DirectoryErrors.map(SystemError(errno), "the folder \(path)")
+        }
+        return status
     }
 
     /// A directory that is there where something is written.
@@ -153,7 +182,7 @@ final class Folder: Sendable {
         let now = SystemClock.now().seconds
         for entry in names {
             guard let status = try? status(of: entry.name, in: staging) else { continue }
-            if now - status.st_mtim.tv_sec < Self.stagingLife { continue }
+            if now - status.modified.seconds < Self.stagingLife { continue }
             if unlinkat(staging.raw, entry.name, 0) != 0 { removeTree(entry.name, in: staging) }
         }
     }

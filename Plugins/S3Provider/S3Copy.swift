@@ -116,6 +116,8 @@ extension S3Provider {
             throw VFSError(.tooLarge, "the object is too large for a copy in \(maxParts) parts")
         }
         let source = try await described(request.source, comparing: request.metadata == nil)
+        // The parts are cut by the size: of another one it is another version, whatever the store calls it.
+        guard source.size == request.source.size else { throw Self.sourceChanged() }
         let metadata = request.metadata ?? source.metadata ?? ObjectMetadata()
         var upload = try await beginUpload(request.destination, metadata: metadata, keeping: source)
         upload.nonce = metadata.nonce

@@ -164,7 +164,7 @@ enum S3Errors {
 
     private static func sentence(_ status: Int, _ body: S3ErrorBody?) -> String {
         guard let text = body?.message, !text.isEmpty else { return "the store answered \(status)" }
-        let printable = text.unicodeScalars.prefix(200).filter { $0.value >= 0x20 && $0.value != 0x7F }
+        let printable = text.unicodeScalars.prefix(200).filter(\.isPrintable)
         var sentence = String(String.UnicodeScalarView(printable))
         while sentence.last == "." || sentence.last == " " { sentence.removeLast() }
         return "the store says: \(sentence)"

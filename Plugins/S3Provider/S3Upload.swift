@@ -156,7 +156,9 @@ extension S3Provider {
             }
             guard parser.isWanted else { throw client.refusal(wire, response) }
             guard parser.isTruncated else { break }
-            guard let last = parser.parts.last?.number, last > marker else {
+            guard let last = parser.parts.last?.number, last > marker, last <= UploadedPart.most,
+                parser.parts.count <= UploadedPart.most
+            else {
                 throw client.error(.malformedResponse, "a listing of parts that does not go on", wire, response)
             }
             marker = last

@@ -9,6 +9,7 @@ extension S3Provider {
         guard features.versions else { throw VFSError(.notSupported, "this bucket keeps no versions") }
         var versions: [ObjectVersion] = []
         var marker: (key: String, version: String?)?
+        var markers = PageMarkers()
         while true {
             var wire = S3Request("ListObjectVersions", .get)
             wire.parameter("versions")
@@ -27,7 +28,9 @@ extension S3Provider {
             versions += parser.versions
             // Other keys that begin like it come after it.
             guard parser.isTruncated, !parser.isPast else { return versions }
-            guard let next = parser.nextKey, next != marker?.key || parser.nextVersion != marker?.version else {
+            guard let next = parser.nextKey, markers.goOn(at: "\(next) \(parser.nextVersion ?? "")"),
+                versions.count <= ObjectVersion.most
+            else {
                 throw client.error(.malformedResponse, "a listing of versions that does not go on", wire, response)
             }
             marker = (next, parser.nextVersion)

@@ -55,9 +55,16 @@ static void cm_xml_doctype(void *user, const xmlChar *name, const xmlChar *exter
     cm_xml_stop(callbacks);
 }
 
+// Some faults libxml2 tells past the parser's options, on standard error, which is the log's.
+static void cm_xml_quiet(void *context, const char *message, ...) {
+    (void)context; (void)message;
+}
+
 // 0 when the document was well-formed to its end, else libxml2's number of the first fault.
 static inline int cm_xml_parse(const char *bytes, int count, cm_xml_callbacks *callbacks) {
     if (count <= 0) return XML_ERR_DOCUMENT_EMPTY;
+    // Of this thread.
+    xmlSetGenericErrorFunc(NULL, cm_xml_quiet);
     xmlParserCtxtPtr parser = xmlCreateMemoryParserCtxt(bytes, count);
     if (parser == NULL) return XML_ERR_NO_MEMORY;
     memset(parser->sax, 0, sizeof(xmlSAXHandler));

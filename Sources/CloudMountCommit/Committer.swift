@@ -206,7 +206,7 @@ package struct Committer: Sendable {
 
     private func plan(_ image: FileImage, _ base: ObjectInfo?) async throws(VFSError) -> UploadPlan {
         let capabilities = capabilities
-        guard image.dirty.count + image.zeros.count > Self.manyPieces else {
+        guard image.pieceCount > Self.manyPieces else {
             return try UploadPlan(image: image, base: base, capabilities: capabilities)
         }
         return try await Task.detached {

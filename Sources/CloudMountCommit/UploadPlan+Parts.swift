@@ -87,32 +87,35 @@ struct PartLimits {
             for smallest in [minimum, usual] {
                 let copies = UploadPlan.copies(
                     of: unchanged, size: image.size, minimum: smallest, requestCost: UploadPlan.requestCost)
-                let parts = cut(copies, image.size, usual: usual, smallest: smallest)
-                if parts.count <= count { return parts }
+                if let parts = cut(copies, image.size, usual: usual, smallest: smallest) { return parts }
             }
             guard usual < maximum / 2 else { return nil }
             usual = min(2 * usual, maximum / 2)
         }
     }
 
-    /// Cuts the copies, and what lies between them, into parts of `smallest` to `maximum` bytes.
-    private func cut(_ copies: [Extent], _ size: Int, usual: Int, smallest: Int) -> [UploadPlan.Part] {
+    /// Cuts the copies, and what lies between them, into parts of `smallest` to `maximum` bytes. Nil when those are too many.
+    private func cut(_ copies: [Extent], _ size: Int, usual: Int, smallest: Int) -> [UploadPlan.Part]? {
         var parts: [UploadPlan.Part] = []
-        func append(_ extent: Extent, _ pieces: Int, copied: Bool) {
+        func append(_ extent: Extent, _ pieces: Int, copied: Bool) -> Bool {
+            // Known before they are made: a file of terabytes that is mostly hole has millions.
+            guard pieces <= count - parts.count else { return false }
+            let (whole, rest) = extent.count.quotientAndRemainder(dividingBy: pieces)
+            // The count itself times an index may be beyond any number.
+            func bound(_ index: Int) -> Int { extent.lowerBound + whole * index + rest * index / pieces }
             for index in 0..<pieces {
-                let part = Extent(
-                    extent.lowerBound + extent.count * index / pieces,
-                    extent.lowerBound + extent.count * (index + 1) / pieces)
+                let part = Extent(bound(index), bound(index + 1))
                 parts.append(
                     UploadPlan.Part(number: parts.count + 1, extent: part, kind: copied ? .copy(part) : .upload))
             }
+            return true
         }
         let copySize = min(maximum, max(UploadPlan.usualCopy, 2 * smallest))
         var offset = 0
         for copy in copies + [Extent(size, size)] {
             let run = Extent(offset, copy.lowerBound)
-            if !run.isEmpty { append(run, max(1, run.count / usual), copied: false) }
-            if !copy.isEmpty { append(copy, (copy.count + copySize - 1) / copySize, copied: true) }
+            if !run.isEmpty, !append(run, max(1, run.count / usual), copied: false) { return nil }
+            if !copy.isEmpty, !append(copy, (copy.count + copySize - 1) / copySize, copied: true) { return nil }
             offset = copy.upperBound
         }
         return parts

@@ -125,8 +125,9 @@ struct Assembly {
         else { return nil }
         let context = ProviderContext(
             mountName: name, bucket: bucket, prefix: prefix, options: options, credentials: secrets.values)
-        // With a key wrong already, the provider would only say it again.
-        if !problems.errors.contains(where: { (mount.mark.line..<end.line).contains($0.line) }) {
+        // With a key wrong already, the provider would only say it again. The next mount may be an alias of what stands above.
+        let last = end.line > mount.mark.line ? end.line - 1 : .max
+        if !problems.errors.contains(where: { (mount.mark.line...last).contains($0.line) }) {
             for problem in provider.check(context) {
                 let mark = mount[problem.option]?.mark ?? secrets.fields?[problem.option]?.mark ?? mount.mark
                 problems.error(mark, "'\(problem.option)' \(problem.message)")

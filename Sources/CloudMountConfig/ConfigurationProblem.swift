@@ -1,5 +1,5 @@
 /// One thing wrong with `mounts.yaml`. `description` is `file:line:column: message`; no secret is in it.
-public struct ConfigurationProblem: Sendable, Equatable, CustomStringConvertible {
+public struct ConfigurationProblem: Sendable, Hashable, CustomStringConvertible {
     public var file: String
     /// From 1; 0 when the problem has no place in the file.
     public var line: Int
@@ -29,12 +29,9 @@ struct Problems {
 
     /// In the order of the file; an alias or a merge may have shown one fault twice.
     var error: ConfigurationError {
-        var seen: [ConfigurationProblem] = []
-        for problem in errors.sorted(by: { ($0.line, $0.column) < ($1.line, $1.column) })
-        where !seen.contains(problem) {
-            seen.append(problem)
-        }
-        return ConfigurationError(problems: seen)
+        var seen: Set<ConfigurationProblem> = []
+        let sorted = errors.sorted { ($0.line, $0.column) < ($1.line, $1.column) }
+        return ConfigurationError(problems: sorted.filter { seen.insert($0).inserted })
     }
 
     private func problem(_ mark: Mark?, _ message: String) -> ConfigurationProblem {

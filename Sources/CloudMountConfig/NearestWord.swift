@@ -1,12 +1,22 @@
 /// Finds the word that was probably meant.
 enum NearestWord {
+    /// Nobody means a longer one, and the work grows with the product of two lengths.
+    private static let longest = 64
+    /// Of more words than that, these are looked at.
+    private static let mostWords = 1000
+
     /// The nearest of `words`, when it is near enough to be worth saying: a third of its letters wrong at most.
     static func to(_ word: String, among words: [String]) -> String? {
-        let word = word.lowercased()
-        let near = words.map { (word: $0, distance: distance(Array(word), Array($0.lowercased()))) }
+        guard isShort(word) else { return nil }
+        let word = Array(word.lowercased())
+        let near = words.prefix(mostWords).filter(isShort).map {
+            (word: $0, distance: distance(word, Array($0.lowercased())))
+        }
         guard let best = near.min(by: { $0.distance < $1.distance }) else { return nil }
         return best.distance <= max(1, best.word.count / 3) ? best.word : nil
     }
+
+    private static func isShort(_ word: String) -> Bool { word.unicodeScalars.prefix(longest + 1).count <= longest }
 
     /// `; did you mean 'x'?`, or nothing.
     static func hint(_ word: String, among words: [String]) -> String {

@@ -41,24 +41,29 @@ struct PolicyTable {
                 open[entry.name] = entry
             }
         }
-        for entry in entries { resolve(entry.name, &open, path: [], problems: &problems) }
+        for entry in entries { resolve(entry.name, open, problems: &problems) }
     }
 
-    private mutating func resolve(
-        _ name: String, _ open: inout [String: Fields.Entry], path: [String], problems: inout Problems
-    ) {
-        guard policies[name] == nil, let entry = open[name] else { return }
-        let base = entry.fields.text("extends") ?? "default"
-        if path.contains(name) || base == name {
-            let circle = (path.drop { $0 != name } + [name, base == name ? name : nil].compactMap { $0 })
-            problems.error(
-                entry.fields.mark("extends"), "the policy '\(name)' extends itself: \(circle.joined(separator: " → "))")
-            policies[name] = CachePolicy()
-            return
+    /// From `name` up to what is resolved, and back down: a file has room for a chain longer than a stack.
+    private mutating func resolve(_ name: String, _ open: [String: Fields.Entry], problems: inout Problems) {
+        var chain: [Fields.Entry] = []
+        var seen: Set<String> = []
+        var next = name
+        while policies[next] == nil, let entry = open[next] {
+            guard seen.insert(next).inserted else {
+                let circle = chain.map(\.name).drop { $0 != next } + [next]
+                problems.error(
+                    entry.fields.mark("extends"),
+                    "the policy '\(next)' extends itself: \(circle.joined(separator: " → "))")
+                policies[next] = CachePolicy()
+                break
+            }
+            chain.append(entry)
+            next = entry.fields.text("extends") ?? "default"
         }
-        resolve(base, &open, path: path + [name], problems: &problems)
-        guard policies[name] == nil else { return }
-        policies[name] = inPlace(entry.fields, problems: &problems)
+        for entry in chain.reversed() where policies[entry.name] == nil {
+            policies[entry.name] = inPlace(entry.fields, problems: &problems)
+        }
     }
 
     /// The policy called `name`, or the default when there is none (which is then told).

@@ -5,12 +5,12 @@ import Glibc
 /// The other end of the control socket.
 public struct ControlClient: Sendable {
     private let path: String
-    private let owner: UInt32?
+    private let owners: Set<UInt32>?
 
-    /// - Parameter owner: the user whose daemon must be listening there; nil: whoever may make the socket is trusted.
-    public init(socket path: String, owner: UInt32? = nil) {
+    /// - Parameter owners: the users of whom one's daemon must be listening there; nil: whoever may make the socket is trusted.
+    public init(socket path: String, owners: Set<UInt32>? = nil) {
         self.path = path
-        self.owner = owner
+        self.owners = owners
     }
 
     /// Asks the daemon and waits for its answer: a minute for a status, ten for a reload, which end by themselves; an
@@ -19,8 +19,9 @@ public struct ControlClient: Sendable {
     ///   `permissionDenied` when somebody else's is listening, who then is told nothing.
     public func ask(_ request: ControlRequest) throws(VFSError) -> ControlAnswer {
         let socket = try UnixSocket.connect(to: path)
-        if let owner, UnixSocket.peer(of: socket) != owner {
-            throw VFSError(.permissionDenied, "the daemon at \(path) is not that of the mount's user, uid \(owner)")
+        if let owners, !(UnixSocket.peer(of: socket).map(owners.contains) ?? false) {
+            let names = owners.sorted().map(String.init).joined(separator: " or ")
+            throw VFSError(.permissionDenied, "the daemon at \(path) is not that of uid \(names)")
         }
         let seconds: Int? =
             switch request.command {

@@ -1,3 +1,4 @@
+import CloudMountVFS
 import FoundationEssentials
 
 /// What a client asks: one JSON object on one line, answered by one `ControlAnswer` on one line.
@@ -63,7 +64,19 @@ public enum ControlJSON {
         let encoder = JSONEncoder()
         encoder.keyEncodingStrategy = .convertToSnakeCase
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes, .prettyPrinted]
-        return String(decoding: try encoder.encode(value), as: UTF8.self)
+        // For a terminal, maybe: what is not printable lies within strings, but for the line ends.
+        return String(decoding: try encoder.encode(value), as: UTF8.self).split(
+            separator: "\n", omittingEmptySubsequences: false
+        ).map { line in
+            line.unicodeScalars.reduce(into: "") { result, scalar in
+                if scalar.isPrintable {
+                    result.unicodeScalars.append(scalar)
+                } else {
+                    let hex = String(scalar.value, radix: 16)
+                    result += "\\u" + String(repeating: "0", count: 4 - hex.utf8.count) + hex
+                }
+            }
+        }.joined(separator: "\n")
     }
 
     public static func decode<Value: Decodable>(_ type: Value.Type, from line: [UInt8]) throws -> Value {

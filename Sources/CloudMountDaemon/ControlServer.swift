@@ -10,7 +10,7 @@ import Synchronization
 final class ControlServer: Sendable {
     private let path: String
     private let socket: Descriptor
-    private let wakeup = EventDescriptor()
+    private let wakeup: EventDescriptor
     private let answer: @Sendable (ControlRequest) async -> ControlAnswer
     private let patience: Duration
 
@@ -36,9 +36,16 @@ final class ControlServer: Sendable {
         self.path = path
         self.patience = patience
         self.answer = answer
+        guard let wakeup = EventDescriptor() else { throw Self.noRoom }
+        self.wakeup = wakeup
         socket = try UnixSocket.listen(at: path)
-        NamedThread("cm-control") { [self] in serve() }.detach()
+        guard NamedThread.start("cm-control", { [self] in serve() }) else {
+            unlink(path)
+            throw Self.noRoom
+        }
     }
+
+    private static let noRoom = VFSError(.io, "the system refuses the thread or the descriptors for the control socket")
 
     /// Listens no more, removes the socket, and gives answers that are under way two seconds.
     func close() async {

@@ -43,7 +43,7 @@ public struct MountProgram {
             // The mount says where its daemon listens, and may be a stranger's.
             let socket =
                 FUSEMount.controlSocket(of: target) ?? Self.socket(owner: owner, environment: environment)
-            let client = ControlClient(socket: socket, owner: owner)
+            let client = ControlClient(socket: socket, owners: owner.map { [$0] })
             let remarks = try ask(client, ControlRequest(.remount, target: target, readOnly: readOnly))
             try FUSEMount.remount(target, options: options, readOnly: readOnly)
             _ = try ask(client, ControlRequest(.remount, target: target, readOnly: readOnly, done: true))

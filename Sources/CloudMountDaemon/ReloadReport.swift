@@ -1,3 +1,5 @@
+import CloudMountVFS
+
 /// What a reload has done, or would do, mount by mount.
 public struct ReloadReport: Codable, Sendable, Equatable {
     public enum Outcome: String, Codable, Sendable {
@@ -40,7 +42,7 @@ public struct ReloadReport: Codable, Sendable, Equatable {
         }
         if !changed.isEmpty { lines.append("changed: \(changed.joined(separator: ", "))") }
         if !needRestart.isEmpty { lines.append("from the next start: \(needRestart.joined(separator: ", "))") }
-        return lines.joined(separator: "\n") + "\n"
+        return lines.map(\.printable).joined(separator: "\n") + "\n"
     }
 
     private func word(_ outcome: Outcome) -> String {

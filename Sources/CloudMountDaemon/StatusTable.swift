@@ -1,3 +1,5 @@
+import CloudMountVFS
+
 /// `cloudmount status` for people.
 public enum StatusTable {
     public static func text(_ report: StatusReport) -> String {
@@ -11,7 +13,7 @@ public enum StatusTable {
         for mount in report.mounts { lines += notes(mount) }
         lines += outages(report)
         for leftover in report.staging.leftovers {
-            lines.append("! an earlier run could not store \(size(leftover.bytes)), kept in \(leftover.path)")
+            lines.append("! an earlier run could not store \(size(leftover.bytes)), kept in \(leftover.path.printable)")
         }
         if report.isStopping { lines.append("the daemon is stopping") }
         return lines.joined(separator: "\n") + "\n"
@@ -25,7 +27,7 @@ public enum StatusTable {
         let store = mount.provider + " " + mount.bucket + (mount.prefix.isEmpty ? "" : "/\(mount.prefix)")
         let state = mount.state.rawValue + remark(mount)
         return [
-            printable(mount.name), state, printable(mount.path), printable(store), String(mount.openFiles), dirty,
+            mount.name.printable, state, mount.path.printable, store.printable, String(mount.openFiles), dirty,
             String(calls), String(errors), calls == 0 ? "-" : milliseconds(time / Double(calls)),
         ]
     }
@@ -46,8 +48,8 @@ public enum StatusTable {
             guard let outage = endpoint.outage else { continue }
             let next =
                 outage.nextProbeSeconds > 0 ? "next probe in \(outage.nextProbeSeconds) s" : "a probe is under way"
-            lines[endpoint.name] = printable(
-                "! \(endpoint.name) has not answered for \(outage.lastsSeconds) s; \(next): \(outage.reason)")
+            let line = "! \(endpoint.name) has not answered for \(outage.lastsSeconds) s; \(next): \(outage.reason)"
+            lines[endpoint.name] = line.printable
         }
         return lines.sorted { $0.key < $1.key }.map(\.value)
     }
@@ -82,7 +84,7 @@ public enum StatusTable {
             let examples = mount.hiddenKeyExamples.map { "'\($0)'" }.joined(separator: ", ")
             notes.append("! \(mount.name): \(mount.hiddenKeys) keys cannot be shown as paths, such as \(examples)")
         }
-        return notes.map(printable)
+        return notes.map(\.printable)
     }
 
     static func size(_ bytes: Int) -> String {
@@ -98,18 +100,5 @@ public enum StatusTable {
 
     private static func trimmed(_ text: String) -> String {
         String(text.reversed().drop { $0 == " " }.reversed())
-    }
-
-    /// Keys and messages may hold anything; a terminal gets no control characters.
-    private static func printable(_ text: String) -> String {
-        var result = ""
-        for scalar in text.unicodeScalars {
-            if scalar.value < 32 || (127...159).contains(scalar.value) {
-                result += "?"
-            } else {
-                result.unicodeScalars.append(scalar)
-            }
-        }
-        return result
     }
 }

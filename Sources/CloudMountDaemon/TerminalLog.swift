@@ -106,14 +106,13 @@ public struct TerminalLog: LogHandler {
     private static func quotedIfNeeded(_ text: String) -> String {
         let plain =
             !text.isEmpty
-            && text.unicodeScalars.allSatisfy { $0.value > 32 && $0 != "\"" && $0 != "=" && $0.value != 127 }
+            && text.unicodeScalars.allSatisfy { $0.isPrintable && $0 != " " && $0 != "\"" && $0 != "=" }
         return plain ? text : json(text)
     }
 
     /// Control characters of strangers reach no terminal.
     private static func printable(_ text: String) -> String {
-        text.unicodeScalars.allSatisfy { $0.value >= 32 && !(127...159).contains($0.value) }
-            ? text : String(json(text).dropFirst().dropLast())
+        text.unicodeScalars.allSatisfy(\.isPrintable) ? text : String(json(text).dropFirst().dropLast())
     }
 
     private static func json(_ text: String) -> String {
@@ -124,7 +123,7 @@ public struct TerminalLog: LogHandler {
             case "\\": result += "\\\\"
             case "\n": result += "\\n"
             default:
-                if scalar.value < 32 || (127...159).contains(scalar.value) {
+                if !scalar.isPrintable {
                     let hex = String(scalar.value, radix: 16)
                     result += "\\u" + String(repeating: "0", count: 4 - hex.utf8.count) + hex
                 } else {

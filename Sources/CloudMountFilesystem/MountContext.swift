@@ -8,6 +8,7 @@ import Synchronization
 /// What all rooms of one mounted file system share: the store, the settings, the budgets, the clock, the kernel's ear.
 final class MountContext: Sendable {
     let name: String
+    let mostPieces: Int
     let provider: any ObjectProvider
     let capabilities: Capabilities
     let staging: StagingArea
@@ -27,6 +28,7 @@ final class MountContext: Sendable {
     ) {
         live = Mutex(settings)
         name = settings.name
+        mostPieces = settings.mostPieces
         self.provider = provider
         capabilities = provider.capabilities
         self.staging = staging

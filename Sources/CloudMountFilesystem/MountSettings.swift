@@ -17,6 +17,8 @@ public struct MountSettings: Sendable {
     /// Names kept in memory beyond those in use, more or less: what is over it and was not used for some seconds is
     /// forgotten, by the kernel too.
     public var mostNodes = 200_000
+    /// Extents of one file that differ from what is stored, until they are. They are kept in memory, and a commit goes through them.
+    public var mostPieces = 1 << 20
 
     public init(name: String, uid: UInt32, gid: UInt32) {
         self.name = name

@@ -63,6 +63,9 @@ extension EasyHandle {
             if let error = openBody() { return refuse(error) }
             if case .sink(let sink) = body, let transfer {
                 sink.attach { [queue] in queue.push(.resume(transfer)) }
+            } else {
+                // Not before there is a body: an answer may name a length and have none.
+                collected.reserveCapacity(min(announced, 8 << 20))
             }
         }
         guard case .sink(let sink) = body else { return collect(bytes) }
@@ -119,11 +122,11 @@ extension EasyHandle {
             return nil
         }
         let limit = transfer?.request.options.maxBodyBytes ?? 0
-        let announced = answer.number("content-length") ?? 0
-        if announced > limit, shape != .head { return tooLarge(limit) }
-        collected.reserveCapacity(min(announced, 8 << 20))
-        return nil
+        return announced > limit && shape != .head ? tooLarge(limit) : nil
     }
+
+    /// How long the body is, as the head has it.
+    private var announced: Int { answer.number("content-length") ?? 0 }
 
     private func collect(_ bytes: UnsafeRawBufferPointer) -> Int {
         let limit = transfer?.request.options.maxBodyBytes ?? 0

@@ -1,5 +1,6 @@
 import CloudMountPlatform
 import CloudMountVFS
+import Synchronization
 
 /// The transport of the process: one thread drives one libcurl multi handle for all providers and mounts.
 ///
@@ -7,20 +8,40 @@ import CloudMountVFS
 public final class HTTPEngine: TaskExecutor {
     public static let shared = HTTPEngine()
 
-    private let queue: TransferQueue
-    private let tally: TransferTally
+    private let queue = TransferQueue()
+    private let tally = TransferTally()
+    private let isRunning = Atomic(false)
+    private let starting = Mutex(())
 
-    private init() {
-        let queue = TransferQueue()
-        let tally = TransferTally()
-        self.queue = queue
-        self.tally = tally
-        let executor = asUnownedTaskExecutor()
-        NamedThread("cm-transfer") { TransferLoop(executor, queue, tally).run() }.detach()
+    init() {}
+
+    /// Starts the transfer thread unless it runs, as it does from the first transfer on. Blocks for a moment.
+    /// - Returns: false when the system refuses what it needs; the next transfer tries again.
+    private func start() -> Bool {
+        if isRunning.load(ordering: .acquiring) { return true }
+        return starting.withLock { _ in
+            if isRunning.load(ordering: .acquiring) { return true }
+            let tried = CloudMountPlatform.Semaphore()
+            let (executor, queue, tally) = (asUnownedTaskExecutor(), queue, tally)
+            let starts = NamedThread.start("cm-transfer") {
+                let loop = TransferLoop(executor, queue, tally)
+                self.isRunning.store(loop != nil, ordering: .releasing)
+                tried.signal()
+                loop?.run()
+            }
+            if starts { tried.wait() }
+            return isRunning.load(ordering: .acquiring)
+        }
     }
 
     /// Runs a step of a task on the transfer thread.
-    public func enqueue(_ job: consuming ExecutorJob) { queue.push(.run(UnownedJob(job))) }
+    public func enqueue(_ job: consuming ExecutorJob) {
+        let job = UnownedJob(job)
+        if start() { return queue.push(.run(job)) }
+        // The task goes on, and its requests fail.
+        let executor = asUnownedTaskExecutor()
+        BlockingPool.shared.submit { job.runSynchronously(on: executor) }
+    }
 
     /// Sends `request` and waits for the whole answer, of any status.
     ///
@@ -34,6 +55,9 @@ public final class HTTPEngine: TaskExecutor {
     public func perform(
         _ request: HTTPRequest, body target: HTTPBodyTarget = .memory
     ) async throws(HTTPError) -> HTTPResponse {
+        guard start() else {
+            throw HTTPError(.noRoom, "the system refuses the thread or the descriptors for transfers")
+        }
         let transfer = Transfer(request, target, queue, meter: TransferMeter.current)
         transfer.meter?.enter(transfer)
         defer { transfer.meter?.leave(transfer) }

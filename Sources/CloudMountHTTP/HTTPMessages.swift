@@ -110,6 +110,8 @@ public struct HTTPError: Error, Sendable, Equatable {
         /// A kept-alive connection died before any byte of an answer came. The server may have acted on the request
         /// all the same; GET and HEAD are sent again instead.
         case dropped
+        /// This process may have no more threads or descriptors; nothing was sent.
+        case noRoom
     }
     public var kind: Kind
     public var message: String

@@ -19,7 +19,8 @@ final class TransferLoop {
     private let multi: UnsafeMutableRawPointer
     /// TLS sessions, for all connections to take up again. (Names are shared by the multi handle itself.)
     private let share: UnsafeMutableRawPointer?
-    private let poller = Poller()
+    private let poller: Poller
+    private let wakeup: EventDescriptor
     private let sockets: SocketTable
 
     private var active: [EasyHandle] = []
@@ -31,12 +32,17 @@ final class TransferLoop {
     private var timer: UInt64?
     private var nextSweep: UInt64 = 0
 
-    init(_ executor: UnownedTaskExecutor, _ queue: TransferQueue, _ tally: TransferTally) {
+    /// Nil when the process has no descriptors or no memory left for it.
+    init?(_ executor: UnownedTaskExecutor, _ queue: TransferQueue, _ tally: TransferTally) {
+        curl_global_init(Int(CURL_GLOBAL_DEFAULT))
+        guard let poller = Poller(), let wakeup = EventDescriptor(),
+            poller.set(wakeup.raw, [.read, .edge], isNew: true), let multi = curl_multi_init()
+        else { return nil }
+        self.poller = poller
+        self.wakeup = wakeup
         self.executor = executor
         self.queue = queue
         self.tally = tally
-        curl_global_init(Int(CURL_GLOBAL_DEFAULT))
-        guard let multi = curl_multi_init() else { preconditionFailure("libcurl cannot start") }
         self.multi = multi
         share = curl_share_init()
         if let share { cm_share_sessions(share) }
@@ -57,7 +63,6 @@ final class TransferLoop {
                 Unmanaged<TransferLoop>.fromOpaque(user.unsafelyUnwrapped).takeUnretainedValue().setTimer(milliseconds)
                 return 0
             }, Unmanaged.passUnretained(self).toOpaque())
-        poller.set(queue.wakeup.raw, [.read, .edge], isNew: true)
     }
 
     /// Never returns.
@@ -72,11 +77,11 @@ final class TransferLoop {
             if now >= nextSweep, !active.isEmpty { sweep() }
             finish()
             sockets.settle()
-            let count = poller.wait(milliseconds: queue.sleep() ? patience : 0)
+            let count = poller.wait(milliseconds: queue.sleep(until: wakeup) ? patience : 0)
             now = SystemClock.monotonic()
             for index in 0..<count {
                 let (fd, ready) = poller[index]
-                if fd == queue.wakeup.raw { continue }
+                if fd == wakeup.raw { continue }
                 let selected = sockets.selected(fd, ready)
                 if selected != 0 { call(fd, selected) }
             }

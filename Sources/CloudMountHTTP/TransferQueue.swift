@@ -16,35 +16,33 @@ final class TransferQueue: Sendable {
 
     private struct State {
         var commands: [Command] = []
-        var asleep = false
+        /// What wakes the transfer thread, while it sleeps.
+        var sleeper: EventDescriptor?
     }
 
     private let state = Mutex(State())
-    let wakeup = EventDescriptor()
 
     func push(_ command: Command) {
-        let wake = state.withLock { state in
+        let sleeper = state.withLock { state in
             state.commands.append(command)
-            let asleep = state.asleep
-            state.asleep = false
-            return asleep
+            return state.sleeper.take()
         }
-        if wake { wakeup.signal() }
+        sleeper?.signal()
     }
 
     /// Swaps what is queued with `commands`, which is empty.
     func take(_ commands: inout [Command]) {
         state.withLock { state in
-            state.asleep = false
+            state.sleeper = nil
             if !state.commands.isEmpty { swap(&state.commands, &commands) }
         }
     }
 
     /// False when there is something to take; otherwise the next push signals `wakeup`.
-    func sleep() -> Bool {
+    func sleep(until wakeup: EventDescriptor) -> Bool {
         state.withLock { state in
-            state.asleep = state.commands.isEmpty
-            return state.asleep
+            state.sleeper = state.commands.isEmpty ? wakeup : nil
+            return state.sleeper != nil
         }
     }
 }

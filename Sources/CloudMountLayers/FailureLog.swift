@@ -24,26 +24,13 @@ public struct FailureLog: Sendable {
             "code": "\(error.code.rawValue)",
             "attempt": "\(failure.attempt)",
         ]
-        if let key = error.wire?.key ?? failure.key?.string { metadata["key"] = "\(Self.printable(key))" }
+        if let key = error.wire?.key ?? failure.key?.string { metadata["key"] = "\(key.printable)" }
         if let wire = error.wire {
             if wire.status != 0 { metadata["status"] = "\(wire.status)" }
-            if let code = wire.code { metadata["store_code"] = "\(code)" }
-            if let id = wire.requestID { metadata["request_id"] = "\(id)" }
+            if let code = wire.code { metadata["store_code"] = "\(code.printable)" }
+            if let id = wire.requestID { metadata["request_id"] = "\(id.printable)" }
         }
         if let pause = failure.retryAfter { metadata["retry_after"] = "\(pause)" }
-        logger.log(level: level, "\(Self.printable(error.message))", metadata: metadata)
-    }
-
-    /// Keys are bytes of strangers: no control character of theirs reaches a terminal.
-    static func printable(_ text: String) -> String {
-        var result = ""
-        for scalar in text.unicodeScalars {
-            if scalar.value < 0x20 || (0x7F...0x9F).contains(scalar.value) {
-                result += "\\u{" + String(scalar.value, radix: 16) + "}"
-            } else {
-                result.unicodeScalars.append(scalar)
-            }
-        }
-        return result
+        logger.log(level: level, "\(error.message.printable)", metadata: metadata)
     }
 }

@@ -172,19 +172,22 @@ public final class BlockingPool: Sendable {
         return job?.lane
     }
 
-    private func workHere(_ idler: Idler) {
-        guard let lane = perform(idler) else { return }
-        let next: Idler? = state.withLock { state in
-            ended(&state, lane)
-            state.threads -= 1
-            // Those that other threads will come to are theirs.
-            guard state.threads == 0, let next = nextJob(&state) else { return nil }
-            state.threads += 1
-            let idler = Idler()
-            idler.job.withLock { $0 = next }
-            return idler
+    private func workHere(_ first: Idler) {
+        var idler = first
+        while let lane = perform(idler) {
+            let next: Idler? = state.withLock { state in
+                ended(&state, lane)
+                state.threads -= 1
+                // Those that other threads will come to are theirs.
+                guard state.threads == 0, let next = nextJob(&state) else { return nil }
+                state.threads += 1
+                let idler = Idler()
+                idler.job.withLock { $0 = next }
+                return idler
+            }
+            guard let next, !NamedThread.start(name, { self.work(next) }) else { return }
+            idler = next
         }
-        if let next, !NamedThread.start(name, { self.work(next) }) { workHere(next) }
     }
 
     private func ended(_ state: inout State, _ lane: String) {

@@ -34,7 +34,12 @@ public final class Descriptor: Sendable {
 public struct EventDescriptor: Sendable {
     private let descriptor: Descriptor
 
-    public init() { descriptor = Descriptor(owning: cm_eventfd()) }
+    /// Nil when the process has no descriptor left.
+    public init?() {
+        let raw = cm_eventfd()
+        guard raw >= 0 else { return nil }
+        descriptor = Descriptor(owning: raw)
+    }
 
     public var raw: Int32 { descriptor.raw }
 

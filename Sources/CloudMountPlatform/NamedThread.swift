@@ -6,10 +6,11 @@ public final class NamedThread: @unchecked Sendable {
     // SAFETY: `handle` is written once, before the value is shared.
     private let handle: pthread_t
 
+    /// Nil when the system refuses another thread, and `body` does not run.
     /// - Parameter name: at most 15 bytes are kept.
-    public init(_ name: String, body: @escaping @Sendable () -> Void) {
+    public init?(_ name: String, body: @escaping @Sendable () -> Void) {
         let (thread, code) = Self.create(name, body)
-        precondition(code == 0, "the system refuses another thread (\(code))")
+        guard code == 0 else { return nil }
         handle = thread
     }
 

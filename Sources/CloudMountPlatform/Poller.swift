@@ -21,10 +21,12 @@ public final class Poller {
     private let events: UnsafeMutablePointer<epoll_event>
     private let capacity: Int
 
+    /// Nil when the process has no descriptor left.
     /// - Parameter capacity: the most events that one `wait` reports.
-    public init(capacity: Int = 256) {
-        descriptor = Descriptor(owning: epoll_create1(Int32(EPOLL_CLOEXEC)))
-        precondition(descriptor.raw >= 0, "the system refuses an epoll instance (\(errno))")
+    public init?(capacity: Int = 256) {
+        let raw = epoll_create1(Int32(EPOLL_CLOEXEC))
+        guard raw >= 0 else { return nil }
+        descriptor = Descriptor(owning: raw)
         events = .allocate(capacity: capacity)
         self.capacity = capacity
     }

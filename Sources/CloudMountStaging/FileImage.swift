@@ -56,6 +56,15 @@ public struct FileImage: Sendable, Equatable {
     /// Bytes that are not known to be zeros.
     public var allocated: Int { dirty.total + baseBytes }
 
+    /// How many extents it takes to say which bytes are not the base's.
+    public var pieceCount: Int { dirty.count + zeros.count }
+
+    /// Throws `noSpace` where there are as many pieces as there may be. What is staged already may be written again.
+    public func requireRoom(unlessStaged extent: Extent? = nil, most: Int) throws(VFSError) {
+        if pieceCount < most || extent.map({ dirty.contains($0) }) ?? false { return }
+        throw VFSError(.noSpace, "the file consists of \(pieceCount) pieces that are not stored yet")
+    }
+
     /// The staged file has the bytes of `extent`; a file that ended before grows, with zeros between.
     public mutating func write(_ extent: Extent) {
         guard !extent.isEmpty else { return }

@@ -76,7 +76,7 @@ public final class StagingArea: Sendable {
         isInMemory = CloudMountPlatform.isInMemory(directory: directory + "/staged")
         var initial = State(limit: limit, keepFree: keepFree)
         initial.leftovers = try listLeftovers(directory + "/staged")
-        initial.used = initial.leftovers.reduce(0) { $0 + $1.size }
+        initial.used = initial.leftovers.reduce(0) { min($0 + $1.size, 1 << 61) }
         earlierPaths = Set(initial.leftovers.map(\.path))
         state = Mutex(initial)
     }
@@ -192,8 +192,7 @@ public final class StagingArea: Sendable {
         let keepFree = keepFree
         var disk = statvfs()
         guard statvfs(directory, &disk) == 0 else { throw localError("the free space of \(directory) is not known") }
-        let free = Int(
-            clamping: UInt64(disk.f_bavail).multipliedReportingOverflow(by: UInt64(disk.f_frsize)).partialValue)
+        let free = diskBytes(UInt64(disk.f_bavail), of: UInt64(disk.f_frsize))
         guard free - keepFree >= count else {
             throw VFSError(
                 .noSpace, "the disk of \(directory) has \(free) bytes free, of which \(keepFree) are to stay so")

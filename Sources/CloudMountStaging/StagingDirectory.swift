@@ -20,6 +20,12 @@ func localError(_ message: String, _ number: Int32 = errno) -> VFSError {
     return VFSError(code, "\(message): \(String(cString: strerror(number)))")
 }
 
+/// What a file system says to have, of which sums can be made: some, such as those of other daemons, say more than there can be.
+func diskBytes(_ blocks: UInt64, of size: UInt64) -> Int {
+    let (bytes, isBeyond) = blocks.multipliedReportingOverflow(by: size)
+    return isBeyond ? 1 << 60 : Int(min(bytes, 1 << 60))
+}
+
 /// Makes `path` and what is missing above it.
 func makeDirectories(_ path: String) throws(VFSError) {
     if mkdir(path, 0o700) == 0 || errno == EEXIST { return }
@@ -93,5 +99,6 @@ func leftover(_ path: String) -> StagingArea.Leftover? {
     var status = stat()
     guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
     let modified = Timestamp(seconds: status.st_mtim.tv_sec, nanoseconds: status.st_mtim.tv_nsec)
-    return StagingArea.Leftover(path: path, size: Int(status.st_blocks) * 512, modified: modified)
+    let size = diskBytes(UInt64(max(0, status.st_blocks)), of: 512)
+    return StagingArea.Leftover(path: path, size: size, modified: modified)
 }

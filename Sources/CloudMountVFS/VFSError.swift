@@ -78,7 +78,7 @@ extension VFSError: CustomStringConvertible {
             if let code = wire.code { text += " \(code)" }
             if let id = wire.requestID { text += ", request \(id)" }
         }
-        return text + ")"
+        return (text + ")").printable
     }
 }
 

@@ -1,5 +1,6 @@
 import ArgumentParser
 import CloudMountDaemon
+import CloudMountVFS
 import Glibc
 
 @main
@@ -24,7 +25,7 @@ struct CloudMount: ParsableCommand {
     static func main() {
         if let helper = MountProgram(arguments: CommandLine.arguments) {
             let (status, message) = helper.run(environment: ConfigurationFile.environment)
-            if let message { TerminalLog.write(message + "\n") }
+            if let message { TerminalLog.write(message.printable + "\n") }
             Glibc.exit(status)
         }
         do {
@@ -44,9 +45,12 @@ struct CloudMount: ParsableCommand {
 let buildVersion = "0.1.0"
 
 extension ExitStatus {
-    /// Ends the command with this status, after `message` on standard error.
+    /// Ends the command with this status, after `message` on standard error. It may have several lines.
     func error(_ message: String? = nil) -> any Error {
-        if let message { TerminalLog.write(message + "\n") }
+        if let message {
+            let lines = message.split(separator: "\n", omittingEmptySubsequences: false).map(\.printable)
+            TerminalLog.write(lines.joined(separator: "\n") + "\n")
+        }
         return ExitCode(rawValue)
     }
 }

@@ -32,7 +32,7 @@ struct ConfigurationFile: ParsableArguments {
             let configuration = try Configuration.load(
                 file: named ?? path, providers: builtinProviders, environment: Self.environment)
             for warning in configuration.warnings where !quietly {
-                TerminalLog.write("\(warning.description) (warning)\n")
+                TerminalLog.write("\(warning.description.printable) (warning)\n")
             }
             return configuration
         } catch {
@@ -54,7 +54,9 @@ struct ConfigurationFile: ParsableArguments {
             }
         }
         do throws(VFSError) {
-            return try ControlClient(socket: socket).ask(request)
+            // Where there is no folder of the user's own the socket's place is everybody's, and who listens there may be anybody.
+            let owners: Set<UInt32>? = geteuid() == 0 ? nil : [geteuid(), 0]
+            return try ControlClient(socket: socket, owners: owners).ask(request)
         } catch {
             throw (error.code == .notFound ? ExitStatus.noDaemon : .failure).error(error.message)
         }

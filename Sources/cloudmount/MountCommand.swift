@@ -1,6 +1,7 @@
 public import ArgumentParser
 import CloudMountConfig
 public import CloudMountDaemon
+import CloudMountVFS
 import Glibc
 public import Logging
 
@@ -38,7 +39,7 @@ struct MountCommand: ParsableCommand {
             if chosen.log.format == .json {
                 logger.warning("\(warning.description)")
             } else {
-                TerminalLog.write("\(warning.description) (warning)\n")
+                TerminalLog.write("\(warning.description.printable) (warning)\n")
             }
         }
         let (path, environment) = (source.path, ConfigurationFile.environment)
@@ -49,7 +50,7 @@ struct MountCommand: ParsableCommand {
                     of: try Configuration.load(file: path, providers: builtinProviders, environment: environment))
             },
             announce: { line in
-                if onTerminal { TerminalLog.post(line + "\n") } else { logger.notice("\(line)") }
+                if onTerminal { TerminalLog.post(line.printable + "\n") } else { logger.notice("\(line)") }
             })
         ForegroundProcess.run { signals in await daemon.run(signals: signals) }
     }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import CloudMountDaemon
+import CloudMountVFS
 
 struct ReloadCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -23,7 +24,7 @@ struct ReloadCommand: ParsableCommand {
     func run() throws {
         let answer = try source.ask(ControlRequest(.reload, force: force, dryRun: dryRun))
         if let report = answer.reload {
-            for warning in report.warnings { TerminalLog.write("\(warning) (warning)\n") }
+            for warning in report.warnings { TerminalLog.write("\(warning.printable) (warning)\n") }
             print(json ? try ControlJSON.pretty(report) + "\n" : report.text, terminator: "")
         }
         if answer.isWrongConfiguration == true { throw ExitStatus.configuration.error(answer.error) }

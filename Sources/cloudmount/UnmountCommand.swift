@@ -1,5 +1,6 @@
 import ArgumentParser
 import CloudMountDaemon
+import CloudMountVFS
 import Glibc
 
 struct UnmountCommand: ParsableCommand {
@@ -22,7 +23,7 @@ struct UnmountCommand: ParsableCommand {
     func run() throws {
         let answer = try source.ask(ControlRequest(.unmount, target: target.map(absolute), lazy: lazy))
         if !answer.ok { throw ExitStatus.failure.error(answer.error ?? "refused") }
-        for remark in answer.remarks ?? [] { print(remark) }
+        for remark in answer.remarks ?? [] { print(remark.printable) }
     }
 
     /// A path as the daemon knows it: absolute, without a slash at its end. The file system is not asked.

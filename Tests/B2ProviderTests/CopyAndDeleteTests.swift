@@ -48,6 +48,17 @@ struct CopyAndDeleteTests {
             script.seen.last?.text == "{\"sourceFileId\":\"f1\",\"fileName\":\"to\",\"metadataDirective\":\"COPY\"}")
     }
 
+    @Test("A size that there cannot be is refused")
+    func impossibleSize() async throws {
+        let script = try Self.script()
+        let provider = try await script.prepared()
+        let error = await #expect(throws: VFSError.self) {
+            try await provider.copy(CopyRequest(source: info("from", size: 1 << 53), destination: "to"))
+        }
+        #expect(error?.code == .tooLarge)
+        #expect(script.work == [])
+    }
+
     @Test(
         "A source that is gone is stale, in whichever words B2 says it",
         arguments: [(404, "not_found"), (400, "file_not_present"), (400, "bad_request")])

@@ -36,6 +36,23 @@ struct ListTests {
         #expect(found.objects[0].stored == Timestamp(milliseconds: 1_700_000_000_123))
     }
 
+    @Test("A listing that goes round is an error, and not kept in memory for ever")
+    func circles() async throws {
+        let script = try listing { request in
+            let isFirst = !request.text.contains("\"n1\"")
+            if request.operation == "b2_list_file_names" { return page([], next: isFirst ? "n1" : "n2") }
+            return "{\"files\": [\(file("k"))], \"nextFileName\": \"k\", \"nextFileId\": \"\(isFirst ? "n1" : "n2")\"}"
+        }
+        let provider = try await script.prepared()
+        let listed = await #expect(throws: VFSError.self) {
+            try await provider.list(ListRequest(prefix: "", delimited: true))
+        }
+        #expect(listed?.code == .malformedResponse)
+        let versions = await #expect(throws: VFSError.self) { try await provider.versions(of: "k") }
+        #expect(versions?.code == .malformedResponse)
+        #expect(script.work.count < 20)
+    }
+
     @Test(
         "What is not a whole listing is an error, never an empty folder",
         arguments: [

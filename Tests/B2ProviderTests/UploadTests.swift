@@ -311,6 +311,19 @@ struct UploadTests {
         #expect(parts.map(\.tag) == ["s1", "s2", "s3"])
     }
 
+    @Test("Parts are listed as far as their numbers go")
+    func endlessParts() async throws {
+        let script = try uploads { request, _ in
+            guard request.operation == "b2_list_parts" else { return nil }
+            let digits = request.text.split(separator: "\"startPartNumber\":").dropFirst().last?.prefix { $0.isNumber }
+            return .json("{\"parts\": [], \"nextPartNumber\": \((digits.flatMap { Int($0) } ?? 1) + 999)}")
+        }
+        let provider = try await script.prepared()
+        let error = await failure { _ = try await provider.listParts(Upload(key: "k", id: "large")) }
+        #expect(error?.code == .malformedResponse)
+        #expect(script.work.count < 20)
+    }
+
     @Test(
         "A precondition is compared just before, in one HEAD",
         arguments: [

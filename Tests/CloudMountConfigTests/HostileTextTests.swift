@@ -1,3 +1,4 @@
+import CloudMountVFS
 import TestSeeds
 import Testing
 
@@ -53,24 +54,56 @@ struct HostileTextTests {
         #expect(errors(Array(text.utf8)) == ["m.yaml:1:1: its aliases expand to more than 100000 nodes"])
     }
 
-    @Test("every truncation and random damage of a good file is told or accepted, never fatal")
+    @Test("an entry that is an alias of something above may follow one that is wrong")
+    func aliasAsNext() {
+        let mount = "{name: b, path: /mnt/b, provider: directory, bucket: /srv/b}"
+        let text = """
+            x-b: &b \(mount)
+            version: 1
+            mounts:
+              - {name: a, path: /mnt/a, provider: directory, bucket: /srv/a, colour: red}
+              - *b
+            """
+        #expect(errors(Array(text.utf8)).count == 1)
+    }
+
+    @Test("a chain of policies may be longer than any stack, from either end, and a circle in it is told")
+    func longChain() throws {
+        let count = 20_000
+        func text(_ policies: [String]) -> String {
+            Fixtures.withMount("    cache: p0\n") + "policies:\n" + policies.joined(separator: "\n") + "\n"
+        }
+        var chain = (0..<count).map { "  p\($0): {extends: p\($0 + 1)}" } + ["  p\(count): {metadata_ttl: 7s}"]
+        for _ in 0..<2 {
+            #expect(try Fixtures.load(text(chain)).mounts[0].policy.metadataTTL == .seconds(7))
+            chain.reverse()
+        }
+        #expect(
+            errors(Array(text(["  p0: {extends: p1}", "  p1: {extends: p2}", "  p2: {extends: p1}"]).utf8)) == [
+                "m.yaml:10:17: the policy 'p1' extends itself: p1 → p2 → p1"
+            ])
+    }
+
+    @Test("long words and many of them have no neighbours")
+    func longWords() {
+        let long = String(repeating: "a", count: 400_000)
+        #expect(NearestWord.to(long, among: [long + "b"]) == nil)
+        #expect(NearestWord.to("abc", among: [long, "abd"]) == "abd")
+        #expect(NearestWord.to("abc", among: (0..<100_000).map { "w\($0)" }) == nil)
+    }
+
+    @Test("every truncation and damage of a good file is told or accepted, never fatal")
     func damage() {
-        let seed = UInt64.random(in: 0 ... .max)
-        print("seed \(seed)")
-        var random = SeededGenerator(seed: seed)
-        let good = Array(EffectiveConfigurationTests.text.utf8)
-        for end in stride(from: 0, to: good.count, by: 3) { _ = errors(Array(good[..<end])) }
-        let marks = Array("{}[]:-&*!|>'\"%@`#,? \n\t\r~<$".utf8) + [0, 0x80, 0xC3, 0xFF]
-        for _ in 0..<2000 {
-            var bytes = good
-            for _ in 0...Int.random(in: 0..<4, using: &random) {
-                let place = Int.random(in: 0..<bytes.count, using: &random)
-                switch Int.random(in: 0..<3, using: &random) {
-                case 0: bytes[place] = marks.randomElement(using: &random) ?? 0
-                case 1: bytes.insert(marks.randomElement(using: &random) ?? 0, at: place)
-                default: bytes.removeSubrange(place..<min(bytes.count, place + 5))
-                }
-            }
+        let good = EffectiveConfigurationTests.text
+        let bytes = Array(good.utf8)
+        for end in stride(from: 0, to: bytes.count, by: 3) { _ = errors(Array(bytes[..<end])) }
+        let aliases = """
+            x-a: &a {name: b, path: /mnt/b, provider: directory, bucket: /srv/b, cache: {extends: p, metadata_ttl: 1h30m}}
+            version: 1
+            policies: {p: {extends: default}, q: {<<: *a, extends: p}}
+            mounts: [*a, {<<: *a, name: c, path: "${env:BUCKET:-/mnt/c}", umask: 0o022, uid: 4294967295}]
+            """
+        for bytes in Damage([good, aliases], marks: "{}[]:-&*!|>'\"%@`#,? \n\t\r~<$0x", count: 3000) {
             _ = errors(bytes)
         }
     }

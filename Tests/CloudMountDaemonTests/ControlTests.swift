@@ -71,12 +71,12 @@ struct ControlTests {
             let request = ControlRequest(.remount, target: "/m", readOnly: true)
             let mine = geteuid()
             let answer = try await BlockingPool.shared.run { () throws(VFSError) in
-                try ControlClient(socket: path, owner: mine).ask(request)
+                try ControlClient(socket: path, owners: [mine, 0]).ask(request)
             }
             #expect(answer.ok)
             let error = await #expect(throws: VFSError.self) {
                 try await BlockingPool.shared.run { () throws(VFSError) in
-                    try ControlClient(socket: path, owner: mine + 1).ask(request)
+                    try ControlClient(socket: path, owners: [mine + 1]).ask(request)
                 }
             }
             #expect(error?.code == .permissionDenied)
@@ -304,7 +304,7 @@ struct StatusTests {
                 ! a: read only: the key may not write
                 a: billed calls: class A 4, class C 2
                 ! a: d/f (2.0 KiB) is not stored: refused; its bytes are in /c/staged/a-1-9
-                ! a: 1 keys cannot be shown as paths, such as 'x//?[2J'
+                ! a: 1 keys cannot be shown as paths, such as 'x//\\u{1b}[2J'
                 ! b: no bucket (bucketNotFound); next attempt in 0 s
                 ! an earlier run could not store 4.0 KiB, kept in /c/staged/z
                 the daemon is stopping

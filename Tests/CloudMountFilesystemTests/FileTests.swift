@@ -22,6 +22,30 @@ struct FileTests {
         #expect(mount.staging.used == 0)
     }
 
+    @Test("A file of too many pieces takes no more before they are stored, but what is in place of them")
+    func crowded() async throws {
+        let mount = try TestMount { $0.mostPieces = 100 }
+        let (inode, handle) = try await mount.fs.create(TestMount.root, "a", flags: 0o1001)
+        for index in 0..<100 { try await mount.fs.write(inode, handle, 2 * index, [1]) }
+        for offset in [1, 500] {
+            #expect(
+                await failure { () async throws(VFSError) in
+                    try await mount.fs.write(inode, handle, offset, [2])
+                } == .noSpace)
+        }
+        #expect(
+            await failure { () async throws(VFSError) in
+                try await mount.fs.fallocate(inode, handle, mode: 3, 2, 1)
+            } == .noSpace)
+        try await mount.fs.write(inode, handle, 4, [3])
+        try await mount.fs.close(inode, handle)
+        #expect(try await mount.object("a") == (0..<199).map { $0 == 4 ? 3 : $0 % 2 == 0 ? 1 : 0 })
+        let again = try await mount.fs.open(inode, flags: 1)
+        try await mount.fs.write(inode, again, 1, [2])
+        try await mount.fs.close(inode, again)
+        #expect(try await mount.object("a")?[1] == 2)
+    }
+
     @Test("A file opened with O_TRUNC and closed is empty")
     func truncateOnOpen() async throws {
         let mount = try TestMount()

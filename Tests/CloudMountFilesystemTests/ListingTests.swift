@@ -49,6 +49,22 @@ struct ListingTests {
         #expect(mount.fs.statistics().hiddenKeys == 2)
     }
 
+    @Test("A store that has one more folder in each is a tree that ends where its keys do")
+    func endlessTree() async throws {
+        let mount = try TestMount()
+        let fs = MountedBucket(
+            settings: mount.settings, provider: EndlessLayer(inner: mount.store), staging: mount.staging,
+            memory: mount.memory)
+        var folder = TestMount.root
+        var depth = 0
+        while try await fs.list(folder).map(\.name) == ["a"], depth < 1000 {
+            let next = try #require(try await fs.lookup(folder, "a"))
+            folder = next.inode
+            depth += 1
+        }
+        #expect(depth == MemoryProvider.fullCapabilities.maxKeyBytes / 2)
+    }
+
     @Test("A directory that is renamed there and back while it is being listed is shown whole")
     func renamedMeanwhile() async throws {
         for late in 1...3 {
@@ -66,5 +82,18 @@ struct ListingTests {
             #expect(try await mount.fs.list(folder).map(\.name).sorted() == names)
             for index in 0..<7 { #expect(try await mount.read("d/f\(index)") == [UInt8(index)]) }
         }
+    }
+}
+
+/// Every folder has another one, and nothing else.
+private struct EndlessLayer: ProviderLayer {
+    let inner: any ObjectProvider
+
+    func perform<Value: Sendable>(
+        _ call: ProviderCall, _ body: @escaping CallBody<Value>
+    ) async throws(VFSError) -> Value { try await body(inner) }
+
+    func list(_ request: ListRequest) async throws(VFSError) -> ListPage {
+        ListPage(commonPrefixes: [ObjectKey(request.prefix.string + "a/")])
     }
 }

@@ -1,4 +1,5 @@
 import CloudMountVFS
+import TestSeeds
 import Testing
 
 @testable import CloudMountFilesystem
@@ -44,6 +45,15 @@ struct PosixACLTests {
         #expect(file.attribute == bytes([(1, 6, none), (2, 7, 1000), (4, 5, none), (16, 6, none), (32, 4, none)]))
         #expect(file.permissions == 0o664)
         #expect(try PosixACL(attribute: named).inherited(mode: 0o777).attribute == named)
+    }
+
+    @Test("whatever somebody else has stored as a list is one or is refused")
+    func damage() {
+        for bytes in Damage(bytes: [named, bytes([(1, 6, none), (4, 4, none), (32, 0, none)])], count: 4000) {
+            guard var list = try? PosixACL(attribute: bytes) else { continue }
+            list.setPermissions(0o4751)
+            #expect((try? PosixACL(attribute: list.inherited(mode: 0o600).attribute)) != nil)
+        }
     }
 
     @Test("what is no list is refused")

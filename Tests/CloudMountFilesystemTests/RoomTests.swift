@@ -37,6 +37,23 @@ struct PrefetcherTests {
         #expect(!prefetcher.plan(Extent(500_000_100, 500_004_196), size: 1 << 30).ahead.isEmpty)
     }
 
+    @Test("A window larger than any memory is planned piece by piece, and nothing of it twice")
+    func enormous() {
+        var prefetcher = Prefetcher(maximum: 1 << 60)
+        var planned = 0
+        var end = 0
+        for index in 0..<100 {
+            let plan = prefetcher.plan(Extent(offset: index << 20, count: 1 << 20), size: 1 << 53)
+            #expect(plan.ahead.count <= 256)
+            for extent in plan.ahead {
+                #expect(extent.lowerBound >= end)
+                end = extent.upperBound
+            }
+            planned += plan.ahead.count
+        }
+        #expect(planned > 1000)
+    }
+
     @Test("Without read-ahead exactly what is asked for is wanted")
     func off() {
         var largest = Prefetcher(maximum: .max)

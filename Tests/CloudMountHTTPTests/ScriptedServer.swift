@@ -6,13 +6,13 @@ import Synchronization
 final class ScriptedServer: Sendable {
     private struct State {
         var connections: [ScriptedConnection] = []
-        var threads: [NamedThread] = []
+        var threads: [NamedThread?] = []
         var isStopped = false
     }
 
     let port: Int
     private let listener: Descriptor
-    private let acceptor: NamedThread
+    private let acceptor: NamedThread?
     private let state: Shared
 
     private final class Shared: Sendable {
@@ -64,13 +64,13 @@ final class ScriptedServer: Sendable {
     /// Ends every connection and waits for the threads.
     func stop() {
         shutdown(listener.raw, Int32(SHUT_RDWR))
-        acceptor.join()
+        acceptor?.join()
         let (connections, threads) = state.value.withLock { state in
             state.isStopped = true
             return (state.connections, state.threads)
         }
         for connection in connections { connection.close() }
-        for thread in threads { thread.join() }
+        for thread in threads { thread?.join() }
     }
 }
 

@@ -22,7 +22,7 @@ private final class Latch: Sendable {
 /// For what blocks in tests, so that it holds no thread of the tasks.
 private func blocking<Value: Sendable>(_ body: @escaping @Sendable () -> Value) async -> Value {
     await withCheckedContinuation { continuation in
-        NamedThread("blocked-test") { continuation.resume(returning: body()) }.detach()
+        NamedThread("blocked-test") { continuation.resume(returning: body()) }?.detach()
     }
 }
 

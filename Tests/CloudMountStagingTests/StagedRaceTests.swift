@@ -9,7 +9,7 @@ import Testing
 
 /// Runs each body on a thread of its own and waits for all.
 private func sideBySide(_ bodies: [@Sendable () -> Void]) {
-    let threads = bodies.map { NamedThread("beside", body: $0) }
+    let threads = bodies.compactMap { NamedThread("beside", body: $0) }
     for thread in threads { thread.join() }
 }
 

@@ -240,6 +240,37 @@ struct VersionTests {
         #expect(server.seen.map { $0.headers["x-amz-server-side-encryption"] } == ["AES256"])
     }
 
+    @Test("A source of another size is another version, whatever it is called")
+    func otherSize() async throws {
+        let server = try store(["k": "e1"], headers: Self.kms) { request in
+            request.query == "uploads="
+                ? .xml("<InitiateMultipartUploadResult><UploadId>U</UploadId></InitiateMultipartUploadResult>") : nil
+        }
+        let provider = try provider(server, known, copyLimit: 5, copyPartSize: 5)
+        let error = await #expect(throws: VFSError.self) {
+            try await provider.copy(CopyRequest(source: info("k", size: 23, storageClass: nil), destination: "l"))
+        }
+        #expect(error?.code == .stale)
+        #expect(server.seen.allSatisfy { $0.method == "HEAD" })
+    }
+
+    @Test("A listing of versions that goes round is an error")
+    func circles() async throws {
+        let server = try ScriptedServer { request, _ in
+            let next = request.query.contains("version-id-marker=v1") ? "v2" : "v1"
+            return .xml(
+                "<ListVersionsResult><IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker>"
+                    + "<NextVersionIdMarker>\(next)</NextVersionIdMarker></ListVersionsResult>")
+        }
+        let provider = try provider(server, known)
+        var features = provider.features
+        features.versions = true
+        provider.features = features
+        let error = await #expect(throws: VFSError.self) { try await provider.versions(of: "k") }
+        #expect(error?.code == .malformedResponse)
+        #expect(server.seen.count == 3)
+    }
+
     @Test("A copy in parts keeps them as well")
     func keptInParts() async throws {
         let server = try store(["k": "e1"], headers: Self.kms) { request in

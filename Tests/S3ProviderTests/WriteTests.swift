@@ -193,6 +193,22 @@ struct WriteTests {
         #expect(S3Provider.partSize(5 << 40, least: 512 << 20, maxParts: 1000) == nil)
     }
 
+    @Test("Parts are listed as far as their numbers go")
+    func endlessParts() async throws {
+        let server = try ScriptedServer { request, _ in
+            let marker = request.query.split(separator: "part-number-marker=").last?.prefix { $0.isNumber }
+            let next = (marker.flatMap { Int($0) } ?? 0) + 2000
+            return .xml(
+                "<ListPartsResult><IsTruncated>true</IsTruncated><Part><PartNumber>\(next)</PartNumber><Size>1</Size>"
+                    + "<ETag>p</ETag></Part></ListPartsResult>")
+        }
+        let error = await #expect(throws: VFSError.self) {
+            try await provider(server, known).listParts(Upload(key: "k", id: "U"))
+        }
+        #expect(error?.code == .malformedResponse)
+        #expect(server.seen.count < 10)
+    }
+
     @Test("Parts are listed page by page and an unknown upload says so")
     func parts() async throws {
         let server = try ScriptedServer { request, _ in

@@ -116,9 +116,9 @@ public final class FaultProxy: Sendable {
                 guard let client = listener.accept(), let proxy = self else { return }
                 proxy.state.withLock { $0.connections += 1 }
                 let connection = ProxiedConnection(client: client, proxy: proxy)
-                NamedThread("fault-relay") { connection.run() }.detach()
+                NamedThread("fault-relay") { connection.run() }?.detach()
             }
-        }.detach()
+        }?.detach()
     }
 
     /// Notes a request and says which fault strikes it.

@@ -64,9 +64,9 @@ public final class ScriptedServer: Sendable {
             while true {
                 // Inherited by a child that another test starts, it would stay open after its end here.
                 guard let connection = listener.accept(), let self else { return }
-                NamedThread("scripted-one") { self.serve(connection) }.detach()
+                NamedThread("scripted-one") { self.serve(connection) }?.detach()
             }
-        }.detach()
+        }?.detach()
     }
 
     deinit { shutdown(listener.raw, Int32(SHUT_RDWR)) }

@@ -152,7 +152,7 @@ final class Trial: Sendable {
             for action in answers.actions.withLock({ $0 }) { action() }
         }
         box.send(1)
-        other.join()
+        other?.join()
         count.store(answers.count.load(ordering: .relaxed), ordering: .relaxed)
         if count.load(ordering: .relaxed) != 1 {
             print("thread-trial: a reply was answered \(count.load(ordering: .relaxed)) times")
@@ -198,13 +198,13 @@ final class Taker: DirectoryPacker {
 
 cm_trial_mutex()
 if CommandLine.arguments.contains("race") {
-    let racers = (0..<2).map { _ in NamedThread("cm-race") { for _ in 0..<1000 { _ = cm_trial_race() } } }
+    let racers = (0..<2).compactMap { _ in NamedThread("cm-race") { for _ in 0..<1000 { _ = cm_trial_race() } } }
     for racer in racers { racer.join() }
     exit(0)
 }
 let trial = try await Trial(try Mount(memory: 16 << 20))
 let started = SystemClock.monotonic()
-let crew = (0..<threads).map { thread in
+let crew = (0..<threads).compactMap { thread in
     NamedThread("cm-trial-\(thread)") {
         var dice = Dice(state: UInt64(thread) &* 0x9E37_79B9 &+ 1)
         for _ in 0..<calls / threads { trial.step(&dice, thread) }

@@ -113,6 +113,23 @@ struct UploadPlanTests {
         #expect(end.uploadedBytes == 10)
     }
 
+    @Test("A stored file that grows by terabytes of zeros has no more parts than there may be", arguments: [5_000, 64])
+    func grownByTerabytes(largestPart: Int) throws {
+        var capabilities = s3Capabilities()
+        capabilities.maxObjectSize = 10_000_000_000_000
+        capabilities.maxPartSize = largestPart * 1_000_000
+        for size in [1 << 43, 9_000_000_000_000, 10_000_000_000_000] {
+            var image = FileImage(size: gibibyte, baseSize: gibibyte)
+            image.truncate(to: size)
+            if largestPart < 1000 {
+                let error = #expect(throws: VFSError.self) { _ = try plan(image, object(gibibyte), capabilities) }
+                #expect(error?.code == .tooLarge)
+            } else {
+                #expect(try plan(image, object(gibibyte), capabilities).parts.count <= 10_000)
+            }
+        }
+    }
+
     @Test("A large object that was cut is copied by the store")
     func truncate() throws {
         var image = FileImage(size: 10 * gibibyte, baseSize: 10 * gibibyte)

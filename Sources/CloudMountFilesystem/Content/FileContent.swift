@@ -62,6 +62,9 @@ final class FileContent: Sendable {
     func write(_ bytes: UnsafeRawBufferPointer, at offset: Int, onDisk: Bool) throws(VFSError) -> ContentChange {
         let extent = Extent(offset: offset, count: bytes.count)
         return try changing { () throws(VFSError) in
+            try state.withLock { state throws(VFSError) in
+                try state.image?.requireRoom(unlessStaged: extent, most: context.mostPieces)
+            }
             while true {
                 let staged = try stagedFile(onDisk: onDisk)
                 let stream = try writable().stream
@@ -143,6 +146,7 @@ final class FileContent: Sendable {
     func zero(_ extent: Extent, extend: Bool) throws(VFSError) -> ContentChange {
         try changing { () throws(VFSError) in
             let (staged, _) = try writable()
+            try state.withLock { state throws(VFSError) in try state.image?.requireRoom(most: context.mostPieces) }
             // A stream sends what is staged, where the zeros are not, or not yet.
             let (change, stream) = state.withLock { state in
                 var image = Self.image(state)

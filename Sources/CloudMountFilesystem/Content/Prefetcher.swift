@@ -12,6 +12,9 @@ struct Prefetcher {
     /// each other.
     static let slack = 2 << 20
 
+    /// Extents that one read plans ahead: a window may be larger than any memory, and the next read goes on.
+    private static let mostAhead = 256
+
     var maximum: Int
     /// Bytes wanted ahead of the reader; 0 while it reads at random.
     private(set) var window = 0
@@ -57,7 +60,7 @@ struct Prefetcher {
         frontier = max(frontier, extent.upperBound)
         let target = size - extent.upperBound > window ? extent.upperBound + window : size
         let part = min(max(window / 8, Self.unit), 4 << 20)
-        while frontier < target, target - frontier >= part || target == size {
+        while frontier < target, target - frontier >= part || target == size, plan.ahead.count < Self.mostAhead {
             let end = min(target, (frontier / part + 1) * part)
             plan.ahead.append(Extent(frontier, end))
             frontier = end

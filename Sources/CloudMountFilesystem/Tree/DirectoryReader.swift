@@ -40,6 +40,16 @@ struct DirectoryReader: Sendable {
     func pack(
         _ open: OpenDirectory, _ offset: Int, _ plus: Bool, _ packer: any DirectoryPacker, describing: Bool
     ) throws(VFSError) -> Step {
+        var offset = offset
+        while true {
+            if let step = try packBatch(open, &offset, plus, packer, describing: describing) { return step }
+        }
+    }
+
+    /// - Returns: nil, and where to go on, when there was nothing to give but there may be more.
+    private func packBatch(
+        _ open: OpenDirectory, _ offset: inout Int, _ plus: Bool, _ packer: any DirectoryPacker, describing: Bool
+    ) throws(VFSError) -> Step? {
         let now = tree.now()
         let listing = try lister.listing(of: open)
         let first = max(0, offset - 2)
@@ -49,8 +59,9 @@ struct DirectoryReader: Sendable {
                 // The two first entries need no names, but an answer with them alone would end a short buffer's turn early.
                 return .wait(listing, past: first)
             }
-            if more { return try pack(open, offset, plus, packer, describing: describing) }
+            if more { return nil }
         }
+        let begin = offset
         let step: Step? = tree.withNames { names in
             guard let node = names[open.inode], let directory = node.directory else { return .done }
             if plus, describing, directory.evidence == .present {
@@ -62,12 +73,12 @@ struct DirectoryReader: Sendable {
                 }
                 if !ids.isEmpty { return .describe(ids) }
             }
-            if offset < 1,
+            if begin < 1,
                 !packer.add(DirectoryEntry(name: ".", inode: node.id, kind: .directory, nextOffset: 1, entry: nil))
             {
                 return .done
             }
-            if offset < 2 {
+            if begin < 2 {
                 let above = node.parent == 0 ? node.id : node.parent
                 let entry = DirectoryEntry(name: "..", inode: above, kind: .directory, nextOffset: 2, entry: nil)
                 if !packer.add(entry) { return .done }
@@ -91,9 +102,9 @@ struct DirectoryReader: Sendable {
                 isEmpty = false
             }
             // Nothing at all would say that the directory ends here.
-            return isEmpty && !some.isEmpty && offset >= 2 ? nil : .done
+            return isEmpty && !some.isEmpty && begin >= 2 ? nil : .done
         }
-        if let step { return step }
-        return try pack(open, first + some.count + 2, plus, packer, describing: describing)
+        if step == nil { offset = first + some.count + 2 }
+        return step
     }
 }

@@ -330,7 +330,7 @@ final class Lister: Sendable {
                     if id != Namespace.root, node.touched < asked { names.describeMarker(node, info) }
                     continue
                 }
-                guard let name = FileName.listed(info.key, prefix, isDirectory: false) else {
+                guard isPossible(info.key), let name = FileName.listed(info.key, prefix, isDirectory: false) else {
                     names.hide(info.key)
                     continue
                 }
@@ -348,7 +348,7 @@ final class Lister: Sendable {
                 names.show(info, name: name, in: node, asked: asked, now).seenIn = generation
             }
             for key in page.commonPrefixes {
-                guard let name = FileName.listed(key, prefix, isDirectory: true) else {
+                guard isPossible(key), let name = FileName.listed(key, prefix, isDirectory: true) else {
                     names.hide(key)
                     continue
                 }
@@ -364,6 +364,9 @@ final class Lister: Sendable {
             return (wantsMarker, isFirst ? sampler.choose(page, prefix, directory, &names) : Sampler.Choice())
         }
     }
+
+    /// Nobody could ask for a longer key; and a store that has one more folder in each would be a tree without end.
+    private func isPossible(_ key: ObjectKey) -> Bool { key.byteCount <= context.capabilities.maxKeyBytes }
 
     /// What has the name when the work that gives it to something has ended, that work tells.
     private func isClaimed(
