@@ -44,6 +44,31 @@ struct MeantimeTests {
         #expect(files == [folder.isEmpty ? "g" : "e/f": ours])
     }
 
+    @Test(
+        "A write whose answer was lost does not stay under the name that its file had then", arguments: StoreKind.all,
+        ["", "d/"])
+    func lostUnderOldName(kind: StoreKind, folder: String) async throws {
+        let mount = try Mount(kind.capabilities)
+        try await mount.put(folder + "f", theirs)
+        try await mount.listTop()
+        let inode = try await mount.inode(folder + "f")
+        let handle = try await mount.fs.open(inode, flags: Flags.readWrite)
+        try await mount.fs.write(inode, handle, 0, ours)
+        let key = ObjectKey(folder + "f")
+        mount.faults.add(.put, calls: 1...1, key: key, .dropReply(.gone))
+        mount.faults.add(.head, calls: 1...1, key: key, .fail(.gone))
+        #expect(await failure { () async throws(VFSError) in try await mount.fs.fsync(inode, handle) } != nil)
+        if folder.isEmpty {
+            try await mount.fs.rename(Mount.root, "f", Mount.root, "g")
+        } else {
+            try await mount.fs.rename(Mount.root, "d", Mount.root, "e")
+        }
+        try await mount.fs.close(inode, handle)
+        await mount.fs.drain()
+        let files = try await mount.contents().filter { !$0.key.hasSuffix("/") }
+        #expect(files == [folder.isEmpty ? "g" : "e/f": ours])
+    }
+
     @Test("An upload that was given up and whose answer is lost is looked for, and goes with the file")
     func lostAnswerOfWhatWasGivenUp() async throws {
         let mount = try Mount()
@@ -148,7 +173,7 @@ struct MeantimeTests {
             isGoing.open()
             await goOn.wait()
         }
-        try await mount.write("d/f", ours)
+        try await mount.write("f", ours, in: folder)
         await isGoing.wait()
         try await mount.fs.unlink(folder, "f")
         let removing = Task { await outcome { () async throws(VFSError) in try await mount.fs.rmdir(Mount.root, "d") } }

@@ -33,8 +33,8 @@ final class FileContent: Sendable {
         var isSeen = false
         /// How often the file went on with a version of somebody else.
         var switches = 0
-        /// Zeros of the base that are known from the commit which made it.
-        var holes = ExtentMap()
+        /// Of the base.
+        var holes = Holes()
     }
 
     let inode: InodeID
@@ -62,9 +62,7 @@ final class FileContent: Sendable {
     func write(_ bytes: UnsafeRawBufferPointer, at offset: Int, onDisk: Bool) throws(VFSError) -> ContentChange {
         let extent = Extent(offset: offset, count: bytes.count)
         return try changing { () throws(VFSError) in
-            try state.withLock { state throws(VFSError) in
-                try state.image?.requireRoom(unlessStaged: extent, most: context.mostPieces)
-            }
+            try requireRoom(unlessStaged: extent)
             while true {
                 let staged = try stagedFile(onDisk: onDisk)
                 let stream = try writable().stream
@@ -100,10 +98,16 @@ final class FileContent: Sendable {
         return ContentChange(size: image.size, generation: state.generation)
     }
 
+    private func requireRoom(unlessStaged extent: Extent? = nil) throws(VFSError) {
+        let most = context.mostPieces
+        try state.withLock { state throws(VFSError) in try state.image?.requireRoom(unlessStaged: extent, most: most) }
+    }
+
     private func writable() throws(VFSError) -> (staged: StagedFile?, stream: StreamingUpload?) {
-        let (failure, staged, stream) = state.withLock { ($0.failure, $0.staged, $0.stream) }
-        if let failure { throw failure }
-        return (staged, stream)
+        try state.withLock { state throws(VFSError) in
+            if let failure = state.failure { throw failure }
+            return (state.staged, state.stream)
+        }
     }
 
     private func stagedFile(onDisk: Bool) throws(VFSError) -> StagedFile {
@@ -127,7 +131,7 @@ final class FileContent: Sendable {
                 var waiters: [VersionReader.Waiter] = []
                 if size == 0 {
                     image = FileImage(size: 0, baseSize: 0)
-                    state.holes = ExtentMap()
+                    state.holes = Holes()
                     waiters = setBase(nil, &state)
                 } else {
                     image.truncate(to: size)
@@ -146,7 +150,7 @@ final class FileContent: Sendable {
     func zero(_ extent: Extent, extend: Bool) throws(VFSError) -> ContentChange {
         try changing { () throws(VFSError) in
             let (staged, _) = try writable()
-            try state.withLock { state throws(VFSError) in try state.image?.requireRoom(most: context.mostPieces) }
+            try requireRoom()
             // A stream sends what is staged, where the zeros are not, or not yet.
             let (change, stream) = state.withLock { state in
                 var image = Self.image(state)
@@ -183,7 +187,7 @@ final class FileContent: Sendable {
             state.base = source
             state.reader = nil
             state.staged = nil
-            state.holes = ExtentMap()
+            state.holes = Holes()
             return publish(FileImage(size: source.size, baseSize: source.size), &state)
         }
     }
@@ -227,17 +231,14 @@ final class FileContent: Sendable {
     func data(from offset: Int) -> Int? {
         state.withLock { state in
             if let image = state.image { return image.data(from: offset) }
-            var offset = offset
-            while let hole = state.holes.first(at: offset), hole.lowerBound <= offset { offset = hole.upperBound }
-            return offset < state.size ? offset : nil
+            return state.holes.data(from: offset, size: state.size)
         }
     }
 
     func hole(from offset: Int) -> Int? {
         state.withLock { state in
             if let image = state.image { return image.hole(from: offset) }
-            guard offset < state.size else { return nil }
-            return max(offset, state.holes.first(at: offset)?.lowerBound ?? state.size)
+            return state.holes.hole(from: offset, size: state.size)
         }
     }
 
@@ -277,7 +278,7 @@ final class FileContent: Sendable {
             }
             let isUnchanged = state.generation == snapshot.generation
             if isUnchanged {
-                state.holes = Self.holes(of: snapshot.image, state.holes)
+                state.holes = Holes(of: snapshot.image, over: state.holes)
                 state.image = nil
                 state.staged = nil
             } else if let image = state.image {
@@ -287,19 +288,6 @@ final class FileContent: Sendable {
         }
         redirect(waiters)
         return isUnchanged
-    }
-
-    /// More are not remembered.
-    private static let mostHoles = 4096
-
-    private static func holes(of image: FileImage, _ known: ExtentMap) -> ExtentMap {
-        if image.isWholeBase { return known }
-        var holes = ExtentMap()
-        for case .zero(let extent) in image.pieces(in: Extent(0, image.size)) {
-            holes.insert(extent)
-            if holes.count > mostHoles { return ExtentMap() }
-        }
-        return holes
     }
 
     func forget(_ stream: StreamingUpload) { state.withLock { if $0.stream === stream { $0.stream = nil } } }
@@ -419,7 +407,7 @@ final class FileContent: Sendable {
             state.base = info
             state.storedSize = info.size
             state.size = info.size
-            state.holes = ExtentMap()
+            state.holes = Holes()
             state.switches += 1
             return waiters
         }
