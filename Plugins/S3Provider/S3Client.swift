@@ -21,15 +21,17 @@ final class S3Client: Sendable {
         var namesRequests: Bool?
     }
     private let state: Mutex<State>
+    /// Where requests go before any answer has said otherwise.
+    private let start: (route: S3Route, regionIsKnown: Bool)
 
     /// - Throws: `invalidArgument` when the endpoint is no URL.
     init(
         _ options: S3Options, credentials: S3CredentialStore, engine: HTTPEngine = .shared,
         now: @escaping @Sendable () -> Timestamp = { SystemClock.now() }
     ) throws(VFSError) {
-        let region = options.region ?? options.regionOfHost
-        let start = region ?? options.profile.region ?? "us-east-1"
-        guard let endpoint = options.endpoint(region: start) else {
+        let known = options.region ?? options.regionOfHost ?? options.profile.region
+        let region = known ?? "us-east-1"
+        guard let endpoint = options.endpoint(region: region) else {
             throw VFSError(.invalidArgument, "endpoint '\(options.endpointURL ?? "")' is not a URL")
         }
         self.options = options
@@ -39,11 +41,13 @@ final class S3Client: Sendable {
         var transfer = HTTPOptions()
         transfer.caFile = options.caFile
         self.transfer = transfer
+        start = (S3Route(endpoint: endpoint, region: region), known != nil)
         state = Mutex(
-            State(
-                route: S3Route(endpoint: endpoint, region: start), profile: options.profile, signer: nil,
-                regionIsKnown: region != nil || options.profile.region != nil))
+            State(route: start.route, profile: options.profile, signer: nil, regionIsKnown: start.regionIsKnown))
     }
+
+    /// Forgets where answers have sent requests.
+    func startAnew() { state.withLock { ($0.route, $0.regionIsKnown) = start } }
 
     /// The store's time now, by its answer or else by our clock.
     func time(_ headers: HTTPHeaders) -> Timestamp {
@@ -264,7 +268,8 @@ final class S3Client: Sendable {
             target.host.removeFirst(label.count)
             target.pathStyle = false
         }
-        return target
+        // Any other host would be given bodies and tokens.
+        return target.isOfFamily(of: start.route.endpoint) ? target : nil
     }
 
     private func move(to endpoint: S3Endpoint, from route: S3Route) -> Bool {

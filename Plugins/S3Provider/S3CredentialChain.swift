@@ -25,7 +25,7 @@ enum S3CredentialChain {
         OptionDescriptor("secret_access_key", .string, "secret of the access key", secret: true),
         OptionDescriptor("session_token", .string, "token of temporary credentials", secret: true),
         OptionDescriptor("profile", .string, "section of ~/.aws/credentials and ~/.aws/config"),
-        OptionDescriptor("credential_process", .string, "command that prints credentials as JSON"),
+        OptionDescriptor("credential_process", .string, "command that prints credentials as JSON", isCommand: true),
         OptionDescriptor("anonymous", .boolean, "send requests unsigned, for public buckets", default: "false"),
     ]
 

@@ -6,8 +6,8 @@ import Glibc
 /// A command that prints credentials as JSON, as the AWS tools define it ("Sourcing credentials with an external
 /// process").
 ///
-/// It is started without a shell, with an empty standard input; what it says on standard error is dropped, for it may
-/// hold secrets.
+/// It is started without a shell, with an empty standard input, and without the variables that other mounts may have their
+/// secrets from. What it says on standard error is told when it fails.
 struct ProcessCredentials: S3CredentialSource {
     var command: String
     var timeout: Duration = .seconds(60)
@@ -78,34 +78,51 @@ struct ProcessCredentials: S3CredentialSource {
 
     private func run(_ words: [String]) throws(VFSError) -> [UInt8] {
         let name = words[0]
-        let (child, output) = try start(words)
+        let (child, output, errors) = try start(words)
         let deadline = SystemClock.monotonic() &+ UInt64(max(0, timeout.components.seconds)) &* 1_000_000_000
         // It may close its output and go on.
-        guard let collected = collect(output.raw, until: deadline),
+        let collected = Self.collect(output, errors, until: deadline)
+        guard let printed = collected.printed,
             let status = ChildProcess.wait(for: child, until: deadline)
         else {
             ChildProcess.end(child, group: true)
             throw VFSError(
-                .timedOut, "credential_process '\(name)' did not finish within \(timeout)", retry: .backoff)
+                .timedOut, "credential_process '\(name)' did not finish within \(timeout)\(collected.complaint)",
+                retry: .backoff)
         }
         guard status == 0 else {
             let signal = status & 0x7F
             let how = signal != 0 ? "was ended by signal \(signal)" : "failed with exit code \((status >> 8) & 0xFF)"
-            throw VFSError(.credentialsInvalid, "credential_process '\(name)' \(how)", retry: .backoff)
+            throw VFSError(
+                .credentialsInvalid, "credential_process '\(name)' \(how)\(collected.complaint)", retry: .backoff)
         }
-        return collected
+        return printed
     }
 
-    /// The child, in a process group of its own, and the end of the pipe that it writes into.
-    private func start(_ words: [String]) throws(VFSError) -> (pid_t, Descriptor) {
+    /// What a program needs to find its home, its files, its agent and the network; not what others' secrets may be in.
+    private static let passedOn: Set<String> = [
+        "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "DISPLAY", "WAYLAND_DISPLAY",
+        "SSH_AUTH_SOCK", "GPG_TTY", "DBUS_SESSION_BUS_ADDRESS", "SSL_CERT_FILE", "SSL_CERT_DIR", "AWS_CA_BUNDLE",
+        "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION",
+        "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
+    ]
+
+    static func environment(_ all: [String: String]) -> [String: String] {
+        all.filter { passedOn.contains($0.key) || $0.key.hasPrefix("LC_") || $0.key.hasPrefix("XDG_") }
+    }
+
+    /// The child, in a process group of its own, and the ends of the pipes that it writes into.
+    private func start(_ words: [String]) throws(VFSError) -> (pid_t, output: Descriptor, errors: Descriptor) {
         let name = words[0]
-        guard let pipe = Descriptor.pipe() else { throw .credentials("credential_process '\(name)': no pipe") }
+        guard let pipe = Descriptor.pipe(), let complaints = Descriptor.pipe() else {
+            throw .credentials("credential_process '\(name)': no pipe")
+        }
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
         posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
         posix_spawn_file_actions_adddup2(&actions, pipe.write.raw, 1)
-        posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0)
+        posix_spawn_file_actions_adddup2(&actions, complaints.write.raw, 2)
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
         defer { posix_spawnattr_destroy(&attributes) }
@@ -120,29 +137,68 @@ struct ProcessCredentials: S3CredentialSource {
             &attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP))
         var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
         defer { for argument in arguments { free(argument) } }
+        let variables = Self.environment(ProcessInfo.processInfo.environment)
+        var environment: [UnsafeMutablePointer<CChar>?] = variables.map { strdup("\($0)=\($1)") } + [nil]
+        defer { for variable in environment { free(variable) } }
         var child = pid_t()
-        let code = posix_spawnp(&child, name, &actions, &attributes, &arguments, environ)
+        let code = posix_spawnp(&child, name, &actions, &attributes, &arguments, &environment)
         guard code == 0 else {
             throw .credentials("credential_process '\(name)' cannot be started: \(String(cString: strerror(code)))")
         }
-        return (child, pipe.read)
+        return (child, pipe.read, complaints.read)
     }
 
-    /// Everything up to the end of file; nil when that comes later or it is more than any answer is.
-    private func collect(_ descriptor: Int32, until deadline: UInt64) -> [UInt8]? {
-        var bytes: [UInt8] = []
-        var chunk = [UInt8](repeating: 0, count: 4096)
-        while bytes.count <= 1 << 16 {
-            let now = SystemClock.monotonic()
-            guard now < deadline else { return nil }
-            var poll = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-            let ready = Glibc.poll(&poll, 1, Int32(min((deadline - now) / 1_000_000 + 1, 60_000)))
-            guard ready > 0 else { continue }
-            let count = read(descriptor, &chunk, chunk.count)
-            if count == 0 { return bytes }
-            if count < 0 { if errno == EINTR { continue } else { return nil } }
-            bytes += chunk[..<count]
+    private struct Collected {
+        /// Everything up to the end of file; nil when that comes later or it is more than any answer is.
+        var printed: [UInt8]?
+        /// The first of what it says on standard error.
+        var errors: [UInt8] = []
+
+        /// To be put after a sentence.
+        var complaint: String {
+            let words = String(decoding: errors, as: UTF8.self).split(whereSeparator: \.isWhitespace)
+            return words.isEmpty ? "" : ": \(String(words.joined(separator: " ").prefix(300)).printable)"
         }
-        return nil
+    }
+
+    private static let mostPrinted = 1 << 16
+    private static let mostErrors = 4096
+
+    private static func collect(_ output: Descriptor, _ errors: Descriptor, until deadline: UInt64) -> Collected {
+        var collected = Collected()
+        var printed: [UInt8] = []
+        var (isOpen, complains) = (true, true)
+        while isOpen, printed.count <= mostPrinted {
+            let now = SystemClock.monotonic()
+            guard now < deadline else { return collected }
+            var polls = [
+                pollfd(fd: output.raw, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: complains ? errors.raw : -1, events: Int16(POLLIN), revents: 0),
+            ]
+            guard poll(&polls, 2, Int32(min((deadline - now) / 1_000_000 + 1, 60_000))) > 0 else { continue }
+            if polls[1].revents != 0 {
+                guard let some = Self.some(of: errors) else { return collected }
+                complains = !some.isEmpty
+                // The rest is read too: it must not wait for us.
+                collected.errors += some.prefix(max(0, mostErrors - collected.errors.count))
+            }
+            if polls[0].revents != 0 {
+                guard let some = Self.some(of: output) else { return collected }
+                isOpen = !some.isEmpty
+                printed += some
+            }
+        }
+        if !isOpen { collected.printed = printed }
+        return collected
+    }
+
+    /// What there is to read; empty at the end, nil when it cannot be read.
+    private static func some(of descriptor: Descriptor) -> [UInt8]? {
+        var chunk = [UInt8](repeating: 0, count: 4096)
+        while true {
+            let count = read(descriptor.raw, &chunk, chunk.count)
+            if count >= 0 { return Array(chunk[..<count]) }
+            if errno != EINTR { return nil }
+        }
     }
 }

@@ -81,6 +81,14 @@ extension S3Endpoint {
         return .aws(region: region, bucket: bucket, pathStyle: pathStyle)
     }
 
+    /// Whether requests for `other` may go here when the store says so: the same host, or another one of AWS's.
+    func isOfFamily(of other: S3Endpoint) -> Bool {
+        if host == other.host { return true }
+        return ["amazonaws.com", "amazonaws.com.cn"].contains { domain in
+            [self, other].allSatisfy { $0.host == domain || $0.host.hasSuffix(".\(domain)") }
+        }
+    }
+
     var isAddress: Bool {
         host.hasPrefix("[") || host.utf8.allSatisfy { $0 == 0x2E || 0x30...0x39 ~= $0 } || host == "localhost"
     }

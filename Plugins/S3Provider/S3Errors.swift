@@ -159,7 +159,12 @@ enum S3Errors {
             verdict = Verdict(.malformedResponse, .backoff, "an answer that is not from a store")
         }
         if throttlesWith403, status == 403, verdict.code == .permissionDenied { verdict.retry = .backoff }
-        return VFSError(verdict.code, verdict.message ?? sentence(status, body), retry: verdict.retry, wire: wire)
+        var message = verdict.message ?? sentence(status, body)
+        // It was not followed.
+        if 300..<400 ~= status, let target = headers["location"] ?? body?.endpoint {
+            message += ", to \(String(target.prefix(200)).printable)"
+        }
+        return VFSError(verdict.code, message, retry: verdict.retry, wire: wire)
     }
 
     private static func sentence(_ status: Int, _ body: S3ErrorBody?) -> String {

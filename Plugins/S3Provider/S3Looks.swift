@@ -15,7 +15,7 @@ extension S3Provider {
         case .none: return nil
         case .absent:
             if absent { return S3Signer.Field(name: "if-none-match", value: "*") }
-            if try await looks.ask(key, { await self.look(at: $0) }) != nil {
+            if try await looks.ask(key, { await self.look(at: $0, $1) }) != nil {
                 throw VFSError(.preconditionFailed, "there is an object with this key already")
             }
         case .match(let etag):
@@ -68,39 +68,44 @@ extension S3Provider {
 
     /// Fewer keys are looked at one by one.
     private static let listedFrom = 4
-    private static let lookWidth = 16
+    private static let lookWidth = 64
 
-    /// The versions that there are now under `keys`; one by one also what a listing shows, as it may show folders that it makes up.
-    private func look(at keys: [ObjectKey]) async -> [ObjectKey: Result<ETag?, VFSError>] {
-        let listed = await listed(keys, pages: 1)
-        var found: [ObjectKey: Result<ETag?, VFSError>] = [:]
+    /// Answers with the versions that there are now under `keys`; one by one also what a listing shows, as it may show folders that it
+    /// makes up.
+    private func look(
+        at keys: [ObjectKey], _ answer: @escaping @Sendable (ObjectKey, Result<ETag?, VFSError>) -> Void
+    ) async {
+        // In no order, a page says nothing of what it lacks.
+        let listed = features.sortedListing ? await listed(keys, pages: 1) : [:]
         var rest: [ObjectKey] = []
         for key in keys {
-            if case .some(.none) = listed[key] { found[key] = .success(nil) } else { rest.append(key) }
+            if case .some(.none) = listed[key] { answer(key, .success(nil)) } else { rest.append(key) }
         }
-        let looked = try? await inParallel(rest, width: Self.lookWidth) { key async throws(VFSError) in
-            await attempt { () async throws(VFSError) in try await self.current(key)?.etag }
+        _ = try? await inParallel(rest, width: Self.lookWidth) { key async throws(VFSError) in
+            answer(key, await attempt { () async throws(VFSError) in try await self.current(key)?.etag })
         }
-        for (key, result) in zip(rest, looked ?? []) { found[key] = result }
-        return found
     }
 
     /// What a listing of the keys' common prefix says of them within `pages` pages: an ETag, or that there is none. What is
     /// missing it says nothing of; nothing at all when it fails.
     private func listed(_ keys: [ObjectKey], pages: Int) async -> [ObjectKey: ETag?] {
-        guard keys.count >= Self.listedFrom, features.sortedListing, let first = keys.min(), let last = keys.max()
-        else { return [:] }
+        guard keys.count >= Self.listedFrom, let first = keys.min(), let last = keys.max() else { return [:] }
         let wanted = Set(keys)
+        let isSorted = features.sortedListing
         var known: [ObjectKey: ETag?] = [:]
         var request = ListRequest(prefix: first.commonPrefix(with: last), delimited: false)
-        var start: ObjectKey? = first.before
+        var start = isSorted ? first.before(within: request.prefix) : nil
         for _ in 0..<pages {
             guard let page = try? await list(request, after: start) else { return known }
             for object in page.objects where wanted.contains(object.key) { known[object.key] = .some(object.etag) }
-            guard let end = page.continuation == nil ? last : page.objects.last?.key else { return known }
+            let isWhole = page.continuation == nil
+            guard let end = isWhole ? last : isSorted ? page.objects.last?.key : nil else {
+                request.continuation = page.continuation
+                continue
+            }
             for key in wanted where key <= end && known[key] == nil { known[key] = .some(nil) }
-            guard let continuation = page.continuation, end < last else { return known }
-            (request.continuation, start) = (continuation, nil)
+            if isWhole || end >= last { return known }
+            (request.continuation, start) = (page.continuation, nil)
         }
         return known
     }
@@ -115,47 +120,90 @@ extension ObjectKey {
         return ObjectKey(String(prefix))
     }
 
-    /// A key that comes a little before it.
-    fileprivate var before: ObjectKey { ObjectKey(String(string.unicodeScalars.dropLast())) }
+    /// A key that comes a little before it and begins with `prefix`; nil where the prefix says as much. None that ends in a slash: below a
+    /// folder object some stores leave out all.
+    fileprivate func before(within prefix: ObjectKey) -> ObjectKey? {
+        let key = ObjectKey(String(string.unicodeScalars.dropLast()))
+        return key.byteCount > prefix.byteCount && !key.endsWithSlash ? key : nil
+    }
 }
 
 /// Answers many who ask by few looks: who asks while a look is under way is answered by the next, with all who asked
 /// meanwhile. Each answer is of a look that began after the question.
 final class GatheredLooks<Key: Hashable & Sendable, Value: Sendable>: Sendable {
-    typealias Look = @Sendable ([Key]) async -> [Key: Result<Value, VFSError>]
+    /// Calls its second argument once for each key.
+    typealias Look = @Sendable ([Key], @escaping @Sendable (Key, Result<Value, VFSError>) -> Void) async -> Void
     private typealias Asker = CheckedContinuation<Result<Value, VFSError>, Never>
 
-    private let state = Mutex<(isLooking: Bool, waiting: [Key: [Asker]])>((false, [:]))
+    private struct State {
+        var isLooking = false
+        var next: UInt64 = 0
+        /// Who is asked for by the look under way, and by the next.
+        var asked: [Key: [UInt64: Asker]] = [:]
+        var waiting: [Key: [UInt64: Asker]] = [:]
+        /// Those who were cancelled before they began to wait.
+        var gone: Set<UInt64> = []
+    }
+
+    private let state = Mutex(State())
 
     func ask(_ key: Key, _ look: @escaping Look) async throws(VFSError) -> Value {
-        try await withCheckedContinuation { asker in
-            let begins = state.withLock { state in
-                state.waiting[key, default: []].append(asker)
-                defer { state.isLooking = true }
-                return !state.isLooking
-            }
-            if begins { Task(executorPreference: HTTPEngine.shared) { await self.run(look) } }
+        let id = state.withLock { state in
+            state.next += 1
+            return state.next
+        }
+        // Cancelled just when the answer came.
+        defer { state.withLock { _ = $0.gone.remove(id) } }
+        return try await withTaskCancellationHandler {
+            await withCheckedContinuation { asker in wait(id, key, asker, look) }
+        } onCancel: {
+            cancel(id, key)
         }.get()
     }
 
+    private func wait(_ id: UInt64, _ key: Key, _ asker: Asker, _ look: @escaping Look) {
+        let (isGone, begins) = state.withLock { state in
+            if state.gone.remove(id) != nil { return (true, false) }
+            state.waiting[key, default: [:]][id] = asker
+            defer { state.isLooking = true }
+            return (false, !state.isLooking)
+        }
+        if isGone { return asker.resume(returning: .failure(.cancelled)) }
+        // Nobody's task: it looks for all.
+        if begins { Task.detached(executorPreference: HTTPEngine.shared) { await self.run(look) } }
+    }
+
+    private func cancel(_ id: UInt64, _ key: Key) {
+        let asker = state.withLock { state in
+            if let asker = state.waiting[key]?.removeValue(forKey: id) { return asker as Asker? }
+            if let asker = state.asked[key]?.removeValue(forKey: id) { return asker }
+            state.gone.insert(id)
+            return nil
+        }
+        asker?.resume(returning: .failure(.cancelled))
+    }
+
     private func run(_ look: Look) async {
-        while let askers = next() {
-            let found = await look(Array(askers.keys))
-            for (key, askers) in askers {
-                let result = found[key] ?? .failure(VFSError(.io, "a look that says nothing of what was asked"))
-                for asker in askers { asker.resume(returning: result) }
-            }
+        while let keys = next() {
+            await look(keys) { self.answer($0, $1) }
+            for key in keys { answer(key, .failure(VFSError(.io, "a look that says nothing of what was asked"))) }
         }
     }
 
-    private func next() -> [Key: [Asker]]? {
+    private func next() -> [Key]? {
         state.withLock { state in
+            state.waiting = state.waiting.filter { !$0.value.isEmpty }
             guard !state.waiting.isEmpty else {
                 state.isLooking = false
                 return nil
             }
-            defer { state.waiting = [:] }
-            return state.waiting
+            (state.asked, state.waiting) = (state.waiting, [:])
+            return Array(state.asked.keys)
         }
+    }
+
+    private func answer(_ key: Key, _ result: Result<Value, VFSError>) {
+        let askers = state.withLock { $0.asked.removeValue(forKey: key) } ?? [:]
+        for asker in askers.values { asker.resume(returning: result) }
     }
 }

@@ -26,6 +26,7 @@ struct S3Options: Sendable {
     var requesterPays: Bool
     var caFile: String?
     var payloadSigning: PayloadSigning
+    var allowsHTTP: Bool
 
     static let descriptors: [OptionDescriptor] = [
         OptionDescriptor(
@@ -44,6 +45,9 @@ struct S3Options: Sendable {
         OptionDescriptor(
             "sign_payload", .choice(PayloadSigning.allCases.map(\.rawValue)),
             "hash every upload into its signature; auto: over http to other machines only", default: "auto"),
+        OptionDescriptor(
+            "allow_http", .boolean, "send names and bytes unencrypted to an endpoint on another machine",
+            default: "false"),
     ]
 
     init(_ context: ProviderContext) {
@@ -58,6 +62,7 @@ struct S3Options: Sendable {
         encryptionKey = options.string("sse_kms_key_id")
         requesterPays = options.boolean("requester_pays") ?? false
         caFile = options.string("ca_file")
+        allowsHTTP = options.boolean("allow_http") ?? false
         payloadSigning = options.string("sign_payload").flatMap(PayloadSigning.init) ?? .auto
         if let profile = options.string("endpoint_profile").flatMap(S3Profiles.named) {
             self.profile = profile
@@ -144,8 +149,11 @@ extension S3Options {
             problem("bucket", "names a directory bucket (S3 Express One Zone), which CloudMount does not speak to")
         }
         if let url = options.endpointURL {
-            if S3Endpoint(url: url, bucket: "", pathStyle: true) == nil {
+            let endpoint = S3Endpoint(url: url, bucket: "", pathStyle: true)
+            if endpoint == nil {
                 problem("endpoint", "is not http://host[:port] or https://host[:port]")
+            } else if let endpoint, !endpoint.https, !endpoint.isLoopback, !options.allowsHTTP {
+                problem("endpoint", "would send everything unencrypted; say allow_http: true if that is meant")
             } else if options.pathStyle == false, let endpoint = options.endpoint(region: "us-east-1"),
                 endpoint.isAddress
             {

@@ -43,6 +43,7 @@ public final class S3Provider: ObjectProvider {
     /// Bucket, credentials and region in one round trip (more where the region was wrong); then, for a writable mount
     /// of an endpoint that is not known to keep its promises, the probe.
     public func prepare(writable: Bool) async throws(VFSError) {
+        client.startAnew()
         try await client.prepareRegion()
         let contact = try await contact()
         client.recognise(server: contact.server)

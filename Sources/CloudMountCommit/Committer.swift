@@ -12,12 +12,12 @@ package struct LocalBytes: Sendable {
     /// The upload is of no use any more, or has become the object: its owner forgets it.
     package var forget: @Sendable (StreamingUpload) -> Void
     /// Told when the call that makes the write visible goes on though the commit has been given up: with what it ends.
-    package var givenUp: @Sendable (Task<Result<ObjectInfo, VFSError>, Never>) -> Void
+    package var givenUp: @Sendable (Task<Result<ObjectInfo, VFSError>, Never>, ObjectKey) -> Void
 
     package init(
         staged: StagedFile?, stream: StreamingUpload?, generation: UInt64,
         forget: @escaping @Sendable (StreamingUpload) -> Void,
-        givenUp: @escaping @Sendable (Task<Result<ObjectInfo, VFSError>, Never>) -> Void
+        givenUp: @escaping @Sendable (Task<Result<ObjectInfo, VFSError>, Never>, ObjectKey) -> Void
     ) {
         self.staged = staged
         self.stream = stream
@@ -170,7 +170,7 @@ package struct Committer: Sendable {
         if let base = write.layers.base, write.isBase, capabilities.serverCopy, base.size <= capabilities.maxCopySize {
             let request = CopyRequest(
                 source: base, destination: write.key, metadata: metadata, precondition: condition)
-            return try await completing(local) { provider async throws(VFSError) in try await provider.copy(request) }
+            return try await completing(local, write.key) { provider async throws(VFSError) in try await provider.copy(request) }
         }
         if let stream = local.stream {
             if stream.serves(write.key, local.staged), stream.isGood(for: local.generation) {
@@ -188,7 +188,7 @@ package struct Committer: Sendable {
             let source = try await source(Extent(0, write.size), write.layers, local.staged)
             let request = PutRequest(key: write.key, metadata: metadata, precondition: condition)
             return try checked(
-                try await completing(local) { provider async throws(VFSError) in
+                try await completing(local, write.key) { provider async throws(VFSError) in
                     try await provider.put(request, from: source)
                 },
                 write)
@@ -218,7 +218,7 @@ package struct Committer: Sendable {
 
     /// Runs the call that makes a write visible.
     private func completing(
-        _ local: LocalBytes, _ body: @escaping @Sendable (any ObjectProvider) async throws(VFSError) -> ObjectInfo
+        _ local: LocalBytes, _ key: ObjectKey, _ body: @escaping @Sendable (any ObjectProvider) async throws(VFSError) -> ObjectInfo
     ) async throws(VFSError) -> ObjectInfo {
         if Task.isCancelled { throw .cancelled }
         let provider = provider
@@ -233,7 +233,7 @@ package struct Committer: Sendable {
         } onCancel: {
             Task {
                 try? await Task.sleep(for: Self.grace)
-                landing.giveUp { local.givenUp(call) }
+                landing.giveUp { local.givenUp(call, key) }
             }
         }.get()
     }
@@ -256,7 +256,7 @@ package struct Committer: Sendable {
         do throws(VFSError) {
             info = try await stream.finish(size: write.size, generation: local.generation) {
                 upload, parts async throws(VFSError) in
-                try await self.completing(local) { provider async throws(VFSError) in
+                try await self.completing(local, write.key) { provider async throws(VFSError) in
                     try await provider.completeUpload(upload, parts: parts, precondition: condition)
                 }
             }
@@ -278,7 +278,7 @@ package struct Committer: Sendable {
             let request = CopyRequest(
                 source: info, destination: write.key, metadata: metadata, precondition: .match(info.etag))
             do throws(VFSError) {
-                return try await completing(local) { provider async throws(VFSError) in
+                return try await completing(local, write.key) { provider async throws(VFSError) in
                     try await provider.copy(request)
                 }
             } catch {
@@ -327,7 +327,7 @@ package struct Committer: Sendable {
                     return try await self.provider.uploadPart(upload, number: part.number, from: source)
                 }
             }
-            let info = try await completing(local) { provider async throws(VFSError) in
+            let info = try await completing(local, write.key) { provider async throws(VFSError) in
                 try await provider.completeUpload(upload, parts: sent, precondition: condition)
             }
             write.upload = nil

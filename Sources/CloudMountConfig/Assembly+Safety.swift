@@ -39,13 +39,30 @@ extension Assembly {
         inner.utf8.starts(with: (outer == "/" ? "/" : outer + "/").utf8) && outer.utf8.count < inner.utf8.count
     }
 
-    mutating func warnOfSecrets(mode: UInt32) {
+    /// Mounts and credentials.
+    private var sectionsOfProviders: [Fields] {
         var sections = fields.table("credentials").map(\.fields)
         for mount in fields.list("mounts") {
             sections.append(mount)
             if let credentials = mount.section("credentials") { sections.append(credentials) }
         }
-        for section in sections {
+        return sections
+    }
+
+    /// Who may write the file would run programs as the daemon's user.
+    mutating func refuseCommands(mode: UInt32) {
+        for section in sectionsOfProviders {
+            for field in section.all where field.setting.isCommand {
+                problems.error(
+                    field.mark,
+                    "'\(field.setting.name)' names a command, and others may write this file (mode 0"
+                        + "\(String(mode & 0o777, radix: 8))); chmod go-w it")
+            }
+        }
+    }
+
+    mutating func warnOfSecrets(mode: UInt32) {
+        for section in sectionsOfProviders {
             for field in section.all where field.setting.secret && field.inPlace {
                 guard case .option = field.value, field.setting.name != "credentials" else { continue }
                 problems.warn(

@@ -28,6 +28,8 @@ struct Setting: Sendable {
     var defaultText: String?
     var required: Bool
     var secret: Bool
+    /// Names a program that will be run.
+    var isCommand = false
     /// Version of the file format that first had it.
     var since: Int
 
@@ -48,6 +50,7 @@ struct Setting: Sendable {
         self.init(
             option.name, .value(option.kind), option.summary, default: option.defaultText, required: option.required,
             secret: option.secret)
+        isCommand = option.isCommand
     }
 }
 

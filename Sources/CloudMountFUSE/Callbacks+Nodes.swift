@@ -35,7 +35,7 @@ extension fuse_lowlevel_ops {
                 request.operations.lookup(parent: parent, name: try FileName(name), reply: request.entry())
             } catch {
                 // What can have no such name has no such file.
-                fuse_reply_err(request.raw, error.code == .invalidName ? ENOENT : error.code.errno)
+                fuse_reply_err(request.raw, error.code == .invalidName ? ENOENT : error.errno)
             }
         }
         forget = { raw, inode, count in

@@ -52,6 +52,10 @@ extension VFSError.Code {
 }
 
 extension VFSError {
+    /// What a program is told. A request that the store takes for malformed is CloudMount's mistake or the store's, and EIO: at EINVAL
+    /// `rm -f` takes the name for absent.
+    var errno: Int32 { code == .invalidArgument && wire != nil ? EIO : code.errno }
+
     /// What a system call that mounts or unmounts said.
     init(systemCall errno: Int32, _ what: String) {
         self.init(Code(systemCall: errno), "\(what): \(String(cString: strerror(errno)))")

@@ -36,7 +36,7 @@ final class Request: @unchecked Sendable {
         return Caller(uid: it.uid, gid: it.gid, pid: it.pid, umask: it.umask)
     }
 
-    func fail(_ error: VFSError) { fuse_reply_err(raw, error.code.errno) }
+    func fail(_ error: VFSError) { fuse_reply_err(raw, error.errno) }
 
     private func watch(_ action: @escaping @Sendable () -> Void) {
         watched = true

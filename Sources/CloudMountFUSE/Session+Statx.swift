@@ -20,7 +20,7 @@ extension Session {
                 answer.stat = value.attributes.statx
                 self.send(answer, to: unique)
             case .failure(let error):
-                self.send(error: error.code.errno, to: unique)
+                self.send(error: error.errno, to: unique)
             }
         }
         let handle = body.getattr_flags & UInt32(FUSE_GETATTR_FH) != 0 ? body.fh : nil

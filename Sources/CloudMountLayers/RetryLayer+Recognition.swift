@@ -60,7 +60,7 @@ extension RetryLayer {
                 course.succeeded()
                 return changed + failures
             } catch {
-                isInDoubt = true
+                if error.leavesOpen { isInDoubt = true }
                 try await course.pause(after: error)
             }
         }
@@ -154,6 +154,14 @@ private struct OwnMark: Sendable {
 }
 
 extension VFSError {
+    /// The call may have been carried out.
+    fileprivate var leavesOpen: Bool {
+        switch code {
+        case .timedOut, .connectionFailed, .unavailable, .malformedResponse, .corrupted: true
+        default: false
+        }
+    }
+
     fileprivate var couldBeOurOwnWrite: Bool {
         switch code {
         case .preconditionFailed, .alreadyExists, .uploadNotFound, .conflict, .stale: true

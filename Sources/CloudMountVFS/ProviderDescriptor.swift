@@ -61,10 +61,12 @@ public struct OptionDescriptor: Sendable {
     public var required: Bool
     /// Never shown in any output.
     public var secret: Bool
+    /// Names a program that will be run: refused in a file that others may write.
+    public var isCommand: Bool
 
     public init(
         _ name: String, _ kind: Kind, _ summary: String, default defaultText: String? = nil, required: Bool = false,
-        secret: Bool = false
+        secret: Bool = false, isCommand: Bool = false
     ) {
         self.name = name
         self.kind = kind
@@ -72,6 +74,7 @@ public struct OptionDescriptor: Sendable {
         self.defaultText = defaultText
         self.required = required
         self.secret = secret
+        self.isCommand = isCommand
     }
 }
 

@@ -18,6 +18,7 @@ enum Fixtures {
             OptionDescriptor("sse", .choice(["AES256", "aws:kms"]), "encryption"),
             OptionDescriptor("list_version", .choice(["1", "2"]), "which list"),
             OptionDescriptor("customer_key", .string, "encryption key", secret: true),
+            OptionDescriptor("helper", .string, "a program", isCommand: true),
         ],
         credentials: [
             OptionDescriptor("access_key_id", .string, "who", required: true),

@@ -193,6 +193,17 @@ struct SecretTests {
         #expect(other.warnings.isEmpty)
     }
 
+    @Test("a command in a file that others may write is refused")
+    func writableConfiguration() throws {
+        let text = mount("${env:SECRET}").replacing("customer_key: hunter2", with: "helper: /bin/keys")
+        for mode: UInt32 in [0o100664, 0o666, 0o602] {
+            let error = #expect(throws: ConfigurationError.self) { try Fixtures.load(text, mode: mode) }
+            #expect(error?.description.contains("'helper' names a command, and others may write this file") ?? false)
+        }
+        _ = try Fixtures.load(text, mode: 0o644)
+        _ = try Fixtures.load(Fixtures.withMount(""), mode: 0o666)
+    }
+
     @Test("no secret is in any message or in the effective configuration")
     func hidden() throws {
         #expect(try !Fixtures.load(mount("${env:SECRET}")).effectiveText.contains("hunter2"))

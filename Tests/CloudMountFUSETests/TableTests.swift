@@ -28,6 +28,9 @@ struct TableTests {
         #expect(VFSError.Code.credentialsExpired.errno == EIO)
         #expect(VFSError.Code.unavailable.errno == EIO)
         #expect(VFSError.Code.quotaExceeded.errno == EDQUOT)
+        // What the caller did wrong; what the store says of a request that CloudMount made.
+        #expect(VFSError(.invalidArgument, "").errno == EINVAL)
+        #expect(VFSError(.invalidArgument, "", wire: VFSError.Wire(operation: "PutObject", endpoint: "e")).errno == EIO)
     }
 
     @Test("The mount table's escapes are undone")

@@ -176,6 +176,29 @@ struct CredentialTests {
         #expect(message { _ = try ProcessCredentials(command: "/nonexistent/x").load() }.contains("cannot be started"))
     }
 
+    @Test(
+        "A credential_process that fails says why in its own words, without what would harm a terminal, however much that is"
+    )
+    func processComplaints() throws {
+        let folder = try Folder()
+        let text = message { _ = try process(folder, "printf 'no \\033[31mtoken\\n' >&2; exit 2").load() }
+        #expect(text.contains("exit code 2: no ") && text.contains("token") && !text.contains("\u{1B}"))
+        let flood = message { _ = try process(folder, "yes complaint | head -c 300000 >&2; exit 1").load() }
+        #expect(flood.contains("exit code 1: complaint") && flood.utf8.count < 500)
+    }
+
+    @Test("A credential_process has what it needs of the environment, and none of the secrets of others")
+    func processEnvironment() throws {
+        let kept = ["HOME": "/h", "PATH": "/bin", "LC_ALL": "C", "XDG_RUNTIME_DIR": "/run", "AWS_CONFIG_FILE": "/c"]
+        let dropped = ["AWS_SECRET_ACCESS_KEY": "s", "AWS_SESSION_TOKEN": "s", "B2_KEY": "s", "LD_PRELOAD": "/x"]
+        #expect(ProcessCredentials.environment(kept.merging(dropped) { $1 }) == kept)
+        setenv("CLOUDMOUNT_TEST_SECRET", "hush", 1)
+        defer { unsetenv("CLOUDMOUNT_TEST_SECRET") }
+        let folder = try Folder()
+        let text = message { _ = try process(folder, "env >&2; exit 1").load() }
+        #expect(!text.contains("hush"))
+    }
+
     @Test("A credential_process that hangs or floods is ended")
     func endlessProcesses() throws {
         let folder = try Folder()

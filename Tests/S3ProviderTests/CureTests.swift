@@ -75,6 +75,44 @@ struct CureTests {
         #expect(target.seen.first?.headers["authorization"] != server.seen.first?.headers["authorization"])
     }
 
+    @Test(
+        "A redirect to any other host gets neither the request nor its token, and is told; what was followed is forgotten by prepare"
+    )
+    func otherHost() async throws {
+        let other = try ScriptedServer { _, _ in Self.there }
+        let server = try ScriptedServer { request, _ in
+            let host = request.path.hasSuffix("/away") ? "localhost" : "127.0.0.1"
+            return .error(
+                307, "TemporaryRedirect", "",
+                headers: [("Location", "http://\(host):\(other.port)/bucket/k"), ("x-amz-request-id", "r")])
+        }
+        let provider = try provider(server, known)
+        let error = await #expect(throws: VFSError.self) { try await provider.head("away") }
+        #expect(error?.message.contains("http://localhost:\(other.port)/bucket/k") ?? false)
+        #expect(other.seen.isEmpty)
+        try await ask(provider)
+        #expect(provider.client.route.endpoint.port == Int(other.port))
+        provider.client.startAnew()
+        #expect(provider.client.route.endpoint.port == Int(server.port))
+    }
+
+    @Test("AWS's hosts send to one another, and to nobody else")
+    func family() throws {
+        func may(_ target: String, _ home: String) throws -> Bool {
+            let (target, home) = (
+                S3Endpoint(url: target, bucket: "b", pathStyle: true),
+                S3Endpoint(url: home, bucket: "b", pathStyle: true)
+            )
+            return try #require(target).isOfFamily(of: #require(home))
+        }
+        #expect(try may("https://s3.eu-west-1.amazonaws.com", "https://s3.amazonaws.com"))
+        #expect(try may("https://s3.cn-north-1.amazonaws.com.cn", "https://s3.cn-northwest-1.amazonaws.com.cn"))
+        #expect(try !may("https://s3.amazonaws.com.evil.example", "https://s3.amazonaws.com"))
+        #expect(try !may("https://evilamazonaws.com", "https://s3.amazonaws.com"))
+        #expect(try !may("https://s3.amazonaws.com", "https://minio.example"))
+        #expect(try !may("https://b.minio.example", "https://minio.example"))
+    }
+
     @Test("A redirect by something that is no store, such as a portal, gets neither the request nor its token")
     func portal() async throws {
         let portal = try ScriptedServer { _, _ in Self.there }

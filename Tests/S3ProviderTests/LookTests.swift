@@ -132,10 +132,10 @@ struct LookTests {
     func later() async throws {
         let looks = GatheredLooks<Int, Int>()
         let began = Counter()
-        let look: GatheredLooks<Int, Int>.Look = { keys in
+        let look: GatheredLooks<Int, Int>.Look = { keys, answer in
             let number = began.next()
             await Task.yield()
-            return Dictionary(uniqueKeysWithValues: keys.map { ($0, .success(number)) })
+            for key in keys { answer(key, .success(number)) }
         }
         let late = try await inParallel(Array(0..<500), width: 500) { asker async throws(VFSError) in
             let before = began.value

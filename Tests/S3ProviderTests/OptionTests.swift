@@ -100,6 +100,18 @@ struct OptionTests {
         #expect(S3Options(context(["list_version": .string("1")])).profile.listVersion == 1)
     }
 
+    @Test("Plain http leaves this machine only when that is said")
+    func plainHTTP() {
+        func problems(_ endpoint: String, _ isAllowed: Bool) -> [String] {
+            let options: [String: OptionValue] = ["endpoint": .string(endpoint), "allow_http": .boolean(isAllowed)]
+            return S3Options.problems(context(options)).map(\.option)
+        }
+        #expect(problems("http://nas:9000", false) == ["endpoint"])
+        #expect(problems("http://nas:9000", true) == [])
+        #expect(problems("https://nas:9000", false) == [])
+        #expect(problems("http://127.0.0.1:9000", false) == [] && problems("http://[::1]:9000", false) == [])
+    }
+
     @Test("A Server header tells the profile of an unknown host only")
     func server() throws {
         func name(_ header: String?, _ options: [String: OptionValue]) throws -> String {

@@ -60,16 +60,25 @@ struct Remover: Sendable {
             target = try tree.stored.target(inode)
         }
         var isForeign = false
-        if let request = try await deletion(of: target),
-            let failure = try await context.provider.delete([request]).first?.error
-        {
-            guard failure.code == .preconditionFailed else { throw failure }
-            isForeign = true
+        for _ in 0..<4 {
+            var failure: VFSError?
+            if let request = try await deletion(of: target) {
+                failure = try await context.provider.delete([request]).first?.error
+            }
+            if let failure, failure.code != .preconditionFailed { throw failure }
+            // A write of the file that was given up may have landed meanwhile: then that is what goes.
+            let now = try tree.stored.target(inode)
+            if now.object?.etag != target.object?.etag {
+                target = now
+                continue
+            }
+            isForeign = failure != nil
             // What was changed here is given up; what somebody else has stored meanwhile stays, and is shown.
-            guard tree.dirtyGeneration(inode) != nil else {
+            if let failure, tree.dirtyGeneration(inode) == nil {
                 tree.stored.distrust([place])
                 throw Self.changed(target.key, failure)
             }
+            break
         }
         tree.stored.removed(target)
         commits.forget(inode)

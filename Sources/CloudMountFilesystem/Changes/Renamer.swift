@@ -68,8 +68,9 @@ struct Renamer: Sendable {
         if let replaced = move.replaced {
             let target = try tree.stored.target(replaced)
             guard target.kind != .directory else { throw VFSError(.isDirectory, "\(move.target.name) is a directory") }
-            if target.object != nil, target.isOpen || tree.stored.isExpected(move.target) {
-                try await preserve(replaced)
+            if target.object != nil {
+                if tree.stored.isExpected(move.target) { await preserveForAWhile(replaced) }
+                if target.isOpen { try await preserve(replaced) }
             }
             seen = target
         }
@@ -79,11 +80,8 @@ struct Renamer: Sendable {
             return true
         }
         guard context.capabilities.serverCopy else { throw VFSError(.crossDevice, "the store cannot copy") }
-        // What a call that was given up stores there meanwhile is replaced as well. Where the store compares, one that comes later is
-        // refused.
-        if !context.capabilities.conditionalCreate || !context.capabilities.conditionalReplace {
-            try await commits.landed(move.key)
-        }
+        // What a call that was given up stores there meanwhile is replaced as well.
+        if !refusesLate(over: seen, object) { try await commits.landed(move.key) }
         if let replaced = move.replaced { seen = try tree.stored.target(replaced) }
         let condition: Precondition = seen?.object.map { .match($0.etag) } ?? .absent
         do throws(VFSError) {
@@ -96,6 +94,8 @@ struct Renamer: Sendable {
             case .notFound, .stale:
                 return try await sourceHasChanged(move, source, seen)
             case .preconditionFailed, .alreadyExists:
+                // A write of our own that was given up has landed, and is what is to be replaced.
+                if let replaced = move.replaced, tree.stored.version(replaced) != seen?.object?.etag { return false }
                 // Ours all the same, by a commit that was cut short?
                 if let replaced = move.replaced, try await commits.recognise(replaced) { return false }
                 tree.stored.distrust([move.target])
@@ -112,15 +112,33 @@ struct Renamer: Sendable {
         }
     }
 
-    /// Keeps the bytes of a file that is about to be replaced, for who has it open or is just coming to open it.
+    /// Whether a write of the file that is replaced, given up and still under way, is refused once the copy is there: its condition is
+    /// the version that was seen, which must not be told from the copy by nothing.
+    private func refusesLate(over seen: StoredNames.Target?, _ object: ObjectInfo) -> Bool {
+        let capabilities = context.capabilities
+        return capabilities.conditionalCreate && capabilities.conditionalReplace && capabilities.conditionalCopy
+            && seen?.object?.etag != object.etag
+    }
+
+    /// Keeps the bytes of a file that is about to be replaced, for who has it open.
     private func preserve(_ inode: InodeID) async throws(VFSError) {
         let content = try tree.borrowContent(inode)
+        defer { tree.giveBackContent(inode) }
+        try await Preservation(content: content, context: context).run()
+    }
+
+    private static let mostForAWhile = 16 << 20
+
+    /// The same for who is just coming to open it: a courtesy, which costs the rename little and fails it never.
+    private func preserveForAWhile(_ inode: InodeID) async {
+        guard let content = try? tree.borrowContent(inode) else { return }
         let (context, tree) = (context, tree)
         context.begin {
             await context.clock.sleep(StoredNames.comeBack)
             tree.giveBackContent(inode)
         }
-        try await Preservation(content: content, context: context).run()
+        guard content.size() <= Self.mostForAWhile else { return }
+        try? await Preservation(content: content, context: context).run()
     }
 
     /// What was to be moved is not the version any more that this mount knows.
@@ -144,7 +162,8 @@ struct Renamer: Sendable {
     {
         // What it was to replace under the old name goes now.
         if let doomed = source.object {
-            let request = DeleteRequest(source.key, version: doomed.etag)
+            let request = DeleteRequest(
+                source.key, version: doomed.etag, nonce: tree.stored.nonce(move.inode))
             if let failure = try await context.provider.delete([request]).first {
                 guard failure.error.code == .preconditionFailed else { throw failure.error }
                 tree.stored.distrust([move.source])
@@ -154,7 +173,8 @@ struct Renamer: Sendable {
         if !uncertain.isEmpty, let there = try await context.provider.headIfThere(source.key),
             let nonce = there.metadata?.nonce, uncertain.contains(nonce)
         {
-            let failure = try await context.provider.delete([DeleteRequest(source.key, version: there.etag)]).first
+            let request = DeleteRequest(source.key, version: there.etag, nonce: nonce)
+            let failure = try await context.provider.delete([request]).first
             if let failure, failure.error.code != .preconditionFailed { throw failure.error }
         }
         tree.stored.move(move.inode, to: move.target, .unstored(replacing: seen?.object?.etag))

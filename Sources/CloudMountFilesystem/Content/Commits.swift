@@ -167,7 +167,7 @@ final class Commits: Sendable {
         let begun = write
         let local = LocalBytes(
             staged: snapshot.staged, stream: snapshot.stream, generation: snapshot.generation,
-            forget: { content.forget($0) }, givenUp: { self.await($0, inode, begun) })
+            forget: { content.forget($0) }, givenUp: { self.await($0, inode, begun, under: $1) })
         let outcome: CommitOutcome
         do throws(VFSError) {
             outcome = try await committer.commit(
@@ -213,7 +213,13 @@ final class Commits: Sendable {
     }
 
     /// What a call stores that nobody waits for goes again, unless the file still has that name: then it is its version.
-    private func await(_ call: Task<Result<ObjectInfo, VFSError>, Never>, _ inode: InodeID, _ write: SealedWrite) {
+    private func await(
+        _ call: Task<Result<ObjectInfo, VFSError>, Never>, _ inode: InodeID, _ begun: SealedWrite, under key: ObjectKey
+    ) {
+        var called = begun
+        // That of a conflict copy is another.
+        called.key = key
+        let write = called
         // What it becomes is of this file, also when the kernel has forgotten it meanwhile.
         let isKept = (try? tree.borrowContent(inode)) != nil
         landings.withLock { landings in
@@ -246,6 +252,7 @@ final class Commits: Sendable {
         var pause = Duration.milliseconds(100)
         for _ in 0..<60 {
             if case .success(let value?) = await attempt(work) { return value }
+            if isDraining() { return nil }
             await context.clock.sleep(pause)
             pause = min(pause * 2, .seconds(10))
         }
@@ -285,7 +292,8 @@ final class Commits: Sendable {
             guard failure.code == .preconditionFailed else { return failure }
             guard let there = try await context.provider.headIfThere(old.key) else { return nil }
             let found = there.metadata?.nonce
-            guard there.etag == old.etag || found.map(isUncertain) ?? false else { return failure }
+            let isUncovered = there.etag == old.etag && (nonce == nil || found == nonce)
+            guard isUncovered || found.map(isUncertain) ?? false else { return failure }
             request = DeleteRequest(old.key, version: there.etag, nonce: found)
         }
         return VFSError(.busy, "\(old.key) keeps changing")

@@ -152,7 +152,10 @@ final class FileContent: Sendable {
             let (staged, _) = try writable()
             try requireRoom()
             // A stream sends what is staged, where the zeros are not, or not yet.
-            let (change, stream) = state.withLock { state in
+            let (change, stream): (ContentChange, StreamingUpload?) = state.withLock { state in
+                guard extend || extent.lowerBound < state.size else {
+                    return (ContentChange(size: state.size, generation: state.generation), nil)
+                }
                 var image = Self.image(state)
                 state.image = nil
                 if extend { image.extend(to: extent.upperBound) }
@@ -272,6 +275,7 @@ final class FileContent: Sendable {
     /// - Returns: whether the bytes have not changed since.
     func stored(_ snapshot: Snapshot, as stored: ObjectInfo, attributesOnly: Bool) -> Bool {
         let (isUnchanged, waiters): (Bool, [VersionReader.Waiter]) = state.withLock { state in
+            state.storedSize = stored.size
             // The file has another base by now, to which what was stored means nothing.
             guard state.base?.etag == snapshot.base?.etag, state.base?.key == snapshot.base?.key else {
                 return (false, [])

@@ -284,6 +284,8 @@ struct StoredNames: Sendable {
         }
     }
 
+    func version(_ inode: InodeID) -> ETag? { withNames { names in names[inode]?.version } }
+
     /// Of its version, where it is known.
     func nonce(_ inode: InodeID) -> String? { withNames { names in names[inode]?.nonce } }
 
