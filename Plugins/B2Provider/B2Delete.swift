@@ -36,9 +36,8 @@ extension B2Provider {
     /// Takes one version away, and none below it. A key that may delete none hides it.
     /// - Returns: false when it is not the current one.
     private func takeBack(_ name: String, _ key: ObjectKey, _ version: ETag) async throws(VFSError) -> Bool {
-        guard let there = try await allVersions(name, key).first(where: { $0.id == version.value }) else {
-            return false
-        }
+        let versions = try await allVersions(name, key, downTo: version.value)
+        guard let there = versions.first(where: { $0.id == version.value }) else { return false }
         do throws(VFSError) {
             try await unlessAbsent(deletion(there, key))
         } catch {

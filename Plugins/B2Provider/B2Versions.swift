@@ -13,8 +13,10 @@ extension B2Provider {
         return []
     }
 
-    /// All versions of one name, newest first.
-    func allVersions(_ name: String, _ key: ObjectKey) async throws(VFSError) -> [B2File] {
+    /// All versions of one name, newest first, or those down to the page that has `wanted`.
+    func allVersions(
+        _ name: String, _ key: ObjectKey, downTo wanted: String? = nil
+    ) async throws(VFSError) -> [B2File] {
         var versions: [B2File] = []
         var next: (name: String, id: String?)?
         var markers = PageMarkers()
@@ -29,9 +31,15 @@ extension B2Provider {
                 try Self.versionPage(&reader)
             }
             versions += page.filter { ObjectKey($0.name) == ObjectKey(name) }
+            if let wanted, page.contains(where: { $0.id == wanted }) { return versions }
             // Other names that begin like it come after it.
             guard let following, ObjectKey(following.name) == ObjectKey(name) else { return versions }
-            guard let id = following.id, markers.goOn(at: id), versions.count <= ObjectVersion.most else {
+            guard versions.count <= ObjectVersion.most else {
+                throw VFSError(
+                    .tooLarge,
+                    "\(key) has more than \(ObjectVersion.most) versions: a lifecycle rule of the bucket can end them")
+            }
+            guard let id = following.id, markers.goOn(at: id) else {
                 throw client.malformed("a listing of versions that does not go on", call.operation, key, nil)
             }
             next = following

@@ -12,7 +12,7 @@ extension Folder {
         let directory = try system("staging in \(path)") { () throws(SystemError) in
             let name = uploadName(upload)
             let staging = try own(staging)
-            try SystemError.check { mkdirat(staging.raw, name, 0o777) }
+            try SystemError.check { mkdirat(staging.raw, name, 0o700) }
             return try staging.open(name, for: .directory)
         }
         let staged = try StagedFile(in: self, directory: directory)

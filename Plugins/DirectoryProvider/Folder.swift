@@ -56,12 +56,12 @@ final class Folder: Sendable {
     /// A directory of ours, which no symbolic link stands for.
     ///
     /// Who may write into it could put bytes of his own in the place of those that are about to be stored. Those who share the folder, as
-    /// a group does, could do that without; but a sticky folder that is everybody's keeps what is in it from all but its owner.
+    /// a group does, could do that without; but a sticky folder keeps what is in it from all but its owner.
     private static func made(
         _ directory: String, in parent: Descriptor, sharedAs folder: stat, _ path: String
     ) throws(VFSError) -> Descriptor {
         let isEverybodys = folder.st_mode & 0o002 != 0
-        let isShared = isEverybodys ? folder.st_mode & S_ISVTX == 0 : folder.st_mode & 0o020 != 0
+        let isShared = folder.st_mode & S_ISVTX == 0 && folder.st_mode & 0o022 != 0
         let name = DirectoryPaths.split(directory).name
         let made = try system("\(DirectoryPaths.area) in the folder \(path)") { () throws(SystemError) in
             let mode = 0o755 | (isShared ? folder.st_mode & 0o022 : 0)
@@ -75,6 +75,10 @@ final class Folder: Sendable {
         if status.st_mode & (S_ISVTX | 0o002) == 0o002, !(isShared && isEverybodys) {
             throw VFSError(
                 .permissionDenied, "everybody may write into \(directory) in the folder \(path); chmod o-w it")
+        }
+        // What is staged is nobody else's to open, not even for the moment before it has its mode.
+        if directory == DirectoryPaths.staging, !isShared, status.st_uid == geteuid(), status.st_mode & 0o077 != 0 {
+            fchmod(made.raw, 0o700)
         }
         return made
     }

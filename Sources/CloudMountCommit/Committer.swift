@@ -170,7 +170,9 @@ package struct Committer: Sendable {
         if let base = write.layers.base, write.isBase, capabilities.serverCopy, base.size <= capabilities.maxCopySize {
             let request = CopyRequest(
                 source: base, destination: write.key, metadata: metadata, precondition: condition)
-            return try await completing(local, write.key) { provider async throws(VFSError) in try await provider.copy(request) }
+            return try await completing(local, write.key) { provider async throws(VFSError) in
+                try await provider.copy(request)
+            }
         }
         if let stream = local.stream {
             if stream.serves(write.key, local.staged), stream.isGood(for: local.generation) {
@@ -218,7 +220,8 @@ package struct Committer: Sendable {
 
     /// Runs the call that makes a write visible.
     private func completing(
-        _ local: LocalBytes, _ key: ObjectKey, _ body: @escaping @Sendable (any ObjectProvider) async throws(VFSError) -> ObjectInfo
+        _ local: LocalBytes, _ key: ObjectKey,
+        _ body: @escaping @Sendable (any ObjectProvider) async throws(VFSError) -> ObjectInfo
     ) async throws(VFSError) -> ObjectInfo {
         if Task.isCancelled { throw .cancelled }
         let provider = provider

@@ -18,7 +18,7 @@ extension VFSError {
             case .truncated: VFSError(.corrupted, "the answer was cut short: \(text)", retry: .backoff, wire: wire)
             case .malformed: VFSError(.malformedResponse, "not an HTTP answer: \(text)", retry: .backoff, wire: wire)
             case .tooLarge: VFSError(.malformedResponse, "the answer is too long: \(text)", wire: wire)
-            case .noRoom: VFSError(.unavailable, text, retry: .backoff, wire: wire)
+            case .noRoom: VFSError(.io, text, retry: .backoff)  // Not the endpoint's fault.
             case .sourceFailed: VFSError(.io, "the bytes to upload cannot be read: \(text)", wire: wire)
             }
     }

@@ -175,17 +175,21 @@ public final class BlockingPool: Sendable {
     private func workHere(_ first: Idler) {
         var idler = first
         while let lane = perform(idler) {
-            let next: Idler? = state.withLock { state in
+            let (next, isHanded): (Idler?, Bool) = state.withLock { state in
                 ended(&state, lane)
                 state.threads -= 1
-                // Those that other threads will come to are theirs.
-                guard state.threads == 0, let next = nextJob(&state) else { return nil }
-                state.threads += 1
-                let idler = Idler()
+                // Those that busy threads will come to are theirs; one that waits for a job does not look.
+                guard !state.idlers.isEmpty || state.threads == 0, let next = nextJob(&state) else {
+                    return (nil, false)
+                }
+                let idle = state.idlers.popLast()
+                if idle == nil { state.threads += 1 }
+                let idler = idle ?? Idler()
                 idler.job.withLock { $0 = next }
-                return idler
+                return (idler, idle != nil)
             }
-            guard let next, !NamedThread.start(name, { self.work(next) }) else { return }
+            if isHanded { next?.wakeup.signal() }
+            guard let next, !isHanded, !NamedThread.start(name, { self.work(next) }) else { return }
             idler = next
         }
     }

@@ -21,11 +21,16 @@ struct CloudMount: ParsableCommand {
             ProvidersCommand.self, VersionCommand.self,
         ])
 
+    /// Of several lines.
+    static func printable(_ message: String) -> String {
+        message.split(separator: "\n", omittingEmptySubsequences: false).map(\.printable).joined(separator: "\n")
+    }
+
     /// As the package's own, but wrong usage exits with 2.
     static func main() {
         if let helper = MountProgram(arguments: CommandLine.arguments) {
             let (status, message) = helper.run(environment: ConfigurationFile.environment)
-            if let message { TerminalLog.write(message.printable + "\n") }
+            if let message { TerminalLog.write(Self.printable(message) + "\n") }
             Glibc.exit(status)
         }
         do {
@@ -48,8 +53,7 @@ extension ExitStatus {
     /// Ends the command with this status, after `message` on standard error. It may have several lines.
     func error(_ message: String? = nil) -> any Error {
         if let message {
-            let lines = message.split(separator: "\n", omittingEmptySubsequences: false).map(\.printable)
-            TerminalLog.write(lines.joined(separator: "\n") + "\n")
+            TerminalLog.write(CloudMount.printable(message) + "\n")
         }
         return ExitCode(rawValue)
     }

@@ -80,10 +80,14 @@ import Testing
         for mode: mode_t in [0o700, 0o775, 0o777, 0o1777] {
             chmod(folder.path, mode)
             #expect(await prepare() == nil)
-            var status = stat()
-            #expect(stat(path(".cloudmount/staging"), &status) == 0)
+            func made(_ name: String) -> mode_t {
+                var status = stat()
+                return stat(path(".cloudmount/" + name), &status) == 0 ? status.st_mode & 0o777 : 0
+            }
             let shared = mode == 0o1777 ? 0 : mode & 0o022
-            #expect(status.st_mode & 0o777 == 0o755 | shared, "\(mode)")
+            #expect(made("records") == 0o755 | shared, "\(mode)")
+            // What is being written is nobody else's yet.
+            #expect(made("staging") == (shared == 0 ? 0o700 : 0o755 | shared), "\(mode)")
             for name in ["staging", "records", "keys", "lock", ""] { remove(path(".cloudmount/" + name)) }
         }
     }

@@ -62,10 +62,9 @@ final class FileContent: Sendable {
     func write(_ bytes: UnsafeRawBufferPointer, at offset: Int, onDisk: Bool) throws(VFSError) -> ContentChange {
         let extent = Extent(offset: offset, count: bytes.count)
         return try changing { () throws(VFSError) in
-            try requireRoom(unlessStaged: extent)
             while true {
                 let staged = try stagedFile(onDisk: onDisk)
-                let stream = try writable().stream
+                let stream = try writable(extent).stream
                 stream?.touch(extent)
                 try staged.write(bytes, at: offset)
                 stream?.touch(extent)
@@ -98,14 +97,14 @@ final class FileContent: Sendable {
         return ContentChange(size: image.size, generation: state.generation)
     }
 
-    private func requireRoom(unlessStaged extent: Extent? = nil) throws(VFSError) {
+    /// - Parameter extent: what is to be changed, which may take one more piece to say.
+    private func writable(
+        _ extent: Extent? = nil, isStaged: Bool = true
+    ) throws(VFSError) -> (staged: StagedFile?, stream: StreamingUpload?) {
         let most = context.mostPieces
-        try state.withLock { state throws(VFSError) in try state.image?.requireRoom(unlessStaged: extent, most: most) }
-    }
-
-    private func writable() throws(VFSError) -> (staged: StagedFile?, stream: StreamingUpload?) {
-        try state.withLock { state throws(VFSError) in
+        return try state.withLock { state throws(VFSError) in
             if let failure = state.failure { throw failure }
+            if let extent { try state.image?.requireRoom(unlessStaged: isStaged ? extent : nil, most: most) }
             return (state.staged, state.stream)
         }
     }
@@ -149,8 +148,7 @@ final class FileContent: Sendable {
     /// Makes zeros of `extent`, as far as the file reaches; with `extend`, up to its end.
     func zero(_ extent: Extent, extend: Bool) throws(VFSError) -> ContentChange {
         try changing { () throws(VFSError) in
-            let (staged, _) = try writable()
-            try requireRoom()
+            let (staged, _) = try writable(extent, isStaged: false)
             // A stream sends what is staged, where the zeros are not, or not yet.
             let (change, stream): (ContentChange, StreamingUpload?) = state.withLock { state in
                 guard extend || extent.lowerBound < state.size else {
