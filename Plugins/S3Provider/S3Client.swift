@@ -19,6 +19,8 @@ final class S3Client: Sendable {
         var regionIsKnown: Bool
         /// The store has named a request that it answered well; false for good once it has not named one that it refused.
         var namesRequests: Bool?
+        /// The bucket takes no upload without its MD5, as those with a default retention.
+        var wantsMD5 = false
     }
     private let state: Mutex<State>
     /// Where requests go before any answer has said otherwise.
@@ -82,8 +84,15 @@ final class S3Client: Sendable {
     /// - Throws: the error that any other answer means, or that there was none.
     func send(_ request: S3Request, into target: HTTPBodyTarget = .memory) async throws(VFSError) -> HTTPResponse {
         let hash = try await payloadHash(request.body)
+        var request = request
         var cures = Cures()
         while true {
+            if let body = request.body, !cures.isSummed, state.withLock({ $0.wantsMD5 }) {
+                cures.isSummed = true
+                if !request.fields.contains(where: { $0.name == "content-md5" }) {
+                    request.field("content-md5", try await S3Payload.md5(body, lane: "hash \(route.authority)"))
+                }
+            }
             let answer = try await credentials.current()
             let (http, route) = sign(request, answer.credentials, hash)
             let wire = VFSError.Wire(
@@ -173,6 +182,8 @@ final class S3Client: Sendable {
         var region = false
         var clock = false
         var credentials = false
+        /// The request has its MD5, where it is wanted.
+        var isSummed = false
     }
 
     /// Whether something was changed that makes the same request worth sending again at once.
@@ -181,6 +192,10 @@ final class S3Client: Sendable {
     ) async -> Bool {
         if !cures.region, cureRegion(response, body, route) {
             cures.region = true
+            return true
+        }
+        if response.status == 400, !cures.isSummed, Self.asksForMD5(body) {
+            state.withLock { $0.wantsMD5 = true }
             return true
         }
         guard response.status == 400 || response.status == 401 || response.status == 403, let used else { return false }
@@ -197,6 +212,14 @@ final class S3Client: Sendable {
         case nil where response.body.isEmpty && used.sessionToken != nil:
             return await credentials.replace(used, force: response.status == 400)
         default: return false
+        }
+    }
+
+    private static func asksForMD5(_ body: S3ErrorBody?) -> Bool {
+        switch body?.code {
+        case "MissingContentMD5"?: true
+        case "InvalidRequest"?: body?.message?.contains("Content-MD5") ?? false
+        default: false
         }
     }
 

@@ -17,16 +17,27 @@ enum S3Payload {
     /// - Throws: `io` when the source fails or is shorter than it said.
     /// - Parameter lane: whom it may hold up on those threads.
     static func sha256(_ source: any ByteSource, lane: String = "hash") async throws(VFSError) -> String {
+        if source.count == 0 { return empty }
+        return Hex.string(try await digest(source, SHA256(), lane: lane))
+    }
+
+    /// Base64, as `Content-MD5` wants it.
+    static func md5(_ source: any ByteSource, lane: String = "hash") async throws(VFSError) -> String {
+        Base64.encode(Array(try await digest(source, Insecure.MD5(), lane: lane)))
+    }
+
+    private static func digest<Hash: HashFunction & Sendable>(
+        _ source: any ByteSource, _ hash: Hash, lane: String
+    ) async throws(VFSError) -> Hash.Digest {
         let count = source.count
-        if count == 0 { return empty }
-        var hasher = SHA256()
+        var hasher = hash
         if count > inlineLimit || !hashNow(&hasher, source, count) {
             var offset = 0
             while offset < count {
                 if Task.isCancelled { throw .cancelled }
                 let extent = Extent(offset, min(count, offset + stretch))
                 let before = hasher
-                hasher = try await BlockingPool.shared.run(lane) { () throws(VFSError) -> SHA256 in
+                hasher = try await BlockingPool.shared.run(lane) { () throws(VFSError) -> Hash in
                     var hasher = before
                     try update(&hasher, source, extent, buffer: piece)
                     return hasher
@@ -34,11 +45,13 @@ enum S3Payload {
                 offset = extent.upperBound
             }
         }
-        return Hex.string(hasher.finalize())
+        return hasher.finalize()
     }
 
     /// False, and nothing hashed, when not all bytes are there at once.
-    private static func hashNow(_ hasher: inout SHA256, _ source: any ByteSource, _ count: Int) -> Bool {
+    private static func hashNow<Hash: HashFunction>(
+        _ hasher: inout Hash, _ source: any ByteSource, _ count: Int
+    ) -> Bool {
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: count, alignment: 64)
         defer { buffer.deallocate() }
         var done = 0
@@ -51,8 +64,8 @@ enum S3Payload {
         return true
     }
 
-    private static func update(
-        _ hasher: inout SHA256, _ source: any ByteSource, _ extent: Extent, buffer size: Int
+    private static func update<Hash: HashFunction>(
+        _ hasher: inout Hash, _ source: any ByteSource, _ extent: Extent, buffer size: Int
     ) throws(VFSError) {
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: min(size, extent.count), alignment: 64)
         defer { buffer.deallocate() }

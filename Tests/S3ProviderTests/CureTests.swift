@@ -96,6 +96,19 @@ struct CureTests {
         #expect(provider.client.route.endpoint.port == Int(server.port))
     }
 
+    @Test("A bucket that takes no upload without its MD5 gets it from then on", arguments: [0, 300, 300_000])
+    func objectLock(size: Int) async throws {
+        let server = try ScriptedServer { request, _ in
+            if request.headers["content-md5"] != nil { return ScriptedAnswer(headers: [("ETag", "\"e\"")]) }
+            let message = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests"
+            return .error(400, "InvalidRequest", message: message)
+        }
+        let provider = try provider(server, known)
+        let bytes = [UInt8](repeating: 7, count: size)
+        for _ in 0..<2 { _ = try await provider.put(PutRequest(key: "k"), from: BytesSource(bytes)) }
+        #expect(server.seen.map { $0.headers["content-md5"] } == [nil, S3Payload.md5(bytes), S3Payload.md5(bytes)])
+    }
+
     @Test("AWS's hosts send to one another, and to nobody else")
     func family() throws {
         func may(_ target: String, _ home: String) throws -> Bool {

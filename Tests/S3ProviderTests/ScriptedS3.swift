@@ -10,11 +10,12 @@ extension ScriptedAnswer {
         ScriptedAnswer(status: status, headers: headers, body: Array(body.utf8))
     }
 
-    static func error(_ status: Int, _ code: String, _ more: String = "", headers: [(String, String)] = [])
-        -> ScriptedAnswer
-    {
+    static func error(
+        _ status: Int, _ code: String, _ more: String = "", message: String = "Because.",
+        headers: [(String, String)] = []
+    ) -> ScriptedAnswer {
         xml(
-            "<?xml version=\"1.0\"?><Error><Code>\(code)</Code><Message>Because.</Message>\(more)"
+            "<?xml version=\"1.0\"?><Error><Code>\(code)</Code><Message>\(message)</Message>\(more)"
                 + "<RequestId>R1</RequestId></Error>", status: status, headers: headers)
     }
 }
