@@ -87,7 +87,7 @@ extension B2Provider {
 
     func unlessAbsent(_ call: B2Call) async throws(VFSError) {
         do throws(VFSError) {
-            _ = try await client.send(call)
+            try await client.sendForNothing(call)
         } catch {
             guard error.code == .notFound else { throw error }
         }

@@ -84,6 +84,14 @@ final class B2Client: Sendable {
         return value
     }
 
+    /// A request whose good answer says nothing new. It is JSON all the same, and no portal's page.
+    func sendForNothing(_ call: B2Call) async throws(VFSError) {
+        _ = try await send(call) { reader throws(B2JSONError) -> Bool? in
+            try reader.object { reader, _ throws(B2JSONError) in try reader.skip() }
+            return true
+        }
+    }
+
     func malformed(
         _ message: String, _ operation: String, _ key: ObjectKey?, _ response: HTTPResponse?,
         code: VFSError.Code = .malformedResponse, retry: VFSError.RetryAdvice = .backoff

@@ -138,7 +138,7 @@ extension B2Provider {
     public func abortUpload(_ upload: Upload) async throws(VFSError) {
         uploadURLs.forget(upload.id)
         do throws(VFSError) {
-            _ = try await client.send(Self.call("b2_cancel_large_file", upload))
+            try await client.sendForNothing(Self.call("b2_cancel_large_file", upload))
         } catch {
             guard error.code == .notFound || error.code == .invalidArgument else { throw error }
         }

@@ -42,7 +42,7 @@ extension S3Provider {
         addPayer(&wire)
         if conditionally, let version = object.version { wire.field("if-match", Self.quoted(version)) }
         do throws(VFSError) {
-            _ = try await client.send(wire)
+            try await client.sendForNothing(wire)
         } catch {
             if error.code == .notFound { return }
             // Some say so of an object that is not there.

@@ -136,7 +136,7 @@ extension S3Provider {
         wire.parameter("uploadId", upload.id)
         addPayer(&wire)
         do throws(VFSError) {
-            _ = try await client.send(wire)
+            try await client.sendForNothing(wire)
         } catch {
             guard error.code == .uploadNotFound || error.code == .notFound else { throw error }
         }

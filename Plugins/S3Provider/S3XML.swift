@@ -71,6 +71,12 @@ extension S3Client {
                 operation: request.operation, key: request.key?.string, endpoint: route.authority))
     }
 
+    /// A request whose good answer says nothing. A portal's page that comes with a good status is no such answer.
+    func sendForNothing(_ request: S3Request) async throws(VFSError) {
+        let response = try await send(request)
+        guard Self.trimmed(response.body).isEmpty else { throw refusal(request, response) }
+    }
+
     /// Some gateways keep the connection alive with white space before the XML declaration.
     private static func trimmed(_ body: [UInt8]) -> [UInt8] {
         guard let first = body.first, first <= 0x20 else { return body }

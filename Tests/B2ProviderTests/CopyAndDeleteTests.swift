@@ -48,6 +48,27 @@ struct CopyAndDeleteTests {
             script.seen.last?.text == "{\"sourceFileId\":\"f1\",\"fileName\":\"to\",\"metadataDirective\":\"COPY\"}")
     }
 
+    @Test("A portal's page in answer to a deletion is none")
+    func portalPage() async throws {
+        let script = try ScriptedB2 { request, _ in
+            switch (request.method, request.operation) {
+            case ("HEAD", _): ScriptedAnswer(headers: headers("f1", [("Content-Length", "10")]))
+            case (_, "b2_hide_file"), (_, "b2_cancel_large_file"):
+                ScriptedAnswer(headers: [("Content-Type", "text/html")], body: Array("<html>log in</html>".utf8))
+            default: nil
+            }
+        }
+        let provider = try await script.prepared()
+        let failures = await attempt { () async throws(VFSError) in
+            try await provider.delete([DeleteRequest("k", version: ETag("f1"))])
+        }
+        switch failures {
+        case .success(let failures): #expect(failures.map(\.error.code) == [.malformedResponse])
+        case .failure(let error): #expect(error.code == .malformedResponse)
+        }
+        await #expect(throws: VFSError.self) { try await provider.abortUpload(Upload(key: "k", id: "u")) }
+    }
+
     @Test("A size that there cannot be is refused")
     func impossibleSize() async throws {
         let script = try Self.script()

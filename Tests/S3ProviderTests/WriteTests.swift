@@ -96,6 +96,19 @@ struct WriteTests {
         await #expect(throws: VFSError.self) { try await gcs.delete([DeleteRequest("a"), DeleteRequest("b")]) }
     }
 
+    @Test("A portal's page in answer to DELETE is no deletion, whatever its status")
+    func portalPage() async throws {
+        let server = try ScriptedServer { _, _ in
+            ScriptedAnswer(headers: [("Content-Type", "text/html")], body: Array("<html>log in</html>".utf8))
+        }
+        let provider = try provider(server, known)
+        let error = await #expect(throws: VFSError.self) { try await provider.delete([DeleteRequest("k")]) }
+        #expect(error?.code == .malformedResponse)
+        await #expect(throws: VFSError.self) { try await provider.abortUpload(Upload(key: "k", id: "u")) }
+        let blank = try ScriptedServer { _, _ in ScriptedAnswer(body: Array(" \n".utf8)) }
+        #expect(try await S3ProviderTests.provider(blank, known).delete([DeleteRequest("k")]).isEmpty)
+    }
+
     @Test("Copies are pinned to the version of their source, which may have any name")
     func copy() async throws {
         let server = try ScriptedServer { _, _ in
