@@ -37,8 +37,6 @@ extension S3Provider {
         do throws(VFSError) {
             try await compare(source)
         } catch {
-            // It was compared before; whether it has changed since stays unknown.
-            if !isUndone, error.code != .stale, error.code != .notFound { return }
             // Nobody has asked for a copy of what is there now. One that stays is of no harm.
             if isUndone {
                 _ = await attempt { () async throws(VFSError) in

@@ -81,10 +81,8 @@ struct ProcessCredentials: S3CredentialSource {
         let (child, output, errors) = try start(words)
         let deadline = SystemClock.monotonic() &+ UInt64(max(0, timeout.components.seconds)) &* 1_000_000_000
         // It may close its output and go on.
-        let collected = Self.collect(output, errors, until: deadline)
-        guard let printed = collected.printed,
-            let status = ChildProcess.wait(for: child, until: deadline)
-        else {
+        var collected = Self.collect(output, errors, until: deadline)
+        guard let printed = collected.printed, let status = collected.wait(for: child, errors, until: deadline) else {
             ChildProcess.end(child, group: true)
             throw VFSError(
                 .timedOut, "credential_process '\(name)' did not finish within \(timeout)\(collected.complaint)",
@@ -102,9 +100,12 @@ struct ProcessCredentials: S3CredentialSource {
     /// What a program needs to find its home, its files, its agent and the network; not what others' secrets may be in.
     private static let passedOn: Set<String> = [
         "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "DISPLAY", "WAYLAND_DISPLAY",
-        "SSH_AUTH_SOCK", "GPG_TTY", "DBUS_SESSION_BUS_ADDRESS", "SSL_CERT_FILE", "SSL_CERT_DIR", "AWS_CA_BUNDLE",
-        "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION",
-        "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
+        "SSH_AUTH_SOCK", "GPG_TTY", "GNUPGHOME", "PASSWORD_STORE_DIR", "KRB5CCNAME", "DBUS_SESSION_BUS_ADDRESS",
+        "CREDENTIALS_DIRECTORY", "LD_LIBRARY_PATH", "PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "NIX_SSL_CERT_FILE",
+        "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE",
+        "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME",
+        "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_STS_REGIONAL_ENDPOINTS", "VAULT_ADDR", "VAULT_CACERT", "VAULT_NAMESPACE",
+        "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy",
     ]
 
     static func environment(_ all: [String: String]) -> [String: String] {
@@ -154,6 +155,25 @@ struct ProcessCredentials: S3CredentialSource {
         /// The first of what it says on standard error.
         var errors: [UInt8] = []
 
+        /// Waits for the end of the child, which may go on complaining.
+        /// - Returns: nil when it does not come in time.
+        mutating func wait(for child: pid_t, _ complaints: Descriptor, until deadline: UInt64) -> Int32? {
+            var complains = true
+            while true {
+                if let status = ChildProcess.wait(for: child, until: 0) { return status }
+                if SystemClock.monotonic() >= deadline { return nil }
+                var poll = pollfd(fd: complains ? complaints.raw : -1, events: Int16(POLLIN), revents: 0)
+                guard Glibc.poll(&poll, 1, 5) > 0 else { continue }
+                let some = ProcessCredentials.some(of: complaints) ?? []
+                complains = !some.isEmpty
+                add(some)
+            }
+        }
+
+        mutating func add(_ some: [UInt8]) {
+            errors += some.prefix(max(0, ProcessCredentials.mostErrors - errors.count))
+        }
+
         /// To be put after a sentence.
         var complaint: String {
             let words = String(decoding: errors, as: UTF8.self).split(whereSeparator: \.isWhitespace)
@@ -180,7 +200,7 @@ struct ProcessCredentials: S3CredentialSource {
                 guard let some = Self.some(of: errors) else { return collected }
                 complains = !some.isEmpty
                 // The rest is read too: it must not wait for us.
-                collected.errors += some.prefix(max(0, mostErrors - collected.errors.count))
+                collected.add(some)
             }
             if polls[0].revents != 0 {
                 guard let some = Self.some(of: output) else { return collected }

@@ -81,12 +81,14 @@ extension S3Endpoint {
         return .aws(region: region, bucket: bucket, pathStyle: pathStyle)
     }
 
-    /// Whether requests for `other` may go here when the store says so: the same host, or another one of AWS's.
+    /// Whether requests for `other` may go here when the store says so: the same host, or another one of the same known vendor's.
     func isOfFamily(of other: S3Endpoint) -> Bool {
         if host == other.host { return true }
-        return ["amazonaws.com", "amazonaws.com.cn"].contains { domain in
-            [self, other].allSatisfy { $0.host == domain || $0.host.hasSuffix(".\(domain)") }
-        }
+        let vendor = S3Profiles.forHost(host).name
+        guard vendor != S3Profiles.generic.name, vendor == S3Profiles.forHost(other.host).name else { return false }
+        // Below amazonaws.com are hosts of its customers too.
+        return vendor != S3Profiles.aws.name
+            || host.split(separator: ".").contains { $0 == "s3" || $0.hasPrefix("s3-") }
     }
 
     var isAddress: Bool {

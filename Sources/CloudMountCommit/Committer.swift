@@ -127,6 +127,9 @@ package struct Committer: Sendable {
         abandonUpload(&write)
         var copy = write
         copy.replaces = nil
+        // Of its own: one that was given up before goes again, and must not be taken for this.
+        copy.nonce = ObjectMetadata.newNonce()
+        write.nonce = copy.nonce
         for attempt in 1...ConflictName.most {
             copy.key = ConflictName.key(beside: write.key, now: now, attempt: attempt)
             do throws(VFSError) {
@@ -134,7 +137,7 @@ package struct Committer: Sendable {
             } catch {
                 switch error.code {
                 case .preconditionFailed, .alreadyExists:
-                    if let there = try? await provider.headIfThere(copy.key), there.metadata?.nonce == write.nonce {
+                    if let there = try? await provider.headIfThere(copy.key), there.metadata?.nonce == copy.nonce {
                         return .kept(there)
                     }
                 case .stale: return .stranded(Self.changed(write, failure))

@@ -128,6 +128,44 @@ struct MeantimeTests {
         #expect(mount.ledger.account.uploads.count == 2)
     }
 
+    @Test(
+        "A rename onto a file whose upload was given up and lands just before replaces that too",
+        arguments: [true, false])
+    func ontoWhatLands(isNew: Bool) async throws {
+        let mount = try Mount(keepsBytes: true)
+        if !isNew { try await mount.put("f", pattern(10)) }
+        try await mount.put("g", theirs)
+        try await mount.listTop()
+        let goOn = Gate()
+        let (inode, handle): (InodeID, HandleID)
+        if isNew {
+            (inode, handle) = try await mount.fs.create(Mount.root, "f", flags: Flags.write)
+        } else {
+            inode = try await mount.inode("f")
+            handle = try await mount.fs.open(inode, flags: Flags.write | Flags.truncate)
+        }
+        try await mount.fs.write(inode, handle, 0, ours)
+        mount.hooks.at(.before, .put, "f") { await goOn.wait() }
+        let syncing = Task { await outcome { () async throws(VFSError) in try await mount.fs.fsync(inode, handle) } }
+        await pause(.milliseconds(50))
+        let ours = ours
+        mount.hooks.at(.before, .copy, "f") {
+            goOn.open()
+            await settled { mount.ledger.account.versions.values.contains { $0.bytes == ours } }
+            await pause(.milliseconds(50))
+        }
+        // Where what was given up is waited for instead.
+        Task {
+            await pause(.milliseconds(600))
+            goOn.open()
+        }
+        try await mount.fs.rename(Mount.root, "g", Mount.root, "f")
+        _ = await syncing.value
+        try await mount.fs.release(inode, handle)
+        await mount.fs.drain()
+        #expect(try await mount.contents() == ["f": theirs])
+    }
+
     // MARK: Directories
 
     @Test("What is made while a listing that does not show it is under way stays", arguments: ["mkdir", "O_EXCL"])

@@ -121,6 +121,8 @@ struct CureTests {
         #expect(try may("https://s3.eu-west-1.amazonaws.com", "https://s3.amazonaws.com"))
         #expect(try may("https://s3.cn-north-1.amazonaws.com.cn", "https://s3.cn-northwest-1.amazonaws.com.cn"))
         #expect(try !may("https://s3.amazonaws.com.evil.example", "https://s3.amazonaws.com"))
+        #expect(try may("https://s3.eu-central-2.wasabisys.com", "https://s3.wasabisys.com"))
+        #expect(try !may("https://x.elb.amazonaws.com", "https://s3.amazonaws.com"))
         #expect(try !may("https://evilamazonaws.com", "https://s3.amazonaws.com"))
         #expect(try !may("https://s3.amazonaws.com", "https://minio.example"))
         #expect(try !may("https://b.minio.example", "https://minio.example"))

@@ -60,16 +60,16 @@ struct Remover: Sendable {
             target = try tree.stored.target(inode)
         }
         var isForeign = false
-        for _ in 0..<4 {
+        for attempt in 1... {
             var failure: VFSError?
             if let request = try await deletion(of: target) {
                 failure = try await context.provider.delete([request]).first?.error
             }
             if let failure, failure.code != .preconditionFailed { throw failure }
             // A write of the file that was given up may have landed meanwhile: then that is what goes.
-            let now = try tree.stored.target(inode)
-            if now.object?.etag != target.object?.etag {
-                target = now
+            if tree.stored.hasLanded(inode, since: target.object?.etag) {
+                guard attempt < 4 else { throw VFSError(.busy, "\(target.key) keeps changing") }
+                target = try tree.stored.target(inode)
                 continue
             }
             isForeign = failure != nil

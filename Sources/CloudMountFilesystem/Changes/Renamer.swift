@@ -81,7 +81,7 @@ struct Renamer: Sendable {
         }
         guard context.capabilities.serverCopy else { throw VFSError(.crossDevice, "the store cannot copy") }
         // What a call that was given up stores there meanwhile is replaced as well.
-        if !refusesLate(over: seen, object) { try await commits.landed(move.key) }
+        if mayLand(move, over: seen, object) { try await commits.landed(move.key) }
         if let replaced = move.replaced { seen = try tree.stored.target(replaced) }
         let condition: Precondition = seen?.object.map { .match($0.etag) } ?? .absent
         do throws(VFSError) {
@@ -95,7 +95,9 @@ struct Renamer: Sendable {
                 return try await sourceHasChanged(move, source, seen)
             case .preconditionFailed, .alreadyExists:
                 // A write of our own that was given up has landed, and is what is to be replaced.
-                if let replaced = move.replaced, tree.stored.version(replaced) != seen?.object?.etag { return false }
+                if let replaced = move.replaced, tree.stored.hasLanded(replaced, since: seen?.object?.etag) {
+                    return false
+                }
                 // Ours all the same, by a commit that was cut short?
                 if let replaced = move.replaced, try await commits.recognise(replaced) { return false }
                 tree.stored.distrust([move.target])
@@ -112,12 +114,14 @@ struct Renamer: Sendable {
         }
     }
 
-    /// Whether a write of the file that is replaced, given up and still under way, is refused once the copy is there: its condition is
-    /// the version that was seen, which must not be told from the copy by nothing.
-    private func refusesLate(over seen: StoredNames.Target?, _ object: ObjectInfo) -> Bool {
+    /// Whether a write of a file that has or had the name, given up and still under way, could take effect once the copy is there. Where
+    /// the store compares, one that is to replace another version is refused; versions with the same bytes may have one ETag.
+    private func mayLand(_ move: Move, over seen: StoredNames.Target?, _ object: ObjectInfo) -> Bool {
         let capabilities = context.capabilities
-        return capabilities.conditionalCreate && capabilities.conditionalReplace && capabilities.conditionalCopy
-            && seen?.object?.etag != object.etag
+        guard capabilities.conditionalCreate, capabilities.conditionalReplace, capabilities.conditionalCopy else {
+            return true
+        }
+        return commits.mayLand(move.key, over: object.etag, inPlaceOf: seen?.object?.etag)
     }
 
     /// Keeps the bytes of a file that is about to be replaced, for who has it open.

@@ -52,8 +52,9 @@ final class Commits: Sendable {
     private let markers: Markers
     private let committer: Committer
     private let entries = Mutex<[InodeID: Entry]>([:])
-    /// Calls that were given up and may still come to their effect.
-    private let landings = Mutex<[ObjectKey: Task<Void, Never>]>([:])
+    /// Calls that were given up and may still come to their effect, by the key of the file's commit, with the version that each is to
+    /// replace.
+    private let landings = Mutex<[ObjectKey: ETag?]>([:])
     private let landed = Waiters()
     /// Bytes that cannot become a file any more, by where they are kept.
     private let stranded = Mutex<[MountStatistics.FailedCommit]>([])
@@ -190,7 +191,9 @@ final class Commits: Sendable {
         case .stored(let info): await settle(inode, seal, snapshot, content, write, info)
         case .earlier(let info):
             // Of one that came before what is stored nothing is known but that it is ours: it is what is replaced next.
-            if await !known(inode, info, content) { _ = tree.stored.noteLate(inode, info, over: seal.version) }
+            if await !known(inode, info, content) {
+                _ = tree.stored.noteLate(inode, info, over: seal.version, nonce: info.metadata?.nonce)
+            }
             throw VFSError(.busy, "an earlier write has been stored")
         case .kept(let info): await keepBeside(inode, seal, snapshot, content, write, info)
         case .stranded(let error): throw await strand(inode, seal, content, error)
@@ -216,19 +219,26 @@ final class Commits: Sendable {
     private func await(
         _ call: Task<Result<ObjectInfo, VFSError>, Never>, _ inode: InodeID, _ begun: SealedWrite, under key: ObjectKey
     ) {
+        // A conflict copy has another, and replaces nothing.
         var called = begun
-        // That of a conflict copy is another.
-        called.key = key
+        if key != begun.key { (called.key, called.replaces) = (key, nil) }
         let write = called
         // What it becomes is of this file, also when the kernel has forgotten it meanwhile.
         let isKept = (try? tree.borrowContent(inode)) != nil
+        landings.withLock { $0[begun.key] = .some(begun.replaces) }
+        context.begin {
+            if let info = await self.landed(call, write) { await self.settleLate(info, inode, write) }
+            if isKept { self.tree.giveBackContent(inode) }
+            self.landings.withLock { _ = $0.removeValue(forKey: begun.key) }
+            self.landed.resume()
+        }
+    }
+
+    /// Whether a call that was given up can still store something under the key when that holds `etag`, put there in the place of `seen`.
+    func mayLand(_ key: ObjectKey, over etag: ETag, inPlaceOf seen: ETag?) -> Bool {
         landings.withLock { landings in
-            landings[write.key] = Task(executorPreference: context.provider.executor) {
-                if let info = await self.landed(call, write) { await self.settleLate(info, inode, write) }
-                if isKept { self.tree.giveBackContent(inode) }
-                self.landings.withLock { _ = $0.removeValue(forKey: write.key) }
-                self.landed.resume()
-            }
+            guard let replaces = landings[key] else { return false }
+            return replaces == etag || seen == nil
         }
     }
 
@@ -261,7 +271,7 @@ final class Commits: Sendable {
 
     private func settleLate(_ info: ObjectInfo, _ inode: InodeID, _ write: SealedWrite) async {
         while info.key == write.key {
-            switch tree.stored.noteLate(inode, info, over: write.replaces) {
+            switch tree.stored.noteLate(inode, info, over: write.replaces, nonce: write.nonce) {
             case .settled:
                 if let content = tree.contentIfAny(inode) { _ = await known(inode, info, content) }
                 return
@@ -317,7 +327,7 @@ final class Commits: Sendable {
             let there = try await context.provider.headIfThere(seal.key), there.etag != seal.version,
             let nonce = there.metadata?.nonce, nonces.contains(nonce)
         else { return false }
-        _ = tree.stored.noteLate(inode, there, over: seal.version, isHeld: true)
+        _ = tree.stored.noteLate(inode, there, over: seal.version, nonce: nonce, isHeld: true)
         if let content = tree.contentIfAny(inode) { _ = await known(inode, there, content) }
         return true
     }
@@ -520,7 +530,8 @@ final class Commits: Sendable {
             }
         }
         await markers.storeTimes()
-        for landing in landings.withLock({ Array($0.values) }) { await landing.value }
+        let isClear = { self.landings.withLock { $0.isEmpty } }
+        while !isClear(), !Task.isCancelled { await landed.wait(unless: isClear) }
     }
 
     func count(into statistics: inout MountStatistics) {

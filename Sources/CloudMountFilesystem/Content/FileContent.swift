@@ -279,8 +279,8 @@ final class FileContent: Sendable {
                 return (false, [])
             }
             let isUnchanged = state.generation == snapshot.generation
+            state.holes = Holes(of: snapshot.image, over: state.holes)
             if isUnchanged {
-                state.holes = Holes(of: snapshot.image, over: state.holes)
                 state.image = nil
                 state.staged = nil
             } else if let image = state.image {

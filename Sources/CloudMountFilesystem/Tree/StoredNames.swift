@@ -88,7 +88,9 @@ struct StoredNames: Sendable {
 
     /// A call that was given up has stored `info` in the place of `replaced`.
     /// - Parameter isHeld: the caller is who changes the name.
-    func noteLate(_ inode: InodeID, _ info: ObjectInfo, over replaced: ETag?, isHeld: Bool = false) -> Late {
+    func noteLate(
+        _ inode: InodeID, _ info: ObjectInfo, over replaced: ETag?, nonce: String?, isHeld: Bool = false
+    ) -> Late {
         withNames { names in
             guard let node = names[inode], !node.isOrphan, names.key(of: node) == info.key else { return .gone }
             let isDoomed = names.gate.isDoomed(inode)
@@ -96,7 +98,7 @@ struct StoredNames: Sendable {
             guard node.version == replaced else { return .settled }
             node.noteStorage(info)
             node.version = info.etag
-            node.nonce = info.metadata?.nonce
+            node.nonce = nonce
             node.stored = info.stored
             node.touched = now()
             return .settled
@@ -284,7 +286,10 @@ struct StoredNames: Sendable {
         }
     }
 
-    func version(_ inode: InodeID) -> ETag? { withNames { names in names[inode]?.version } }
+    /// Whether the version is another by now, and one that was written here.
+    func hasLanded(_ inode: InodeID, since version: ETag?) -> Bool {
+        withNames { names in names[inode].map { $0.version != version && $0.nonce != nil } ?? false }
+    }
 
     /// Of its version, where it is known.
     func nonce(_ inode: InodeID) -> String? { withNames { names in names[inode]?.nonce } }
