@@ -141,23 +141,37 @@ final class GatheredLooks<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         /// Who is asked for by the look under way, and by the next.
         var asked: [Key: [UInt64: Asker]] = [:]
         var waiting: [Key: [UInt64: Asker]] = [:]
-        /// Those who were cancelled before they began to wait.
+        var look: Task<Void, Never>?
+        /// Those who were given up before they began to wait.
         var gone: Set<UInt64> = []
+    }
+
+    /// Waits in the time of its own call, like a transfer that moves nothing.
+    private final class Waiting: TransferMeter.Expirable {
+        private let giveUp: @Sendable () -> Void
+        init(_ giveUp: @escaping @Sendable () -> Void) { self.giveUp = giveUp }
+        func expire() { giveUp() }
     }
 
     private let state = Mutex(State())
 
+    /// - Throws: `cancelled` when the task is, or when the time of its call is over.
     func ask(_ key: Key, _ look: @escaping Look) async throws(VFSError) -> Value {
         let id = state.withLock { state in
             state.next += 1
             return state.next
         }
-        // Cancelled just when the answer came.
-        defer { state.withLock { _ = $0.gone.remove(id) } }
+        let (meter, waiting) = (TransferMeter.current, Waiting { self.giveUp(id, key) })
+        meter?.enter(waiting)
+        defer {
+            meter?.leave(waiting)
+            // Given up just when the answer came.
+            state.withLock { _ = $0.gone.remove(id) }
+        }
         return try await withTaskCancellationHandler {
             await withCheckedContinuation { asker in wait(id, key, asker, look) }
         } onCancel: {
-            cancel(id, key)
+            giveUp(id, key)
         }.get()
     }
 
@@ -173,19 +187,31 @@ final class GatheredLooks<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         if begins { Task.detached(executorPreference: HTTPEngine.shared) { await self.run(look) } }
     }
 
-    private func cancel(_ id: UInt64, _ key: Key) {
-        let asker = state.withLock { state in
-            if let asker = state.waiting[key]?.removeValue(forKey: id) { return asker as Asker? }
-            if let asker = state.asked[key]?.removeValue(forKey: id) { return asker }
-            state.gone.insert(id)
-            return nil
+    private func giveUp(_ id: UInt64, _ key: Key) {
+        let (asker, look) = state.withLock { state -> (Asker?, Task<Void, Never>?) in
+            if let asker = state.waiting[key]?.removeValue(forKey: id) { return (asker, nil) }
+            guard let asker = state.asked[key]?.removeValue(forKey: id) else {
+                state.gone.insert(id)
+                return (nil, nil)
+            }
+            // One that nobody waits for any more is not to hold up the next.
+            return (asker, state.asked.values.allSatisfy(\.isEmpty) ? state.look : nil)
         }
+        look?.cancel()
         asker?.resume(returning: .failure(.cancelled))
     }
 
-    private func run(_ look: Look) async {
+    private func run(_ look: @escaping Look) async {
         while let keys = next() {
-            await look(keys) { self.answer($0, $1) }
+            let task = Task.detached(executorPreference: HTTPEngine.shared) {
+                await look(keys) { self.answer($0, $1) }
+            }
+            let isWanted = state.withLock { state in
+                state.look = task
+                return !state.asked.values.allSatisfy(\.isEmpty)
+            }
+            if !isWanted { task.cancel() }
+            await task.value
             for key in keys { answer(key, .failure(VFSError(.io, "a look that says nothing of what was asked"))) }
         }
     }

@@ -144,4 +144,29 @@ struct LookTests {
         #expect(!late.contains(true))
         #expect(began.value < 500)
     }
+
+    @Test("Who is cancelled, or whose time is over, waits no longer; a look for nobody does not hold up the next")
+    func givenUp() async throws {
+        let looks = GatheredLooks<Int, Int>()
+        let number = Counter()
+        let look: GatheredLooks<Int, Int>.Look = { keys, answer in
+            if number.next() == 1 { try? await Task.sleep(for: .seconds(600)) }
+            for key in keys { answer(key, .success(7)) }
+        }
+        let meter = TransferMeter()
+        let late = Task {
+            await TransferMeter.$current.withValue(meter) {
+                await attempt { () async throws(VFSError) in try await looks.ask(1, look) }
+            }
+        }
+        while number.value == 0 { await Task.yield() }
+        let cancelled = Task { await attempt { () async throws(VFSError) in try await looks.ask(2, look) } }
+        cancelled.cancel()
+        guard case .failure(let error) = await cancelled.value else { throw VFSError(.io, "an answer") }
+        #expect(error.code == .cancelled)
+        meter.expire()
+        guard case .failure(let error) = await late.value else { throw VFSError(.io, "an answer") }
+        #expect(error.code == .cancelled)
+        #expect(try await looks.ask(3, look) == 7)
+    }
 }
