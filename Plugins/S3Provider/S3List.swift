@@ -38,35 +38,7 @@ extension S3Provider {
             throw client.error(.malformedResponse, "a listing that repeats its continuation", wire, response)
         }
         hideProbes(in: &page, of: request)
-        if !parser.doubtful.isEmpty { try await describe(parser.doubtful, in: &page) }
         return page
-    }
-
-    /// A store that says too little of more objects of one page says nothing that could be believed.
-    private static let mostDoubtful = 100
-
-    /// Asks for what a listing has left out of some of its objects. One odd entry costs no more than itself.
-    private func describe(_ keys: [ObjectKey], in page: inout ListPage) async throws(VFSError) {
-        guard keys.count <= Self.mostDoubtful else {
-            let wire = VFSError.Wire(operation: "ListObjects", endpoint: client.route.authority)
-            throw VFSError(.malformedResponse, "a listing without sizes or times", retry: .backoff, wire: wire)
-        }
-        let found = try await inParallel(keys, width: 16) {
-            key async throws(VFSError) -> Result<ObjectInfo, VFSError> in
-            await attempt { () async throws(VFSError) in try await self.head(key) }
-        }
-        for (key, result) in zip(keys, found) {
-            switch result {
-            case .success(var info):
-                // Listings carry none.
-                info.metadata = nil
-                page.objects.append(info)
-            case .failure(let error) where error.code == .notFound: break
-            case .failure(let error) where error.code.isUnreachable || error.code == .cancelled: throw error
-            case .failure: page.unreadable.append(key)
-            }
-        }
-        if features.sortedListing { page.objects.sort { $0.key < $1.key } }
     }
 
     /// What probes of any mount of the bucket have there for a moment is nobody's file.
@@ -119,8 +91,6 @@ final class ListParser: XMLHandler {
     private var isTold = false
     private var nextToken: String?
     private var nextMarker: Range<Int>?
-    /// Keys that came without what a listing must say of them.
-    private(set) var doubtful: [ObjectKey] = []
 
     init() {
         names.reserveCapacity(64 << 10)
@@ -199,15 +169,11 @@ final class ListParser: XMLHandler {
         page.objects.reserveCapacity(entries.count)
         var last: ObjectKey?
         for entry in entries {
-            guard !entry.key.isEmpty else { return nil }
+            guard !entry.key.isEmpty, let size = entry.size, let stored = entry.stored else { return nil }
             guard let key = key(entry.key) else { continue }
             last = key
             // What does not begin with the prefix was not asked for.
             guard key.hasPrefix(request.prefix) else { continue }
-            guard let size = entry.size, let stored = entry.stored else {
-                doubtful.append(key)
-                continue
-            }
             page.objects.append(
                 ObjectInfo(
                     key: key, size: size, etag: ETag(entry.etag), stored: stored, storageClass: entry.storageClass))

@@ -8,20 +8,9 @@ extension S3Provider {
         var wire = S3Request("HeadObject", .head, key)
         addPayer(&wire)
         let response = try await client.send(wire)
-        guard let etag = Self.etag(response.headers) else {
-            throw client.error(.malformedResponse, "an object without ETag", wire, response)
-        }
-        if let size = response.headers["content-length"].flatMap({ Int($0) }) {
-            return info(key, size: size, etag: etag, response.headers)
-        }
-        // Some gateways leave it out of answers to HEAD; a range tells the size of the whole.
-        let sink = FirstByte()
-        let ranged = try await read(ReadRequest(key: key, extent: Extent(0, 1), version: etag), into: sink)
-        return info(key, size: ranged.size, etag: etag, response.headers)
-    }
-
-    private final class FirstByte: ByteSink {
-        func receive(_ bytes: UnsafeRawBufferPointer) -> ByteSinkVerdict { .proceed }
+        guard let size = response.headers["content-length"].flatMap({ Int($0) }), let etag = Self.etag(response.headers)
+        else { throw client.error(.malformedResponse, "an object without length or ETag", wire, response) }
+        return info(key, size: size, etag: etag, response.headers)
     }
 
     /// GetObject, of the range and the version asked for, or nothing.

@@ -71,10 +71,15 @@ extension S3Client {
                 operation: request.operation, key: request.key?.string, endpoint: route.authority))
     }
 
-    /// A request whose good answer says nothing. A portal's page that comes with a good status is no such answer.
+    /// A request whose good answer says nothing that matters: some stores say something. A refusal, or a portal's page that comes with
+    /// a good status, is no such answer.
     func sendForNothing(_ request: S3Request) async throws(VFSError) {
         let response = try await send(request)
-        guard Self.trimmed(response.body).isEmpty else { throw refusal(request, response) }
+        let body = Self.trimmed(response.body)
+        let start = String(decoding: body.prefix(16), as: UTF8.self).lowercased()
+        guard !start.hasPrefix("<!doctype"), !start.hasPrefix("<html"), S3ErrorBody(body) == nil else {
+            throw refusal(request, response)
+        }
     }
 
     /// Some gateways keep the connection alive with white space before the XML declaration.

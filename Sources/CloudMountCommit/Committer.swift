@@ -12,12 +12,12 @@ package struct LocalBytes: Sendable {
     /// The upload is of no use any more, or has become the object: its owner forgets it.
     package var forget: @Sendable (StreamingUpload) -> Void
     /// Told when the call that makes the write visible goes on though the commit has been given up: with what it ends.
-    package var givenUp: @Sendable (Task<Result<ObjectInfo, VFSError>, Never>, ObjectKey) -> Void
+    package var givenUp: @Sendable (Task<Result<ObjectInfo, VFSError>, Never>, SealedWrite) -> Void
 
     package init(
         staged: StagedFile?, stream: StreamingUpload?, generation: UInt64,
         forget: @escaping @Sendable (StreamingUpload) -> Void,
-        givenUp: @escaping @Sendable (Task<Result<ObjectInfo, VFSError>, Never>, ObjectKey) -> Void
+        givenUp: @escaping @Sendable (Task<Result<ObjectInfo, VFSError>, Never>, SealedWrite) -> Void
     ) {
         self.staged = staged
         self.stream = stream
@@ -173,7 +173,7 @@ package struct Committer: Sendable {
         if let base = write.layers.base, write.isBase, capabilities.serverCopy, base.size <= capabilities.maxCopySize {
             let request = CopyRequest(
                 source: base, destination: write.key, metadata: metadata, precondition: condition)
-            return try await completing(local, write.key) { provider async throws(VFSError) in
+            return try await completing(local, write) { provider async throws(VFSError) in
                 try await provider.copy(request)
             }
         }
@@ -193,7 +193,7 @@ package struct Committer: Sendable {
             let source = try await source(Extent(0, write.size), write.layers, local.staged)
             let request = PutRequest(key: write.key, metadata: metadata, precondition: condition)
             return try checked(
-                try await completing(local, write.key) { provider async throws(VFSError) in
+                try await completing(local, write) { provider async throws(VFSError) in
                     try await provider.put(request, from: source)
                 },
                 write)
@@ -223,7 +223,7 @@ package struct Committer: Sendable {
 
     /// Runs the call that makes a write visible.
     private func completing(
-        _ local: LocalBytes, _ key: ObjectKey,
+        _ local: LocalBytes, _ write: SealedWrite,
         _ body: @escaping @Sendable (any ObjectProvider) async throws(VFSError) -> ObjectInfo
     ) async throws(VFSError) -> ObjectInfo {
         if Task.isCancelled { throw .cancelled }
@@ -239,7 +239,7 @@ package struct Committer: Sendable {
         } onCancel: {
             Task {
                 try? await Task.sleep(for: Self.grace)
-                landing.giveUp { local.givenUp(call, key) }
+                landing.giveUp { local.givenUp(call, write) }
             }
         }.get()
     }
@@ -262,7 +262,7 @@ package struct Committer: Sendable {
         do throws(VFSError) {
             info = try await stream.finish(size: write.size, generation: local.generation) {
                 upload, parts async throws(VFSError) in
-                try await self.completing(local, write.key) { provider async throws(VFSError) in
+                try await self.completing(local, write) { provider async throws(VFSError) in
                     try await provider.completeUpload(upload, parts: parts, precondition: condition)
                 }
             }
@@ -284,7 +284,7 @@ package struct Committer: Sendable {
             let request = CopyRequest(
                 source: info, destination: write.key, metadata: metadata, precondition: .match(info.etag))
             do throws(VFSError) {
-                return try await completing(local, write.key) { provider async throws(VFSError) in
+                return try await completing(local, write) { provider async throws(VFSError) in
                     try await provider.copy(request)
                 }
             } catch {
@@ -333,7 +333,7 @@ package struct Committer: Sendable {
                     return try await self.provider.uploadPart(upload, number: part.number, from: source)
                 }
             }
-            let info = try await completing(local, write.key) { provider async throws(VFSError) in
+            let info = try await completing(local, write) { provider async throws(VFSError) in
                 try await provider.completeUpload(upload, parts: sent, precondition: condition)
             }
             write.upload = nil

@@ -55,8 +55,8 @@ extension Assembly {
             for field in section.all where field.setting.isCommand {
                 problems.error(
                     field.mark,
-                    "'\(field.setting.name)' names a command, and others may write this file (mode 0"
-                        + "\(String(mode & 0o777, radix: 8))); chmod go-w it")
+                    "'\(field.setting.name)' names a command, and everyone may write this file (mode 0"
+                        + "\(String(mode & 0o777, radix: 8))); chmod o-w it")
             }
         }
     }

@@ -71,7 +71,7 @@ struct Assembly {
             mounts: mounts(), warnings: [])
         checkPaths(configuration)
         if mode & 0o004 != 0 { warnOfSecrets(mode: mode) }
-        if mode & 0o022 != 0 { refuseCommands(mode: mode) }
+        if mode & 0o002 != 0 { refuseCommands(mode: mode) }
         configuration.warnings = problems.warnings
         return configuration
     }

@@ -112,8 +112,6 @@ extension VFSError {
         switch code {
         // A kept-alive connection that had died: the next one tells.
         case .connectionFailed where retry == .immediately: .nothing
-        // The store's own answer, to a request that it has named; any other may be a proxy's while the store is away.
-        case .malformedResponse where wire?.requestID != nil: .answered
         case .timedOut, .connectionFailed, .unavailable, .malformedResponse: .failed
         // Cut short on the way; with a status it is the store's word about bytes that it got.
         case .corrupted: (wire?.status ?? 0) == 0 ? .failed : .answered

@@ -213,8 +213,6 @@ struct RetryCourse {
             usedFreeRetry = true
             return .zero
         }
-        // What is odd once may be an accident on the way; what is odd twice is what the store says.
-        if error.code == .malformedResponse, failures > 0 { return nil }
         failures += 1
         var throttled = false
         var least: Duration = .zero

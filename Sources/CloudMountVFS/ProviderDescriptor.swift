@@ -61,7 +61,7 @@ public struct OptionDescriptor: Sendable {
     public var required: Bool
     /// Never shown in any output.
     public var secret: Bool
-    /// Names a program that will be run: refused in a file that others may write.
+    /// Names a program that will be run: refused in a file that everyone may write.
     public var isCommand: Bool
 
     public init(

@@ -30,8 +30,6 @@ public struct ListPage: Sendable {
     public var objects: [ObjectInfo]
     /// Each ends in `/` and begins with the asked prefix.
     public var commonPrefixes: [ObjectKey]
-    /// Objects of which the store says too little to show them: they are counted, and the others shown.
-    public var unreadable: [ObjectKey] = []
     /// Nil on the last page.
     public var continuation: String?
 

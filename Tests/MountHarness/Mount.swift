@@ -31,19 +31,21 @@ package final class Mount: Sendable {
     package let settings: MountSettings
     private let chaos: Chaos?
     private let memoryLimit: Int
+    private let clock: FilesystemClock
     private let directory: String
     private let current: Mutex<Life?>
 
     /// - Parameter keepsBytes: the ledger keeps the bytes of every version.
     package init(
         _ capabilities: Capabilities = MemoryProvider.fullCapabilities, memory: Int = 64 << 20, chaos: Chaos? = nil,
-        keepsBytes: Bool = false, _ adjust: (inout MountSettings) -> Void = { _ in }
+        keepsBytes: Bool = false, clock: FilesystemClock = .system, _ adjust: (inout MountSettings) -> Void = { _ in }
     ) throws {
         var settings = MountSettings(name: "test", uid: 1000, gid: 1000)
         adjust(&settings)
         self.settings = settings
         self.chaos = chaos
         memoryLimit = memory
+        self.clock = clock
         store = MemoryProvider(capabilities: capabilities)
         ledger = Ledger(keepsBytes: keepsBytes)
         var template = Array("/tmp/cloudmount-proof-XXXXXX".utf8CString)
@@ -65,7 +67,8 @@ package final class Mount: Sendable {
             inner: FaultLayer(TrafficLayer(inner: line, traffic: traffic), faults), ledger: ledger, life: number)
         let memory = BufferPool(limit: memoryLimit)
         let staging = try StagingArea(directory: "\(directory)/\(number)", limit: 4 << 30, keepFree: 0)
-        let fs = MountedBucket(settings: settings, provider: provider, staging: staging, memory: memory)
+        let fs = MountedBucket(
+            settings: settings, provider: provider, staging: staging, memory: memory, clock: clock)
         let life = Life(number: number, fs: fs, memory: memory, staging: staging, lifeline: lifeline)
         current.withLock { $0 = life }
     }

@@ -168,7 +168,7 @@ final class Commits: Sendable {
         let begun = write
         let local = LocalBytes(
             staged: snapshot.staged, stream: snapshot.stream, generation: snapshot.generation,
-            forget: { content.forget($0) }, givenUp: { self.await($0, inode, begun, under: $1) })
+            forget: { content.forget($0) }, givenUp: { self.await($0, inode, begun, as: $1) })
         let outcome: CommitOutcome
         do throws(VFSError) {
             outcome = try await committer.commit(
@@ -217,12 +217,8 @@ final class Commits: Sendable {
 
     /// What a call stores that nobody waits for goes again, unless the file still has that name: then it is its version.
     private func await(
-        _ call: Task<Result<ObjectInfo, VFSError>, Never>, _ inode: InodeID, _ begun: SealedWrite, under key: ObjectKey
+        _ call: Task<Result<ObjectInfo, VFSError>, Never>, _ inode: InodeID, _ begun: SealedWrite, as write: SealedWrite
     ) {
-        // A conflict copy has another, and replaces nothing.
-        var called = begun
-        if key != begun.key { (called.key, called.replaces) = (key, nil) }
-        let write = called
         // What it becomes is of this file, also when the kernel has forgotten it meanwhile.
         let isKept = (try? tree.borrowContent(inode)) != nil
         landings.withLock { $0[begun.key] = .some(begun.replaces) }

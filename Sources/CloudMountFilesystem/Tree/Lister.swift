@@ -304,13 +304,12 @@ final class Lister: Sendable {
             var wantsMarker = false
             // Directories first: an object of the same name knows then that it is to be hidden.
             var slice = ListPage(commonPrefixes: page.commonPrefixes)
-            slice.unreadable = page.unreadable
             for start in stride(from: 0, to: page.objects.count, by: Self.sliceCount) {
                 slice.objects = Array(page.objects[start..<min(start + Self.sliceCount, page.objects.count)])
                 wantsMarker =
                     self.apply(slice, to: id, generation, prefix, asked: asked, isFirst: false).wantsMarker
                 self.publish(slice, prefix, id, generation)
-                (slice.commonPrefixes, slice.unreadable) = ([], [])
+                slice.commonPrefixes = []
             }
             return wantsMarker
         }.value
@@ -326,7 +325,6 @@ final class Lister: Sendable {
             guard let node = names[id], let directory = node.directory, directory.generation == generation else {
                 return (false, Sampler.Choice())
             }
-            for key in page.unreadable { names.hide(key) }
             for info in page.objects {
                 if info.key.byteCount == prefix.byteCount {
                     if id != Namespace.root, node.touched < asked { names.describeMarker(node, info) }
