@@ -109,7 +109,9 @@ final class S3Client: Sendable {
                 return response
             }
             let body = S3ErrorBody(response.body)
-            if await cure(response, body, &cures, route: route, used: answer.credentials) { continue }
+            let isCured = await cure(
+                response, body, &cures, route: route, used: answer.credentials, hasBody: request.body != nil)
+            if isCured { continue }
             let isOfStore = try await isOfStore(response, to: request)
             throw S3Errors.error(
                 status: response.status, headers: response.headers, body: body, isOfStore: isOfStore, wire: wire,
@@ -188,13 +190,14 @@ final class S3Client: Sendable {
 
     /// Whether something was changed that makes the same request worth sending again at once.
     private func cure(
-        _ response: HTTPResponse, _ body: S3ErrorBody?, _ cures: inout Cures, route: S3Route, used: S3Credentials?
+        _ response: HTTPResponse, _ body: S3ErrorBody?, _ cures: inout Cures, route: S3Route, used: S3Credentials?,
+        hasBody: Bool
     ) async -> Bool {
         if !cures.region, cureRegion(response, body, route) {
             cures.region = true
             return true
         }
-        if response.status == 400, !cures.isSummed, Self.asksForMD5(body) {
+        if response.status == 400, hasBody, !cures.isSummed, Self.asksForMD5(body) {
             state.withLock { $0.wantsMD5 = true }
             return true
         }

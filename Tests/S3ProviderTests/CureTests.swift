@@ -109,6 +109,18 @@ struct CureTests {
         #expect(server.seen.map { $0.headers["content-md5"] } == [nil, S3Payload.md5(bytes), S3Payload.md5(bytes)])
     }
 
+    @Test("Who wants an MD5 of a request without a body is asked once")
+    func objectLockWithoutBody() async throws {
+        let server = try ScriptedServer { _, _ in .error(400, "MissingContentMD5") }
+        let provider = try provider(server, known)
+        await #expect(throws: VFSError.self) {
+            try await provider.copy(CopyRequest(source: info("s"), destination: "t"))
+        }
+        await #expect(throws: VFSError.self) { try await provider.beginUpload("k", metadata: ObjectMetadata()) }
+        await #expect(throws: VFSError.self) { try await provider.delete([DeleteRequest("k")]) }
+        #expect(server.seen.count == 3)
+    }
+
     @Test("AWS's hosts send to one another, and to nobody else")
     func family() throws {
         func may(_ target: String, _ home: String) throws -> Bool {

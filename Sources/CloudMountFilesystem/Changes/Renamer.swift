@@ -109,7 +109,10 @@ struct Renamer: Sendable {
                 }
                 try await keepBoth(move, object)
                 return true
-            default: throw error
+            default:
+                // The copy may have been made.
+                if CommitVerdict.isUnclear(error) { tree.stored.distrust([move.target]) }
+                throw error
             }
         }
     }

@@ -221,9 +221,13 @@ final class Commits: Sendable {
     ) {
         // What it becomes is of this file, also when the kernel has forgotten it meanwhile.
         let isKept = (try? tree.borrowContent(inode)) != nil
-        landings.withLock { $0[begun.key] = .some(begun.replaces) }
+        landings.withLock { $0[begun.key] = .some(write.replaces) }
+        // The node is still what it was when the commit began, also when another version is replaced knowingly.
+        var noted = write
+        if write.key == begun.key { noted.replaces = begun.replaces }
+        let late = noted
         context.begin {
-            if let info = await self.landed(call, write) { await self.settleLate(info, inode, write) }
+            if let info = await self.landed(call, write) { await self.settleLate(info, inode, late) }
             if isKept { self.tree.giveBackContent(inode) }
             self.landings.withLock { _ = $0.removeValue(forKey: begun.key) }
             self.landed.resume()
