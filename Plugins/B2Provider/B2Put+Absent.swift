@@ -12,7 +12,7 @@ extension B2Provider {
     func putBeside(_ request: PutRequest, from source: any ByteSource) async throws(VFSError) -> ObjectInfo {
         async let look = attempt { () async throws(VFSError) in
             let began = SystemClock.monotonic()
-            let there = try await self.current(request.key)
+            let there = try await self.headIfThere(request.key)
             self.headStart.note(SystemClock.monotonic() - began)
             return there
         }
@@ -71,7 +71,9 @@ extension B2Provider {
             guard error.code == .permissionDenied || error.code == .notSupported || error.code == .conflict else {
                 throw error
             }
-            guard file.id == stored.etag.value, let another, try await current(key)?.etag == stored.etag else { return }
+            guard file.id == stored.etag.value, let another, try await headIfThere(key)?.etag == stored.etag else {
+                return
+            }
             _ = try await copy(another.object(key), to: key, metadata: nil)
         }
     }

@@ -120,7 +120,7 @@ extension B2Provider {
 
     func compare(_ precondition: Precondition, _ key: ObjectKey) async throws(VFSError) {
         if precondition == .none { return }
-        try Self.check(precondition, try await current(key))
+        try Self.check(precondition, try await headIfThere(key))
     }
 
     static func check(_ precondition: Precondition, _ there: ObjectInfo?) throws(VFSError) {
@@ -136,17 +136,7 @@ extension B2Provider {
 
     static var taken: VFSError { VFSError(.preconditionFailed, "there is an object with this key already") }
 
-    /// Nil when the store says that there is none.
-    func current(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo? {
-        do throws(VFSError) {
-            return try await head(key)
-        } catch {
-            guard error.code == .notFound else { throw error }
-            return nil
-        }
-    }
-
-    /// The same for one of the names that the key may have.
+    /// Of one of the names that the key may have; nil when the store says that there is none.
     func current(_ key: ObjectKey, _ name: String) async throws(VFSError) -> ObjectInfo? {
         do throws(VFSError) {
             return try await head(key, name)

@@ -91,7 +91,7 @@ extension B2Provider {
             throw VFSError(.invalidArgument, "B2 numbers the parts of a file from 1 on, without gaps")
         }
         if precondition != .none {
-            let there = try await current(upload.key)
+            let there = try await headIfThere(upload.key)
             // An earlier attempt had finished it, and its answer was lost.
             if let there, there.etag.value == upload.id { return there }
             try Self.check(precondition, there)
@@ -122,7 +122,7 @@ extension B2Provider {
     ) async throws(VFSError) -> ObjectInfo {
         uploadURLs.forget(upload.id)
         let object = file.object(upload.key)
-        let there = try await current(upload.key)
+        let there = try await headIfThere(upload.key)
         if there?.etag == object.etag { return object }
         do throws(VFSError) {
             try Self.check(precondition, there)

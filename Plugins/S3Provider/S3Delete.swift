@@ -22,7 +22,7 @@ extension S3Provider {
         for object in single {
             do throws(VFSError) {
                 if let version = object.version, !features.deleteMatch {
-                    guard let there = try await current(object.key) else { continue }
+                    guard let there = try await headIfThere(object.key) else { continue }
                     guard there.etag == version else { throw Self.changed }
                 }
                 try await delete(object, conditionally: features.deleteMatch)
@@ -46,7 +46,7 @@ extension S3Provider {
         } catch {
             if error.code == .notFound { return }
             // Some say so of an object that is not there.
-            if error.code == .preconditionFailed, try await current(object.key) == nil { return }
+            if error.code == .preconditionFailed, try await headIfThere(object.key) == nil { return }
             throw error
         }
     }
@@ -83,7 +83,7 @@ extension S3Provider {
                 wire: VFSError.Wire(
                     operation: wire.operation, key: refused.key.string, endpoint: client.route.authority))
             if error.code == .notFound { continue }
-            if error.code == .preconditionFailed, try await current(refused.key) == nil { continue }
+            if error.code == .preconditionFailed, try await headIfThere(refused.key) == nil { continue }
             failures.append(DeleteFailure(key: refused.key, error: error))
         }
         return failures

@@ -20,19 +20,9 @@ extension S3Provider {
             }
         case .match(let etag):
             if match { return S3Signer.Field(name: "if-match", value: "\"\(etag.value)\"") }
-            if try await current(key)?.etag != etag { throw Self.changed }
+            if try await headIfThere(key)?.etag != etag { throw Self.changed }
         }
         return nil
-    }
-
-    /// Nil when the store says that there is none.
-    func current(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo? {
-        do throws(VFSError) {
-            return try await head(key)
-        } catch {
-            guard error.code == .notFound else { throw error }
-            return nil
-        }
     }
 
     /// The objects whose version is still the current one; the others are failures, or gone.
@@ -45,7 +35,7 @@ extension S3Provider {
         // Also what a listing says otherwise: it may name a version in other words.
         let doubtful = versioned.filter { listed[$0.key] != $0.version }
         let found = try await inParallel(doubtful, width: Self.lookWidth) { object async throws(VFSError) in
-            try await self.current(object.key)?.etag
+            try await self.headIfThere(object.key)?.etag
         }
         var current: [ObjectKey: ETag?] = [:]
         for (object, etag) in zip(doubtful, found) { current[object.key] = .some(etag) }
@@ -82,7 +72,7 @@ extension S3Provider {
             if case .some(.none) = listed[key] { answer(key, .success(nil)) } else { rest.append(key) }
         }
         _ = try? await inParallel(rest, width: Self.lookWidth) { key async throws(VFSError) in
-            answer(key, await attempt { () async throws(VFSError) in try await self.current(key)?.etag })
+            answer(key, await attempt { () async throws(VFSError) in try await self.headIfThere(key)?.etag })
         }
     }
 

@@ -378,16 +378,6 @@ package struct Committer: Sendable {
 }
 
 extension ObjectProvider {
-    /// Nil when, and only when, the store says that there is no such object.
-    package func headIfThere(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo? {
-        do throws(VFSError) {
-            return try await head(key)
-        } catch {
-            if error.code == .notFound { return nil }
-            throw error
-        }
-    }
-
     /// Stores an object that has a nonce. The answer to an earlier attempt may have been lost: then what is there is our own.
     package func putOnce(_ request: PutRequest, from source: any ByteSource) async throws(VFSError) -> ObjectInfo {
         do throws(VFSError) {

@@ -74,12 +74,8 @@ extension RetryLayer {
         let found = try await inParallel(objects, width: 16) {
             object async throws(VFSError) -> (isThere: Bool, isChanged: Bool) in
             guard object.version != nil, let nonce = object.nonce else { return (true, false) }
-            do throws(VFSError) {
-                return (true, try await inner.head(object.key).metadata?.nonce != nonce)
-            } catch {
-                guard error.code == .notFound else { throw error }
-                return (false, false)
-            }
+            let there = try await inner.headIfThere(object.key)
+            return (there != nil, there?.metadata?.nonce != nonce)
         }
         var (standing, changed): ([DeleteRequest], [DeleteFailure]) = ([], [])
         for (object, found) in zip(objects, found) where found.isThere {

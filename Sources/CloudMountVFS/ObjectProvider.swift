@@ -131,3 +131,15 @@ extension ObjectProvider {
     }
     public func versions(of key: ObjectKey) async throws(VFSError) -> [ObjectVersion] { throw unsupported("versions") }
 }
+
+extension ObjectProvider {
+    /// Nil when, and only when, the store says that there is no such object.
+    package func headIfThere(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo? {
+        do throws(VFSError) {
+            return try await head(key)
+        } catch {
+            if error.code == .notFound { return nil }
+            throw error
+        }
+    }
+}
