@@ -15,6 +15,7 @@ final class S3Client: Sendable {
     private struct State {
         var route: S3Route
         var profile: S3Profile
+        var features: S3Features
         var signer: S3Signer?
         var regionIsKnown: Bool
         /// The store has named a request that it answered well; false for good once it has not named one that it refused.
@@ -45,7 +46,9 @@ final class S3Client: Sendable {
         self.transfer = transfer
         start = (S3Route(endpoint: endpoint, region: region), known != nil)
         state = Mutex(
-            State(route: start.route, profile: options.profile, signer: nil, regionIsKnown: start.regionIsKnown))
+            State(
+                route: start.route, profile: options.profile, features: S3Features(options.profile), signer: nil,
+                regionIsKnown: start.regionIsKnown))
     }
 
     /// Forgets where answers have sent requests.
@@ -58,6 +61,11 @@ final class S3Client: Sendable {
 
     var route: S3Route { state.withLock { $0.route } }
     var profile: S3Profile { state.withLock { $0.profile } }
+    /// What the endpoint does, by its profile or by proof.
+    var features: S3Features {
+        get { state.withLock { $0.features } }
+        set { state.withLock { $0.features = newValue } }
+    }
 
     /// Takes over what an answer's `Server:` header says, unless the configuration says what the store is.
     func recognise(server: String?) {

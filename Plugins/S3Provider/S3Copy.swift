@@ -1,14 +1,40 @@
 import CloudMountHTTP
-public import CloudMountVFS
+import CloudMountVFS
 
-extension S3Provider {
+/// Copies objects within the bucket.
+final class S3Copier: Sendable {
+    /// Sources up to here are copied by one CopyObject, larger ones in parts.
+    private let limit: Int
+    /// Least size of a part of such a copy.
+    private let partSize: Int
+    private let client: S3Client
+    private let storage: S3Storage
+    private let reader: S3Reader
+    private let looks: S3Looks
+    private let uploader: S3Uploader
+    private let deleter: S3Deleter
+
+    init(
+        _ client: S3Client, _ storage: S3Storage, _ reader: S3Reader, _ looks: S3Looks, _ uploader: S3Uploader,
+        _ deleter: S3Deleter, limit: Int, partSize: Int
+    ) {
+        self.client = client
+        self.storage = storage
+        self.reader = reader
+        self.looks = looks
+        self.uploader = uploader
+        self.deleter = deleter
+        self.limit = limit
+        self.partSize = partSize
+    }
+
     /// CopyObject; above 5 GiB a multipart upload of copied ranges.
-    public func copy(_ request: CopyRequest) async throws(VFSError) -> ObjectInfo {
-        try check(request.source.key)
-        try check(request.destination)
-        let features = features
+    func copy(_ request: CopyRequest) async throws(VFSError) -> ObjectInfo {
+        try request.source.key.check()
+        try request.destination.check()
+        let features = client.features
         guard features.serverCopy else { throw VFSError(.notSupported, "this store copies no objects") }
-        if request.source.size > copyLimit { return try await copyInParts(request) }
+        if request.source.size > limit { return try await copyInParts(request) }
         // Onto itself, to be over the source and to be of it is one condition.
         let isOver = request.isOverSource
         let precondition = isOver ? .match(request.source.etag) : request.precondition
@@ -20,7 +46,7 @@ extension S3Provider {
         }
         async let looked = attempt { () async throws(VFSError) -> S3Signer.Field? in
             if isOver, !features.copyMatch { return nil }
-            return try await self.condition(
+            return try await self.looks.condition(
                 precondition, on: request.destination, absent: features.copyAbsent, match: features.copyMatch)
         }
         let (source, condition) = await (described, looked)
@@ -35,15 +61,15 @@ extension S3Provider {
     private func compare(_ made: ObjectInfo, with source: ObjectInfo, isUndone: Bool) async throws(VFSError) {
         if made.etag == source.etag { return }
         do throws(VFSError) {
-            try await compare(source)
+            try await reader.compare(source)
         } catch {
             // Nobody has asked for a copy of what is there now. One that stays is of no harm.
             if isUndone {
                 _ = await attempt { () async throws(VFSError) in
-                    try await self.delete([DeleteRequest(made.key, version: made.etag, undoes: true)])
+                    try await self.deleter.delete([DeleteRequest(made.key, version: made.etag, undoes: true)])
                 }
             }
-            throw error.code == .notFound ? Self.sourceChanged(error.wire) : error
+            throw error.code == .notFound ? .sourceChanged(error.wire) : error
         }
     }
 
@@ -58,80 +84,73 @@ extension S3Provider {
             wire.fields = try S3Metadata.fields(metadata)
             wire.field("x-amz-metadata-directive", "REPLACE")
         }
-        addSource(&wire, source, pinned: pinned)
-        addStorage(&wire, keeping: source)
+        wire.addSource(source, of: client.options.bucket, pinned: pinned)
+        storage.addStorage(&wire, keeping: source)
         if let condition { wire.fields.append(condition) }
         let (fields, response): (S3Fields, HTTPResponse)
         do throws(VFSError) {
             (fields, response) = try await client.send(wire, root: "CopyObjectResult")
         } catch {
             guard condition != nil, error.code == .preconditionFailed || error.code == .notFound else {
-                throw lostSource(error)
+                throw error.asLostSource
             }
             // Either side may have changed; the source tells which.
-            try await compare(source)
-            throw lostCondition(error)
+            try await reader.compare(source)
+            throw error.asLostCondition
         }
         let encryption = S3Encryption.told(response.headers)
-        gotEncryption(encryption, naming: source)
+        storage.gotEncryption(encryption, naming: source)
         // Not every store names it.
         guard var text = fields["ETag"], !text.isEmpty else {
-            return try await written(
+            return try await reader.written(
                 request.destination, nonce: request.metadata.map(\.nonce) ?? source.metadata?.nonce)
         }
-        let etag = text.withUTF8 { ETag(Self.unquoted($0)) }
+        let etag = text.withUTF8 { ETag(S3ETag.unquoted($0)) }
         let stored = fields["LastModified"].flatMap(S3Dates.iso8601) ?? client.time(response.headers)
         return ObjectInfo(
             key: request.destination, size: source.size, etag: etag, stored: stored,
-            storageClass: storageClass(keeping: source), encryption: encryption)
+            storageClass: storage.storageClass(keeping: source), encryption: encryption)
     }
 
-    func addSource(_ wire: inout S3Request, _ source: ObjectInfo, pinned: Bool) {
-        wire.field(
-            "x-amz-copy-source",
-            "/\(client.options.bucket)/\(PercentEncoding.encode(source.key.string, keepSlash: true))")
-        if pinned { wire.field("x-amz-copy-source-if-match", "\"\(source.etag.value)\"") }
-    }
-
-    /// Looks whether `source` is current.
-    func compare(_ source: ObjectInfo) async throws(VFSError) {
-        guard try await head(source.key).etag == source.etag else { throw Self.sourceChanged() }
-    }
-
-    /// A copy whose only condition was on its source.
-    func lostSource(_ error: VFSError) -> VFSError {
-        error.code == .preconditionFailed ? Self.sourceChanged(error.wire) : error
+    /// `source` with what a copy must name to keep storage class and encryption; looked at where that is not known, and
+    /// where the store cannot be held to its version.
+    /// - Throws: `stale`, `notFound`.
+    private func described(_ source: ObjectInfo, comparing: Bool) async throws(VFSError) -> ObjectInfo {
+        guard comparing || storage.isUnknown(of: source) else { return source }
+        let found = try await reader.head(source.key)
+        guard found.etag == source.etag else { throw .sourceChanged() }
+        return found
     }
 
     // MARK: In parts
 
     /// Eight ranges at once; given up and cleaned away when one fails.
     private func copyInParts(_ request: CopyRequest) async throws(VFSError) -> ObjectInfo {
-        let features = features
+        let features = client.features
         guard features.multipart, features.rangeCopy else {
             throw VFSError(.tooLarge, "this store copies at most 5 GiB")
         }
         let maxParts = client.profile.maxParts
-        guard let size = Self.partSize(request.source.size, least: copyPartSize, maxParts: maxParts) else {
+        guard let size = Self.partSize(request.source.size, least: partSize, maxParts: maxParts) else {
             throw VFSError(.tooLarge, "the object is too large for a copy in \(maxParts) parts")
         }
         let source = try await described(request.source, comparing: request.metadata == nil)
         // The parts are cut by the size: of another one it is another version, whatever the store calls it.
-        guard source.size == request.source.size else { throw Self.sourceChanged() }
+        guard source.size == request.source.size else { throw .sourceChanged() }
         let metadata = request.metadata ?? source.metadata ?? ObjectMetadata()
-        var upload = try await beginUpload(request.destination, metadata: metadata, keeping: source)
+        var upload = try await uploader.beginUpload(request.destination, metadata: metadata, keeping: source)
         upload.nonce = metadata.nonce
         let precondition = request.isOverSource ? .match(source.etag) : request.precondition
         let begun = upload
         do throws(VFSError) {
             let parts = try await copyParts(begun, source, partSize: size)
-            var info = try await completeUpload(begun, parts: parts, precondition: precondition)
-            info.storageClass = storageClass(keeping: source)
+            var info = try await uploader.completeUpload(begun, parts: parts, precondition: precondition)
+            info.storageClass = storage.storageClass(keeping: source)
             return info
         } catch {
             // Outside the task, whose cancellation may be the reason.
-            await Task { try? await self.abortUpload(begun) }.value
-            throw request.isOverSource ? lostSource(error) : error
+            await Task { try? await self.uploader.abortUpload(begun) }.value
+            throw request.isOverSource ? error.asLostSource : error
         }
     }
 
@@ -139,38 +158,10 @@ extension S3Provider {
         _ upload: Upload, _ source: ObjectInfo, partSize: Int
     ) async throws(VFSError) -> [UploadedPart] {
         let count = (source.size + partSize - 1) / partSize
-        let copyOne: @Sendable (Int) async -> Result<UploadedPart, VFSError> = { index in
+        return try await inParallel(Array(0..<count), width: 8) { index async throws(VFSError) in
             let extent = Extent(index * partSize, min(source.size, (index + 1) * partSize))
-            do throws(VFSError) {
-                return .success(try await self.copyPart(upload, number: index + 1, source: source, extent: extent))
-            } catch {
-                return .failure(error)
-            }
+            return try await self.uploader.copyPart(upload, number: index + 1, source: source, extent: extent)
         }
-        let result: Result<[UploadedPart], VFSError> = await withTaskGroup { group in
-            var next = 0
-            var parts: [UploadedPart] = []
-            while next < min(8, count) {
-                let index = next
-                group.addTask { await copyOne(index) }
-                next += 1
-            }
-            for await part in group {
-                switch part {
-                case .success(let part): parts.append(part)
-                case .failure(let error):
-                    group.cancelAll()
-                    return .failure(error)
-                }
-                if next < count {
-                    let index = next
-                    group.addTask { await copyOne(index) }
-                    next += 1
-                }
-            }
-            return .success(parts)
-        }
-        return try result.get()
     }
 
     /// The least size, in whole MiB, that keeps within `maxParts`; nil when even the largest parts do not.
@@ -185,5 +176,29 @@ extension CopyRequest {
     /// Onto itself, and over no other version than the one that it is of.
     fileprivate var isOverSource: Bool {
         destination == source.key && (precondition == .none || precondition == .match(source.etag))
+    }
+}
+
+extension S3Request {
+    mutating func addSource(_ source: ObjectInfo, of bucket: String, pinned: Bool) {
+        field("x-amz-copy-source", "/\(bucket)/\(PercentEncoding.encode(source.key.string, keepSlash: true))")
+        if pinned { field("x-amz-copy-source-if-match", S3ETag.quoted(source.etag)) }
+    }
+}
+
+extension VFSError {
+    static func sourceChanged(_ wire: VFSError.Wire? = nil) -> VFSError {
+        VFSError(.stale, "the source of the copy has been changed meanwhile", wire: wire)
+    }
+
+    static var changed: VFSError { VFSError(.preconditionFailed, "the object has been changed meanwhile") }
+
+    /// Of a copy whose only condition was on its source.
+    var asLostSource: VFSError { code == .preconditionFailed ? .sourceChanged(wire) : self }
+
+    /// Of a write with a condition: `If-Match` on an object that is gone is answered by 404.
+    var asLostCondition: VFSError {
+        guard code == .notFound else { return self }
+        return VFSError(.preconditionFailed, "the object has been deleted meanwhile", wire: wire)
     }
 }

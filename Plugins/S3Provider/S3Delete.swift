@@ -1,29 +1,40 @@
 import CloudMountHTTP
-public import CloudMountVFS
+import CloudMountVFS
 import CloudMountXML
 
-extension S3Provider {
+/// Deletes objects.
+final class S3Deleter: Sendable {
+    private let client: S3Client
+    private let reader: S3Reader
+    private let looks: S3Looks
+
+    init(_ client: S3Client, _ reader: S3Reader, _ looks: S3Looks) {
+        self.client = client
+        self.reader = reader
+        self.looks = looks
+    }
+
     /// DeleteObject for one key, DeleteObjects for more.
-    public func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure] {
-        for object in objects { try check(object.key) }
+    func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure] {
+        for object in objects { try object.key.check() }
         guard objects.count <= max(1, client.profile.maxDeleteKeys) else {
             throw VFSError(.invalidArgument, "too many keys in one delete")
         }
-        let features = features
+        let features = client.features
         // What XML cannot hold goes one by one.
         let together = objects.count == 1 ? [] : objects.filter { S3Document.canHold($0.key.string) }
         let single = objects.count == 1 ? objects : objects.filter { !S3Document.canHold($0.key.string) }
         var failures: [DeleteFailure] = []
         if !together.isEmpty {
             var going = together
-            if !features.deleteManyMatch { (going, failures) = try await unchanged(together) }
+            if !features.deleteManyMatch { (going, failures) = try await looks.unchanged(together) }
             failures += try await delete(together: going, conditionally: features.deleteManyMatch)
         }
         for object in single {
             do throws(VFSError) {
                 if let version = object.version, !features.deleteMatch {
-                    guard let there = try await headIfThere(object.key) else { continue }
-                    guard there.etag == version else { throw Self.changed }
+                    guard let there = try await reader.headIfThere(object.key) else { continue }
+                    guard there.etag == version else { throw .changed }
                 }
                 try await delete(object, conditionally: features.deleteMatch)
             } catch {
@@ -39,14 +50,14 @@ extension S3Provider {
     /// Sends the condition whatever is known of the endpoint.
     func delete(_ object: DeleteRequest, conditionally: Bool) async throws(VFSError) {
         var wire = S3Request("DeleteObject", .delete, object.key)
-        addPayer(&wire)
-        if conditionally, let version = object.version { wire.field("if-match", Self.quoted(version)) }
+        client.addPayer(&wire)
+        if conditionally, let version = object.version { wire.field("if-match", S3ETag.quoted(version)) }
         do throws(VFSError) {
             try await client.sendForNothing(wire)
         } catch {
             if error.code == .notFound { return }
             // Some say so of an object that is not there.
-            if error.code == .preconditionFailed, try await headIfThere(object.key) == nil { return }
+            if error.code == .preconditionFailed, try await reader.headIfThere(object.key) == nil { return }
             throw error
         }
     }
@@ -58,20 +69,20 @@ extension S3Provider {
         if objects.isEmpty { return [] }
         var wire = S3Request("DeleteObjects", .post)
         wire.parameter("delete")
-        addPayer(&wire)
+        client.addPayer(&wire)
         let document = S3Document("Delete") { document in
             document.element("Quiet", text: "true")
             for object in objects {
                 document.element("Object") {
                     $0.element("Key", text: object.key.string)
-                    if conditionally, let version = object.version { $0.element("ETag", text: Self.quoted(version)) }
+                    if conditionally, let version = object.version { $0.element("ETag", text: S3ETag.quoted(version)) }
                 }
             }
         }
         wire.xml(document.bytes)
         wire.field("content-md5", S3Payload.md5(document.bytes))
         let parser = DeleteParser()
-        let response = try await missingMeansBucket { () async throws(VFSError) in
+        let response = try await client.missingMeansBucket { () async throws(VFSError) in
             try await client.send(wire, parsedBy: parser)
         }
         guard parser.isWanted else { throw client.refusal(wire, response) }
@@ -83,13 +94,11 @@ extension S3Provider {
                 wire: VFSError.Wire(
                     operation: wire.operation, key: refused.key.string, endpoint: client.route.authority))
             if error.code == .notFound { continue }
-            if error.code == .preconditionFailed, try await headIfThere(refused.key) == nil { continue }
+            if error.code == .preconditionFailed, try await reader.headIfThere(refused.key) == nil { continue }
             failures.append(DeleteFailure(key: refused.key, error: error))
         }
         return failures
     }
-
-    static func quoted(_ version: ETag) -> String { "\"\(version.value)\"" }
 }
 
 /// Reads `DeleteResult`.

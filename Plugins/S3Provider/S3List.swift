@@ -1,16 +1,17 @@
 import CloudMountHTTP
 import CloudMountPlatform
-public import CloudMountVFS
+import CloudMountVFS
 import CloudMountXML
 
-extension S3Provider {
-    /// ListObjectsV2, or ListObjects where the profile says so.
-    public func list(_ request: ListRequest) async throws(VFSError) -> ListPage {
-        try await list(request, after: nil)
-    }
+/// Lists keys.
+final class S3Lister: Sendable {
+    private let client: S3Client
 
+    init(_ client: S3Client) { self.client = client }
+
+    /// ListObjectsV2, or ListObjects where the profile says so.
     /// - Parameter start: keys up to this one may be left out; some stores do not.
-    func list(_ request: ListRequest, after start: ObjectKey?) async throws(VFSError) -> ListPage {
+    func list(_ request: ListRequest, after start: ObjectKey? = nil) async throws(VFSError) -> ListPage {
         if request.limit == 0 { return ListPage() }
         let profile = client.profile
         var wire = S3Request(profile.listVersion == 1 ? "ListObjects" : "ListObjectsV2", .get)
@@ -24,10 +25,10 @@ extension S3Provider {
         } else if let start, !start.isEmpty {
             wire.parameter(profile.listVersion == 1 ? "marker" : "start-after", start.string)
         }
-        addPayer(&wire)
+        client.addPayer(&wire)
 
         let parser = ListParser()
-        let response = try await missingMeansBucket { () async throws(VFSError) in
+        let response = try await client.missingMeansBucket { () async throws(VFSError) in
             try await client.send(wire, parsedBy: parser)
         }
         guard parser.isWanted else { throw client.refusal(wire, response) }
@@ -48,21 +49,6 @@ extension S3Provider {
         page.objects.removeAll { $0.key.hasPrefix(stem) }
         page.commonPrefixes.removeAll { $0.hasPrefix(stem) }
     }
-
-    /// A 404 without a known code that answers a request for the bucket.
-    func missingMeansBucket<Value>(_ body: () async throws(VFSError) -> Value) async throws(VFSError) -> Value {
-        do throws(VFSError) {
-            return try await body()
-        } catch {
-            guard error.code == .notFound else { throw error }
-            throw VFSError(.bucketNotFound, "there is no such bucket", wire: error.wire)
-        }
-    }
-
-    /// Requester-pays buckets want it on every request.
-    func addPayer(_ request: inout S3Request) {
-        if client.options.requesterPays { request.field("x-amz-request-payer", "requester") }
-    }
 }
 
 /// Reads `ListBucketResult` of either version. Keys stay as they came until it is known whether they are encoded.
@@ -74,7 +60,7 @@ final class ListParser: XMLHandler {
         var size: Int?
         var stored: Timestamp?
         var etag = ""
-        var storageClass = S3Provider.ordinaryClass
+        var storageClass = S3Storage.ordinaryClass
     }
 
     private enum Place { case root, contents, commonPrefixes, other }
@@ -134,7 +120,7 @@ final class ListParser: XMLHandler {
         switch name {
         case "Key": entry.key = keep(text)
         case "LastModified": entry.stored = S3Dates.iso8601(text.bytes)
-        case "ETag": entry.etag = S3Provider.unquoted(text.bytes)
+        case "ETag": entry.etag = S3ETag.unquoted(text.bytes)
         case "Size": entry.size = text.integer
         case "StorageClass":
             if text != "STANDARD", !text.bytes.isEmpty { entry.storageClass = text.string }

@@ -4,8 +4,17 @@ import Synchronization
 
 /// Comparing just before, where a store is not known to honour conditions: the best there is, not atomic. Many keys are
 /// looked at by one listing.
-extension S3Provider {
-    static var changed: VFSError { VFSError(.preconditionFailed, "the object has been changed meanwhile") }
+final class S3Looks: Sendable {
+    private let client: S3Client
+    private let reader: S3Reader
+    private let lister: S3Lister
+    private let gathered = GatheredLooks<ObjectKey, ETag?>()
+
+    init(_ client: S3Client, _ reader: S3Reader, _ lister: S3Lister) {
+        self.client = client
+        self.reader = reader
+        self.lister = lister
+    }
 
     /// The header that makes the store hold to `precondition`; nil, after a look, where it would not.
     func condition(
@@ -15,12 +24,12 @@ extension S3Provider {
         case .none: return nil
         case .absent:
             if absent { return S3Signer.Field(name: "if-none-match", value: "*") }
-            if try await looks.ask(key, { await self.look(at: $0, $1) }) != nil {
+            if try await gathered.ask(key, { await self.look(at: $0, $1) }) != nil {
                 throw VFSError(.preconditionFailed, "there is an object with this key already")
             }
         case .match(let etag):
             if match { return S3Signer.Field(name: "if-match", value: "\"\(etag.value)\"") }
-            if try await headIfThere(key)?.etag != etag { throw Self.changed }
+            if try await reader.headIfThere(key)?.etag != etag { throw .changed }
         }
         return nil
     }
@@ -35,7 +44,7 @@ extension S3Provider {
         // Also what a listing says otherwise: it may name a version in other words.
         let doubtful = versioned.filter { listed[$0.key] != $0.version }
         let found = try await inParallel(doubtful, width: Self.lookWidth) { object async throws(VFSError) in
-            try await self.headIfThere(object.key)?.etag
+            try await self.reader.headIfThere(object.key)?.etag
         }
         var current: [ObjectKey: ETag?] = [:]
         for (object, etag) in zip(doubtful, found) { current[object.key] = .some(etag) }
@@ -48,7 +57,7 @@ extension S3Provider {
             if there == version {
                 going.append(object)
             } else if there != nil {
-                failures.append(DeleteFailure(key: object.key, error: Self.changed))
+                failures.append(DeleteFailure(key: object.key, error: .changed))
             }
         }
         return (going, failures)
@@ -66,13 +75,13 @@ extension S3Provider {
         at keys: [ObjectKey], _ answer: @escaping @Sendable (ObjectKey, Result<ETag?, VFSError>) -> Void
     ) async {
         // In no order, a page says nothing of what it lacks.
-        let listed = features.sortedListing ? await listed(keys, pages: 1) : [:]
+        let listed = client.features.sortedListing ? await listed(keys, pages: 1) : [:]
         var rest: [ObjectKey] = []
         for key in keys {
             if case .some(.none) = listed[key] { answer(key, .success(nil)) } else { rest.append(key) }
         }
         _ = try? await inParallel(rest, width: Self.lookWidth) { key async throws(VFSError) in
-            answer(key, await attempt { () async throws(VFSError) in try await self.headIfThere(key)?.etag })
+            answer(key, await attempt { () async throws(VFSError) in try await self.reader.headIfThere(key)?.etag })
         }
     }
 
@@ -81,12 +90,12 @@ extension S3Provider {
     private func listed(_ keys: [ObjectKey], pages: Int) async -> [ObjectKey: ETag?] {
         guard keys.count >= Self.listedFrom, let first = keys.min(), let last = keys.max() else { return [:] }
         let wanted = Set(keys)
-        let isSorted = features.sortedListing
+        let isSorted = client.features.sortedListing
         var known: [ObjectKey: ETag?] = [:]
         var request = ListRequest(prefix: first.commonPrefix(with: last), delimited: false)
         var start = isSorted ? first.before(within: request.prefix) : nil
         for _ in 0..<pages {
-            guard let page = try? await list(request, after: start) else { return known }
+            guard let page = try? await lister.list(request, after: start) else { return known }
             for object in page.objects where wanted.contains(object.key) { known[object.key] = .some(object.etag) }
             let isWhole = page.continuation == nil
             guard let end = isWhole ? last : isSorted ? page.objects.last?.key : nil else {

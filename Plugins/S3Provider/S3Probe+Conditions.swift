@@ -31,7 +31,7 @@ extension S3Probe {
     private static let otherContent = BytesSource("fedcba9876543210")
 
     func targets() async -> Targets {
-        let profile = provider.client.profile
+        let profile = bucket.client.profile
         guard [profile.conditionalCopy, profile.conditionalDelete].contains(.probe) else { return Targets() }
         async let first = put(conditions.first)
         async let second = put(conditions.second)
@@ -40,7 +40,7 @@ extension S3Probe {
     }
 
     private func put(_ key: ObjectKey) async -> ObjectInfo? {
-        try? await provider.put(key, ObjectMetadata(), nil, from: Self.otherContent)
+        try? await bucket.writer.put(key, ObjectMetadata(), nil, from: Self.otherContent)
     }
 
     private static func ifMatch(_ etag: String) -> S3Signer.Field { S3Signer.Field(name: "if-match", value: etag) }
@@ -49,13 +49,13 @@ extension S3Probe {
     func copiesConditionally(
         _ source: ObjectInfo, _ targets: Targets
     ) async -> Result<(absent: Bool, match: Bool, targets: Targets), VFSError> {
-        guard provider.client.profile.conditionalCopy == .probe, let first = targets.first, let second = targets.second,
+        guard bucket.client.profile.conditionalCopy == .probe, let first = targets.first, let second = targets.second,
             let third = targets.third
         else { return .success((false, false, targets)) }
         async let taken = copy(source, first.key, Self.ifAbsent)
         async let free = copy(source, conditions.free, Self.ifAbsent)
         async let wrong = copy(source, third.key, Self.ifMatch(Self.wrongTag))
-        async let right = copy(source, second.key, Self.ifMatch(S3Provider.quoted(second.etag)))
+        async let right = copy(source, second.key, Self.ifMatch(S3ETag.quoted(second.etag)))
         do throws(VFSError) {
             let answers = try await (taken.get(), free.get(), wrong.get(), right.get())
             var left = targets
@@ -78,7 +78,9 @@ extension S3Probe {
         _ source: ObjectInfo, _ key: ObjectKey, _ condition: S3Signer.Field
     ) async -> Result<Answer, VFSError> {
         let request = CopyRequest(source: source, destination: key)
-        switch await result({ () async throws(VFSError) in try await provider.copy(request, condition, pinned: false) })
+        switch await attempt({ () async throws(VFSError) in
+            try await bucket.copier.copy(request, condition, pinned: false)
+        })
         {
         case .success(let info): return .success(.done(info))
         case .failure(let error):
@@ -90,19 +92,19 @@ extension S3Probe {
     func deletesConditionally(
         _ other: ObjectInfo, _ targets: Targets
     ) async -> Result<(one: Bool, many: Bool), VFSError> {
-        guard provider.client.profile.conditionalDelete == .probe, let first = targets.first,
+        guard bucket.client.profile.conditionalDelete == .probe, let first = targets.first,
             let second = targets.second, let third = targets.third
         else { return .success((false, false)) }
         let wrong = ETag(String(Self.wrongTag.dropFirst().dropLast()))
-        async let refused = result { () async throws(VFSError) in
-            try await provider.delete(DeleteRequest(first.key, version: wrong), conditionally: true)
+        async let refused = attempt { () async throws(VFSError) in
+            try await bucket.deleter.delete(DeleteRequest(first.key, version: wrong), conditionally: true)
         }
-        async let obeyed = result { () async throws(VFSError) in
-            try await provider.delete(DeleteRequest(second.key, version: second.etag), conditionally: true)
+        async let obeyed = attempt { () async throws(VFSError) in
+            try await bucket.deleter.delete(DeleteRequest(second.key, version: second.etag), conditionally: true)
         }
-        async let together = result { () async throws(VFSError) -> [DeleteFailure] in
-            guard provider.client.profile.maxDeleteKeys > 1 else { return [] }
-            return try await provider.delete(
+        async let together = attempt { () async throws(VFSError) -> [DeleteFailure] in
+            guard bucket.client.profile.maxDeleteKeys > 1 else { return [] }
+            return try await bucket.deleter.delete(
                 together: [
                     DeleteRequest(third.key, version: wrong), DeleteRequest(other.key, version: other.etag),
                 ], conditionally: true)

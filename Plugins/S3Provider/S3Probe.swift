@@ -8,19 +8,19 @@ struct S3Contact: Sendable {
     var versioned = false
 }
 
-extension S3Provider {
+extension S3Bucket {
     /// HeadBucket says whether the bucket is there, a listing why it cannot be used, both the region; at once.
     func contact() async throws(VFSError) -> S3Contact {
         let prefix = ObjectKey(client.options.prefix)
-        async let bucket = result { () async throws(VFSError) in
+        async let bucket = attempt { () async throws(VFSError) in
             var wire = S3Request("HeadBucket", .head)
-            self.addPayer(&wire)
+            self.client.addPayer(&wire)
             return try await self.client.send(wire).headers
         }
-        async let listing = result { () async throws(VFSError) in
-            try await self.list(ListRequest(prefix: prefix, delimited: true, limit: 1))
+        async let listing = attempt { () async throws(VFSError) in
+            try await self.lister.list(ListRequest(prefix: prefix, delimited: true, limit: 1))
         }
-        async let versioning = result { () async throws(VFSError) in
+        async let versioning = attempt { () async throws(VFSError) in
             var wire = S3Request("GetBucketVersioning", .get)
             wire.parameter("versioning")
             return try await self.client.send(wire, root: "VersioningConfiguration").0["Status"]
@@ -37,16 +37,6 @@ extension S3Provider {
     }
 }
 
-func result<Value: Sendable>(
-    _ body: @Sendable () async throws(VFSError) -> Value
-) async -> Result<Value, VFSError> {
-    do throws(VFSError) {
-        return .success(try await body())
-    } catch {
-        return .failure(error)
-    }
-}
-
 /// Finds out by harmless requests what an endpoint does: preconditions that are ignored, ranges that are, folder
 /// objects that lose their metadata. Everything is written under names of its own below the mount's prefix and deleted
 /// again. Conditions of copies and deletes are in `S3Probe+Conditions.swift`.
@@ -56,7 +46,7 @@ struct S3Probe: Sendable {
 
     static let content = BytesSource("0123456789abcdef")
 
-    let provider: S3Provider
+    let bucket: S3Bucket
     private let known: S3Features
     private let key: ObjectKey
     private let folder: ObjectKey
@@ -65,10 +55,10 @@ struct S3Probe: Sendable {
     let conditions: Conditions
     private let leftovers: ObjectKey
 
-    init(_ provider: S3Provider, believing known: S3Features) {
-        self.provider = provider
+    init(_ bucket: S3Bucket, believing known: S3Features) {
+        self.bucket = bucket
         self.known = known
-        let prefix = provider.client.options.prefix
+        let prefix = bucket.client.options.prefix
         leftovers = Self.stem(below: prefix)
         let name = leftovers.string + String(UInt64.random(in: .min ... .max), radix: 16)
         key = ObjectKey(name)
@@ -81,7 +71,7 @@ struct S3Probe: Sendable {
 
     /// - Throws: why the bucket cannot be written to, or that the endpoint went away meanwhile.
     func run() async throws(VFSError) -> S3Features {
-        let outcome = await result { () async throws(VFSError) in try await findOut() }
+        let outcome = await attempt { () async throws(VFSError) in try await findOut() }
         let stale = (try? outcome.get())?.stale ?? []
         // Outside the task, whose cancellation may be the reason to stop.
         await Task { await clean(stale) }.value
@@ -95,20 +85,20 @@ struct S3Probe: Sendable {
     }
 
     private func findOut() async throws(VFSError) -> Findings {
-        let profile = provider.client.profile
+        let profile = bucket.client.profile
         var features = known
 
-        async let createdObject = result { () async throws(VFSError) in try await create() }
-        async let createdFolder = result { () async throws(VFSError) in try await createFolder() }
-        async let createdNeighbour = result { () async throws(VFSError) in
-            try await provider.put(neighbour, ObjectMetadata(), nil, from: Self.content)
+        async let createdObject = attempt { () async throws(VFSError) in try await create() }
+        async let createdFolder = attempt { () async throws(VFSError) in try await createFolder() }
+        async let createdNeighbour = attempt { () async throws(VFSError) in
+            try await bucket.writer.put(neighbour, ObjectMetadata(), nil, from: Self.content)
         }
-        async let begunFirst = result { () async throws(VFSError) in
-            try await provider.beginUpload(key, metadata: ObjectMetadata(), keeping: nil)
+        async let begunFirst = attempt { () async throws(VFSError) in
+            try await bucket.uploader.beginUpload(key, metadata: ObjectMetadata(), keeping: nil)
         }
         // One for each precondition: some servers forget an upload whose completion they have refused.
-        async let begunSecond = result { () async throws(VFSError) in
-            try await provider.beginUpload(key, metadata: ObjectMetadata(), keeping: nil)
+        async let begunSecond = attempt { () async throws(VFSError) in
+            try await bucket.uploader.beginUpload(key, metadata: ObjectMetadata(), keeping: nil)
         }
         async let createdTargets = targets()
         let (objectResult, folderResult, neighbourResult, firstResult, secondResult) = await (
@@ -123,11 +113,11 @@ struct S3Probe: Sendable {
             let folderTaken = try folderResult.get()
 
             async let created = refuses { () async throws(VFSError) in
-                _ = try await provider.put(
+                _ = try await bucket.writer.put(
                     key, ObjectMetadata(), S3Signer.Field(name: "if-none-match", value: "*"), from: Self.content)
             }
             async let replaced = refuses { () async throws(VFSError) in
-                _ = try await provider.put(
+                _ = try await bucket.writer.put(
                     key, ObjectMetadata(), S3Signer.Field(name: "if-match", value: Self.wrongTag), from: Self.content)
             }
             async let copiedPinned = copies(source)
@@ -197,14 +187,14 @@ struct S3Probe: Sendable {
     private func create() async throws(VFSError) -> (info: ObjectInfo, conditional: Bool) {
         do throws(VFSError) {
             let condition = S3Signer.Field(name: "if-none-match", value: "*")
-            if provider.client.profile.conditionalWrites == .probe {
-                return (try await provider.put(key, ObjectMetadata(), condition, from: Self.content), true)
+            if bucket.client.profile.conditionalWrites == .probe {
+                return (try await bucket.writer.put(key, ObjectMetadata(), condition, from: Self.content), true)
             }
         } catch {
             // Some refuse the header instead of passing over it.
             guard [.notSupported, .invalidArgument, .preconditionFailed].contains(error.code) else { throw error }
         }
-        return (try await provider.put(key, ObjectMetadata(), nil, from: Self.content), false)
+        return (try await bucket.writer.put(key, ObjectMetadata(), nil, from: Self.content), false)
     }
 
     /// Whether the endpoint takes an object whose key ends in `/`; nil when its answer says nothing of that.
@@ -213,7 +203,7 @@ struct S3Probe: Sendable {
         for _ in 0..<2 {
             do throws(VFSError) {
                 let metadata = ObjectMetadata(user: ["cloudmount": "probe"])
-                _ = try await provider.put(folder, metadata, nil, from: BytesSource([]))
+                _ = try await bucket.writer.put(folder, metadata, nil, from: BytesSource([]))
                 return true
             } catch {
                 if unanswered(error) { throw error }
@@ -225,8 +215,8 @@ struct S3Probe: Sendable {
 
     /// Whether a condition that does not hold is answered by 412.
     private func refuses(_ body: @Sendable () async throws(VFSError) -> Void) async -> Result<Bool, VFSError> {
-        guard provider.client.profile.conditionalWrites == .probe else { return .success(false) }
-        switch await result(body) {
+        guard bucket.client.profile.conditionalWrites == .probe else { return .success(false) }
+        switch await attempt(body) {
         case .success: return .success(false)
         case .failure(let error):
             return unanswered(error) ? .failure(error) : .success(error.code == .preconditionFailed)
@@ -239,7 +229,8 @@ struct S3Probe: Sendable {
         var source = source
         source.etag = ETag("00000000000000000000000000000000")
         let request = CopyRequest(source: source, destination: copied)
-        switch await result({ () async throws(VFSError) in try await provider.copy(request, nil, pinned: true) }) {
+        switch await attempt({ () async throws(VFSError) in try await bucket.copier.copy(request, nil, pinned: true) })
+        {
         case .success: return .success(.unpinned)
         case .failure(let error):
             if unanswered(error) { return .failure(error) }
@@ -250,14 +241,14 @@ struct S3Probe: Sendable {
     private func readsRange() async -> Result<Bool, VFSError> {
         let sink = ProbeSink()
         let request = ReadRequest(key: neighbour, extent: Extent(4, 8))
-        switch await result({ () async throws(VFSError) in try await provider.read(request, into: sink) }) {
+        switch await attempt({ () async throws(VFSError) in try await bucket.reader.read(request, into: sink) }) {
         case .success: return .success(sink.bytes == Array("4567".utf8))
         case .failure(let error): return unanswered(error) ? .failure(error) : .success(false)
         }
     }
 
     private func keepsFolder() async -> Result<Bool, VFSError> {
-        switch await result({ () async throws(VFSError) in try await provider.head(folder) }) {
+        switch await attempt({ () async throws(VFSError) in try await bucket.reader.head(folder) }) {
         case .success(let info): return .success(info.metadata?.user["cloudmount"] == "probe")
         case .failure(let error): return unanswered(error) ? .failure(error) : .success(false)
         }
@@ -274,7 +265,7 @@ struct S3Probe: Sendable {
     /// Whether `…-d-x` is listed before `…-d/`, and what other probes have left behind an hour ago or earlier.
     private func lists() async -> Result<Listed, VFSError> {
         let request = ListRequest(prefix: leftovers, delimited: false)
-        switch await result({ () async throws(VFSError) in try await provider.list(request) }) {
+        switch await attempt({ () async throws(VFSError) in try await bucket.lister.list(request) }) {
         case .success(let page):
             let keys = page.objects.map(\.key)
             let now = page.objects.first { $0.key == neighbour }?.stored.seconds
@@ -291,8 +282,8 @@ struct S3Probe: Sendable {
 
     private func uploads(_ upload: Upload?) async -> Result<UploadedPart?, VFSError> {
         guard let upload else { return .success(nil) }
-        switch await result({ () async throws(VFSError) in
-            try await provider.uploadPart(upload, number: 1, from: Self.content)
+        switch await attempt({ () async throws(VFSError) in
+            try await bucket.uploader.uploadPart(upload, number: 1, from: Self.content)
         }) {
         case .success(let part): return .success(part)
         case .failure(let error): return unanswered(error) ? .failure(error) : .success(nil)
@@ -300,9 +291,9 @@ struct S3Probe: Sendable {
     }
 
     private func copiesRange(_ upload: Upload?, _ source: ObjectInfo) async -> Result<Bool, VFSError> {
-        guard let upload, provider.client.profile.rangeCopy == .probe else { return .success(false) }
-        switch await result({ () async throws(VFSError) in
-            try await provider.copyPart(upload, number: 2, source: source, extent: Extent(0, 8), pinned: true)
+        guard let upload, bucket.client.profile.rangeCopy == .probe else { return .success(false) }
+        switch await attempt({ () async throws(VFSError) in
+            try await bucket.uploader.copyPart(upload, number: 2, source: source, extent: Extent(0, 8), pinned: true)
         }) {
         case .success: return .success(true)
         case .failure(let error): return unanswered(error) ? .failure(error) : .success(false)
@@ -314,7 +305,7 @@ struct S3Probe: Sendable {
     ) async -> Result<Bool, VFSError> {
         guard let upload, let part else { return .success(false) }
         return await refuses { () async throws(VFSError) in
-            _ = try await provider.completeUpload(upload, parts: [part], condition)
+            _ = try await bucket.uploader.completeUpload(upload, parts: [part], condition)
         }
     }
 
@@ -323,7 +314,7 @@ struct S3Probe: Sendable {
     private func abort(_ uploads: [Upload?]) async {
         await Task {
             await withTaskGroup { group in
-                for case let upload? in uploads { group.addTask { try? await provider.abortUpload(upload) } }
+                for case let upload? in uploads { group.addTask { try? await bucket.uploader.abortUpload(upload) } }
             }
         }.value
     }
@@ -331,7 +322,7 @@ struct S3Probe: Sendable {
     private func clean(_ stale: [ObjectKey]) async {
         await withTaskGroup { group in
             for key in [key, folder, neighbour, copied] + conditions.keys + stale.prefix(100) where !key.isEmpty {
-                group.addTask { _ = try? await provider.delete([DeleteRequest(key)]) }
+                group.addTask { _ = try? await bucket.deleter.delete([DeleteRequest(key)]) }
             }
         }
     }

@@ -1,19 +1,12 @@
 import CloudMountHTTP
 public import CloudMountVFS
-import Synchronization
 
-/// Amazon S3 and stores that speak its protocol: one bucket of one endpoint.
+/// Amazon S3 and stores that speak its protocol: one bucket of one endpoint. Each verb is a type of its own, in the file that is
+/// named for it.
 ///
 /// Source: Amazon S3 API Reference. What differs between vendors is in `S3Profiles.swift` and `README.md`.
 public final class S3Provider: ObjectProvider {
-    let client: S3Client
-    /// Sources up to here are copied by one CopyObject, larger ones in parts.
-    let copyLimit: Int
-    /// Least size of a part of such a copy.
-    let copyPartSize: Int
-    private let learnt: Mutex<S3Features>
-    let encryptions = Mutex(S3EncryptionSightings())
-    let looks = GatheredLooks<ObjectKey, ETag?>()
+    let bucket: S3Bucket
 
     public static let descriptor = ProviderDescriptor(
         name: "s3", summary: "Amazon S3 and compatible stores", bucketMeaning: "bucket name",
@@ -25,108 +18,65 @@ public final class S3Provider: ObjectProvider {
         })
 
     init(_ client: S3Client, copyLimit: Int = 5 << 30, copyPartSize: Int = 512 << 20) {
-        self.client = client
-        self.copyLimit = copyLimit
-        self.copyPartSize = copyPartSize
-        learnt = Mutex(S3Features(client.profile))
+        bucket = S3Bucket(client, copyLimit: copyLimit, copyPartSize: copyPartSize)
     }
 
-    public var capabilities: Capabilities { features.capabilities(client.profile) }
+    public var capabilities: Capabilities { bucket.client.features.capabilities(bucket.client.profile) }
     public var executor: (any TaskExecutor)? { HTTPEngine.shared }
 
-    /// What the endpoint does, by its profile or by proof.
-    var features: S3Features {
-        get { learnt.withLock { $0 } }
-        set { learnt.withLock { $0 = newValue } }
+    public func prepare(writable: Bool) async throws(VFSError) { try await bucket.prepare(writable: writable) }
+
+    public func list(_ request: ListRequest) async throws(VFSError) -> ListPage {
+        try await bucket.lister.list(request)
     }
 
-    /// Bucket, credentials and region in one round trip (more where the region was wrong); then, for a writable mount
-    /// of an endpoint that is not known to keep its promises, the probe.
-    public func prepare(writable: Bool) async throws(VFSError) {
-        client.startAnew()
-        try await client.prepareRegion()
-        let contact = try await contact()
-        client.recognise(server: contact.server)
-        var features = S3Features(client.profile)
-        features.versions = contact.versioned
-        if writable, client.profile.needsProbe {
-            features = try await S3Probe(self, believing: features).run()
-        }
-        self.features = features
-    }
-}
+    public func head(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo { try await bucket.reader.head(key) }
 
-/// What one endpoint does, feature by feature.
-struct S3Features: Sendable, Equatable {
-    var sortedListing: Bool
-    var folderObjects: Bool
-    var emptyFolders = true
-    var putAbsent: Bool
-    var putMatch: Bool
-    var completeAbsent: Bool
-    var completeMatch: Bool
-    var copyAbsent: Bool
-    var copyMatch: Bool
-    /// `If-Match` on DeleteObject, and an ETag for each key of DeleteObjects.
-    var deleteMatch: Bool
-    var deleteManyMatch: Bool
-    var serverCopy: Bool
-    var pinnedCopy: Bool
-    var rangeCopy: Bool
-    var multipart: Bool
-    var rangedRead: Bool
-    var versions = false
-
-    /// Before any probe: what must be shown first is left out, but for what every answer is checked for anyway.
-    init(_ profile: S3Profile) {
-        sortedListing = profile.sortedListing == .proven
-        folderObjects = profile.folderObjects != .never
-        putAbsent = profile.conditionalWrites == .proven
-        putMatch = profile.conditionalWrites == .proven
-        completeAbsent = profile.conditionalWrites == .proven
-        completeMatch = profile.conditionalWrites == .proven
-        copyAbsent = profile.conditionalCopy == .proven
-        copyMatch = profile.conditionalCopy == .proven
-        deleteMatch = profile.conditionalDelete == .proven
-        deleteManyMatch = profile.conditionalDelete == .proven
-        serverCopy = profile.serverCopy == .proven
-        pinnedCopy = profile.pinnedCopy == .proven
-        rangeCopy = profile.rangeCopy == .proven
-        multipart = profile.multipart == .proven
-        rangedRead = profile.rangedRead != .never
+    public func read(_ request: ReadRequest, into sink: any ByteSink) async throws(VFSError) -> ObjectInfo {
+        try await bucket.reader.read(request, into: sink)
     }
 
-    func capabilities(_ profile: S3Profile) -> Capabilities {
-        var capabilities = Capabilities()
-        capabilities.maxKeyBytes = 1024
-        capabilities.maxMetadataBytes = S3Metadata.limit
-        capabilities.maxPutSize = 5 << 30
-        capabilities.minPartSize = profile.minPartSize
-        capabilities.maxPartSize = 5 << 30
-        capabilities.maxParts = profile.maxParts
-        capabilities.maxObjectSize = multipart ? 5 << 40 : 5 << 30
-        capabilities.maxCopySize = multipart && rangeCopy ? capabilities.maxObjectSize : 5 << 30
-        capabilities.maxDeleteKeys = profile.maxDeleteKeys
-        capabilities.maxListKeys = 1000
-        capabilities.multipart = multipart
-        capabilities.equalParts = profile.equalParts
-        capabilities.serverCopy = serverCopy
-        capabilities.rangeCopy = multipart && rangeCopy
-        capabilities.conditionalCreate = putAbsent && (completeAbsent || !multipart)
-        capabilities.conditionalReplace = putMatch && (completeMatch || !multipart)
-        let copiesInParts = multipart && rangeCopy
-        capabilities.conditionalCopy =
-            copyAbsent && copyMatch && (completeAbsent && completeMatch || !copiesInParts)
-        capabilities.conditionalDelete = deleteMatch && (deleteManyMatch || profile.maxDeleteKeys <= 1)
-        // Every answer names its version, which is compared before its first byte is passed on.
-        capabilities.pinnedRead = true
-        capabilities.rangedRead = rangedRead
-        capabilities.listingCarriesMetadata = false
-        capabilities.sortedListing = sortedListing
-        capabilities.folderObjects = folderObjects
-        capabilities.emptyFolders = emptyFolders
-        capabilities.metadata = true
-        capabilities.versions = versions
-        return capabilities
+    public func put(_ request: PutRequest, from source: any ByteSource) async throws(VFSError) -> ObjectInfo {
+        try await bucket.writer.put(request, from: source)
+    }
+
+    public func copy(_ request: CopyRequest) async throws(VFSError) -> ObjectInfo {
+        try await bucket.copier.copy(request)
+    }
+
+    public func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure] {
+        try await bucket.deleter.delete(objects)
+    }
+
+    public func beginUpload(_ key: ObjectKey, metadata: ObjectMetadata) async throws(VFSError) -> Upload {
+        try await bucket.uploader.beginUpload(key, metadata: metadata)
+    }
+
+    public func uploadPart(
+        _ upload: Upload, number: Int, from source: any ByteSource
+    ) async throws(VFSError) -> UploadedPart {
+        try await bucket.uploader.uploadPart(upload, number: number, from: source)
+    }
+
+    public func copyPart(
+        _ upload: Upload, number: Int, source: ObjectInfo, extent: Extent
+    ) async throws(VFSError) -> UploadedPart {
+        try await bucket.uploader.copyPart(upload, number: number, source: source, extent: extent)
+    }
+
+    public func completeUpload(
+        _ upload: Upload, parts: [UploadedPart], precondition: Precondition
+    ) async throws(VFSError) -> ObjectInfo {
+        try await bucket.uploader.completeUpload(upload, parts: parts, precondition: precondition)
+    }
+
+    public func abortUpload(_ upload: Upload) async throws(VFSError) { try await bucket.uploader.abortUpload(upload) }
+
+    public func listParts(_ upload: Upload) async throws(VFSError) -> [UploadedPart] {
+        try await bucket.uploader.listParts(upload)
+    }
+
+    public func versions(of key: ObjectKey) async throws(VFSError) -> [ObjectVersion] {
+        try await bucket.versionLister.versions(of: key)
     }
 }

@@ -1,13 +1,24 @@
 import CloudMountHTTP
-public import CloudMountVFS
+import CloudMountVFS
 
-extension S3Provider {
+/// Writes whole objects.
+final class S3Writer: Sendable {
+    private let client: S3Client
+    private let storage: S3Storage
+    private let looks: S3Looks
+
+    init(_ client: S3Client, _ storage: S3Storage, _ looks: S3Looks) {
+        self.client = client
+        self.storage = storage
+        self.looks = looks
+    }
+
     /// PutObject.
-    public func put(_ request: PutRequest, from source: any ByteSource) async throws(VFSError) -> ObjectInfo {
-        try check(request.key)
+    func put(_ request: PutRequest, from source: any ByteSource) async throws(VFSError) -> ObjectInfo {
+        try request.key.check()
         guard source.count <= 5 << 30 else { throw VFSError(.tooLarge, "one PUT to S3 takes at most 5 GiB") }
-        let features = features
-        let condition = try await condition(
+        let features = client.features
+        let condition = try await looks.condition(
             request.precondition, on: request.key, absent: features.putAbsent, match: features.putMatch)
         return try await put(request.key, request.metadata, condition, from: source)
     }
@@ -18,29 +29,23 @@ extension S3Provider {
     ) async throws(VFSError) -> ObjectInfo {
         var wire = S3Request("PutObject", .put, key)
         wire.fields = try S3Metadata.fields(metadata)
-        addStorage(&wire)
+        storage.addStorage(&wire)
         if let condition { wire.fields.append(condition) }
         wire.body = source
         let response: HTTPResponse
         do throws(VFSError) {
             response = try await client.send(wire)
         } catch {
-            throw condition == nil ? error : lostCondition(error)
+            throw condition == nil ? error : error.asLostCondition
         }
-        guard let etag = Self.etag(response.headers) else {
+        guard let etag = S3ETag.of(response.headers) else {
             throw client.error(.malformedResponse, "an upload without an ETag", wire, response)
         }
         let stored = client.time(response.headers)
         let encryption = S3Encryption.told(response.headers)
-        gotEncryption(encryption)
+        storage.gotEncryption(encryption)
         return ObjectInfo(
-            key: key, size: source.count, etag: etag, stored: stored, storageClass: storageClass(),
+            key: key, size: source.count, etag: etag, stored: stored, storageClass: storage.storageClass(),
             encryption: encryption)
-    }
-
-    /// `If-Match` on an object that is gone is answered by 404.
-    func lostCondition(_ error: VFSError) -> VFSError {
-        guard error.code == .notFound else { return error }
-        return VFSError(.preconditionFailed, "the object has been deleted meanwhile", wire: error.wire)
     }
 }

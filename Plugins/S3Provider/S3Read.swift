@@ -1,28 +1,37 @@
 import CloudMountHTTP
-public import CloudMountVFS
+import CloudMountVFS
 
-extension S3Provider {
+/// Looks at objects and reads them.
+final class S3Reader: Sendable {
+    private let client: S3Client
+    private let storage: S3Storage
+
+    init(_ client: S3Client, _ storage: S3Storage) {
+        self.client = client
+        self.storage = storage
+    }
+
     /// HeadObject.
-    public func head(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo {
-        try check(key)
+    func head(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo {
+        try key.check()
         var wire = S3Request("HeadObject", .head, key)
-        addPayer(&wire)
+        client.addPayer(&wire)
         let response = try await client.send(wire)
-        guard let size = response.headers["content-length"].flatMap({ Int($0) }), let etag = Self.etag(response.headers)
+        guard let size = response.headers["content-length"].flatMap({ Int($0) }), let etag = S3ETag.of(response.headers)
         else { throw client.error(.malformedResponse, "an object without length or ETag", wire, response) }
         return info(key, size: size, etag: etag, response.headers)
     }
 
     /// GetObject, of the range and the version asked for, or nothing.
-    public func read(_ request: ReadRequest, into sink: any ByteSink) async throws(VFSError) -> ObjectInfo {
-        try check(request.key)
+    func read(_ request: ReadRequest, into sink: any ByteSink) async throws(VFSError) -> ObjectInfo {
+        try request.key.check()
         if request.extent?.isEmpty ?? false { return try await readNothing(request, nil) }
         var wire = S3Request("GetObject", .get, request.key)
         if let extent = request.extent { wire.field("range", "bytes=\(extent.lowerBound)-\(extent.upperBound - 1)") }
         if let version = request.version { wire.field("if-match", "\"\(version.value)\"") }
-        addPayer(&wire)
+        client.addPayer(&wire)
         wire.maxBodyBytes = 1 << 20
-        let judge = ReadJudge(request, version: Self.etag)
+        let judge = ReadJudge(request, version: S3ETag.of)
         let response: HTTPResponse
         do throws(VFSError) {
             response = try await client.send(wire, into: .sink(sink, accepts: { judge.accepts($0) }))
@@ -72,23 +81,40 @@ extension S3Provider {
         return info
     }
 
-    func check(_ key: ObjectKey) throws(VFSError) {
-        guard !key.isEmpty else { throw VFSError(.invalidName, "an object must have a key") }
-        guard key.byteCount <= 1024 else { throw VFSError(.nameTooLong, "S3 keys have at most 1,024 bytes") }
+    /// Nil when, and only when, the store says that there is no such object.
+    func headIfThere(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo? {
+        try await ifThere { () async throws(VFSError) in try await head(key) }
     }
 
-    // MARK: Headers
+    /// Looks whether `source` is current.
+    func compare(_ source: ObjectInfo) async throws(VFSError) {
+        guard try await head(source.key).etag == source.etag else { throw .sourceChanged() }
+    }
+
+    /// What was just written under `key`, where the answer did not name its ETag.
+    /// - Parameter nonce: of the write; another one means that somebody else has written since.
+    func written(_ key: ObjectKey, nonce: String?) async throws(VFSError) -> ObjectInfo {
+        let found = try await head(key)
+        if let nonce, found.metadata?.nonce != nonce {
+            throw VFSError(.stale, "the object was replaced right after it had been written")
+        }
+        return found
+    }
 
     private func info(_ key: ObjectKey, size: Int, etag: ETag, _ headers: HTTPHeaders) -> ObjectInfo {
         let stored = (headers["last-modified"] ?? headers["date"]).flatMap(S3Dates.http) ?? Timestamp(seconds: 0)
         let encryption = S3Encryption.told(headers)
-        sawEncryption(encryption)
+        storage.sawEncryption(encryption)
         return ObjectInfo(
-            key: key, size: size, etag: etag, stored: stored, storageClass: Self.told(headers["x-amz-storage-class"]),
+            key: key, size: size, etag: etag, stored: stored,
+            storageClass: S3Storage.told(headers["x-amz-storage-class"]),
             encryption: encryption, metadata: S3Metadata.metadata(headers))
     }
+}
 
-    static func etag(_ headers: HTTPHeaders) -> ETag? {
+/// Entity tags as headers and documents have them.
+enum S3ETag {
+    static func of(_ headers: HTTPHeaders) -> ETag? {
         guard var text = headers["etag"] else { return nil }
         let value = text.withUTF8 { unquoted($0) }
         return value.isEmpty ? nil : ETag(value)
@@ -102,5 +128,13 @@ extension S3Provider {
         }
         if text.count >= 2, text.first == 0x22, text.last == 0x22 { text = text.dropFirst().dropLast() }
         return String(decoding: text, as: UTF8.self)
+    }
+    static func quoted(_ version: ETag) -> String { "\"\(version.value)\"" }
+}
+
+extension ObjectKey {
+    func check() throws(VFSError) {
+        guard !isEmpty else { throw VFSError(.invalidName, "an object must have a key") }
+        guard byteCount <= 1024 else { throw VFSError(.nameTooLong, "S3 keys have at most 1,024 bytes") }
     }
 }

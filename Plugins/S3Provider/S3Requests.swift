@@ -118,3 +118,20 @@ extension S3Request {
             || name.elementsEqual("content-md5".utf8)
     }
 }
+
+extension S3Client {
+    /// A 404 without a known code that answers a request for the bucket.
+    func missingMeansBucket<Value>(_ body: () async throws(VFSError) -> Value) async throws(VFSError) -> Value {
+        do throws(VFSError) {
+            return try await body()
+        } catch {
+            guard error.code == .notFound else { throw error }
+            throw VFSError(.bucketNotFound, "there is no such bucket", wire: error.wire)
+        }
+    }
+
+    /// Requester-pays buckets want it on every request.
+    func addPayer(_ request: inout S3Request) {
+        if options.requesterPays { request.field("x-amz-request-payer", "requester") }
+    }
+}

@@ -55,7 +55,13 @@ struct S3EncryptionSightings: Sendable {
     }
 }
 
-extension S3Provider {
+/// What new objects and copies say of storage class and encryption, and what has been seen of them.
+final class S3Storage: Sendable {
+    private let client: S3Client
+    private let encryptions = Mutex(S3EncryptionSightings())
+
+    init(_ client: S3Client) { self.client = client }
+
     /// The class that every store has, and that a write without another gets. Nil in an `ObjectInfo` is "not known".
     static let ordinaryClass = "STANDARD"
 
@@ -80,7 +86,7 @@ extension S3Provider {
         if let encryption = source?.encryption, isToName(encryption) {
             wire.fields += S3Encryption.fields(encryption)
         }
-        addPayer(&wire)
+        client.addPayer(&wire)
     }
 
     private var keepsClasses: Bool { !client.profile.refusedOptions.contains("storage_class") }
@@ -103,32 +109,13 @@ extension S3Provider {
         encryptions.withLock { $0.wrote(encryption) }
     }
 
-    /// `source` with what a copy must name to keep storage class and encryption; looked at where that is not known, and
-    /// where the store cannot be held to its version.
-    /// - Throws: `stale`, `notFound`.
-    func described(_ source: ObjectInfo, comparing: Bool) async throws(VFSError) -> ObjectInfo {
+    /// Whether a copy of `source` must name what only a look at it tells.
+    func isUnknown(of source: ObjectInfo) -> Bool {
         let lacksClass = source.storageClass == nil && client.options.storageClass == nil && keepsClasses
         // Metadata come with the encryption or not at all.
         let lacksEncryption =
             source.encryption == nil && source.metadata == nil && keepsEncryption
             && encryptions.withLock { $0.mayDiffer }
-        guard comparing || lacksClass || lacksEncryption else { return source }
-        let found = try await head(source.key)
-        guard found.etag == source.etag else { throw Self.sourceChanged() }
-        return found
-    }
-
-    static func sourceChanged(_ wire: VFSError.Wire? = nil) -> VFSError {
-        VFSError(.stale, "the source of the copy has been changed meanwhile", wire: wire)
-    }
-
-    /// What was just written under `key`, where the answer did not name its ETag.
-    /// - Parameter nonce: of the write; another one means that somebody else has written since.
-    func written(_ key: ObjectKey, nonce: String?) async throws(VFSError) -> ObjectInfo {
-        let found = try await head(key)
-        if let nonce, found.metadata?.nonce != nonce {
-            throw VFSError(.stale, "the object was replaced right after it had been written")
-        }
-        return found
+        return lacksClass || lacksEncryption
     }
 }

@@ -1,11 +1,24 @@
 import CloudMountHTTP
-public import CloudMountVFS
+import CloudMountVFS
 import CloudMountXML
 
-extension S3Provider {
+/// Makes objects in parts.
+final class S3Uploader: Sendable {
+    private let client: S3Client
+    private let storage: S3Storage
+    private let reader: S3Reader
+    private let looks: S3Looks
+
+    init(_ client: S3Client, _ storage: S3Storage, _ reader: S3Reader, _ looks: S3Looks) {
+        self.client = client
+        self.storage = storage
+        self.reader = reader
+        self.looks = looks
+    }
+
     /// CreateMultipartUpload.
-    public func beginUpload(_ key: ObjectKey, metadata: ObjectMetadata) async throws(VFSError) -> Upload {
-        guard features.multipart else { throw VFSError(.notSupported, "this store has no multipart upload") }
+    func beginUpload(_ key: ObjectKey, metadata: ObjectMetadata) async throws(VFSError) -> Upload {
+        guard client.features.multipart else { throw VFSError(.notSupported, "this store has no multipart upload") }
         return try await beginUpload(key, metadata: metadata, keeping: nil)
     }
 
@@ -13,11 +26,11 @@ extension S3Provider {
     func beginUpload(
         _ key: ObjectKey, metadata: ObjectMetadata, keeping source: ObjectInfo?
     ) async throws(VFSError) -> Upload {
-        try check(key)
+        try key.check()
         var wire = S3Request("CreateMultipartUpload", .post, key)
         wire.parameter("uploads")
         wire.fields = try S3Metadata.fields(metadata)
-        addStorage(&wire, keeping: source)
+        storage.addStorage(&wire, keeping: source)
         let (fields, response) = try await client.send(wire, root: "InitiateMultipartUploadResult")
         guard let id = fields["UploadId"], !id.isEmpty else {
             throw client.error(.malformedResponse, "an upload without an id", wire, response)
@@ -26,7 +39,7 @@ extension S3Provider {
     }
 
     /// UploadPart. The tag is the part's ETag as it came.
-    public func uploadPart(
+    func uploadPart(
         _ upload: Upload, number: Int, from source: any ByteSource
     ) async throws(VFSError) -> UploadedPart {
         guard source.count <= 5 << 30 else { throw VFSError(.tooLarge, "a part of an S3 upload has at most 5 GiB") }
@@ -40,22 +53,23 @@ extension S3Provider {
     }
 
     /// UploadPartCopy.
-    public func copyPart(
+    func copyPart(
         _ upload: Upload, number: Int, source: ObjectInfo, extent: Extent
     ) async throws(VFSError) -> UploadedPart {
-        guard features.rangeCopy else { throw VFSError(.notSupported, "this store copies no ranges") }
-        return try await copyPart(upload, number: number, source: source, extent: extent, pinned: features.pinnedCopy)
+        guard client.features.rangeCopy else { throw VFSError(.notSupported, "this store copies no ranges") }
+        return try await copyPart(
+            upload, number: number, source: source, extent: extent, pinned: client.features.pinnedCopy)
     }
 
     /// Tries it whatever is known of the endpoint.
     func copyPart(
         _ upload: Upload, number: Int, source: ObjectInfo, extent: Extent, pinned: Bool
     ) async throws(VFSError) -> UploadedPart {
-        try check(source.key)
+        try source.key.check()
         guard !extent.isEmpty else { throw VFSError(.invalidArgument, "a part must have bytes") }
         var wire = part("UploadPartCopy", upload, number)
         wire.worksOn = extent.count
-        addSource(&wire, source, pinned: pinned)
+        wire.addSource(source, of: client.options.bucket, pinned: pinned)
         wire.field("x-amz-copy-source-range", "bytes=\(extent.lowerBound)-\(extent.upperBound - 1)")
         let (fields, response): (S3Fields, HTTPResponse)
         do throws(VFSError) {
@@ -64,11 +78,11 @@ extension S3Provider {
             }
         } catch {
             // Another version may be too short for the range.
-            if !pinned, error.code != .cancelled { try await compare(source) }
-            throw lostSource(error)
+            if !pinned, error.code != .cancelled { try await reader.compare(source) }
+            throw error.asLostSource
         }
         // Whose version is current after the copy was so during it: not even a moment is left for bytes of another.
-        if !pinned { try await compare(source) }
+        if !pinned { try await reader.compare(source) }
         guard let tag = fields["ETag"], !tag.isEmpty else {
             throw client.error(.malformedResponse, "a part without an ETag", wire, response)
         }
@@ -76,11 +90,11 @@ extension S3Provider {
     }
 
     /// CompleteMultipartUpload.
-    public func completeUpload(
+    func completeUpload(
         _ upload: Upload, parts: [UploadedPart], precondition: Precondition
     ) async throws(VFSError) -> ObjectInfo {
-        let features = features
-        let condition = try await condition(
+        let features = client.features
+        let condition = try await looks.condition(
             precondition, on: upload.key, absent: features.completeAbsent, match: features.completeMatch)
         return try await completeUpload(upload, parts: parts, condition)
     }
@@ -93,7 +107,7 @@ extension S3Provider {
         var wire = S3Request("CompleteMultipartUpload", .post, upload.key)
         wire.worksOn = parts.reduce(0) { $0 + $1.size }
         wire.parameter("uploadId", upload.id)
-        addPayer(&wire)
+        client.addPayer(&wire)
         if let condition { wire.fields.append(condition) }
         wire.xml(
             S3Document("CompleteMultipartUpload") { document in
@@ -113,28 +127,28 @@ extension S3Provider {
                 guard error.code == .conflict else { throw error }
                 throw VFSError(.conflict, error.message, wire: error.wire)
             }
-            if condition != nil, error.wire?.code == "NoSuchKey" { throw lostCondition(error) }
+            if condition != nil, error.wire?.code == "NoSuchKey" { throw error.asLostCondition }
             throw VFSError(.uploadNotFound, "the upload is not known any more", wire: error.wire)
         }
         guard var tag = fields["ETag"] else {
             throw client.error(.malformedResponse, "an upload without an ETag", wire, response)
         }
-        let etag = tag.withUTF8 { ETag(Self.unquoted($0)) }
+        let etag = tag.withUTF8 { ETag(S3ETag.unquoted($0)) }
         // A store that passes over conditions may also name another ETag here than it gives the object.
-        if client.profile.name == S3Profiles.generic.name, !features.completeAbsent {
-            return try await written(upload.key, nonce: upload.nonce)
+        if client.profile.name == S3Profiles.generic.name, !client.features.completeAbsent {
+            return try await reader.written(upload.key, nonce: upload.nonce)
         }
         let stored = client.time(response.headers)
         return ObjectInfo(
             key: upload.key, size: parts.reduce(0) { $0 + $1.size }, etag: etag, stored: stored,
-            storageClass: storageClass(), encryption: S3Encryption.told(response.headers))
+            storageClass: storage.storageClass(), encryption: S3Encryption.told(response.headers))
     }
 
     /// AbortMultipartUpload.
-    public func abortUpload(_ upload: Upload) async throws(VFSError) {
+    func abortUpload(_ upload: Upload) async throws(VFSError) {
         var wire = S3Request("AbortMultipartUpload", .delete, upload.key)
         wire.parameter("uploadId", upload.id)
-        addPayer(&wire)
+        client.addPayer(&wire)
         do throws(VFSError) {
             try await client.sendForNothing(wire)
         } catch {
@@ -143,14 +157,14 @@ extension S3Provider {
     }
 
     /// ListParts, all pages.
-    public func listParts(_ upload: Upload) async throws(VFSError) -> [UploadedPart] {
+    func listParts(_ upload: Upload) async throws(VFSError) -> [UploadedPart] {
         let parser = PartsParser()
         var marker = 0
         while true {
             var wire = S3Request("ListParts", .get, upload.key)
             wire.parameter("uploadId", upload.id)
             if marker > 0 { wire.parameter("part-number-marker", "\(marker)") }
-            addPayer(&wire)
+            client.addPayer(&wire)
             let response = try await inUpload { () async throws(VFSError) in
                 try await client.send(wire, parsedBy: parser)
             }
@@ -170,7 +184,7 @@ extension S3Provider {
         var wire = S3Request(operation, .put, upload.key)
         wire.parameter("partNumber", "\(number)")
         wire.parameter("uploadId", upload.id)
-        addPayer(&wire)
+        client.addPayer(&wire)
         return wire
     }
 

@@ -1,12 +1,17 @@
 import CloudMountHTTP
-public import CloudMountVFS
+import CloudMountVFS
 import CloudMountXML
 
-extension S3Provider {
+/// Lists the versions of an object.
+final class S3VersionLister: Sendable {
+    private let client: S3Client
+
+    init(_ client: S3Client) { self.client = client }
+
     /// ListObjectVersions of one key.
-    public func versions(of key: ObjectKey) async throws(VFSError) -> [ObjectVersion] {
-        try check(key)
-        guard features.versions else { throw VFSError(.notSupported, "this bucket keeps no versions") }
+    func versions(of key: ObjectKey) async throws(VFSError) -> [ObjectVersion] {
+        try key.check()
+        guard client.features.versions else { throw VFSError(.notSupported, "this bucket keeps no versions") }
         var versions: [ObjectVersion] = []
         var marker: (key: String, version: String?)?
         var markers = PageMarkers()
@@ -19,9 +24,9 @@ extension S3Provider {
                 wire.parameter("key-marker", marker.key)
                 if let version = marker.version { wire.parameter("version-id-marker", version) }
             }
-            addPayer(&wire)
+            client.addPayer(&wire)
             let parser = VersionsParser(key)
-            let response = try await missingMeansBucket { () async throws(VFSError) in
+            let response = try await client.missingMeansBucket { () async throws(VFSError) in
                 try await client.send(wire, parsedBy: parser)
             }
             guard parser.isWanted else { throw client.refusal(wire, response) }
@@ -84,7 +89,7 @@ private final class VersionsParser: XMLHandler {
         case (3, "Key"): self.name = text.string
         case (3, "IsLatest"): current.isLatest = text == "true"
         case (3, "LastModified"): current.info.stored = S3Dates.iso8601(text.bytes) ?? Timestamp(seconds: 0)
-        case (3, "ETag"): current.info.etag = ETag(S3Provider.unquoted(text.bytes))
+        case (3, "ETag"): current.info.etag = ETag(S3ETag.unquoted(text.bytes))
         case (3, "Size"): current.info.size = ObjectInfo.possible(text.integer ?? 0)
         case (3, "StorageClass"): if !text.bytes.isEmpty { current.info.storageClass = text.string }
         default: break

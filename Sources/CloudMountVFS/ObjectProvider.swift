@@ -135,11 +135,16 @@ extension ObjectProvider {
 extension ObjectProvider {
     /// Nil when, and only when, the store says that there is no such object.
     package func headIfThere(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo? {
-        do throws(VFSError) {
-            return try await head(key)
-        } catch {
-            if error.code == .notFound { return nil }
-            throw error
-        }
+        try await ifThere { () async throws(VFSError) in try await head(key) }
+    }
+}
+
+/// What `look` finds; nil when it says that there is nothing.
+package func ifThere<Value>(_ look: () async throws(VFSError) -> Value) async throws(VFSError) -> Value? {
+    do throws(VFSError) {
+        return try await look()
+    } catch {
+        if error.code == .notFound { return nil }
+        throw error
     }
 }

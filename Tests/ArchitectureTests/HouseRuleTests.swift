@@ -12,13 +12,14 @@ struct HouseRuleTests {
         #expect(long == [])
     }
 
-    @Test("No type of the core has more than 600 lines with all its extensions")
+    @Test("No type of the core, the layers and S3 has more than 600 lines with all its extensions")
     func typeLength() throws {
         var lines: [String: Int] = [:]
-        // A provider is one type by its protocol, a verb in each file; the supervisor is still to be divided.
-        for folder in ["CloudMountFilesystem", "CloudMountCommit", "CloudMountStaging", "CloudMountPlatform"].map({
-            "Sources/\($0)"
-        }) {
+        // The supervisor is still to be divided.
+        let modules = [
+            "CloudMountFilesystem", "CloudMountCommit", "CloudMountStaging", "CloudMountPlatform", "CloudMountLayers",
+        ]
+        for folder in modules.map({ "Sources/\($0)" }) + ["Plugins/S3Provider"] {
             for file in try SourceTree.files(below: folder) {
                 let module = file.path.split(separator: "/").dropFirst().first ?? ""
                 for (name, count) in Self.types(file.lines) { lines["\(module).\(name)", default: 0] += count }

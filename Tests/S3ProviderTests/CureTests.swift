@@ -91,9 +91,9 @@ struct CureTests {
         #expect(error?.message.contains("http://localhost:\(other.port)/bucket/k") ?? false)
         #expect(other.seen.isEmpty)
         try await ask(provider)
-        #expect(provider.client.route.endpoint.port == Int(other.port))
-        provider.client.startAnew()
-        #expect(provider.client.route.endpoint.port == Int(server.port))
+        #expect(provider.bucket.client.route.endpoint.port == Int(other.port))
+        provider.bucket.client.startAnew()
+        #expect(provider.bucket.client.route.endpoint.port == Int(server.port))
     }
 
     @Test("A bucket that takes no upload without its MD5 gets it from then on", arguments: [0, 300, 300_000])

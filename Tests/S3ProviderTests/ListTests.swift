@@ -175,7 +175,7 @@ struct ListTests {
         ]
         let server = try ScriptedServer { _, index in .xml(pages[min(index, 1)]) }
         let provider = try provider(server, known)
-        provider.features.versions = true
+        provider.bucket.client.features.versions = true
         let versions = try await provider.versions(of: "a b")
         #expect(versions.map(\.info.etag.value) == ["", "e1", "e0"])
         #expect(versions.map(\.isDeleteMarker) == [true, false, false])

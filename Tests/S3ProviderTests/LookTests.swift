@@ -43,9 +43,9 @@ struct LookTests {
                 }
             }
             provider = try S3ProviderTests.provider(server, known)
-            provider.features.pinnedCopy = false
-            provider.features.copyAbsent = false
-            provider.features.copyMatch = false
+            provider.bucket.client.features.pinnedCopy = false
+            provider.bucket.client.features.copyAbsent = false
+            provider.bucket.client.features.copyMatch = false
         }
 
         func copy(to key: ObjectKey, _ precondition: Precondition = .absent) async -> Result<ObjectInfo, VFSError> {
@@ -117,8 +117,8 @@ struct LookTests {
             return ScriptedAnswer(headers: [("ETag", "\"\(etag)\""), ("Content-Length", "10")])
         }
         let provider = try provider(server, known)
-        provider.features.pinnedCopy = false
-        provider.features.copyMatch = false
+        provider.bucket.client.features.pinnedCopy = false
+        provider.bucket.client.features.copyMatch = false
         let error = await #expect(throws: VFSError.self) {
             try await provider.copy(
                 CopyRequest(source: info("s"), destination: "t", precondition: .match(ETag("e0"))))

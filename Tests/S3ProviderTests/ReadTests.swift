@@ -15,7 +15,7 @@ struct ReadTests {
         var fields = HTTPHeaders()
         for (name, value) in headers { fields.append(name, value) }
         let request = ReadRequest(key: "k", extent: extent, version: version.map { ETag($0) })
-        switch ReadJudge(request, version: S3Provider.etag).verdict(HTTPResponseHead(status: status, headers: fields)) {
+        switch ReadJudge(request, version: S3ETag.of).verdict(HTTPResponseHead(status: status, headers: fields)) {
         case .success(let object): return "\(object.size)"
         case .failure(let refusal): return "\(refusal)"
         }

@@ -38,12 +38,12 @@ struct VersionTests {
     /// A provider of an endpoint that was shown to copy, and nothing else.
     private func poor(_ server: ScriptedServer) throws -> S3Provider {
         let provider = try provider(server)
-        var features = provider.features
+        var features = provider.bucket.client.features
         features.serverCopy = true
         features.rangeCopy = true
         features.multipart = true
         features.sortedListing = true
-        provider.features = features
+        provider.bucket.client.features = features
         return provider
     }
 
@@ -263,9 +263,9 @@ struct VersionTests {
                     + "<NextVersionIdMarker>\(next)</NextVersionIdMarker></ListVersionsResult>")
         }
         let provider = try provider(server, known)
-        var features = provider.features
+        var features = provider.bucket.client.features
         features.versions = true
-        provider.features = features
+        provider.bucket.client.features = features
         let error = await #expect(throws: VFSError.self) { try await provider.versions(of: "k") }
         #expect(error?.code == .malformedResponse)
         #expect(server.seen.count == 3)

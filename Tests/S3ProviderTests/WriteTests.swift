@@ -202,10 +202,10 @@ struct WriteTests {
 
     @Test("Parts of a copy keep within the number allowed")
     func partSizes() {
-        #expect(S3Provider.partSize(6 << 30, least: 512 << 20, maxParts: 10_000) == 512 << 20)
-        #expect(S3Provider.partSize(5 << 40, least: 512 << 20, maxParts: 10_000) == 525 << 20)
-        #expect(S3Provider.partSize(1 << 40, least: 512 << 20, maxParts: 1000) == 1049 << 20)
-        #expect(S3Provider.partSize(5 << 40, least: 512 << 20, maxParts: 1000) == nil)
+        #expect(S3Copier.partSize(6 << 30, least: 512 << 20, maxParts: 10_000) == 512 << 20)
+        #expect(S3Copier.partSize(5 << 40, least: 512 << 20, maxParts: 10_000) == 525 << 20)
+        #expect(S3Copier.partSize(1 << 40, least: 512 << 20, maxParts: 1000) == 1049 << 20)
+        #expect(S3Copier.partSize(5 << 40, least: 512 << 20, maxParts: 1000) == nil)
     }
 
     @Test("Parts are listed as far as their numbers go")
