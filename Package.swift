@@ -36,7 +36,10 @@ let package = Package(
         .executable(name: "cloudmount", targets: ["cloudmount"]),
         .library(
             name: "CloudMountKit",
-            targets: ["CloudMountVFS", "CloudMountHTTP", "CloudMountXML", "CloudMountLayers", "CloudMountDaemon"]),
+            targets: [
+                "CloudMountKit", "CloudMountVFS", "CloudMountPlatform", "CloudMountHTTP", "CloudMountXML",
+                "CloudMountLayers", "CloudMountDaemon",
+            ]),
         .library(name: "ProviderConformance", targets: ["ProviderConformance"]),
     ],
     dependencies: [
@@ -58,6 +61,7 @@ let package = Package(
         module("CloudMountPlatform", ["CLinux", "CloudMountVFS"]),
         module("CloudMountHTTP", ["CCurl", "CloudMountVFS", "CloudMountPlatform"]),
         module("CloudMountXML", ["CXML2", "CloudMountVFS"]),
+        module("CloudMountKit", ["CloudMountVFS", "CloudMountPlatform", "CloudMountHTTP"]),
         module("CloudMountLayers", ["CloudMountVFS", log]),
         module("CloudMountConfig", ["CYAML", "CloudMountVFS"]),
         module("CloudMountStaging", ["CloudMountVFS", "CloudMountPlatform"]),
@@ -74,7 +78,7 @@ let package = Package(
             ]),
 
         provider("S3Provider", ["CloudMountPlatform", "CloudMountHTTP", "CloudMountXML", crypto, log]),
-        provider("B2Provider", ["CloudMountPlatform", "CloudMountHTTP", crypto]),
+        provider("B2Provider", ["CloudMountKit", "CloudMountPlatform", "CloudMountHTTP", crypto]),
         provider("DirectoryProvider", ["CloudMountPlatform"]),
         provider("MemoryProvider", ["CloudMountPlatform"]),
 

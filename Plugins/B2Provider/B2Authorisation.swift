@@ -1,3 +1,4 @@
+import CloudMountKit
 import CloudMountVFS
 
 /// What logging in gives: a token, where to go with it, and what the key may do.
@@ -25,9 +26,9 @@ struct B2Authorisation: Sendable, Equatable {
     /// - Returns: nil when something is missing that every version has.
     init?(_ bytes: [UInt8]) {
         guard
-            let fields = B2JSONReader.read(
+            let fields = JSONReader.read(
                 bytes,
-                { reader throws(B2JSONError) in
+                { reader throws(JSONError) in
                     var fields = Fields()
                     try fields.readTop(&reader)
                     return fields
@@ -69,8 +70,8 @@ struct B2Authorisation: Sendable, Equatable {
         var bucketName: String?
         var namePrefix: String?
 
-        mutating func readTop(_ reader: inout B2JSONReader) throws(B2JSONError) {
-            try reader.object { reader, name throws(B2JSONError) in
+        mutating func readTop(_ reader: inout JSONReader) throws(JSONError) {
+            try reader.object { reader, name throws(JSONError) in
                 switch name {
                 case "accountId": accountID = try reader.optionalString()
                 case "authorizationToken": token = try reader.optionalString()
@@ -80,16 +81,16 @@ struct B2Authorisation: Sendable, Equatable {
             }
         }
 
-        private mutating func readAPIs(_ reader: inout B2JSONReader) throws(B2JSONError) {
-            try reader.object { reader, name throws(B2JSONError) in
+        private mutating func readAPIs(_ reader: inout JSONReader) throws(JSONError) {
+            try reader.object { reader, name throws(JSONError) in
                 guard case "storageApi" = name else { return try reader.skip() }
-                try reader.object { reader, name throws(B2JSONError) in try readStorage(&reader, name) }
+                try reader.object { reader, name throws(JSONError) in try readStorage(&reader, name) }
             }
         }
 
         private mutating func readStorage(
-            _ reader: inout B2JSONReader, _ name: B2JSONReader.Name
-        ) throws(B2JSONError) {
+            _ reader: inout JSONReader, _ name: JSONReader.Name
+        ) throws(JSONError) {
             switch name {
             case "apiUrl": apiURL = try reader.optionalString()
             case "downloadUrl": downloadURL = try reader.optionalString()
@@ -98,26 +99,26 @@ struct B2Authorisation: Sendable, Equatable {
             case "minimumPartSize": oldPartSize = try reader.optionalInteger()
             case "allowed":
                 if try reader.null() { return }
-                try reader.object { reader, name throws(B2JSONError) in try readAllowed(&reader, name) }
+                try reader.object { reader, name throws(JSONError) in try readAllowed(&reader, name) }
             default: try readAllowed(&reader, name)
             }
         }
 
         private mutating func readAllowed(
-            _ reader: inout B2JSONReader, _ name: B2JSONReader.Name
-        ) throws(B2JSONError) {
+            _ reader: inout JSONReader, _ name: JSONReader.Name
+        ) throws(JSONError) {
             switch name {
             case "capabilities":
                 if try reader.null() { return }
                 var all: [String] = []
-                try reader.array { reader throws(B2JSONError) in all.append(try reader.string()) }
+                try reader.array { reader throws(JSONError) in all.append(try reader.string()) }
                 capabilities = all
             case "buckets":
                 if try reader.null() { return }
                 var all: [Bucket] = []
-                try reader.array { reader throws(B2JSONError) in
+                try reader.array { reader throws(JSONError) in
                     var bucket = Bucket(id: "", name: nil)
-                    try reader.object { reader, name throws(B2JSONError) in
+                    try reader.object { reader, name throws(JSONError) in
                         switch name {
                         case "id": bucket.id = try reader.string()
                         case "name": bucket.name = try reader.optionalString()

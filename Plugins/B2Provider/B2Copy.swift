@@ -1,3 +1,4 @@
+import CloudMountKit
 public import CloudMountVFS
 
 extension B2Provider {
@@ -30,7 +31,7 @@ extension B2Provider {
         }
         call.body.add("sourceServerSideEncryption", client.encryption.source)
         call.body.add("destinationServerSideEncryption", client.encryption.destination(keeping: source.encryption))
-        let file: B2File = try await client.send(call) { reader throws(B2JSONError) in try B2File.read(&reader) }
+        let file: B2File = try await client.send(call) { reader throws(JSONError) in try B2File.read(&reader) }
         return file.object(destination)
     }
 

@@ -1,3 +1,4 @@
+import CloudMountKit
 public import CloudMountVFS
 
 extension B2Provider {

@@ -1,4 +1,5 @@
 import CloudMountHTTP
+import CloudMountKit
 
 /// What the mount asks B2 to encrypt with.
 enum B2Encryption: Sendable {
@@ -28,7 +29,7 @@ enum B2Encryption: Sendable {
 
     /// For what is made by a call: nil where nothing is asked for.
     /// - Parameter kept: how the source of a copy is encrypted.
-    func destination(keeping kept: String? = nil) -> B2JSONObject? {
+    func destination(keeping kept: String? = nil) -> JSONObject? {
         switch self {
         case .bucket: return kept == Self.managedName ? Self.managedObject : nil
         case .managed: return Self.managedObject
@@ -39,8 +40,8 @@ enum B2Encryption: Sendable {
     /// B2's word for SSE-B2.
     static let managedName = "SSE-B2"
 
-    private static var managedObject: B2JSONObject {
-        var object = B2JSONObject()
+    private static var managedObject: JSONObject {
+        var object = JSONObject()
         object.add("mode", managedName)
         object.add("algorithm", "AES256")
         return object
@@ -53,9 +54,9 @@ enum B2Encryption: Sendable {
     }
 
     /// For what is read by a call: nil where B2 has the key.
-    var source: B2JSONObject? {
+    var source: JSONObject? {
         guard case .customer(let key) = self else { return nil }
-        var object = B2JSONObject()
+        var object = JSONObject()
         object.add("mode", "SSE-C")
         object.add("algorithm", "AES256")
         object.add("customerKey", key.base64)

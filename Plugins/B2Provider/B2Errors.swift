@@ -1,4 +1,5 @@
 import CloudMountHTTP
+import CloudMountKit
 import CloudMountVFS
 
 /// The body of an answer that says no.
@@ -10,9 +11,9 @@ struct B2ErrorBody: Equatable {
 
     /// Nil when the bytes are no error of B2's.
     init?(_ bytes: [UInt8]) {
-        let read = B2JSONReader.read(bytes) { reader throws(B2JSONError) in
+        let read = JSONReader.read(bytes) { reader throws(JSONError) in
             var body = B2ErrorBody()
-            try reader.object { reader, name throws(B2JSONError) in
+            try reader.object { reader, name throws(JSONError) in
                 switch name {
                 case "code": body.code = try reader.optionalString() ?? ""
                 case "message": body.message = try reader.optionalString() ?? ""
@@ -28,59 +29,47 @@ struct B2ErrorBody: Equatable {
 
 /// From what was on the wire to `VFSError`: the one place that knows B2's error codes.
 enum B2Errors {
-    struct Verdict: Equatable {
-        var code: VFSError.Code
-        var retry: VFSError.RetryAdvice
-        var message: String?
-
-        init(_ code: VFSError.Code, _ retry: VFSError.RetryAdvice = .never, _ message: String? = nil) {
-            self.code = code
-            self.retry = retry
-            self.message = message
-        }
-    }
-
     static func isDeadToken(_ code: String?) -> Bool { code == "bad_auth_token" || code == "expired_auth_token" }
 
     /// By the store's error code; nil when it is not a known one.
-    static func verdict(code: String, message: String = "", retryAfter: Duration? = nil) -> Verdict? {
+    static func verdict(code: String, message: String = "", retryAfter: Duration? = nil) -> HTTPVerdict? {
         switch code {
-        case "bad_auth_token", "expired_auth_token": Verdict(.credentialsExpired, .backoff)
-        case "unauthorized", "access_denied": Verdict(.permissionDenied)
+        case "bad_auth_token", "expired_auth_token": HTTPVerdict(.credentialsExpired, .backoff)
+        case "unauthorized", "access_denied": HTTPVerdict(.permissionDenied)
         case "email_not_verified":
-            Verdict(.credentialsInvalid, .never, "the account's e-mail address is not verified")
+            HTTPVerdict(.credentialsInvalid, .never, "the account's e-mail address is not verified")
         case "no_payment_history":
-            Verdict(.credentialsInvalid, .never, "the account has no payment history, which this needs")
+            HTTPVerdict(.credentialsInvalid, .never, "the account has no payment history, which this needs")
         case "auth_token_limit":
-            Verdict(.unavailable, .immediately, "an upload URL was in use by another upload")
+            HTTPVerdict(.unavailable, .immediately, "an upload URL was in use by another upload")
 
         case "cap_exceeded", "storage_cap_exceeded", "transaction_cap_exceeded", "download_cap_exceeded":
-            Verdict(.quotaExceeded, .never, "the account's \(cap(code)) is reached; caps end at midnight UTC")
+            HTTPVerdict(.quotaExceeded, .never, "the account's \(cap(code)) is reached; caps end at midnight UTC")
 
-        case "not_found", "no_such_file", "file_not_present", "already_hidden": Verdict(.notFound)
-        case "bad_bucket_id", "invalid_bucket_id", "no_such_bucket": Verdict(.bucketNotFound)
-        case "missing_part": Verdict(.invalidArgument)
+        case "not_found", "no_such_file", "file_not_present", "already_hidden": HTTPVerdict(.notFound)
+        case "bad_bucket_id", "invalid_bucket_id", "no_such_bucket": HTTPVerdict(.bucketNotFound)
+        case "missing_part": HTTPVerdict(.invalidArgument)
         case "part_sha1_mismatch":
-            Verdict(.corrupted, .never, "a part in the store is not the one that was to be there")
-        case "source_too_large", "file_too_large": Verdict(.tooLarge)
-        case "range_not_satisfiable", "out_of_range": Verdict(.invalidArgument)
+            HTTPVerdict(.corrupted, .never, "a part in the store is not the one that was to be there")
+        case "source_too_large", "file_too_large": HTTPVerdict(.tooLarge)
+        case "range_not_satisfiable", "out_of_range": HTTPVerdict(.invalidArgument)
         case "duplicate_bucket_name", "file_lock_conflict", "source_replication_conflict",
             "restricted_bucket_conflict":
-            Verdict(.conflict)
-        case "conflict": Verdict(.conflict, .backoff)
-        case "method_not_allowed", "unsupported": Verdict(.notSupported)
+            HTTPVerdict(.conflict)
+        case "conflict": HTTPVerdict(.conflict, .backoff)
+        case "method_not_allowed", "unsupported": HTTPVerdict(.notSupported)
 
-        case "too_many_requests": Verdict(.throttled, .throttle(after: retryAfter))
-        case "request_timeout": Verdict(.timedOut, .backoff)
-        case "internal_error", "bad_gateway", "gateway_timeout": Verdict(.unavailable, .backoff)
+        case "too_many_requests": HTTPVerdict(.throttled, .throttle(after: retryAfter))
+        case "request_timeout": HTTPVerdict(.timedOut, .backoff)
+        case "internal_error", "bad_gateway", "gateway_timeout": HTTPVerdict(.unavailable, .backoff)
         case "service_unavailable":
-            Verdict(.unavailable, retryAfter == nil ? .backoff : .throttle(after: retryAfter))
+            HTTPVerdict(.unavailable, retryAfter == nil ? .backoff : .throttle(after: retryAfter))
         case "bad_request":
             // The one fault of ours that is none: bytes that changed on their way.
             isChecksum(message)
-                ? Verdict(.corrupted, .backoff, "the store received other bytes than were sent")
-                : Verdict(.invalidArgument)
-        case "bad_json": Verdict(.invalidArgument)
+                ? HTTPVerdict(.corrupted, .backoff, "the store received other bytes than were sent")
+                : HTTPVerdict(.invalidArgument)
+        case "bad_json": HTTPVerdict(.invalidArgument)
         default: nil
         }
     }
@@ -100,29 +89,17 @@ enum B2Errors {
         return text.contains("sha1") && (text.contains("match") || text.contains("checksum"))
     }
 
-    /// By the HTTP status alone, when the body says nothing that is known.
-    static func verdict(status: Int, retryAfter: Duration? = nil) -> Verdict {
-        switch status {
-        case 300..<400: Verdict(.unavailable, .backoff, "the store redirects elsewhere")
-        case 401, 403: Verdict(.permissionDenied)
-        case 404: Verdict(.notFound)
-        case 405, 501: Verdict(.notSupported)
-        case 408: Verdict(.timedOut, .backoff)
-        case 409: Verdict(.conflict, .backoff)
-        case 413: Verdict(.tooLarge)
-        case 429: Verdict(.throttled, .throttle(after: retryAfter))
-        case 503: Verdict(.unavailable, retryAfter == nil ? .backoff : .throttle(after: retryAfter))
-        case 500..<600: Verdict(.unavailable, .backoff)
-        case 400..<500: Verdict(.invalidArgument)
-        default: Verdict(.malformedResponse, .backoff)
-        }
+    /// By the HTTP status alone, when the body says nothing that is known. B2 itself redirects nobody: what does is on the way to it.
+    static func verdict(status: Int, retryAfter: Duration? = nil) -> HTTPVerdict {
+        300..<400 ~= status
+            ? HTTPVerdict(.unavailable, .backoff, "the store redirects elsewhere")
+            : HTTPVerdict(status: status, retryAfter: retryAfter)
     }
 
     /// For an answer that says no.
     static func error(_ response: HTTPResponse, wire: VFSError.Wire) -> VFSError {
         let status = response.status
-        let seconds = response.headers["retry-after"].flatMap { Int($0) }
-        let retryAfter = seconds.map { Duration.seconds(max(0, min($0, 3600))) }
+        let retryAfter = response.headers.retryAfter
         let body = B2ErrorBody(response.body)
         var wire = wire
         wire.status = status
@@ -133,9 +110,9 @@ enum B2Errors {
             ?? Self.verdict(status: status, retryAfter: retryAfter)
         if status == 404, body == nil, !response.body.isEmpty {
             // A page of some proxy: not the store's word that there is no such file.
-            verdict = Verdict(.malformedResponse, .backoff, "an answer that is not from a store")
+            verdict = .notOfStore
         }
-        return VFSError(verdict.code, verdict.message ?? sentence(status, body), retry: verdict.retry, wire: wire)
+        return verdict.error(saying: body?.message, wire: wire)
     }
 
     /// What a failed upload is worth: another URL, at once, for whatever may lie in the one that was used.
@@ -149,13 +126,5 @@ enum B2Errors {
         default: break
         }
         return error
-    }
-
-    private static func sentence(_ status: Int, _ body: B2ErrorBody?) -> String {
-        guard let text = body?.message, !text.isEmpty else { return "the store answered \(status)" }
-        let printable = text.unicodeScalars.prefix(200).filter(\.isPrintable)
-        var sentence = String(String.UnicodeScalarView(printable))
-        while sentence.last == "." || sentence.last == " " { sentence.removeLast() }
-        return "the store says: \(sentence)"
     }
 }

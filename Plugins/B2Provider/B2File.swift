@@ -1,3 +1,4 @@
+import CloudMountKit
 import CloudMountVFS
 
 /// One version of a file as B2's JSON describes it.
@@ -29,10 +30,10 @@ struct B2File: Sendable {
 
     /// - Parameter listed: a listing has ten thousand of them, and nobody looks at their SHA-1.
     /// - Returns: nil when a field is missing that every file has.
-    static func read(_ reader: inout B2JSONReader, listed: Bool = false) throws(B2JSONError) -> B2File? {
+    static func read(_ reader: inout JSONReader, listed: Bool = false) throws(JSONError) -> B2File? {
         var file = B2File()
         var hasName = false
-        try reader.object { reader, name throws(B2JSONError) in
+        try reader.object { reader, name throws(JSONError) in
             switch name {
             case "action": file.action = Self.action(try reader.optionalString())
             case "fileId": file.id = try reader.optionalString() ?? ""
@@ -51,9 +52,9 @@ struct B2File: Sendable {
         return hasName && (!file.id.isEmpty || file.action == .folder) ? file : nil
     }
 
-    private static func mode(_ reader: inout B2JSONReader) throws(B2JSONError) -> String? {
+    private static func mode(_ reader: inout JSONReader) throws(JSONError) -> String? {
         var mode: String?
-        try reader.object { reader, name throws(B2JSONError) in
+        try reader.object { reader, name throws(JSONError) in
             switch name {
             case "mode": mode = try reader.optionalString()
             default: try reader.skip()

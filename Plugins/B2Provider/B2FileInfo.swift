@@ -1,4 +1,5 @@
 import CloudMountHTTP
+import CloudMountKit
 import CloudMountVFS
 
 /// Object metadata as B2's file information, and back.
@@ -99,8 +100,8 @@ enum B2FileInfo {
         for (name, value) in entries { headers.append("X-Bz-Info-" + name, encode(value)) }
     }
 
-    static func json(_ entries: [(name: String, value: String)]) -> B2JSONObject {
-        var object = B2JSONObject()
+    static func json(_ entries: [(name: String, value: String)]) -> JSONObject {
+        var object = JSONObject()
         for (name, value) in entries { object.add(name, value) }
         return object
     }

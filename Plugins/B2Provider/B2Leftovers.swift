@@ -1,3 +1,4 @@
+import CloudMountKit
 import CloudMountPlatform
 import CloudMountVFS
 import Crypto
@@ -120,13 +121,13 @@ extension B2Provider {
         call.body.add("maxFileCount", 100)
         if !client.options.prefix.isEmpty { call.body.add("namePrefix", client.options.prefix) }
         call.body.add("startFileId", start)
-        return try await client.send(call) { reader throws(B2JSONError) in
+        return try await client.send(call) { reader throws(JSONError) in
             var files: [B2File] = []
             var next: String?
-            try reader.object { reader, name throws(B2JSONError) in
+            try reader.object { reader, name throws(JSONError) in
                 switch name {
                 case "files":
-                    try reader.array { reader throws(B2JSONError) in
+                    try reader.array { reader throws(JSONError) in
                         if let file = try B2File.read(&reader) { files.append(file) }
                     }
                 case "nextFileId": next = try reader.optionalString()

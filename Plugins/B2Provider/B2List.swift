@@ -1,4 +1,5 @@
 import CloudMountHTTP
+import CloudMountKit
 public import CloudMountVFS
 
 extension B2Provider {
@@ -97,12 +98,12 @@ private struct ListAnswer: Sendable {
         var isWhole = true
         var (hasFiles, hasEnd) = (false, false)
         var next: String?
-        let read: Void? = B2JSONReader.read(bytes) { reader throws(B2JSONError) in
-            try reader.object { reader, name throws(B2JSONError) in
+        let read: Void? = JSONReader.read(bytes) { reader throws(JSONError) in
+            try reader.object { reader, name throws(JSONError) in
                 switch name {
                 case "files":
                     hasFiles = true
-                    try reader.array { reader throws(B2JSONError) in
+                    try reader.array { reader throws(JSONError) in
                         guard let file = try B2File.read(&reader, listed: true) else {
                             isWhole = false
                             return

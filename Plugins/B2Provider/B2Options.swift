@@ -1,3 +1,4 @@
+import CloudMountKit
 import CloudMountVFS
 import Glibc
 
@@ -71,8 +72,8 @@ struct B2Options: Sendable {
         } catch {
             problem("prefix", "cannot begin names in B2: \(error.message)")
         }
-        if let origin = Origin(options.realm) {
-            if !origin.isTLS, !origin.isLoopback, !options.allowsHTTP {
+        if let realm = WebURL(options.realm), realm.path.isEmpty {
+            if !realm.isTLS, !realm.isLoopback, !options.allowsHTTP {
                 problem("realm", "would send the application key unencrypted; say allow_http: true if that is meant")
             }
         } else {
@@ -84,51 +85,5 @@ struct B2Options: Sendable {
         }
         if let file = options.caFile, access(file, R_OK) != 0 { problem("ca_file", "cannot be read") }
         return problems + B2Credentials.problems(context.credentials)
-    }
-}
-
-/// Scheme, host and port of a URL, and no more than those.
-struct Origin: Sendable, Equatable {
-    let isTLS: Bool
-    /// With the port where one is named.
-    let authority: String
-
-    /// Nil when the text is more or less than `http(s)://host[:port]`.
-    init?(_ text: String) {
-        guard let origin = Origin(of: text), text.utf8.count == origin.authority.utf8.count + (origin.isTLS ? 8 : 7)
-        else { return nil }
-        self = origin
-    }
-
-    /// Of any URL.
-    init?(of url: String) {
-        let rest: Substring
-        if url.hasPrefix("https://") {
-            isTLS = true
-            rest = url.dropFirst(8)
-        } else if url.hasPrefix("http://") {
-            isTLS = false
-            rest = url.dropFirst(7)
-        } else {
-            return nil
-        }
-        authority = String(rest.prefix { $0 != "/" && $0 != "?" && $0 != "#" })
-        let (host, port) = Self.split(authority)
-        guard !host.isEmpty, !authority.contains("@"), authority.utf8.allSatisfy({ 0x21...0x7E ~= $0 }),
-            port == nil || port.flatMap({ UInt16($0) }) != nil
-        else { return nil }
-    }
-
-    private static func split(_ authority: String) -> (host: Substring, port: Substring?) {
-        let end = authority.lastIndex(of: "]") ?? authority.startIndex
-        guard let colon = authority[end...].firstIndex(of: ":") else { return (authority[...], nil) }
-        return (authority[..<colon], authority[authority.index(after: colon)...])
-    }
-
-    /// What is sent there never leaves this machine.
-    var isLoopback: Bool {
-        let host = Self.split(authority).host
-        return host == "localhost" || host == "[::1]"
-            || host.hasPrefix("127.") && host.utf8.allSatisfy { $0 == 0x2E || 0x30...0x39 ~= $0 }
     }
 }

@@ -1,4 +1,5 @@
 import CloudMountHTTP
+import CloudMountKit
 public import CloudMountVFS
 import Synchronization
 
@@ -56,7 +57,7 @@ public final class B2Provider: ObjectProvider {
     public var billedCalls: [BilledCalls] { client.billing.calls }
 
     var place: Place { found.withLock { $0 } }
-    var isTLS: Bool { Origin(of: client.options.realm)?.isTLS ?? true }
+    var isTLS: Bool { WebURL(client.options.realm)?.isTLS ?? true }
 
     public var capabilities: Capabilities {
         let place = place
@@ -132,7 +133,7 @@ public final class B2Provider: ObjectProvider {
         var call = B2Call("b2_list_buckets")
         call.namesAccount = true
         if let allowed { call.body.add("bucketId", allowed.id) } else { call.body.add("bucketName", name) }
-        let buckets: [Bucket] = try await client.send(call) { reader throws(B2JSONError) in
+        let buckets: [Bucket] = try await client.send(call) { reader throws(JSONError) in
             try Self.buckets(&reader)
         }
         guard let bucket = buckets.first(where: { $0.name.lowercased() == name.lowercased() }) else {
@@ -151,13 +152,13 @@ public final class B2Provider: ObjectProvider {
         return bucket
     }
 
-    private static func buckets(_ reader: inout B2JSONReader) throws(B2JSONError) -> [Bucket]? {
+    private static func buckets(_ reader: inout JSONReader) throws(JSONError) -> [Bucket]? {
         var buckets: [Bucket] = []
-        try reader.object { reader, name throws(B2JSONError) in
+        try reader.object { reader, name throws(JSONError) in
             guard case "buckets" = name else { return try reader.skip() }
-            try reader.array { reader throws(B2JSONError) in
+            try reader.array { reader throws(JSONError) in
                 var bucket = Bucket()
-                try reader.object { reader, name throws(B2JSONError) in
+                try reader.object { reader, name throws(JSONError) in
                     switch name {
                     case "bucketId": bucket.id = try reader.string()
                     case "bucketName": bucket.name = try reader.string()
@@ -175,10 +176,10 @@ public final class B2Provider: ObjectProvider {
     }
 
     /// Reads `{isClientAuthorizedToRead, value: {FIELD: …}}`, flat in old answers. What may not be read may be on.
-    private static func protects(_ reader: inout B2JSONReader, _ field: StaticString) throws(B2JSONError) -> Bool {
+    private static func protects(_ reader: inout JSONReader, _ field: StaticString) throws(JSONError) -> Bool {
         var isOn = false
         if try reader.null() { return false }
-        try reader.object { reader, name throws(B2JSONError) in
+        try reader.object { reader, name throws(JSONError) in
             switch name {
             case "isClientAuthorizedToRead":
                 if try !reader.boolean() { isOn = true }
@@ -188,5 +189,18 @@ public final class B2Provider: ObjectProvider {
             }
         }
         return isOn
+    }
+}
+
+extension JSONReader {
+    /// Whether the next value, which is read, is one that says yes: `true`, or a word that is not `none`.
+    mutating func isOn() throws(JSONError) -> Bool {
+        switch kind() {
+        case .boolean: return try boolean()
+        case .string: return try string() != "none"
+        default:
+            try skip()
+            return false
+        }
     }
 }

@@ -1,4 +1,5 @@
 import CloudMountHTTP
+import CloudMountKit
 public import CloudMountVFS
 
 extension B2Provider {
@@ -31,7 +32,7 @@ extension B2Provider {
         B2FileInfo.addHeaders(entries, to: &headers)
         client.encryption.addUploadHeaders(to: &headers)
         let (file, sha1) = try await upload("b2_upload_file", key, owner: "", headers, source) {
-            reader throws(B2JSONError) in
+            reader throws(JSONError) in
             try B2File.read(&reader)
         } url: { () throws(VFSError) in
             var call = B2Call("b2_get_upload_url", key)
@@ -46,7 +47,7 @@ extension B2Provider {
     /// - Returns: the answer, and the SHA-1 of what was sent.
     func upload<Answer: Sendable>(
         _ operation: String, _ key: ObjectKey, owner: String, _ headers: HTTPHeaders, _ source: any ByteSource,
-        _ read: (inout B2JSONReader) throws(B2JSONError) -> Answer?,
+        _ read: (inout JSONReader) throws(JSONError) -> Answer?,
         url: () throws(VFSError) -> B2Call
     ) async throws(VFSError) -> (Answer, sha1: String?) {
         let place = try await freePlace(owner, url)
@@ -61,7 +62,7 @@ extension B2Provider {
             throw B2Errors.upload(error)
         }
         uploadURLs.give(place, to: owner)
-        guard let answer = B2JSONReader.read(response.body, read) ?? nil else {
+        guard let answer = JSONReader.read(response.body, read) ?? nil else {
             throw client.malformed("an upload's answer that cannot be read", operation, key, response)
         }
         return (answer, hashed.sha1)
@@ -71,9 +72,9 @@ extension B2Provider {
         _ owner: String, _ url: () throws(VFSError) -> B2Call
     ) async throws(VFSError) -> B2UploadURLs.Place {
         if let place = uploadURLs.take(owner) { return place }
-        let place: B2UploadURLs.Place = try await client.send(try url()) { reader throws(B2JSONError) in
+        let place: B2UploadURLs.Place = try await client.send(try url()) { reader throws(JSONError) in
             var place = B2UploadURLs.Place(url: "", token: "")
-            try reader.object { reader, name throws(B2JSONError) in
+            try reader.object { reader, name throws(JSONError) in
                 switch name {
                 case "uploadUrl": place.url = try reader.string()
                 case "authorizationToken": place.token = try reader.string()
@@ -82,7 +83,7 @@ extension B2Provider {
             }
             return place.url.isEmpty || place.token.isEmpty ? nil : place
         }
-        guard let origin = Origin(of: place.url), origin.isTLS || !isTLS else {
+        guard let url = WebURL(answered: place.url), url.isTLS || !isTLS else {
             throw client.malformed("an upload URL that leads out of TLS", "b2_get_upload_url", nil, nil)
         }
         return place

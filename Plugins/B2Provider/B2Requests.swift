@@ -1,4 +1,5 @@
 import CloudMountHTTP
+import CloudMountKit
 import CloudMountPlatform
 import CloudMountVFS
 
@@ -8,7 +9,7 @@ struct B2Call: Sendable {
     var operation: String
     /// What it is about, for the log.
     var key: ObjectKey?
-    var body = B2JSONObject()
+    var body = JSONObject()
     /// Adds the account's id to the body.
     var namesAccount = false
     /// What it counts as on the bill.
@@ -75,10 +76,10 @@ final class B2Client: Sendable {
 
     /// The answer as `read` makes it of its JSON; `malformedResponse` when that gives nil or cannot be.
     func send<Value>(
-        _ call: B2Call, _ read: (inout B2JSONReader) throws(B2JSONError) -> Value?
+        _ call: B2Call, _ read: (inout JSONReader) throws(JSONError) -> Value?
     ) async throws(VFSError) -> Value {
         let response = try await send(call)
-        guard let value = B2JSONReader.read(response.body, read) ?? nil else {
+        guard let value = JSONReader.read(response.body, read) ?? nil else {
             throw malformed("an answer that cannot be read", call.operation, call.key, response)
         }
         return value
@@ -86,8 +87,8 @@ final class B2Client: Sendable {
 
     /// A request whose good answer says nothing new. It is JSON all the same, and no portal's page.
     func sendForNothing(_ call: B2Call) async throws(VFSError) {
-        _ = try await send(call) { reader throws(B2JSONError) -> Bool? in
-            try reader.object { reader, _ throws(B2JSONError) in try reader.skip() }
+        _ = try await send(call) { reader throws(JSONError) -> Bool? in
+            try reader.object { reader, _ throws(JSONError) in try reader.skip() }
             return true
         }
     }
@@ -96,7 +97,7 @@ final class B2Client: Sendable {
         _ message: String, _ operation: String, _ key: ObjectKey?, _ response: HTTPResponse?,
         code: VFSError.Code = .malformedResponse, retry: VFSError.RetryAdvice = .backoff
     ) -> VFSError {
-        let endpoint = Origin(of: options.realm)?.authority ?? options.realm
+        let endpoint = WebURL(options.realm)?.authority ?? options.realm
         let wire = VFSError.Wire(
             operation: operation, key: key?.string, endpoint: endpoint, status: response?.status ?? 0)
         return VFSError(code, message, retry: retry, wire: wire)
@@ -130,14 +131,7 @@ final class B2Client: Sendable {
         request.body = source
         let wire = wire(operation, key, place.url)
         billing.count(operation)
-        let response: HTTPResponse
-        do throws(HTTPError) {
-            response = try await engine.perform(request)
-        } catch {
-            throw VFSError(error, wire: wire)
-        }
-        guard 200..<300 ~= response.status else { throw B2Errors.error(response, wire: wire) }
-        return response
+        return try await engine.send(request, wire: wire, refusal: B2Errors.error)
     }
 
     // MARK: Sending
@@ -155,7 +149,8 @@ final class B2Client: Sendable {
     }
 
     private func wire(_ operation: String, _ key: ObjectKey?, _ url: String) -> VFSError.Wire {
-        VFSError.Wire(operation: operation, key: key?.string, endpoint: Origin(of: url)?.authority ?? options.realm)
+        VFSError.Wire(
+            operation: operation, key: key?.string, endpoint: WebURL(answered: url)?.authority ?? options.realm)
     }
 
     private func authorised(
@@ -168,17 +163,11 @@ final class B2Client: Sendable {
             let request = make(authorisation)
             let wire = wire(operation, key, request.url)
             billing.count(operation, units: units)
-            let response: HTTPResponse
-            do throws(HTTPError) {
-                response = try await engine.perform(request, body: target)
-            } catch {
-                throw VFSError(error, wire: wire)
-            }
+            let response = try await engine.answer(request, into: target, wire: wire)
             if 200..<300 ~= response.status { return response }
             var error = B2Errors.error(response, wire: wire)
             if response.status == 404, response.body.isEmpty, request.method != .head {
-                error = VFSError(
-                    .malformedResponse, "an answer that is not from a store", retry: .backoff, wire: error.wire)
+                error = HTTPVerdict.notOfStore.error(saying: nil, wire: error.wire ?? wire)
             }
             if request.method == .head, response.status == 401 || response.status == 403 {
                 error = try await explained(request, wire) ?? error
@@ -197,11 +186,7 @@ final class B2Client: Sendable {
         question.method = .get
         question.headers.append("Range", "bytes=0-0")
         billing.count(wire.operation)
-        do throws(HTTPError) {
-            let response = try await engine.perform(question)
-            return 200..<300 ~= response.status ? nil : B2Errors.error(response, wire: wire)
-        } catch {
-            throw VFSError(error, wire: wire)
-        }
+        let response = try await engine.answer(question, wire: wire)
+        return 200..<300 ~= response.status ? nil : B2Errors.error(response, wire: wire)
     }
 }

@@ -1,4 +1,5 @@
 import CloudMountHTTP
+import CloudMountKit
 import CloudMountPlatform
 import CloudMountVFS
 import Synchronization
@@ -124,13 +125,14 @@ final class B2Session: Sendable {
         options.caFile = identity.caFile
         options.maxBodyBytes = 1 << 20
         let url = "\(identity.realm)/b2api/v4/b2_authorize_account"
-        let origin = Origin(of: url)
-        let wire = VFSError.Wire(operation: "b2_authorize_account", endpoint: origin?.authority ?? identity.realm)
+        let home = WebURL(answered: url)
+        let wire = VFSError.Wire(operation: "b2_authorize_account", endpoint: home?.authority ?? identity.realm)
         let response: HTTPResponse
-        do throws(HTTPError) {
-            response = try await engine.perform(HTTPRequest(.get, url, headers: headers, options: options))
+        do throws(VFSError) {
+            let request = HTTPRequest(.get, url, headers: headers, options: options)
+            response = try await engine.answer(request, wire: wire)
         } catch {
-            return .failure(VFSError(error, wire: wire))
+            return .failure(error)
         }
         guard 200..<300 ~= response.status else {
             var error = B2Errors.error(response, wire: wire)
@@ -145,7 +147,7 @@ final class B2Session: Sendable {
         }
         // Who logs in under TLS is not led out of it.
         for url in [authorisation.apiURL, authorisation.downloadURL] {
-            guard let place = Origin(of: url), place.isTLS || origin?.isTLS != true else {
+            guard let place = WebURL(answered: url), place.isTLS || home?.isTLS != true else {
                 return .failure(VFSError(.malformedResponse, "the login leads to '\(url)'", wire: wire))
             }
         }

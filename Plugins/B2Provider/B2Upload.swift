@@ -1,4 +1,5 @@
 import CloudMountHTTP
+import CloudMountKit
 public import CloudMountVFS
 
 /// Large files. The upload's id is the file's id, which its finished version keeps; a part's tag is its SHA-1.
@@ -21,7 +22,7 @@ extension B2Provider {
         call.body.add(
             "fileInfo", B2FileInfo.json(try entries(metadata, name: name, session: B2Leftovers.tag)))
         call.body.add("serverSideEncryption", client.encryption.destination(keeping: encryption))
-        let file: B2File = try await client.send(call) { reader throws(B2JSONError) in try B2File.read(&reader) }
+        let file: B2File = try await client.send(call) { reader throws(JSONError) in try B2File.read(&reader) }
         return Upload(key: key, id: file.id)
     }
 
@@ -37,7 +38,7 @@ extension B2Provider {
         client.encryption.addKeyHeaders(to: &headers)
         return try await within(upload) { () async throws(VFSError) in
             let (part, sha1) = try await self.upload("b2_upload_part", upload.key, owner: upload.id, headers, source) {
-                reader throws(B2JSONError) in
+                reader throws(JSONError) in
                 try Self.part(&reader)
             } url: { () throws(VFSError) in
                 Self.call("b2_get_upload_part_url", upload)
@@ -72,7 +73,7 @@ extension B2Provider {
         call.body.add("destinationServerSideEncryption", client.encryption.destination(keeping: encryption))
         let wire = call
         return try await within(upload) { () async throws(VFSError) in
-            let part: UploadedPart = try await self.client.send(wire) { reader throws(B2JSONError) in
+            let part: UploadedPart = try await self.client.send(wire) { reader throws(JSONError) in
                 try Self.part(&reader)
             }
             guard part.size == extent.count else {
@@ -100,7 +101,7 @@ extension B2Provider {
         call.worksOn = parts.reduce(0) { $0 + $1.size }
         call.body.add("partSha1Array", parts.map(\.tag))
         do throws(VFSError) {
-            let file: B2File = try await client.send(call) { reader throws(B2JSONError) in try B2File.read(&reader) }
+            let file: B2File = try await client.send(call) { reader throws(JSONError) in try B2File.read(&reader) }
             return try await onTop(upload, file, precondition)
         } catch {
             guard error.code == .invalidArgument || error.code == .notFound else { throw error }
@@ -154,7 +155,7 @@ extension B2Provider {
             if let next { call.body.add("startPartNumber", next) }
             let wire = call
             let (page, following): ([UploadedPart], Int?) = try await within(upload) { () async throws(VFSError) in
-                try await self.client.send(wire) { reader throws(B2JSONError) in try Self.parts(&reader) }
+                try await self.client.send(wire) { reader throws(JSONError) in try Self.parts(&reader) }
             }
             parts += page
             let last = next ?? 0
@@ -175,9 +176,9 @@ extension B2Provider {
         return call
     }
 
-    private static func part(_ reader: inout B2JSONReader) throws(B2JSONError) -> UploadedPart? {
+    private static func part(_ reader: inout JSONReader) throws(JSONError) -> UploadedPart? {
         var part = UploadedPart(number: 0, size: 0, tag: "")
-        try reader.object { reader, name throws(B2JSONError) in
+        try reader.object { reader, name throws(JSONError) in
             switch name {
             case "partNumber": part.number = try reader.integer()
             case "contentLength": part.size = UploadedPart.possible(try reader.integer())
@@ -189,14 +190,14 @@ extension B2Provider {
     }
 
     private static func parts(
-        _ reader: inout B2JSONReader
-    ) throws(B2JSONError) -> (parts: [UploadedPart], next: Int?) {
+        _ reader: inout JSONReader
+    ) throws(JSONError) -> (parts: [UploadedPart], next: Int?) {
         var parts: [UploadedPart] = []
         var next: Int?
-        try reader.object { reader, name throws(B2JSONError) in
+        try reader.object { reader, name throws(JSONError) in
             switch name {
             case "parts":
-                try reader.array { reader throws(B2JSONError) in
+                try reader.array { reader throws(JSONError) in
                     if let part = try part(&reader) { parts.append(part) }
                 }
             case "nextPartNumber": next = try reader.optionalInteger()
@@ -237,6 +238,6 @@ extension B2Provider {
     func info(_ id: String, _ key: ObjectKey) async throws(VFSError) -> B2File {
         var call = B2Call("b2_get_file_info", key)
         call.body.add("fileId", id)
-        return try await client.send(call) { reader throws(B2JSONError) in try B2File.read(&reader) }
+        return try await client.send(call) { reader throws(JSONError) in try B2File.read(&reader) }
     }
 }

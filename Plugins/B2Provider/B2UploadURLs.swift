@@ -1,3 +1,4 @@
+import CloudMountKit
 import CloudMountVFS
 import Synchronization
 
@@ -31,7 +32,7 @@ final class B2UploadURLs: Sendable {
 
     /// Forgets the URLs that lead to the same machine as `place`, which is busy or gone.
     func leave(_ place: Place, of owner: String) {
-        let origin = Origin(of: place.url)
-        free.withLock { $0[owner]?.removeAll { Origin(of: $0.url) == origin } }
+        guard let home = WebURL(answered: place.url) else { return }
+        free.withLock { $0[owner]?.removeAll { WebURL(answered: $0.url)?.hasOrigin(of: home) ?? true } }
     }
 }

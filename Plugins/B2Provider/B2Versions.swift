@@ -1,3 +1,4 @@
+import CloudMountKit
 public import CloudMountVFS
 
 extension B2Provider {
@@ -27,7 +28,7 @@ extension B2Provider {
             call.body.add("maxFileCount", 1000)
             call.body.add("startFileName", next?.name ?? name)
             call.body.add("startFileId", next?.id)
-            let (page, following) = try await client.send(call) { reader throws(B2JSONError) in
+            let (page, following) = try await client.send(call) { reader throws(JSONError) in
                 try Self.versionPage(&reader)
             }
             versions += page.filter { ObjectKey($0.name) == ObjectKey(name) }
@@ -47,18 +48,18 @@ extension B2Provider {
     }
 
     private static func versionPage(
-        _ reader: inout B2JSONReader
-    ) throws(B2JSONError) -> (files: [B2File], next: (name: String, id: String?)?)? {
+        _ reader: inout JSONReader
+    ) throws(JSONError) -> (files: [B2File], next: (name: String, id: String?)?)? {
         var files: [B2File] = []
         var isWhole = true
         var (hasFiles, hasEnd) = (false, false)
         var nextName: String?
         var nextID: String?
-        try reader.object { reader, name throws(B2JSONError) in
+        try reader.object { reader, name throws(JSONError) in
             switch name {
             case "files":
                 hasFiles = true
-                try reader.array { reader throws(B2JSONError) in
+                try reader.array { reader throws(JSONError) in
                     if let file = try B2File.read(&reader) { files.append(file) } else { isWhole = false }
                 }
             case "nextFileName":

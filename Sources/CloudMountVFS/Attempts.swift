@@ -1,7 +1,7 @@
 // Calls whose errors are values, one by one and side by side.
 
 /// A call whose error is a value, for those that run side by side.
-package func attempt<Value>(_ work: () async throws(VFSError) -> Value) async -> Result<Value, VFSError> {
+public func attempt<Value>(_ work: () async throws(VFSError) -> Value) async -> Result<Value, VFSError> {
     do throws(VFSError) { return .success(try await work()) } catch { return .failure(error) }
 }
 
@@ -11,7 +11,7 @@ package func attemptNow<Value>(_ work: () throws(VFSError) -> Value) -> Result<V
 }
 
 /// Runs `body` for every item, `width` at a time; results in the order of the items. The first error ends it.
-package func inParallel<Item: Sendable, Value: Sendable>(
+public func inParallel<Item: Sendable, Value: Sendable>(
     _ items: [Item], width: Int, _ body: @escaping @Sendable (Item) async throws(VFSError) -> Value
 ) async throws(VFSError) -> [Value] {
     if items.isEmpty { return [] }

@@ -134,13 +134,13 @@ extension ObjectProvider {
 
 extension ObjectProvider {
     /// Nil when, and only when, the store says that there is no such object.
-    package func headIfThere(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo? {
+    public func headIfThere(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo? {
         try await ifThere { () async throws(VFSError) in try await head(key) }
     }
 }
 
 /// What `look` finds; nil when it says that there is nothing.
-package func ifThere<Value>(_ look: () async throws(VFSError) -> Value) async throws(VFSError) -> Value? {
+public func ifThere<Value>(_ look: () async throws(VFSError) -> Value) async throws(VFSError) -> Value? {
     do throws(VFSError) {
         return try await look()
     } catch {

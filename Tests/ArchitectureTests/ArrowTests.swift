@@ -6,6 +6,7 @@ private let arrows: [String: Set<String>] = [
     "CloudMountPlatform": ["CLinux", "CloudMountVFS"],
     "CloudMountHTTP": ["CCurl", "CloudMountVFS", "CloudMountPlatform"],
     "CloudMountXML": ["CXML2", "CloudMountVFS"],
+    "CloudMountKit": ["CloudMountVFS", "CloudMountPlatform", "CloudMountHTTP"],
     "CloudMountLayers": ["CloudMountVFS", "Logging"],
     "CloudMountConfig": ["CYAML", "CloudMountVFS"],
     "CloudMountStaging": ["CloudMountVFS", "CloudMountPlatform"],
@@ -20,9 +21,9 @@ private let arrows: [String: Set<String>] = [
     ],
 ]
 
-/// A provider sees the vocabulary, the transport and the cryptography, and nothing else of ours.
+/// A provider sees the vocabulary, the kit, the transport and the cryptography, and nothing else of ours.
 private let providerMayImport: Set<String> = [
-    "CloudMountVFS", "CloudMountHTTP", "CloudMountXML", "CloudMountPlatform", "Crypto", "Logging",
+    "CloudMountVFS", "CloudMountKit", "CloudMountHTTP", "CloudMountXML", "CloudMountPlatform", "Crypto", "Logging",
     // For JSON.
     "FoundationEssentials",
 ]

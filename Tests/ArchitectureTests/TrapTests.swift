@@ -69,9 +69,9 @@ struct TrapTests {
         Place("Sources/CloudMountFUSE/Session.swift", "narrowing", times: 2, "sizes of our own structures"),
         Place("Sources/CloudMountHTTP/TransferLoop.swift", "narrowing", "not below zero by the condition before"),
         Place("Sources/CloudMountHTTP/TransferPulse.swift", "narrowing", "not below zero by `milliseconds`"),
+        Place("Sources/CloudMountKit/JSONReader.swift", "narrowing", "a digit"),
+        Place("Sources/CloudMountKit/WireDate.swift", "narrowing", "a digit, or its negative"),
         Place("Plugins/DirectoryProvider/Folder.swift", "narrowing", "a constant"),
-        Place("Plugins/B2Provider/B2Options.swift", "narrowing", "of a text, or nil"),
-        Place("Plugins/B2Provider/B2JSON.swift", "narrowing", "a digit"),
         Place("Plugins/S3Provider/S3CredentialFiles.swift", "narrowing", "both have 64 bits"),
         Place("Plugins/S3Provider/S3Dates.swift", "narrowing", "a digit, or its negative"),
         Place(

@@ -1,4 +1,5 @@
 import CloudMountHTTP
+import CloudMountKit
 import CloudMountVFS
 import TestSeeds
 import Testing
@@ -29,7 +30,7 @@ struct DamageTests {
         for bytes in Damage(samples, marks: Self.marks, count: 9000) {
             _ = B2Authorisation(bytes)
             _ = B2ErrorBody(bytes)
-            let read = B2JSONReader.read(bytes) { reader throws(B2JSONError) in try B2File.read(&reader, listed: true) }
+            let read = JSONReader.read(bytes) { reader throws(JSONError) in try B2File.read(&reader, listed: true) }
             guard let file = read ?? nil else { continue }
             whole += 1
             let object = file.object(B2Names.key(file.name) ?? "k")

@@ -1,18 +1,21 @@
 import CloudMountPlatform
-import CloudMountVFS
 import Glibc
 
-/// What JSON this reader does not take: bytes that are none, or a value of another kind than was asked for.
-struct B2JSONError: Error {}
+/// What JSON a reader does not take: bytes that are none, or a value of another kind than was asked for.
+public struct JSONError: Error, Sendable {
+    public init() {}
+}
 
 /// Reads JSON from front to back without building a tree of it: a page of 10,000 files is some megabytes, and most of
 /// its fields are of no interest.
-struct B2JSONReader: ~Copyable {
+///
+/// Every value is read by exactly one call: of its kind, or `skip`.
+public struct JSONReader: ~Copyable {
     /// A member's name as it stands in the text, for `switch`.
-    struct Name {
+    public struct Name {
         let bytes: UnsafeBufferPointer<UInt8>
 
-        static func ~= (pattern: StaticString, name: Name) -> Bool {
+        public static func ~= (pattern: StaticString, name: Name) -> Bool {
             pattern.utf8CodeUnitCount == name.bytes.count
                 && memcmp(pattern.utf8Start, name.bytes.baseAddress ?? pattern.utf8Start, name.bytes.count) == 0
         }
@@ -28,11 +31,11 @@ struct B2JSONReader: ~Copyable {
     private init(_ bytes: UnsafeBufferPointer<UInt8>) { self.bytes = bytes }
 
     /// - Returns: nil when the bytes are not one JSON value of the kind that `body` reads.
-    static func read<Value>(
-        _ bytes: [UInt8], _ body: (inout B2JSONReader) throws(B2JSONError) -> Value
+    public static func read<Value>(
+        _ bytes: [UInt8], _ body: (inout JSONReader) throws(JSONError) -> Value
     ) -> Value? {
         bytes.withUnsafeBufferPointer { buffer in
-            var reader = B2JSONReader(buffer)
+            var reader = JSONReader(buffer)
             guard let value = try? body(&reader), reader.peek() == nil else { return nil }
             return value
         }
@@ -41,31 +44,31 @@ struct B2JSONReader: ~Copyable {
     // MARK: Composite values
 
     /// Calls `member` for each member; it must read or skip the value.
-    mutating func object(
-        _ member: (inout B2JSONReader, Name) throws(B2JSONError) -> Void
-    ) throws(B2JSONError) {
+    public mutating func object(
+        _ member: (inout JSONReader, Name) throws(JSONError) -> Void
+    ) throws(JSONError) {
         try open(UInt8(ascii: "{"))
         if try close(UInt8(ascii: "}")) { return }
         repeat {
-            guard peek() == UInt8(ascii: "\"") else { throw B2JSONError() }
+            guard peek() == UInt8(ascii: "\"") else { throw JSONError() }
             let (range, _) = try text()
-            guard peek() == UInt8(ascii: ":") else { throw B2JSONError() }
+            guard peek() == UInt8(ascii: ":") else { throw JSONError() }
             index += 1
             try member(&self, Name(bytes: UnsafeBufferPointer(rebasing: bytes[range])))
         } while try goesOn(until: UInt8(ascii: "}"))
     }
 
     /// Calls `element` for each element; it must read or skip the value.
-    mutating func array(_ element: (inout B2JSONReader) throws(B2JSONError) -> Void) throws(B2JSONError) {
+    public mutating func array(_ element: (inout JSONReader) throws(JSONError) -> Void) throws(JSONError) {
         try open(UInt8(ascii: "["))
         if try close(UInt8(ascii: "]")) { return }
         repeat { try element(&self) } while try goesOn(until: UInt8(ascii: "]"))
     }
 
     /// An object whose values are strings; those that are not are left out.
-    mutating func strings() throws(B2JSONError) -> [String: String] {
+    public mutating func strings() throws(JSONError) -> [String: String] {
         var result: [String: String] = [:]
-        try object { reader, name throws(B2JSONError) in
+        try object { reader, name throws(JSONError) in
             guard reader.peek() == UInt8(ascii: "\"") else { return try reader.skip() }
             result[try Self.decoded(name.bytes, isEscaped: name.bytes.contains(0x5C))] = try reader.string()
         }
@@ -74,18 +77,39 @@ struct B2JSONReader: ~Copyable {
 
     // MARK: Plain values
 
-    mutating func string() throws(B2JSONError) -> String {
-        guard peek() == UInt8(ascii: "\"") else { throw B2JSONError() }
+    public enum Kind: Sendable {
+        case object, array, string, number, boolean, null
+    }
+
+    /// Of the next value, which is not read by this; nil at the end, and where no value can begin.
+    public mutating func kind() -> Kind? {
+        guard let byte = peek() else { return nil }
+        return switch byte {
+        case UInt8(ascii: "{"): .object
+        case UInt8(ascii: "["): .array
+        case UInt8(ascii: "\""): .string
+        case UInt8(ascii: "t"), UInt8(ascii: "f"): .boolean
+        case UInt8(ascii: "n"): .null
+        case UInt8(ascii: "-"), UInt8(ascii: "0")...UInt8(ascii: "9"): .number
+        default: nil
+        }
+    }
+
+    /// With its escapes resolved; what is not UTF-8, and half a surrogate, is an error.
+    public mutating func string() throws(JSONError) -> String {
+        guard peek() == UInt8(ascii: "\"") else { throw JSONError() }
         let (range, isEscaped) = try text()
         return try Self.decoded(UnsafeBufferPointer(rebasing: bytes[range]), isEscaped: isEscaped)
     }
 
     /// Nil for `null`.
-    mutating func optionalString() throws(B2JSONError) -> String? { try null() ? nil : try string() }
+    public mutating func optionalString() throws(JSONError) -> String? { try null() ? nil : try string() }
 
-    mutating func optionalInteger() throws(B2JSONError) -> Int? { try null() ? nil : try integer() }
+    /// Nil for `null`.
+    public mutating func optionalInteger() throws(JSONError) -> Int? { try null() ? nil : try integer() }
 
-    mutating func integer() throws(B2JSONError) -> Int {
+    /// Without a fraction or an exponent, and not beyond 64 bits.
+    public mutating func integer() throws(JSONError) -> Int {
         _ = peek()
         var negative = false
         if index < bytes.count, bytes[index] == UInt8(ascii: "-") {
@@ -97,52 +121,42 @@ struct B2JSONReader: ~Copyable {
         while index < bytes.count, bytes[index] &- 0x30 < 10 {
             let (product, tooLarge) = value.multipliedReportingOverflow(by: 10)
             let (sum, overflow) = product.addingReportingOverflow(Int(bytes[index] &- 0x30))
-            guard !tooLarge, !overflow else { throw B2JSONError() }
+            guard !tooLarge, !overflow else { throw JSONError() }
             value = sum
             index += 1
         }
-        guard index > start, index == bytes.count || !Self.isNumberTail(bytes[index]) else { throw B2JSONError() }
+        guard index > start, index == bytes.count || !Self.isNumberTail(bytes[index]) else { throw JSONError() }
         return negative ? -value : value
     }
 
-    mutating func boolean() throws(B2JSONError) -> Bool {
+    /// `true` or `false`.
+    public mutating func boolean() throws(JSONError) -> Bool {
         let isTrue = peek() == UInt8(ascii: "t")
         try word(isTrue ? "true" : "false")
         return isTrue
     }
 
-    /// Whether the next value, which is read, is one that says yes: `true`, or a word that is not `none`.
-    mutating func isOn() throws(B2JSONError) -> Bool {
-        switch peek() {
-        case UInt8(ascii: "t"), UInt8(ascii: "f"): return try boolean()
-        case UInt8(ascii: "\""): return try string() != "none"
-        default:
-            try skip()
-            return false
-        }
-    }
-
     /// Whether the next value is `null`, which is then read.
-    mutating func null() throws(B2JSONError) -> Bool {
+    public mutating func null() throws(JSONError) -> Bool {
         guard peek() == UInt8(ascii: "n") else { return false }
         try word("null")
         return true
     }
 
     /// Reads past one value of any kind.
-    mutating func skip() throws(B2JSONError) {
+    public mutating func skip() throws(JSONError) {
         switch peek() {
-        case UInt8(ascii: "{"): try object { reader, _ throws(B2JSONError) in try reader.skip() }
-        case UInt8(ascii: "["): try array { reader throws(B2JSONError) in try reader.skip() }
+        case UInt8(ascii: "{"): try object { reader, _ throws(JSONError) in try reader.skip() }
+        case UInt8(ascii: "["): try array { reader throws(JSONError) in try reader.skip() }
         case UInt8(ascii: "\""): _ = try text()
         case UInt8(ascii: "t"): try word("true")
         case UInt8(ascii: "f"): try word("false")
         case UInt8(ascii: "n"): try word("null")
-        case nil: throw B2JSONError()
+        case nil: throw JSONError()
         default:
             let start = index
             while index < bytes.count, bytes[index] &- 0x30 < 10 || Self.isNumberTail(bytes[index]) { index += 1 }
-            guard index > start else { throw B2JSONError() }
+            guard index > start else { throw JSONError() }
         }
     }
 
@@ -162,36 +176,36 @@ struct B2JSONReader: ~Copyable {
         return nil
     }
 
-    private mutating func open(_ bracket: UInt8) throws(B2JSONError) {
-        guard peek() == bracket, depth < Self.maxDepth else { throw B2JSONError() }
+    private mutating func open(_ bracket: UInt8) throws(JSONError) {
+        guard peek() == bracket, depth < Self.maxDepth else { throw JSONError() }
         depth += 1
         index += 1
     }
 
-    private mutating func close(_ bracket: UInt8) throws(B2JSONError) -> Bool {
+    private mutating func close(_ bracket: UInt8) throws(JSONError) -> Bool {
         guard peek() == bracket else { return false }
         depth -= 1
         index += 1
         return true
     }
 
-    private mutating func goesOn(until bracket: UInt8) throws(B2JSONError) -> Bool {
+    private mutating func goesOn(until bracket: UInt8) throws(JSONError) -> Bool {
         if try close(bracket) { return false }
-        guard peek() == UInt8(ascii: ",") else { throw B2JSONError() }
+        guard peek() == UInt8(ascii: ",") else { throw JSONError() }
         index += 1
         return true
     }
 
-    private mutating func word(_ word: StaticString) throws(B2JSONError) {
+    private mutating func word(_ word: StaticString) throws(JSONError) {
         let count = word.utf8CodeUnitCount
         guard index + count <= bytes.count, let start = bytes.baseAddress,
             memcmp(start + index, word.utf8Start, count) == 0
-        else { throw B2JSONError() }
+        else { throw JSONError() }
         index += count
     }
 
     /// Where the text of the string at `index` lies, between its quotes.
-    private mutating func text() throws(B2JSONError) -> (Range<Int>, isEscaped: Bool) {
+    private mutating func text() throws(JSONError) -> (Range<Int>, isEscaped: Bool) {
         index += 1
         let start = index
         var isEscaped = false
@@ -206,14 +220,14 @@ struct B2JSONReader: ~Copyable {
             default: index += 1
             }
         }
-        throw B2JSONError()
+        throw JSONError()
     }
 
     private static func decoded(
         _ text: UnsafeBufferPointer<UInt8>, isEscaped: Bool
-    ) throws(B2JSONError) -> String {
+    ) throws(JSONError) -> String {
         guard isEscaped else {
-            guard let string = String(validating: text, as: UTF8.self) else { throw B2JSONError() }
+            guard let string = String(validating: text, as: UTF8.self) else { throw JSONError() }
             return string
         }
         var output: [UInt8] = []
@@ -225,7 +239,7 @@ struct B2JSONReader: ~Copyable {
                 index += 1
                 continue
             }
-            guard index + 1 < text.count else { throw B2JSONError() }
+            guard index + 1 < text.count else { throw JSONError() }
             index += 2
             switch text[index - 1] {
             case UInt8(ascii: "n"): output.append(0x0A)
@@ -238,86 +252,27 @@ struct B2JSONReader: ~Copyable {
                 if 0xD800..<0xDC00 ~= unit, index + 1 < text.count, text[index] == 0x5C, text[index + 1] == 0x75 {
                     index += 2
                     let low = try hex(text, &index)
-                    guard 0xDC00..<0xE000 ~= low else { throw B2JSONError() }
+                    guard 0xDC00..<0xE000 ~= low else { throw JSONError() }
                     unit = 0x10000 + (unit - 0xD800) << 10 + (low - 0xDC00)
                 }
-                guard let scalar = Unicode.Scalar(unit) else { throw B2JSONError() }
+                guard let scalar = Unicode.Scalar(unit) else { throw JSONError() }
                 output += Array(String(Character(scalar)).utf8)
             case let other where other == 0x22 || other == 0x5C || other == 0x2F: output.append(other)
-            default: throw B2JSONError()
+            default: throw JSONError()
             }
         }
-        guard let string = String(validating: output, as: UTF8.self) else { throw B2JSONError() }
+        guard let string = String(validating: output, as: UTF8.self) else { throw JSONError() }
         return string
     }
 
-    private static func hex(_ text: UnsafeBufferPointer<UInt8>, _ index: inout Int) throws(B2JSONError) -> UInt32 {
-        guard index + 4 <= text.count else { throw B2JSONError() }
+    private static func hex(_ text: UnsafeBufferPointer<UInt8>, _ index: inout Int) throws(JSONError) -> UInt32 {
+        guard index + 4 <= text.count else { throw JSONError() }
         var value: UInt32 = 0
         for byte in text[index..<index + 4] {
-            guard let digit = Hex.value(byte) else { throw B2JSONError() }
+            guard let digit = Hex.value(byte) else { throw JSONError() }
             value = value << 4 | UInt32(digit)
         }
         index += 4
         return value
-    }
-}
-
-/// A JSON object as the body of a request.
-struct B2JSONObject: Sendable {
-    private(set) var bytes: [UInt8] = Array("{}".utf8)
-
-    private mutating func member(_ name: String) {
-        bytes.removeLast()
-        if bytes.count > 1 { bytes.append(UInt8(ascii: ",")) }
-        append(name)
-        bytes.append(UInt8(ascii: ":"))
-    }
-
-    private mutating func end() { bytes.append(UInt8(ascii: "}")) }
-
-    /// Nil adds nothing.
-    mutating func add(_ name: String, _ value: String?) {
-        guard let value else { return }
-        member(name)
-        append(value)
-        end()
-    }
-
-    mutating func add(_ name: String, _ value: Int) {
-        member(name)
-        bytes += "\(value)".utf8
-        end()
-    }
-
-    /// Nil adds nothing.
-    mutating func add(_ name: String, _ value: B2JSONObject?) {
-        guard let value else { return }
-        member(name)
-        bytes += value.bytes
-        end()
-    }
-
-    mutating func add(_ name: String, _ values: [String]) {
-        member(name)
-        bytes.append(UInt8(ascii: "["))
-        for (index, value) in values.enumerated() {
-            if index > 0 { bytes.append(UInt8(ascii: ",")) }
-            append(value)
-        }
-        bytes.append(UInt8(ascii: "]"))
-        end()
-    }
-
-    private mutating func append(_ text: String) {
-        bytes.append(0x22)
-        for byte in text.utf8 {
-            switch byte {
-            case 0x22, 0x5C: bytes += [0x5C, byte]
-            case ..<0x20: bytes += "\\u00\(byte < 16 ? "0" : "")\(String(byte, radix: 16))".utf8
-            default: bytes.append(byte)
-            }
-        }
-        bytes.append(0x22)
     }
 }

@@ -1,0 +1,83 @@
+/// A URL of `http` or `https`, as far as a store's address has any: `http(s)://host[:port][/path]`.
+public struct WebURL: Sendable, Hashable {
+    public var isTLS: Bool
+    /// In lower case; a literal of IPv6 with its brackets.
+    public var host: String
+    /// Nil: the scheme's own, 80 or 443.
+    public var port: Int?
+    /// Escaped as it was given, without a slash at its end; empty for the host itself.
+    public var path: String
+
+    public init(isTLS: Bool, host: String, port: Int? = nil, path: String = "") {
+        self.isTLS = isTLS
+        self.host = host
+        self.port = port
+        self.path = path
+    }
+
+    /// The address of a store, as a person writes it.
+    /// - Returns: nil when it is none, or has a user, a query, a fragment, an escape, or a character that a URL cannot have.
+    public init?(_ text: String) {
+        self.init(text, to: text.endIndex)
+        guard text.utf8.allSatisfy({ 0x21...0x7E ~= $0 && !"@?#%\\".utf8.contains($0) }) else { return nil }
+    }
+
+    /// Of any URL that an answer names: the part before its query or its fragment.
+    /// - Returns: nil when it is none, or names a user.
+    public init?(answered text: String) {
+        self.init(text, to: text.firstIndex { $0 == "?" || $0 == "#" } ?? text.endIndex)
+    }
+
+    private init?(_ text: String, to end: String.Index) {
+        var rest = text[..<end]
+        if rest.hasPrefix("https://") {
+            isTLS = true
+            rest.removeFirst(8)
+        } else if rest.hasPrefix("http://") {
+            isTLS = false
+            rest.removeFirst(7)
+        } else {
+            return nil
+        }
+        guard rest.utf8.allSatisfy({ 0x21...0x7E ~= $0 }) else { return nil }
+        let slash = rest.firstIndex(of: "/") ?? rest.endIndex
+        var path = rest[slash...]
+        while path.last == "/" { path.removeLast() }
+        self.path = String(path)
+        let authority = rest[..<slash]
+        guard !authority.contains("@") else { return nil }
+        let bracket = authority.first == "[" ? authority.firstIndex(of: "]") : nil
+        guard authority.first != "[" || bracket != nil else { return nil }
+        let colon = authority[(bracket ?? authority.startIndex)...].firstIndex(of: ":") ?? authority.endIndex
+        host = authority[..<colon].lowercased()
+        guard !host.isEmpty, bracket.map({ host.utf8.count > 4 && authority.index(after: $0) == colon }) ?? true else {
+            return nil
+        }
+        if colon < authority.endIndex {
+            let digits = authority[authority.index(after: colon)...]
+            guard digits.utf8.allSatisfy({ 0x30...0x39 ~= $0 }), let number = Int(digits), 1...65_535 ~= number else {
+                return nil
+            }
+            port = number == (isTLS ? 443 : 80) ? nil : number
+        }
+    }
+
+    /// What the `Host` header says: `host[:port]`.
+    public var authority: String { port.map { "\(host):\($0)" } ?? host }
+
+    /// `http(s)://host[:port]`
+    public var origin: String { "\(isTLS ? "https" : "http")://\(authority)" }
+
+    public var text: String { origin + path }
+
+    /// What is sent there never leaves this machine.
+    public var isLoopback: Bool {
+        host == "localhost" || host == "[::1]"
+            || host.hasPrefix("127.") && host.utf8.allSatisfy { $0 == 0x2E || 0x30...0x39 ~= $0 }
+    }
+
+    /// Whether requests for `other` go to the same place: scheme, host and port.
+    public func hasOrigin(of other: WebURL) -> Bool {
+        isTLS == other.isTLS && host == other.host && port == other.port
+    }
+}
