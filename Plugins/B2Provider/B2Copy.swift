@@ -1,19 +1,13 @@
 import CloudMountKit
-public import CloudMountVFS
+import CloudMountVFS
 
-extension B2Provider {
-    /// b2_copy_file; above its limit a large file made of copied parts. B2 copies any version that it has, by its id.
-    public func copy(_ request: CopyRequest) async throws(VFSError) -> ObjectInfo {
-        try B2Names.check(request.destination)
-        do throws(VFSError) {
-            if request.source.size > copyLimit { return try await copyInParts(request) }
-            try await compare(request.precondition, request.destination)
-            return try await copy(request.source, to: request.destination, metadata: request.metadata)
-        } catch {
-            throw try await lostSource(request.source, error)
-        }
-    }
+/// Copies of files by one call.
+struct B2Copier: Sendable {
+    let client: B2Client
+    let bucket: B2Bucket
 
+    /// b2_copy_file, of any version that B2 has, by its id; up to `B2Provider.maxPieceSize`.
+    /// - Parameter metadata: nil: the source's.
     func copy(
         _ source: ObjectInfo, to destination: ObjectKey, metadata: ObjectMetadata?
     ) async throws(VFSError) -> ObjectInfo {
@@ -24,8 +18,8 @@ extension B2Provider {
         call.body.add("fileName", name)
         if let metadata {
             call.body.add("metadataDirective", "REPLACE")
-            call.body.add("contentType", try contentType(metadata))
-            call.body.add("fileInfo", B2FileInfo.json(try entries(metadata, name: name)))
+            call.body.add("contentType", try bucket.contentType(metadata))
+            call.body.add("fileInfo", B2FileInfo.json(try bucket.entries(metadata, name: name)))
         } else {
             call.body.add("metadataDirective", "COPY")
         }
@@ -34,42 +28,57 @@ extension B2Provider {
         let file: B2File = try await client.send(call) { reader throws(JSONError) in try B2File.read(&reader) }
         return file.object(destination)
     }
+}
 
-    /// The error of a copy whose source may be the reason: B2 calls an id that is none any more a bad request.
-    func lostSource(_ source: ObjectInfo, _ error: VFSError) async throws(VFSError) -> VFSError {
-        guard error.code == .notFound || error.code == .invalidArgument,
-            try await state(source.etag.value, source.key) == nil
-        else { return error }
-        return VFSError(.stale, "the version to be copied has been deleted", wire: error.wire)
+/// Copies of any size.
+struct B2Copies: Sendable {
+    let files: B2Files
+    let copier: B2Copier
+    let largeFiles: B2LargeFiles
+    /// Sources up to here are copied by one call, larger ones in parts.
+    let limit: Int
+    /// Least size of a part.
+    let partSize: Int
+
+    /// b2_copy_file; above its limit a large file made of copied parts. B2 copies any version that it has, by its id.
+    func copy(_ request: CopyRequest) async throws(VFSError) -> ObjectInfo {
+        try B2Names.check(request.destination)
+        do throws(VFSError) {
+            if request.source.size > limit { return try await copyInParts(request) }
+            try await files.compare(request.precondition, request.destination)
+            return try await copier.copy(request.source, to: request.destination, metadata: request.metadata)
+        } catch {
+            throw try await files.lostSource(request.source, error)
+        }
     }
-
-    // MARK: In parts
 
     /// Eight ranges at once; given up and cleaned away when one fails.
     private func copyInParts(_ request: CopyRequest) async throws(VFSError) -> ObjectInfo {
         let source = request.source
         // What is listed may claim more than there can be.
-        guard source.size <= Self.maxFileSize else {
+        guard source.size <= B2Provider.maxFileSize else {
             throw VFSError(.tooLarge, "the object is larger than B2 takes any")
         }
         var metadata = request.metadata ?? source.metadata
-        if metadata == nil { metadata = try await info(source.etag.value, source.key).object(source.key).metadata }
+        if metadata == nil {
+            metadata = try await files.info(source.etag.value, source.key).object(source.key).metadata
+        }
         // Two parts at least, and no more than there may be.
-        let least = max(copyPartSize, (source.size + Self.maxParts - 1) / Self.maxParts)
+        let least = max(partSize, (source.size + B2Provider.maxParts - 1) / B2Provider.maxParts)
         let count = max(2, (source.size + least - 1) / least)
         let extents = (0..<count).map { Extent(source.size * $0 / count, source.size * ($0 + 1) / count) }
-        let upload = try await beginUpload(
+        let upload = try await largeFiles.begin(
             request.destination, metadata: metadata ?? ObjectMetadata(), keeping: source.encryption)
         do throws(VFSError) {
             let parts = try await inParallel(Array(extents.enumerated()), width: 8) { part async throws(VFSError) in
-                try await self.copyPart(
+                try await self.largeFiles.copyPart(
                     upload, number: part.offset + 1, sourceID: source.etag.value, part.element,
                     keeping: source.encryption)
             }
-            return try await completeUpload(upload, parts: parts, precondition: request.precondition)
+            return try await largeFiles.complete(upload, parts: parts, precondition: request.precondition)
         } catch {
             // Outside the task, whose cancellation may be the reason.
-            await Task { try? await self.abortUpload(upload) }.value
+            await Task { try? await self.largeFiles.abort(upload) }.value
             throw error
         }
     }

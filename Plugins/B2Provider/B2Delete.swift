@@ -1,12 +1,17 @@
 import CloudMountKit
-public import CloudMountVFS
+import CloudMountVFS
 
-extension B2Provider {
+/// Deletes and hides files.
+struct B2Remover: Sendable {
+    let client: B2Client
+    let bucket: B2Bucket
+    let files: B2Files
+
     /// b2_hide_file, or b2_delete_file_version of every version, as the mount's `delete` says.
     ///
     /// B2 has no conditional delete. A version is compared just before; what comes after that look is hidden and
     /// remains as an older version, or, where versions are deleted, stays the current one.
-    public func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure] {
+    func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure] {
         guard objects.count <= 1 else { throw VFSError(.invalidArgument, "B2 deletes one name at a time") }
         guard let object = objects.first else { return [] }
         let key = object.key
@@ -22,7 +27,7 @@ extension B2Provider {
         }
         var isAnother = false
         for name in B2Names.names(key) {
-            guard let there = try await current(key, name) else { continue }
+            guard let there = try await files.current(key, name) else { continue }
             guard there.etag == version else {
                 isAnother = true
                 continue
@@ -37,13 +42,13 @@ extension B2Provider {
     /// Takes one version away, and none below it. A key that may delete none hides it.
     /// - Returns: false when it is not the current one.
     private func takeBack(_ name: String, _ key: ObjectKey, _ version: ETag) async throws(VFSError) -> Bool {
-        let versions = try await allVersions(name, key, downTo: version.value)
+        let versions = try await files.allVersions(name, key, downTo: version.value)
         guard let there = versions.first(where: { $0.id == version.value }) else { return false }
         do throws(VFSError) {
-            try await unlessAbsent(deletion(there, key))
+            try await client.sendUnlessAbsent(.deletion(there, key))
         } catch {
             guard error.code == .permissionDenied else { throw error }
-            guard try await current(key, name)?.etag == version else { return false }
+            guard try await files.current(key, name)?.etag == version else { return false }
             try await hide(name, key)
         }
         return true
@@ -56,7 +61,7 @@ extension B2Provider {
         switch client.options.deletion {
         case .hide: try await hide(name, key)
         case .permanent:
-            let versions = try await allVersions(name, key).filter { $0.action != .start && $0.action != .folder }
+            let versions = try await files.allVersions(name, key).filter { $0.action != .start && $0.action != .folder }
             if let version, versions.first?.id != version.value { return false }
             try await delete(versions, key)
         }
@@ -65,32 +70,17 @@ extension B2Provider {
 
     private func hide(_ name: String, _ key: ObjectKey) async throws(VFSError) {
         var call = B2Call("b2_hide_file", key)
-        call.body.add("bucketId", place.bucketID)
+        call.body.add("bucketId", bucket.id)
         call.body.add("fileName", name)
-        try await unlessAbsent(call)
+        try await client.sendUnlessAbsent(call)
     }
 
     /// Newest first. The current version goes last, so that none of the older ones is ever seen in its place.
     private func delete(_ versions: [B2File], _ key: ObjectKey) async throws(VFSError) {
         guard let newest = versions.first else { return }
         _ = try await inParallel(Array(versions.dropFirst()), width: 8) { version async throws(VFSError) in
-            try await self.unlessAbsent(self.deletion(version, key))
+            try await self.client.sendUnlessAbsent(.deletion(version, key))
         }
-        try await unlessAbsent(deletion(newest, key))
-    }
-
-    func deletion(_ file: B2File, _ key: ObjectKey) -> B2Call {
-        var call = B2Call("b2_delete_file_version", key)
-        call.body.add("fileName", file.name)
-        call.body.add("fileId", file.id)
-        return call
-    }
-
-    func unlessAbsent(_ call: B2Call) async throws(VFSError) {
-        do throws(VFSError) {
-            try await client.sendForNothing(call)
-        } catch {
-            guard error.code == .notFound else { throw error }
-        }
+        try await client.sendUnlessAbsent(.deletion(newest, key))
     }
 }

@@ -93,10 +93,14 @@ enum B2Leftovers {
     }
 }
 
-extension B2Provider {
-    /// Cancels what earlier processes of this machine have left below the mount's prefix. Left alone where it cannot be
-    /// done: the next mount tries again.
-    func cancelLeftovers() async {
+/// Cancels what earlier processes of this machine have left below the mount's prefix. Left alone where it cannot be
+/// done: the next mount tries again.
+struct B2LeftoverSweep: Sendable {
+    let client: B2Client
+    let bucket: B2Bucket
+    let largeFiles: B2LargeFiles
+
+    func run() async {
         let now = SystemClock.now().seconds
         var start: String?
         // So many at most at one start; a hundred in one request.
@@ -108,7 +112,7 @@ extension B2Provider {
                 } ?? false
             }
             _ = try? await inParallel(ours, width: 8) { file async throws(VFSError) in
-                try await self.abortUpload(Upload(key: ObjectKey(file.name), id: file.id))
+                try await self.largeFiles.abort(Upload(key: ObjectKey(file.name), id: file.id))
             }
             guard let next, next != start else { return }
             start = next
@@ -117,7 +121,7 @@ extension B2Provider {
 
     private func unfinished(from start: String?) async throws(VFSError) -> (files: [B2File], next: String?) {
         var call = B2Call("b2_list_unfinished_large_files")
-        call.body.add("bucketId", place.bucketID)
+        call.body.add("bucketId", bucket.id)
         call.body.add("maxFileCount", 100)
         if !client.options.prefix.isEmpty { call.body.add("namePrefix", client.options.prefix) }
         call.body.add("startFileId", start)

@@ -1,14 +1,18 @@
 import CloudMountHTTP
 import CloudMountKit
-public import CloudMountVFS
+import CloudMountVFS
 
-extension B2Provider {
+/// Pages of file names as pages of keys.
+struct B2Lister: Sendable {
+    let client: B2Client
+    let bucket: B2Bucket
+
     /// A listing's first page asks for as many as are billed as one; who goes on gets as many as there may be.
     static let firstPage = 1000
     static let fullPage = 10_000
 
     /// b2_list_file_names: everything that `head` says, in as few requests as it takes.
-    public func list(_ request: ListRequest) async throws(VFSError) -> ListPage {
+    func list(_ request: ListRequest) async throws(VFSError) -> ListPage {
         var position = ListPosition(request.continuation)
         var markers = PageMarkers()
         while true {
@@ -31,7 +35,7 @@ extension B2Provider {
         call.units = (count + 999) / 1000
         // A name of 1 KiB and headers of 7 KB, and what JSON makes of them.
         call.maxBodyBytes = 64 << 10 + count * 12 << 10
-        call.body.add("bucketId", place.bucketID)
+        call.body.add("bucketId", bucket.id)
         call.body.add("maxFileCount", count)
         if !request.prefix.isEmpty { call.body.add("prefix", request.prefix.string) }
         if request.delimited { call.body.add("delimiter", "/") }

@@ -1,44 +1,26 @@
 import CloudMountHTTP
+import CloudMountKit
 import CloudMountPlatform
-public import CloudMountVFS
+import CloudMountVFS
 import Crypto
 import Synchronization
 
-extension B2Provider {
-    /// HEAD of the file by name: class B, where a listing of one entry would be class C, which costs ten times as much.
-    ///
-    /// The two names that the mark of a folder may have are asked for at the same time.
-    public func head(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo {
-        let names = B2Names.names(key)
-        guard let first = names.first else { throw VFSError(.notFound, "there is no such object") }
-        guard names.count > 1 else { return try await head(key, first) }
-        async let other = Self.outcome { () async throws(VFSError) in try await self.head(key, names[1]) }
-        do throws(VFSError) {
-            return try await head(key, first)
-        } catch {
-            guard error.code == .notFound else { throw error }
-            return try await other.get()
-        }
-    }
+/// Reads of files: the bytes asked for of the version asked for, held against the file's SHA-1 where all of them come by.
+struct B2Reader: Sendable {
+    private static let byID = "b2_download_file_by_id"
 
-    private static func outcome(
-        _ work: @Sendable () async throws(VFSError) -> ObjectInfo
-    ) async -> Result<ObjectInfo, VFSError> {
-        do throws(VFSError) { return .success(try await work()) } catch { return .failure(error) }
-    }
+    let client: B2Client
+    let files: B2Files
+    private let suspects = B2Suspects()
 
-    func head(_ key: ObjectKey, _ name: String) async throws(VFSError) -> ObjectInfo {
-        let response = try await client.download(Self.byName, .head, key: key, path: path(name))
-        guard let size = response.headers["content-length"].flatMap({ Int($0) }), size >= 0,
-            let etag = Self.etag(response.headers)
-        else { throw client.malformed("a file without length or id", Self.byName, key, response) }
-        return Self.info(key, size: size, etag: etag, response.headers)
+    init(client: B2Client, files: B2Files) {
+        self.client = client
+        self.files = files
     }
 
     /// The file by its id where a version is asked for, else by its name; of the range asked for, or nothing. A version
     /// that has been replaced or hidden is read all the same, for as long as B2 has it.
-    public func read(_ request: ReadRequest, into sink: any ByteSink) async throws(VFSError) -> ObjectInfo {
-        if request.extent?.isEmpty ?? false { return try await readNothing(request, nil) }
+    func read(_ request: ReadRequest, into sink: any ByteSink) async throws(VFSError) -> ObjectInfo {
         guard request.version == nil else { return try await read(request, name: nil, into: sink) }
         var absent = VFSError(.notFound, "there is no such object")
         for name in B2Names.names(request.key) {
@@ -56,44 +38,47 @@ extension B2Provider {
     private func read(
         _ request: ReadRequest, name: String?, into sink: any ByteSink
     ) async throws(VFSError) -> ObjectInfo {
-        let operation = name == nil ? Self.byID : Self.byName
-        if let id = request.version?.value, let extent = request.extent, suspects.isPart(extent, of: id) {
+        let operation = name == nil ? Self.byID : B2Files.byName
+        if let id = request.version?.value, let extent = request.extent, !extent.isEmpty,
+            suspects.isPart(extent, of: id)
+        {
             throw mismatch(operation, request.key, retry: .never)
         }
-        let path = name.map(path) ?? Self.path(id: request.version?.value ?? "")
-        let judge = ReadJudge(request, version: Self.etag)
+        let path = name.map(client.path) ?? Self.path(id: request.version?.value ?? "")
+        let read = RangedRead(
+            request, changed: "the version that was opened has been deleted, or is another one", etag: B2Files.etag)
         let checked = B2CheckedSink(sink)
-        let response: HTTPResponse
-        do throws(VFSError) {
-            response = try await client.download(
-                operation, .get, key: request.key, path: path, range: request.extent,
-                into: .sink(
-                    checked,
-                    accepts: { head in
-                        guard judge.accepts(head) else { return false }
-                        checked.expect(head)
-                        return true
-                    }))
-        } catch {
-            if let size = checked.failedSize {
-                if let id = request.version?.value { suspects.add(id, size: size) }
-                // Bytes that were passed on cannot be taken back, and a retry would only go on behind them.
-                throw mismatch(operation, request.key, retry: checked.hasDelivered ? .never : .backoff)
+        return try await read.run(into: checked, willAccept: { checked.expect($0) }) { response in
+            client.wire(operation, request.key, response)
+        } send: { target throws(VFSError) in
+            do throws(VFSError) {
+                return try await client.download(
+                    operation, .get, key: request.key, path: path, range: read.range, into: target)
+            } catch {
+                if let size = checked.failedSize {
+                    if let id = request.version?.value { suspects.add(id, size: size) }
+                    // Bytes that were passed on cannot be taken back, and a retry would only go on behind them.
+                    throw mismatch(operation, request.key, retry: checked.hasDelivered ? .never : .backoff)
+                }
+                throw name == nil && error.wire?.status == 400 ? absentID(error) : error
             }
-            if let refusal = judge.refusal { throw refused(refusal, operation, request.key, nil) }
-            switch (error.wire?.status, error.code) {
-            case (416, _): return try await readNothing(request, error)
-            case (_, .notFound) where request.version != nil: throw gone(error.wire)
-            // An id that is none.
-            case (400, .invalidArgument) where request.version != nil: throw gone(error.wire)
-            default: throw error
+        } head: { () throws(VFSError) in
+            guard let version = request.version else { return try await files.head(request.key) }
+            do throws(VFSError) {
+                let file = try await files.info(version.value, request.key)
+                guard file.action == .upload else { throw VFSError(.notFound, "there is no such version") }
+                return file.object(request.key)
+            } catch {
+                throw absentID(error)
             }
+        } describe: { size, etag, headers in
+            B2Files.info(request.key, size: size, etag: etag, headers)
         }
-        switch judge.verdict(response.head) {
-        case .success(let object):
-            return Self.info(request.key, size: object.size, etag: object.etag, response.headers)
-        case .failure(let refusal): throw refused(refusal, operation, request.key, response)
-        }
+    }
+
+    /// Of an id that is none any more B2 says that it is no argument.
+    private func absentID(_ error: VFSError) -> VFSError {
+        error.code == .invalidArgument ? VFSError(.notFound, error.message, wire: error.wire) : error
     }
 
     private func mismatch(_ operation: String, _ key: ObjectKey, retry: VFSError.RetryAdvice) -> VFSError {
@@ -102,68 +87,8 @@ extension B2Provider {
             code: .corrupted, retry: retry)
     }
 
-    private func gone(_ wire: VFSError.Wire?) -> VFSError {
-        VFSError(.stale, "the version that was opened has been deleted", wire: wire)
-    }
-
-    private func refused(
-        _ refusal: ReadRefusal, _ operation: String, _ key: ObjectKey, _ response: HTTPResponse?
-    ) -> VFSError {
-        switch refusal {
-        case .stale:
-            client.malformed(
-                "another version than was asked for", operation, key, response, code: .stale, retry: .never)
-        case .ignoresRange:
-            client.malformed(
-                "the store ignores ranges and sent the whole file", operation, key, response, code: .notSupported,
-                retry: .never)
-        case .malformed: client.malformed("bytes that were not asked for", operation, key, response)
-        }
-    }
-
-    /// An extent that holds no byte of the object: what there is to say is the object itself.
-    private func readNothing(_ request: ReadRequest, _ refusal: VFSError?) async throws(VFSError) -> ObjectInfo {
-        let info: ObjectInfo
-        if let version = request.version {
-            do throws(VFSError) {
-                let file = try await self.info(version.value, request.key)
-                guard file.action == .upload else { throw gone(nil) }
-                info = file.object(request.key)
-            } catch {
-                guard error.code == .notFound || error.code == .invalidArgument else { throw error }
-                throw gone(error.wire)
-            }
-        } else {
-            info = try await head(request.key)
-        }
-        if let refusal, info.size > request.extent?.lowerBound ?? 0 {
-            // It has grown between the two requests, or the store is wrong about its range.
-            throw VFSError(
-                .malformedResponse, "a range within the object was refused", retry: .backoff, wire: refusal.wire)
-        }
-        return info
-    }
-
-    // MARK: Paths and headers
-
-    private static let byName = "b2_download_file_by_name"
-    private static let byID = "b2_download_file_by_id"
-
-    private func path(_ name: String) -> String { "/file/\(client.options.bucket)/\(B2FileInfo.encode(name))" }
-
     private static func path(id: String) -> String {
         "/b2api/v4/b2_download_file_by_id?fileId=\(PercentEncoding.encode(id, keepSlash: false))"
-    }
-
-    static let etag: @Sendable (HTTPHeaders) -> ETag? = { headers in
-        headers["x-bz-file-id"].flatMap { $0.isEmpty ? nil : ETag($0) }
-    }
-
-    private static func info(_ key: ObjectKey, size: Int, etag: ETag, _ headers: HTTPHeaders) -> ObjectInfo {
-        let uploaded = headers["x-bz-upload-timestamp"].flatMap { Int($0) } ?? 0
-        return ObjectInfo(
-            key: key, size: size, etag: etag, stored: Timestamp(milliseconds: uploaded),
-            encryption: B2Encryption.told(headers), metadata: B2FileInfo.metadata(headers))
     }
 }
 

@@ -25,6 +25,16 @@ struct B2Call: Sendable {
     }
 }
 
+extension B2Call {
+    /// b2_delete_file_version.
+    static func deletion(_ file: B2File, _ key: ObjectKey) -> B2Call {
+        var call = B2Call("b2_delete_file_version", key)
+        call.body.add("fileName", file.name)
+        call.body.add("fileId", file.id)
+        return call
+    }
+}
+
 /// Sends requests for one mount, and replaces a dead token: once per request, through the session that all mounts of
 /// the key share.
 final class B2Client: Sendable {
@@ -97,23 +107,39 @@ final class B2Client: Sendable {
         _ message: String, _ operation: String, _ key: ObjectKey?, _ response: HTTPResponse?,
         code: VFSError.Code = .malformedResponse, retry: VFSError.RetryAdvice = .backoff
     ) -> VFSError {
-        let endpoint = WebURL(options.realm)?.authority ?? options.realm
-        let wire = VFSError.Wire(
-            operation: operation, key: key?.string, endpoint: endpoint, status: response?.status ?? 0)
-        return VFSError(code, message, retry: retry, wire: wire)
+        VFSError(code, message, retry: retry, wire: wire(operation, key, response))
+    }
+
+    /// For the error of an answer, or of none.
+    func wire(_ operation: String, _ key: ObjectKey?, _ response: HTTPResponse?) -> VFSError.Wire {
+        VFSError.Wire(
+            operation: operation, key: key?.string, endpoint: WebURL(options.realm)?.authority ?? options.realm,
+            status: response?.status ?? 0)
+    }
+
+    /// A request whose object may be gone already, which is as good.
+    func sendUnlessAbsent(_ call: B2Call) async throws(VFSError) {
+        do throws(VFSError) {
+            try await sendForNothing(call)
+        } catch {
+            guard error.code == .notFound else { throw error }
+        }
     }
 
     // MARK: Downloads
 
+    /// Of a file by its name.
+    func path(_ name: String) -> String { "/file/\(options.bucket)/\(B2FileInfo.encode(name))" }
+
     /// GET or HEAD of a file by id or by name, in the version that `path` says.
     func download(
-        _ operation: String, _ method: HTTPMethod, key: ObjectKey, path: String, range: Extent? = nil,
+        _ operation: String, _ method: HTTPMethod, key: ObjectKey, path: String, range: String? = nil,
         into target: HTTPBodyTarget = .memory
     ) async throws(VFSError) -> HTTPResponse {
         try await authorised(operation, key, into: target) { authorisation in
             var headers = HTTPHeaders()
             headers.append("Authorization", authorisation.token)
-            if let range { headers.append("Range", "bytes=\(range.lowerBound)-\(range.upperBound - 1)") }
+            if let range { headers.append("Range", range) }
             self.encryption.addKeyHeaders(to: &headers)
             return self.request(method, authorisation.downloadURL + path, headers, maxBodyBytes: 1 << 20)
         }

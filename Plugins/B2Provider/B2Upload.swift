@@ -1,62 +1,66 @@
 import CloudMountHTTP
 import CloudMountKit
-public import CloudMountVFS
+import CloudMountVFS
 
 /// Large files. The upload's id is the file's id, which its finished version keeps; a part's tag is its SHA-1.
-extension B2Provider {
-    /// b2_start_large_file.
-    public func beginUpload(_ key: ObjectKey, metadata: ObjectMetadata) async throws(VFSError) -> Upload {
-        try await beginUpload(key, metadata: metadata, keeping: nil)
-    }
+struct B2LargeFiles: Sendable {
+    let client: B2Client
+    let bucket: B2Bucket
+    let files: B2Files
+    let uploader: B2Uploader
+    let copier: B2Copier
 
+    /// b2_start_large_file.
     /// - Parameter encryption: of the source that the file is to be a copy of.
-    func beginUpload(
-        _ key: ObjectKey, metadata: ObjectMetadata, keeping encryption: String?
+    func begin(
+        _ key: ObjectKey, metadata: ObjectMetadata, keeping encryption: String? = nil
     ) async throws(VFSError) -> Upload {
         try B2Names.check(key)
         let name = B2Names.name(key)
         var call = B2Call("b2_start_large_file", key)
-        call.body.add("bucketId", place.bucketID)
+        call.body.add("bucketId", bucket.id)
         call.body.add("fileName", name)
-        call.body.add("contentType", try contentType(metadata))
+        call.body.add("contentType", try bucket.contentType(metadata))
         call.body.add(
-            "fileInfo", B2FileInfo.json(try entries(metadata, name: name, session: B2Leftovers.tag)))
+            "fileInfo", B2FileInfo.json(try bucket.entries(metadata, name: name, session: B2Leftovers.tag)))
         call.body.add("serverSideEncryption", client.encryption.destination(keeping: encryption))
         let file: B2File = try await client.send(call) { reader throws(JSONError) in try B2File.read(&reader) }
         return Upload(key: key, id: file.id)
     }
 
     /// b2_upload_part.
-    public func uploadPart(
+    func uploadPart(
         _ upload: Upload, number: Int, from source: any ByteSource
     ) async throws(VFSError) -> UploadedPart {
-        guard source.count <= Self.maxPieceSize else {
+        guard source.count <= B2Provider.maxPieceSize else {
             throw VFSError(.tooLarge, "a part of a B2 file has at most 5 GB")
         }
         var headers = HTTPHeaders()
         headers.append("X-Bz-Part-Number", "\(number)")
         client.encryption.addKeyHeaders(to: &headers)
         return try await within(upload) { () async throws(VFSError) in
-            let (part, sha1) = try await self.upload("b2_upload_part", upload.key, owner: upload.id, headers, source) {
+            let (part, sha1) = try await self.uploader.send(
+                "b2_upload_part", upload.key, owner: upload.id, headers, source
+            ) {
                 reader throws(JSONError) in
                 try Self.part(&reader)
             } url: { () throws(VFSError) in
                 Self.call("b2_get_upload_part_url", upload)
             }
-            try self.verify(part.tag, sha1, part.size, source.count, upload.key)
+            try self.uploader.verify(part.tag, sha1, part.size, source.count, upload.key)
             return part
         }
     }
 
     /// b2_copy_part, of any version that B2 has.
-    public func copyPart(
-        _ upload: Upload, number: Int, source: ObjectInfo, extent: Extent
+    func copyPart(
+        _ upload: Upload, number: Int, source: ObjectInfo, _ extent: Extent
     ) async throws(VFSError) -> UploadedPart {
         guard !extent.isEmpty else { throw VFSError(.invalidArgument, "a part must have bytes") }
         do throws(VFSError) {
             return try await copyPart(upload, number: number, sourceID: source.etag.value, extent)
         } catch {
-            throw try await lostSource(source, error)
+            throw try await files.lostSource(source, error)
         }
     }
 
@@ -84,7 +88,7 @@ extension B2Provider {
     }
 
     /// b2_finish_large_file.
-    public func completeUpload(
+    func complete(
         _ upload: Upload, parts: [UploadedPart], precondition: Precondition
     ) async throws(VFSError) -> ObjectInfo {
         let parts = parts.sorted { $0.number < $1.number }
@@ -92,10 +96,10 @@ extension B2Provider {
             throw VFSError(.invalidArgument, "B2 numbers the parts of a file from 1 on, without gaps")
         }
         if precondition != .none {
-            let there = try await headIfThere(upload.key)
+            let there = try await files.headIfThere(upload.key)
             // An earlier attempt had finished it, and its answer was lost.
             if let there, there.etag.value == upload.id { return there }
-            try Self.check(precondition, there)
+            try B2Files.check(precondition, there)
         }
         var call = Self.call("b2_finish_large_file", upload)
         call.worksOn = parts.reduce(0) { $0 + $1.size }
@@ -106,7 +110,7 @@ extension B2Provider {
         } catch {
             guard error.code == .invalidArgument || error.code == .notFound else { throw error }
             // The answer to an earlier attempt may have been lost: the file tells.
-            guard let file = try await state(upload.id, upload.key) else { throw lost(upload, error) }
+            guard let file = try await files.state(upload.id, upload.key) else { throw lost(upload, error) }
             switch file.action {
             case .upload where file.size == parts.reduce(0) { $0 + $1.size }:
                 return try await onTop(upload, file, precondition)
@@ -121,23 +125,23 @@ extension B2Provider {
     private func onTop(
         _ upload: Upload, _ file: B2File, _ precondition: Precondition
     ) async throws(VFSError) -> ObjectInfo {
-        uploadURLs.forget(upload.id)
+        uploader.forget(upload)
         let object = file.object(upload.key)
-        let there = try await headIfThere(upload.key)
+        let there = try await files.headIfThere(upload.key)
         if there?.etag == object.etag { return object }
         do throws(VFSError) {
-            try Self.check(precondition, there)
+            try B2Files.check(precondition, there)
         } catch {
             // It was never to be seen.
-            _ = try? await client.send(deletion(file, upload.key))
+            _ = try? await client.send(.deletion(file, upload.key))
             throw error
         }
-        return try await copy(object, to: upload.key, metadata: nil)
+        return try await copier.copy(object, to: upload.key, metadata: nil)
     }
 
     /// b2_cancel_large_file.
-    public func abortUpload(_ upload: Upload) async throws(VFSError) {
-        uploadURLs.forget(upload.id)
+    func abort(_ upload: Upload) async throws(VFSError) {
+        uploader.forget(upload)
         do throws(VFSError) {
             try await client.sendForNothing(Self.call("b2_cancel_large_file", upload))
         } catch {
@@ -146,7 +150,7 @@ extension B2Provider {
     }
 
     /// b2_list_parts, all pages.
-    public func listParts(_ upload: Upload) async throws(VFSError) -> [UploadedPart] {
+    func parts(_ upload: Upload) async throws(VFSError) -> [UploadedPart] {
         var parts: [UploadedPart] = []
         var next: Int?
         repeat {
@@ -155,7 +159,7 @@ extension B2Provider {
             if let next { call.body.add("startPartNumber", next) }
             let wire = call
             let (page, following): ([UploadedPart], Int?) = try await within(upload) { () async throws(VFSError) in
-                try await self.client.send(wire) { reader throws(JSONError) in try Self.parts(&reader) }
+                try await self.client.send(wire) { reader throws(JSONError) in try Self.page(&reader) }
             }
             parts += page
             let last = next ?? 0
@@ -189,7 +193,7 @@ extension B2Provider {
         return part.number > 0 && !part.tag.isEmpty ? part : nil
     }
 
-    private static func parts(
+    private static func page(
         _ reader: inout JSONReader
     ) throws(JSONError) -> (parts: [UploadedPart], next: Int?) {
         var parts: [UploadedPart] = []
@@ -215,29 +219,13 @@ extension B2Provider {
             return try await work()
         } catch {
             guard error.code == .invalidArgument || error.code == .notFound else { throw error }
-            if let file = try await state(upload.id, upload.key), file.action == .start { throw error }
+            if let file = try await files.state(upload.id, upload.key), file.action == .start { throw error }
             throw lost(upload, error)
         }
     }
 
     private func lost(_ upload: Upload, _ error: VFSError) -> VFSError {
-        uploadURLs.forget(upload.id)
+        uploader.forget(upload)
         return VFSError(.uploadNotFound, "the upload is not known any more", wire: error.wire)
-    }
-
-    /// b2_get_file_info; nil when B2 knows no such file.
-    func state(_ id: String, _ key: ObjectKey) async throws(VFSError) -> B2File? {
-        do throws(VFSError) {
-            return try await info(id, key)
-        } catch {
-            guard error.code == .notFound || error.code == .invalidArgument else { throw error }
-            return nil
-        }
-    }
-
-    func info(_ id: String, _ key: ObjectKey) async throws(VFSError) -> B2File {
-        var call = B2Call("b2_get_file_info", key)
-        call.body.add("fileId", id)
-        return try await client.send(call) { reader throws(JSONError) in try B2File.read(&reader) }
     }
 }

@@ -1,21 +1,26 @@
 import CloudMountPlatform
 import CloudMountVFS
 
-extension Folder {
+/// Copies the bytes of objects within the folder.
+struct DirectoryCopier: Sendable {
+    let records: DirectoryRecords
+    let objects: DirectoryObjects
+    let writer: DirectoryWriter
+
     func copy(_ request: CopyRequest) throws(VFSError) -> ObjectInfo {
         let source = try current(request.source)
         let metadata = request.metadata ?? source.metadata
-        try check(request.destination, metadata)
+        try writer.check(request.destination, metadata)
         // Onto itself: what came after the look above must not go under older bytes.
         let isOntoItself = request.destination == request.source.key && request.precondition == .none
         let precondition = isOntoItself ? .match(source.etag) : request.precondition
         do throws(VFSError) {
             if source.size == 0, request.destination.endsWithSlash {
-                return try putFolder(request.destination, metadata, precondition)
+                return try writer.putFolder(request.destination, metadata, precondition)
             }
-            let staged = try StagedFile(in: self)
+            let staged = try StagedFile(in: records)
             try append(Extent(0, source.size), of: source, to: staged)
-            return try commit(staged, request.destination, metadata, precondition)
+            return try writer.commit(staged, request.destination, metadata, precondition)
         } catch {
             guard isOntoItself, error.code == .preconditionFailed else { throw error }
             throw DirectoryErrors.stale(request.source.key)
@@ -32,7 +37,7 @@ extension Folder {
 
     /// The object that `info` describes, if it is still the current one.
     private func current(_ info: ObjectInfo) throws(VFSError) -> DirectoryEntry {
-        let entry = try existing(info.key)
+        let entry = try objects.existing(info.key)
         guard entry.etag == info.etag else { throw DirectoryErrors.stale(info.key) }
         return entry
     }
@@ -47,7 +52,7 @@ extension Folder {
             }.get()
         case .file(let file):
             try staged.append(extent, of: file)
-            try demandUnchanged(entry, file)
+            try objects.demandUnchanged(entry, file)
         }
     }
 }

@@ -2,15 +2,21 @@ import CloudMountPlatform
 import CloudMountVFS
 import Glibc
 
-extension Folder {
-    func delete(_ objects: [DeleteRequest]) throws(VFSError) -> [DeleteFailure] {
+/// Takes objects away, and the directories that were there for them alone.
+struct DirectoryRemover: Sendable {
+    let folder: Folder
+    let records: DirectoryRecords
+    let objects: DirectoryObjects
+    let writer: DirectoryWriter
+
+    func delete(_ requests: [DeleteRequest]) throws(VFSError) -> [DeleteFailure] {
         var failures: [DeleteFailure] = []
         var touched: [Descriptor] = []
-        try exclusively { () throws(VFSError) in
-            for object in objects {
+        try folder.exclusively { () throws(VFSError) in
+            for object in requests {
                 do throws(VFSError) {
                     if let version = object.version {
-                        guard let entry = try find(object.key) else { continue }
+                        guard let entry = try objects.find(object.key) else { continue }
                         guard entry.etag == version else { throw DirectoryErrors.precondition(object.key) }
                     }
                     try delete(object.key, &touched)
@@ -19,17 +25,17 @@ extension Folder {
                 }
             }
         }
-        for directory in touched { try sync(directory) }
+        for directory in touched { try folder.sync(directory) }
         return failures
     }
 
     private func delete(_ key: ObjectKey, _ touched: inout [Descriptor]) throws(VFSError) {
-        remove(DirectoryPaths.hidden(key))
+        writer.remove(DirectoryPaths.hidden(key))
         guard let plain = DirectoryPaths.plain(key) else { return }
         let (parent, name) = DirectoryPaths.split(plain)
         do throws(SystemError) {
-            let directory = try root.open(parent, for: .directory)
-            let leaving = try leaving(name, in: directory)
+            let directory = try folder.root.open(parent, for: .directory)
+            let leaving = try records.leaving(name, in: directory)
             let status = leaving.status
             let isFolder = status.kind == S_IFDIR
             guard isFolder == key.endsWithSlash, isFolder || status.kind == S_IFREG || status.kind == S_IFLNK else {
@@ -40,15 +46,15 @@ extension Folder {
                     guard [ENOTEMPTY, EEXIST].contains(errno) else { throw SystemError(errno) }
                     // The directory stays for what is below it, and is no object any more.
                     let itself = try directory.open(name, for: .directory)
-                    if try record(of: itself, status)?.isImplicit != true {
-                        try setRecord(DirectoryRecord(isImplicit: true), of: itself)
+                    if try records.read(of: itself, status)?.isImplicit != true {
+                        try records.write(DirectoryRecord(isImplicit: true), of: itself)
                     }
                     return
                 }
             } else {
                 try SystemError.check { unlinkat(directory.raw, name, 0) }
             }
-            removeRecord(leaving)
+            records.remove(leaving)
             if touched.last?.raw != directory.raw { touched.append(directory) }
             removeImplicit(parent)
         } catch {
@@ -63,28 +69,14 @@ extension Folder {
         var path = path
         while path != "." {
             let (parent, name) = DirectoryPaths.split(path)
-            guard let directory = try? root.open(path, for: .directory),
-                let above = try? root.open(parent, for: .directory), let leaving = try? leaving(name, in: above),
-                let record = try? record(of: directory, leaving.status), record.isImplicit,
+            guard let directory = try? folder.root.open(path, for: .directory),
+                let above = try? folder.root.open(parent, for: .directory),
+                let leaving = try? records.leaving(name, in: above),
+                let record = try? records.read(of: directory, leaving.status), record.isImplicit,
                 unlinkat(above.raw, name, AT_REMOVEDIR) == 0
             else { return }
-            removeRecord(leaving)
+            records.remove(leaving)
             path = parent
-        }
-    }
-
-    /// Under the lock. Removes an object of the hidden area, if it is there, with the directories made for it.
-    func remove(_ hidden: String) {
-        var (parent, name) = DirectoryPaths.split(hidden)
-        guard let directory = try? root.open(parent, for: .directory),
-            let leaving = try? leaving(name, in: directory), unlinkat(directory.raw, name, 0) == 0
-        else { return }
-        removeRecord(leaving)
-        while !parent.utf8.elementsEqual(DirectoryPaths.keys.utf8) {
-            (parent, name) = DirectoryPaths.split(parent)
-            guard let above = try? root.open(parent, for: .directory),
-                unlinkat(above.raw, name, AT_REMOVEDIR) == 0
-            else { return }
         }
     }
 }

@@ -2,11 +2,14 @@ import CloudMountPlatform
 import CloudMountVFS
 import Glibc
 
-extension Folder {
+/// Pages of the folder's objects.
+struct DirectoryLister: Sendable {
+    let objects: DirectoryObjects
+
     /// The continuation is the least key that the next page may begin with. Nothing is remembered between pages.
     func list(_ request: ListRequest, limit: Int) throws(VFSError) -> ListPage {
-        var walk = ListingWalk(self, request, most: limit + 1)
-        try system("listing \(path)") { () throws(SystemError) in
+        var walk = ListingWalk(objects, request, most: limit + 1)
+        try system("listing \(objects.folder.path)") { () throws(SystemError) in
             try walk.walkTree()
             try walk.walkHidden()
         }
@@ -37,15 +40,15 @@ private struct ListingWalk {
         var rank = 1
     }
 
-    private let folder: Folder
+    private let objects: DirectoryObjects
     private let prefix: ObjectKey
     private let delimited: Bool
     private let start: ObjectKey
     private let most: Int
     private(set) var items: [Item] = []
 
-    init(_ folder: Folder, _ request: ListRequest, most: Int) {
-        self.folder = folder
+    init(_ objects: DirectoryObjects, _ request: ListRequest, most: Int) {
+        self.objects = objects
         prefix = request.prefix
         delimited = request.delimited
         start = request.continuation.map { ObjectKey($0) } ?? ""
@@ -58,10 +61,10 @@ private struct ListingWalk {
         let end = bytes.lastIndex(of: UInt8(ascii: "/")).map { bytes.index(after: $0) } ?? bytes.startIndex
         let base = ObjectKey(String(prefix.string[..<end]))
         do throws(SystemError) {
-            if base.isEmpty { return try walk(folder.root, "") }
+            if base.isEmpty { return try walk(objects.folder.root, "") }
             guard let path = DirectoryPaths.plain(base) else { return }
-            let directory = try folder.root.open(path, for: .directory)
-            if base == prefix, base >= start, let entry = try folder.entry(directory, base) {
+            let directory = try objects.folder.root.open(path, for: .directory)
+            if base == prefix, base >= start, let entry = try objects.entry(directory, base) {
                 items.append(Item(key: base, info: entry.info))
             }
             try walk(directory, base)
@@ -72,11 +75,11 @@ private struct ListingWalk {
 
     private mutating func walk(_ directory: Descriptor, _ base: ObjectKey) throws(SystemError) {
         var children: [(key: ObjectKey, name: String)] = []
-        for (name, type) in try folder.entries(of: directory) {
+        for (name, type) in try directory.entries() {
             if base.isEmpty, name.utf8.elementsEqual(DirectoryPaths.area.utf8) { continue }
             var isDirectory = type == DT_DIR
             if type == DT_UNKNOWN {
-                guard let status = try? folder.status(of: name, in: directory) else { continue }
+                guard let status = try? directory.status(of: name) else { continue }
                 isDirectory = status.kind == S_IFDIR
             }
             // With its slash a directory sorts where its keys do.
@@ -109,7 +112,7 @@ private struct ListingWalk {
             return
         }
         let below = try directory.open(name, for: .directory)
-        if key.hasPrefix(prefix), start <= key, let entry = try folder.entry(below, key) {
+        if key.hasPrefix(prefix), start <= key, let entry = try objects.entry(below, key) {
             items.append(Item(key: key, info: entry.info))
         }
         try walk(below, key)
@@ -117,15 +120,15 @@ private struct ListingWalk {
 
     private func file(_ name: String, in directory: Descriptor, _ key: ObjectKey) throws(SystemError) -> DirectoryEntry?
     {
-        let status = try folder.status(of: name, in: directory)
+        let status = try directory.status(of: name)
         switch status.kind {
-        case S_IFLNK: return try folder.link(name, in: directory, key)
+        case S_IFLNK: return try objects.link(name, in: directory, key)
         case S_IFREG: break
         default: return nil
         }
         do throws(SystemError) {
             let file = try directory.open(name, for: .reading)
-            return try folder.entry(file, key)
+            return try objects.entry(file, key)
         } catch {
             if error.code != EACCES { throw error }
             return DirectoryEntry(key: key, content: .unreadable, status: status, record: nil)
@@ -136,7 +139,7 @@ private struct ListingWalk {
 
     mutating func walkHidden() throws(SystemError) {
         do throws(SystemError) {
-            try walkHidden(try folder.root.open(DirectoryPaths.keys, for: .directory), "")
+            try walkHidden(try objects.folder.root.open(DirectoryPaths.keys, for: .directory), "")
         } catch {
             if error.code != ENOENT { throw error }
         }
@@ -149,7 +152,7 @@ private struct ListingWalk {
     private mutating func walkHidden(
         _ directory: Descriptor, _ base: String, pieces: Int = 1
     ) throws(SystemError) {
-        for (name, _) in try folder.entries(of: directory) {
+        for (name, _) in try directory.entries() {
             if name.utf8.last == UInt8(ascii: "+") {
                 // Deeper, or no directory: nothing of ours.
                 guard pieces < Self.mostPieces, let below = try? directory.open(name, for: .directory) else { continue }
@@ -162,7 +165,7 @@ private struct ListingWalk {
             if delimited, let common = key.commonPrefix(after: prefix.byteCount) {
                 if start <= common { items.append(Item(key: common, info: nil)) }
             } else if start <= key {
-                if let file = try? directory.open(name, for: .reading), let entry = try folder.entry(file, key) {
+                if let file = try? directory.open(name, for: .reading), let entry = try objects.entry(file, key) {
                     items.append(Item(key: key, info: entry.info, rank: key.endsWithSlash ? 0 : 2))
                 }
             }

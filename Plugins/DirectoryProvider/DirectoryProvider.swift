@@ -10,7 +10,7 @@ public final class DirectoryProvider: ObjectProvider {
     private let path: String
     private let isDurable: Bool
     private let pool = BlockingPool(name: "cm-folder", width: 8)
-    private let opened = Mutex<Folder?>(nil)
+    private let opened = Mutex<DirectoryRooms?>(nil)
 
     /// - Parameters:
     ///   - path: an absolute path.
@@ -43,65 +43,65 @@ public final class DirectoryProvider: ObjectProvider {
     }()
 
     public func prepare(writable: Bool) async throws(VFSError) {
-        let folder = try await pool.run { [path, isDurable] () throws(VFSError) in
-            try Folder(path: path, writable: writable, isDurable: isDurable)
+        let rooms = try await pool.run { [path, isDurable] () throws(VFSError) in
+            DirectoryRooms(try Folder(path: path, writable: writable, isDurable: isDurable))
         }
-        opened.withLock { $0 = folder }
+        opened.withLock { $0 = rooms }
     }
 
     /// Runs `work` on the opened folder, on a thread that may block.
     func blocking<Value: Sendable>(
-        _ work: @escaping @Sendable (Folder) throws(VFSError) -> Value
+        _ work: @escaping @Sendable (DirectoryRooms) throws(VFSError) -> Value
     ) async throws(VFSError) -> Value {
         if Task.isCancelled { throw .cancelled }
-        guard let folder = opened.withLock({ $0 }) else {
+        guard let rooms = opened.withLock({ $0 }) else {
             throw VFSError(.unavailable, "the folder \(path) has not been opened", retry: .backoff)
         }
-        return try await pool.run { () throws(VFSError) in try work(folder) }
+        return try await pool.run { () throws(VFSError) in try work(rooms) }
     }
 
     public func list(_ request: ListRequest) async throws(VFSError) -> ListPage {
         let most = max(1, min(request.limit ?? capabilities.maxListKeys, capabilities.maxListKeys))
-        return try await blocking { folder throws(VFSError) in try folder.list(request, limit: most) }
+        return try await blocking { rooms throws(VFSError) in try rooms.lister.list(request, limit: most) }
     }
 
     public func head(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo {
-        try await blocking { folder throws(VFSError) in try folder.existing(key).info }
+        try await blocking { rooms throws(VFSError) in try rooms.objects.existing(key).info }
     }
 
     public func put(_ request: PutRequest, from source: any ByteSource) async throws(VFSError) -> ObjectInfo {
-        try await blocking { folder throws(VFSError) in try folder.put(request, from: source) }
+        try await blocking { rooms throws(VFSError) in try rooms.writer.put(request, from: source) }
     }
 
     public func copy(_ request: CopyRequest) async throws(VFSError) -> ObjectInfo {
-        try await blocking { folder throws(VFSError) in try folder.copy(request) }
+        try await blocking { rooms throws(VFSError) in try rooms.copier.copy(request) }
     }
 
     public func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure] {
         guard objects.count <= capabilities.maxDeleteKeys else {
             throw VFSError(.invalidArgument, "\(objects.count) keys are more than one delete takes")
         }
-        return try await blocking { folder throws(VFSError) in try folder.delete(objects) }
+        return try await blocking { rooms throws(VFSError) in try rooms.remover.delete(objects) }
     }
 
     public func beginUpload(_ key: ObjectKey, metadata: ObjectMetadata) async throws(VFSError) -> Upload {
-        try await blocking { folder throws(VFSError) in try folder.beginUpload(key, metadata) }
+        try await blocking { rooms throws(VFSError) in try rooms.uploads.begin(key, metadata) }
     }
 
     public func uploadPart(
         _ upload: Upload, number: Int, from source: any ByteSource
     ) async throws(VFSError) -> UploadedPart {
-        try await blocking { folder throws(VFSError) in
-            try folder.addPart(upload, number) { staged throws(VFSError) in try staged.fill(from: source) }
+        try await blocking { rooms throws(VFSError) in
+            try rooms.uploads.addPart(upload, number) { staged throws(VFSError) in try staged.fill(from: source) }
         }
     }
 
     public func copyPart(
         _ upload: Upload, number: Int, source: ObjectInfo, extent: Extent
     ) async throws(VFSError) -> UploadedPart {
-        try await blocking { folder throws(VFSError) in
-            try folder.addPart(upload, number) { staged throws(VFSError) in
-                try folder.copy(extent, of: source, to: staged)
+        try await blocking { rooms throws(VFSError) in
+            try rooms.uploads.addPart(upload, number) { staged throws(VFSError) in
+                try rooms.copier.copy(extent, of: source, to: staged)
             }
         }
     }
@@ -109,17 +109,17 @@ public final class DirectoryProvider: ObjectProvider {
     public func completeUpload(
         _ upload: Upload, parts: [UploadedPart], precondition: Precondition
     ) async throws(VFSError) -> ObjectInfo {
-        try await blocking { folder throws(VFSError) in
-            try folder.completeUpload(upload, parts, precondition)
+        try await blocking { rooms throws(VFSError) in
+            try rooms.uploads.complete(upload, parts, precondition)
         }
     }
 
     public func abortUpload(_ upload: Upload) async throws(VFSError) {
-        try await blocking { folder throws(VFSError) in try folder.abortUpload(upload) }
+        try await blocking { rooms throws(VFSError) in rooms.uploads.abort(upload) }
     }
 
     public func listParts(_ upload: Upload) async throws(VFSError) -> [UploadedPart] {
-        try await blocking { folder throws(VFSError) in try folder.parts(of: upload).map(\.part) }
+        try await blocking { rooms throws(VFSError) in try rooms.uploads.parts(of: upload).map(\.part) }
     }
 }
 
@@ -137,4 +137,24 @@ extension DirectoryProvider {
         make: { context throws(VFSError) in
             DirectoryProvider(path: context.bucket, isDurable: context.options.boolean("sync") ?? true)
         })
+}
+
+/// What works on one opened folder.
+struct DirectoryRooms: Sendable {
+    let objects: DirectoryObjects
+    let lister: DirectoryLister
+    let writer: DirectoryWriter
+    let copier: DirectoryCopier
+    let remover: DirectoryRemover
+    let uploads: DirectoryUploads
+
+    init(_ folder: Folder) {
+        let records = DirectoryRecords(folder: folder)
+        objects = DirectoryObjects(folder: folder, records: records)
+        lister = DirectoryLister(objects: objects)
+        writer = DirectoryWriter(folder: folder, records: records, objects: objects)
+        copier = DirectoryCopier(records: records, objects: objects, writer: writer)
+        remover = DirectoryRemover(folder: folder, records: records, objects: objects, writer: writer)
+        uploads = DirectoryUploads(folder: folder, records: records, writer: writer)
+    }
 }

@@ -6,7 +6,7 @@ import Synchronization
 extension DirectoryProvider {
     public func read(_ request: ReadRequest, into sink: any ByteSink) async throws(VFSError) -> ObjectInfo {
         let feed = SinkFeed(sink)
-        let reading = try await blocking { folder throws(VFSError) in try Reading(request, of: folder) }
+        let reading = try await blocking { rooms throws(VFSError) in try Reading(request, of: rooms.objects) }
         let cancelled = Flag()
         while true {
             let verdict = try await onCancellation({ cancelled.raise() }) { () throws(VFSError) in
@@ -46,16 +46,16 @@ final class Flag: Sendable {
 /// One read of one version: the file stays open through pauses, so that a replacement does not touch it.
 final class Reading: Sendable {
     let entry: DirectoryEntry
-    private let folder: Folder
+    private let objects: DirectoryObjects
     private let end: Int
     private let position: Atomic<Int>
     private static let slice = 512 << 10
 
-    init(_ request: ReadRequest, of folder: Folder) throws(VFSError) {
-        self.folder = folder
+    init(_ request: ReadRequest, of objects: DirectoryObjects) throws(VFSError) {
+        self.objects = objects
         let entry: DirectoryEntry
         do throws(VFSError) {
-            entry = try folder.existing(request.key)
+            entry = try objects.existing(request.key)
         } catch {
             // An object that is gone is not the version that was asked for.
             if error.code == .notFound, request.version != nil { throw DirectoryErrors.stale(request.key) }
@@ -90,24 +90,11 @@ final class Reading: Sendable {
             }
             if count == 0 { throw DirectoryErrors.stale(entry.key) }
             // Before the bytes go out: another program may have written into the file in place.
-            try folder.demandUnchanged(entry, file)
+            try objects.demandUnchanged(entry, file)
             let verdict = sink.receive(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
             guard verdict == .proceed else { return verdict }
             position += count
         }
         return .proceed
-    }
-}
-
-extension Folder {
-    /// Throws `stale` when the bytes of an opened file are no longer those of `entry`. Being replaced or deleted leaves the
-    /// opened file as it is, and only its link count and ctime change.
-    func demandUnchanged(_ entry: DirectoryEntry, _ file: Descriptor) throws(VFSError) {
-        let now = try system("“\(entry.key)”") { () throws(SystemError) in try status(file) }
-        let then = entry.status
-        let isTouched = now.changed != then.changed && now.st_nlink == then.st_nlink
-        if now.st_size != then.st_size || now.modified != then.modified || isTouched {
-            throw DirectoryErrors.stale(entry.key)
-        }
     }
 }

@@ -1,4 +1,6 @@
+import CloudMountPlatform
 import CloudMountVFS
+import Glibc
 
 /// What is kept beside a file that was written through this provider: an extended attribute, or a file of the hidden area
 /// where the file system has no room for one.
@@ -68,4 +70,58 @@ struct DirectoryRecord: Sendable, Equatable {
         }
         return Timestamp(seconds: seconds, nanoseconds: nanoseconds)
     }
+}
+
+/// The records of the folder's files and directories: an extended attribute, or else a small file of our own area.
+struct DirectoryRecords: Sendable {
+    let folder: Folder
+
+    func read(of file: Descriptor, _ status: stat) throws(SystemError) -> DirectoryRecord? {
+        if let bytes = try file.attribute(DirectoryRecord.attribute) { return DirectoryRecord(bytes) }
+        guard let bytes = try folder.contents(of: recordPath(status)) else { return nil }
+        let record = DirectoryRecord(bytes)
+        // An inode number lives on in another file; that one has another mtime.
+        if let written = record?.fileModified, status.kind == S_IFREG, written != status.modified { return nil }
+        return record
+    }
+
+    func write(_ record: DirectoryRecord, of file: Descriptor) throws(SystemError) {
+        let bytes = record.encoded
+        do throws(SystemError) {
+            return try file.setAttribute(DirectoryRecord.attribute, bytes)
+        } catch {
+            guard [ENOTSUP, ENOSPC, E2BIG, ERANGE, EDQUOT].contains(error.code) else { throw error }
+            // An older one that had room would be believed.
+            try? file.removeAttribute(DirectoryRecord.attribute)
+        }
+        // Made whole before it takes its name.
+        let (staging, records) = try (folder.own(folder.staging), folder.own(folder.recordArea))
+        let temporary = "r" + DirectoryRecord.newNonce()
+        let sidecar = try staging.open(temporary, for: .creating)
+        try bytes.withUnsafeBytes { bytes in Result { () throws(SystemError) in try sidecar.write(bytes, at: 0) } }
+            .get()
+        if folder.isDurable { try SystemError.check { fsync(sidecar.raw) } }
+        let target = try String(file.status().st_ino)
+        try SystemError.check { renameat(staging.raw, temporary, records.raw, target) }
+    }
+
+    /// A file or directory that is about to go. Its number is given to no other while this is held.
+    struct Leaving {
+        fileprivate let itself: Descriptor
+        let status: stat
+    }
+
+    func leaving(_ name: String, in directory: Descriptor) throws(SystemError) -> Leaving {
+        let itself = try directory.open(name, for: .itself)
+        return Leaving(itself: itself, status: try itself.status())
+    }
+
+    /// Of what has gone just now.
+    func remove(_ gone: Leaving) {
+        withExtendedLifetime(gone.itself) {
+            if let records = folder.recordArea { unlinkat(records.raw, String(gone.status.st_ino), 0) }
+        }
+    }
+
+    private func recordPath(_ status: stat) -> String { DirectoryPaths.records + "/\(status.st_ino)" }
 }

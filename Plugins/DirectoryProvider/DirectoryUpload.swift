@@ -4,25 +4,31 @@ import Glibc
 
 /// An upload is a directory in the staging folder: a file `key` with the key and the record, and a file for each part,
 /// named by its number and its tag. It outlives the process.
-extension Folder {
-    func beginUpload(_ key: ObjectKey, _ metadata: ObjectMetadata) throws(VFSError) -> Upload {
-        try check(key, metadata)
+struct DirectoryUploads: Sendable {
+    let folder: Folder
+    let records: DirectoryRecords
+    let writer: DirectoryWriter
+
+    func begin(_ key: ObjectKey, _ metadata: ObjectMetadata) throws(VFSError) -> Upload {
+        try writer.check(key, metadata)
         let upload = Upload(key: key, id: DirectoryRecord.newNonce())
-        guard writable else { throw VFSError(.readOnly, "the folder \(path) was opened for reading only") }
-        let directory = try system("staging in \(path)") { () throws(SystemError) in
+        guard folder.writable else {
+            throw VFSError(.readOnly, "the folder \(folder.path) was opened for reading only")
+        }
+        let directory = try system("staging in \(folder.path)") { () throws(SystemError) in
             let name = uploadName(upload)
-            let staging = try own(staging)
+            let staging = try folder.own(folder.staging)
             try SystemError.check { mkdirat(staging.raw, name, 0o700) }
             return try staging.open(name, for: .directory)
         }
-        let staged = try StagedFile(in: self, directory: directory)
+        let staged = try StagedFile(in: records, directory: directory)
         let record = DirectoryRecord(metadata: metadata).encoded
         let header = Array(DirectoryPaths.escape(key.string, all: false).utf8) + [UInt8(ascii: "\n")]
         try (header + record).withUnsafeBytes { bytes in
             Result { () throws(VFSError) in try staged.append(bytes) }
         }.get()
-        try sync(staged.file)
-        try system("staging in \(path)") { () throws(SystemError) in
+        try folder.sync(staged.file)
+        try system("staging in \(folder.path)") { () throws(SystemError) in
             try SystemError.check { renameat(directory.raw, staged.name, directory.raw, "key") }
         }
         staged.placed()
@@ -36,53 +42,53 @@ extension Folder {
             throw VFSError(.invalidArgument, "part \(number) is not between 1 and 10000")
         }
         _ = try metadata(of: upload)
-        let staged = try StagedFile(in: self)
+        let staged = try StagedFile(in: records)
         try fill(staged)
         let part = UploadedPart(number: number, size: staged.count, tag: DirectoryRecord.newNonce())
         let name = "\(number)-\(part.tag)"
         let older = try parts(of: upload).filter { $0.part.number == number }
-        guard let directory = try? root.open(uploadPath(upload), for: .directory),
+        guard let directory = try? folder.root.open(uploadPath(upload), for: .directory),
             try staged.place(name, in: directory)
         else { throw DirectoryErrors.upload(upload.id) }
         for part in older { unlinkat(directory.raw, part.name, 0) }
         return part
     }
 
-    func completeUpload(
+    func complete(
         _ upload: Upload, _ parts: [UploadedPart], _ precondition: Precondition
     ) throws(VFSError) -> ObjectInfo {
         let metadata = try metadata(of: upload)
         guard !parts.isEmpty else { throw VFSError(.invalidArgument, "an upload needs at least one part") }
-        let staged = try StagedFile(in: self)
+        let staged = try StagedFile(in: records)
         var previous = 0
         for part in parts {
             guard part.number > previous else {
                 throw VFSError(.invalidArgument, "part \(part.number) is out of order")
             }
             previous = part.number
-            let file = try? root.open("\(uploadPath(upload))/\(part.number)-\(part.tag)", for: .reading)
-            guard let file, let size = try? Int(status(file).st_size), size == part.size else {
+            let file = try? folder.root.open("\(uploadPath(upload))/\(part.number)-\(part.tag)", for: .reading)
+            guard let file, let size = try? Int(file.status().st_size), size == part.size else {
                 throw VFSError(.invalidArgument, "part \(part.number) is missing or another one")
             }
             if size > 0 { try staged.append(Extent(0, size), of: file) }
         }
-        let info = try commit(staged, upload.key, metadata, precondition)
-        try abortUpload(upload)
+        let info = try writer.commit(staged, upload.key, metadata, precondition)
+        abort(upload)
         return info
     }
 
-    func abortUpload(_ upload: Upload) throws(VFSError) { removeTree(uploadPath(upload), in: root) }
+    func abort(_ upload: Upload) { folder.root.removeTree(uploadPath(upload)) }
 
     func parts(of upload: Upload) throws(VFSError) -> [(part: UploadedPart, name: String)] {
         _ = try metadata(of: upload)
         var parts: [(part: UploadedPart, name: String)] = []
-        guard let directory = try? root.open(uploadPath(upload), for: .directory),
-            let names = try? entries(of: directory)
+        guard let directory = try? folder.root.open(uploadPath(upload), for: .directory),
+            let names = try? directory.entries()
         else { throw DirectoryErrors.upload(upload.id) }
         for (name, _) in names {
             let fields = name.split(separator: "-")
             guard fields.count == 2, let number = Int(fields[0]),
-                let status = try? status(of: name, in: directory)
+                let status = try? directory.status(of: name)
             else { continue }
             let part = UploadedPart(number: number, size: Int(status.st_size), tag: String(fields[1]))
             parts.append((part, name))
@@ -92,7 +98,7 @@ extension Folder {
 
     private func metadata(of upload: Upload) throws(VFSError) -> ObjectMetadata {
         let bytes = try system("upload \(upload.id)") { () throws(SystemError) in
-            try contents(of: uploadPath(upload) + "/key")
+            try folder.contents(of: uploadPath(upload) + "/key")
         }
         guard let bytes, let end = bytes.firstIndex(of: UInt8(ascii: "\n")),
             let key = DirectoryPaths.unescape(bytes[..<end]), ObjectKey(key) == upload.key,

@@ -2,7 +2,7 @@ import CloudMountPlatform
 import CloudMountVFS
 import Glibc
 
-/// The opened folder. All of it blocks and runs on the provider's own threads.
+/// The opened folder: its descriptors, its lock, and our own area in it. All of it blocks and runs on the provider's own threads.
 ///
 /// Commits of one folder, also from several mounts or processes, exclude each other by `flock(2)`; each takes its own
 /// descriptor of the lock file, so that threads exclude each other too. Readers take no lock: what they open is whole.
@@ -10,7 +10,7 @@ final class Folder: Sendable {
     let root: Descriptor
     /// Opened once: whoever may write into the folder cannot put others in their place. Nil where nothing is written.
     let staging: Descriptor?
-    let records: Descriptor?
+    let recordArea: Descriptor?
     /// Threads take turns before the folder's lock is asked for.
     private let turn = Semaphore(value: 1)
     let path: String
@@ -33,7 +33,7 @@ final class Folder: Sendable {
         }
         root = Descriptor(owning: raw)
         guard writable else {
-            (staging, records) = (nil, nil)
+            (staging, recordArea) = (nil, nil)
             return
         }
         let (folder, top) = (try Self.status(of: root, path), root)
@@ -41,7 +41,7 @@ final class Folder: Sendable {
             try Self.made(directory, in: parent, sharedAs: folder, path)
         }
         let area = try made(DirectoryPaths.area, in: top)
-        (staging, records) = (
+        (staging, recordArea) = (
             try made(DirectoryPaths.staging, in: area), try made(DirectoryPaths.records, in: area)
         )
         _ = try made(DirectoryPaths.keys, in: area)
@@ -128,44 +128,6 @@ final class Folder: Sendable {
         }
     }
 
-    /// Names in a directory, without `.` and `..`, in no order; those that are not UTF-8 are left out: no key names them.
-    func entries(of directory: Descriptor) throws(SystemError) -> [(name: String, type: UInt8)] {
-        let copy = try SystemError.check { openat(directory.raw, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
-        guard let stream = fdopendir(copy) else {
-            close(copy)
-            throw SystemError(errno)
-        }
-        defer { closedir(stream) }
-        var result: [(name: String, type: UInt8)] = []
-        while true {
-            errno = 0
-            guard let entry = readdir(stream) else {
-                if errno != 0 { throw SystemError(errno) }
-                return result
-            }
-            let type = entry.pointee.d_type
-            let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
-                String(validating: bytes.prefix { $0 != 0 }, as: UTF8.self)
-            }
-            if let name, !name.utf8.elementsEqual(".".utf8), !name.utf8.elementsEqual("..".utf8) {
-                result.append((name, type))
-            }
-        }
-    }
-
-    func status(_ descriptor: Descriptor) throws(SystemError) -> stat {
-        var status = stat()
-        try SystemError.check { fstat(descriptor.raw, &status) }
-        return status
-    }
-
-    /// Of a name itself, not of what a symbolic link points to.
-    func status(of name: String, in directory: Descriptor) throws(SystemError) -> stat {
-        var status = stat()
-        try SystemError.check { fstatat(directory.raw, name, &status, AT_SYMLINK_NOFOLLOW) }
-        return status
-    }
-
     func sync(_ descriptor: Descriptor) throws(VFSError) {
         guard isDurable else { return }
         try system("writing to \(path)") { () throws(SystemError) in
@@ -173,27 +135,35 @@ final class Folder: Sendable {
         }
     }
 
-    /// Removes a directory of files, best effort.
-    func removeTree(_ name: String, in parent: Descriptor) {
-        if let directory = try? parent.open(name, for: .directory), let names = try? entries(of: directory) {
-            for entry in names { unlinkat(directory.raw, entry.name, 0) }
+    /// What is ours is smaller than this by far.
+    private static let mostBytes = 1 << 20
+
+    /// A small file of ours; nil when there is none.
+    func contents(of path: String) throws(SystemError) -> [UInt8]? {
+        do throws(SystemError) {
+            let file = try root.open(path, for: .reading)
+            let status = try file.status()
+            let size = Int(status.st_size)
+            guard status.kind == S_IFREG, size <= Self.mostBytes else { return nil }
+            var count = 0
+            let bytes = [UInt8](unsafeUninitializedCapacity: size) { buffer, filled in
+                count = pread(file.raw, buffer.baseAddress, size, 0)
+                filled = max(0, count)
+            }
+            return count == size ? bytes : nil
+        } catch {
+            if [ENOENT, ENOTDIR].contains(error.code) { return nil }
+            throw error
         }
-        unlinkat(parent.raw, name, AT_REMOVEDIR)
     }
 
     private func removeLeftOvers() {
-        guard let staging, let names = try? entries(of: staging) else { return }
+        guard let staging, let names = try? staging.entries() else { return }
         let now = SystemClock.now().seconds
         for entry in names {
-            guard let status = try? status(of: entry.name, in: staging) else { continue }
+            guard let status = try? staging.status(of: entry.name) else { continue }
             if now - status.modified.seconds < Self.stagingLife { continue }
-            if unlinkat(staging.raw, entry.name, 0) != 0 { removeTree(entry.name, in: staging) }
+            if unlinkat(staging.raw, entry.name, 0) != 0 { staging.removeTree(entry.name) }
         }
     }
-}
-
-extension stat {
-    var kind: mode_t { st_mode & S_IFMT }
-    var modified: Timestamp { Timestamp(seconds: st_mtim.tv_sec, nanoseconds: st_mtim.tv_nsec) }
-    var changed: Timestamp { Timestamp(seconds: st_ctim.tv_sec, nanoseconds: st_ctim.tv_nsec) }
 }

@@ -12,14 +12,16 @@ struct HouseRuleTests {
         #expect(long == [])
     }
 
-    @Test("No type of the core, the layers and S3 has more than 600 lines with all its extensions")
+    @Test("No type of the core, and none of the layers and the providers, has more than 600 lines with all its extensions")
     func typeLength() throws {
         var lines: [String: Int] = [:]
         // The supervisor is still to be divided.
         let modules = [
             "CloudMountFilesystem", "CloudMountCommit", "CloudMountStaging", "CloudMountPlatform", "CloudMountLayers",
+            "CloudMountKit",
         ]
-        for folder in modules.map({ "Sources/\($0)" }) + ["Plugins/S3Provider"] {
+        let providers = try SourceTree.folders(in: "Plugins").map { "Plugins/\($0)" }
+        for folder in modules.map({ "Sources/\($0)" }) + providers {
             for file in try SourceTree.files(below: folder) {
                 let module = file.path.split(separator: "/").dropFirst().first ?? ""
                 for (name, count) in Self.types(file.lines) { lines["\(module).\(name)", default: 0] += count }

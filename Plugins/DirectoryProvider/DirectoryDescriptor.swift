@@ -1,0 +1,59 @@
+import CloudMountPlatform
+import CloudMountVFS
+import Glibc
+
+// What the folder's rooms ask the system for.
+
+extension Descriptor {
+    /// Names in a directory, without `.` and `..`, in no order; those that are not UTF-8 are left out: no key names them.
+    func entries() throws(SystemError) -> [(name: String, type: UInt8)] {
+        let copy = try SystemError.check { openat(raw, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
+        guard let stream = fdopendir(copy) else {
+            close(copy)
+            throw SystemError(errno)
+        }
+        defer { closedir(stream) }
+        var result: [(name: String, type: UInt8)] = []
+        while true {
+            errno = 0
+            guard let entry = readdir(stream) else {
+                if errno != 0 { throw SystemError(errno) }
+                return result
+            }
+            let type = entry.pointee.d_type
+            let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
+                String(validating: bytes.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            if let name, !name.utf8.elementsEqual(".".utf8), !name.utf8.elementsEqual("..".utf8) {
+                result.append((name, type))
+            }
+        }
+    }
+
+    func status() throws(SystemError) -> stat {
+        var status = stat()
+        try SystemError.check { fstat(raw, &status) }
+        return status
+    }
+
+    /// Of a name in this directory, not of what a symbolic link points to.
+    func status(of name: String) throws(SystemError) -> stat {
+        var status = stat()
+        try SystemError.check { fstatat(raw, name, &status, AT_SYMLINK_NOFOLLOW) }
+        return status
+    }
+
+    /// Removes a directory of files from this one, best effort.
+    func removeTree(_ name: String) {
+        if let directory = try? open(name, for: .directory), let names = try? directory.entries() {
+            for entry in names { unlinkat(directory.raw, entry.name, 0) }
+        }
+        unlinkat(raw, name, AT_REMOVEDIR)
+    }
+}
+
+extension stat {
+    var kind: mode_t { st_mode & S_IFMT }
+    var modified: Timestamp { Timestamp(seconds: st_mtim.tv_sec, nanoseconds: st_mtim.tv_nsec) }
+    var changed: Timestamp { Timestamp(seconds: st_ctim.tv_sec, nanoseconds: st_ctim.tv_nsec) }
+}
