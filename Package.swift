@@ -124,9 +124,9 @@ let package = Package(
 
         // The cases that every provider must pass. Imports Testing, so it is built for tests only.
         .target(
-            name: "ProviderConformance", dependencies: ["CloudMountVFS"], path: "Tests/ProviderConformance",
+            name: "ProviderConformance", dependencies: ["CloudMountLayers", "CloudMountVFS"], path: "Tests/ProviderConformance",
             swiftSettings: houseRules),
-        tests("MemoryProviderTests", ["MemoryProvider", "ProviderConformance", "CloudMountVFS"]),
+        tests("MemoryProviderTests", ["MemoryProvider", "ProviderConformance", "CloudMountLayers", "CloudMountVFS"]),
         tests(
             "DirectoryProviderTests",
             [

@@ -30,6 +30,7 @@ public final class DirectoryProvider: ObjectProvider {
         capabilities.maxDeleteKeys = 1000
         capabilities.maxListKeys = 5000
         capabilities.multipart = true
+        capabilities.completeSetsMetadata = true
         capabilities.serverCopy = true
         capabilities.rangeCopy = true
         capabilities.conditionalCreate = true

@@ -57,7 +57,12 @@ struct DirectoryUploads: Sendable {
     func complete(
         _ upload: Upload, _ parts: [UploadedPart], _ precondition: Precondition
     ) throws(VFSError) -> ObjectInfo {
-        let metadata = try metadata(of: upload)
+        var metadata = try metadata(of: upload)
+        if var last = upload.metadata {
+            last.nonce = metadata.nonce
+            try writer.check(upload.key, last)
+            metadata = last
+        }
         guard !parts.isEmpty else { throw VFSError(.invalidArgument, "an upload needs at least one part") }
         let staged = try StagedFile(in: records)
         var previous = 0

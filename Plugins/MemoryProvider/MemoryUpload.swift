@@ -38,12 +38,19 @@ extension MemoryProvider {
         _ upload: Upload, parts: [UploadedPart], precondition: Precondition
     ) async throws(VFSError) -> ObjectInfo {
         let pending = try pending(upload)
+        var metadata = pending.metadata
+        if capabilities.completeSetsMetadata, let last = upload.metadata {
+            try check(upload.key, last)
+            metadata = last
+            metadata.nonce = pending.metadata.nonce
+        }
+        let described = metadata
         let bytes = try assemble(parts, of: pending)
         let now = SystemClock.now()
         return try await guarded(.completeUpload, upload.key, precondition) { bucket, cause throws(VFSError) in
             guard bucket.uploads[upload.id] != nil else { throw MemoryErrors.upload(upload.id) }
             bucket.uploads[upload.id] = nil
-            return put(bytes, key: upload.key, metadata: pending.metadata, at: now, in: &bucket, cause)
+            return put(bytes, key: upload.key, metadata: described, at: now, in: &bucket, cause)
         }
     }
 

@@ -261,9 +261,12 @@ package struct Committer: Sendable {
         var info: ObjectInfo
         do throws(VFSError) {
             info = try await stream.finish(size: write.size, generation: local.generation) {
-                upload, parts async throws(VFSError) in
-                try await self.completing(local, write) { provider async throws(VFSError) in
-                    try await provider.completeUpload(upload, parts: parts, precondition: condition)
+                begun, parts async throws(VFSError) in
+                var upload = begun
+                if self.capabilities.completeSetsMetadata { upload.metadata = metadata }
+                let ended = upload
+                return try await self.completing(local, write) { provider async throws(VFSError) in
+                    try await provider.completeUpload(ended, parts: parts, precondition: condition)
                 }
             }
         } catch {
@@ -276,6 +279,13 @@ package struct Committer: Sendable {
         }
         local.forget(stream)
         info = try checked(info, write)
+        if capabilities.completeSetsMetadata {
+            info = try await described(info, write.key)
+            // The end of an earlier attempt may have been the one that counted, with the times of then.
+            if let stored = info.metadata, stored.user == metadata.user, stored.modified == metadata.modified {
+                return info
+            }
+        }
         // The upload began before the last byte was written: its metadata has no times.
         let begun = try AttributeCodec.encodeWhatFits(
             write.attributes.withoutTimes, limit: capabilities.maxMetadataBytes
@@ -296,10 +306,15 @@ package struct Committer: Sendable {
                 return there
             }
         }
-        if info.metadata == nil {
-            info = try await provider.headIfThere(write.key).flatMap { $0.etag == info.etag ? $0 : nil } ?? info
+        return try await described(info, write.key)
+    }
+
+    /// With its metadata, where it is still the version that is there.
+    private func described(_ info: ObjectInfo, _ key: ObjectKey) async throws(VFSError) -> ObjectInfo {
+        guard info.metadata == nil, let there = try await provider.headIfThere(key), there.etag == info.etag else {
+            return info
         }
-        return info
+        return there
     }
 
     private func abandonStream(_ local: inout LocalBytes) {

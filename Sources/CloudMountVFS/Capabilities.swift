@@ -28,12 +28,20 @@ public struct Capabilities: Sendable, Equatable {
 
     // MARK: Features
 
+    /// Keys are names and no paths: `x` may be there beside `x/y`, and a key that ends in `/` may have bytes. Where folders are
+    /// real, a name is one or the other.
+    public var filesBesideFolders = true
+    /// What stands between slashes in a key may be empty, `.`, `..`, or longer than `maxNameBytes`.
+    public var oddSegments = true
     /// Keys may hold the control characters of ASCII.
     public var controlCharacters = true
     /// `beginUpload` and its kin work.
     public var multipart = false
     /// All parts of an upload but the last must be of one size (Cloudflare R2).
     public var equalParts = false
+    /// `completeUpload` sets the metadata that its `Upload` carries, in one step with the object: a file that was sent while it
+    /// was written has its times without a copy.
+    public var completeSetsMetadata = false
     /// `copy` is done by the store.
     public var serverCopy = false
     /// `copyPart` works: unchanged ranges of a large object need not travel.

@@ -84,7 +84,8 @@ public protocol ObjectProvider: Sendable {
         _ upload: Upload, number: Int, source: ObjectInfo, extent: Extent
     ) async throws(VFSError) -> UploadedPart
 
-    /// Makes the object of `parts`, in order of number.
+    /// Makes the object of `parts`, in order of number. With `Capabilities.completeSetsMetadata` it has `upload.metadata`, where
+    /// that is not nil, and the nonce that the upload was begun with.
     /// - Throws: `uploadNotFound` (also when an earlier, lost answer had succeeded: the retry layer looks at the
     ///   nonce), `preconditionFailed`.
     func completeUpload(

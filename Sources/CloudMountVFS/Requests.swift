@@ -96,11 +96,15 @@ public struct Upload: Hashable, Sendable, Codable {
     /// The nonce in the metadata that it was begun with, by which the retry layer knows the object that it became.
     /// Providers leave it alone.
     public var nonce: String?
+    /// For `completeUpload` of a store with `Capabilities.completeSetsMetadata`: what the object is to have instead of what the
+    /// upload was begun with. The nonce stays the one that it was begun with. Nil: nothing else.
+    public var metadata: ObjectMetadata?
 
-    public init(key: ObjectKey, id: String, nonce: String? = nil) {
+    public init(key: ObjectKey, id: String, nonce: String? = nil, metadata: ObjectMetadata? = nil) {
         self.key = key
         self.id = id
         self.nonce = nonce
+        self.metadata = metadata
     }
 }
 

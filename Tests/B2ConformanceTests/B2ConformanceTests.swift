@@ -21,14 +21,7 @@ func b2Provider(
     return RetryLayer(try B2Provider.descriptor.make(context))
 }
 
-private let control = "B2 takes no control characters in names"
-private let deviations = [
-    KnownDeviation("key with a newline", control),
-    KnownDeviation("key with a tab and a carriage return", control),
-    KnownDeviation("key with control characters", control),
-    KnownDeviation("key with a segment of 300 bytes", "B2 takes 250 bytes between slashes"),
-    KnownDeviation("part numbers with gaps", "B2 numbers parts from 1 on, without gaps"),
-]
+private let deviations = [KnownDeviation("part numbers with gaps", "B2 numbers parts from 1 on, without gaps")]
 
 extension Subject {
     fileprivate convenience init(

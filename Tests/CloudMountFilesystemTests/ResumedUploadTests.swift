@@ -43,6 +43,52 @@ struct ResumedUploadTests {
         #expect(try await mount.object("f") == bytes)
     }
 
+    @Test(
+        "Where a store takes metadata at the end, a file sent while it was written has its time and mode without a copy"
+    )
+    func describedAtTheEnd() async throws {
+        var capabilities = MemoryProvider.fullCapabilities
+        for isTaken in [true, false] {
+            capabilities.completeSetsMetadata = isTaken
+            let mount = try TestMount(capabilities: capabilities)
+            let bytes = pattern(20 * Self.mebibyte)
+            let (inode, handle) = try await mount.fs.create(TestMount.root, "f", flags: 0o1001)
+            try await fill(mount, inode, handle, bytes)
+            await settled { mount.traffic[.uploadPart] > 0 }
+            let time = Timestamp(seconds: 1_600_000_000, nanoseconds: 5)
+            _ = try await mount.fs.setattr(inode) { $0.modified = .at(time) }
+            _ = try await mount.fs.setattr(inode) { $0.permissions = 0o640 }
+            try await mount.fs.close(inode, handle)
+            #expect(mount.traffic[.beginUpload] == 1 && mount.traffic[.put] == 0)
+            #expect(mount.traffic[.copy] == (isTaken ? 0 : 1))
+            let stored = try await mount.store.head("f")
+            #expect(stored.metadata?.modified == time)
+            #expect(stored.metadata?.user["mode"].flatMap { Int($0, radix: 8) }.map { $0 & 0o777 } == 0o640)
+            #expect(try await mount.object("f") == bytes)
+        }
+    }
+
+    @Test("Where an earlier end counted, the times of a later one are stored all the same")
+    func describedByTheFirst() async throws {
+        var capabilities = MemoryProvider.fullCapabilities
+        capabilities.completeSetsMetadata = true
+        let mount = try TestMount(capabilities: capabilities)
+        let bytes = pattern(20 * Self.mebibyte)
+        let (inode, handle) = try await mount.fs.create(TestMount.root, "f", flags: 0o1001)
+        try await fill(mount, inode, handle, bytes)
+        // It was carried out, and nobody heard of it.
+        mount.faults.add(.completeUpload, calls: 1...1, .dropReply(Self.gone))
+        mount.faults.add(.head, calls: 1...9, .fail(Self.gone))
+        #expect(
+            await failure { () async throws(VFSError) in try await mount.fs.fsync(inode, handle) } == .connectionFailed)
+        mount.faults.clear()
+        let time = Timestamp(seconds: 1_600_000_000)
+        _ = try await mount.fs.setattr(inode) { $0.modified = .at(time) }
+        try await mount.fs.close(inode, handle)
+        #expect(try await mount.store.head("f").metadata?.modified == time)
+        #expect(try await mount.object("f") == bytes)
+    }
+
     @Test("What was written after the failure is what is stored")
     func changedMeanwhile() async throws {
         let mount = try TestMount()

@@ -75,6 +75,12 @@ struct Bench: Sendable {
         return (objects, prefixes, pages)
     }
 
+    /// Takes away what the case has left.
+    func empty() async throws {
+        let left = try await list().objects.map { DeleteRequest($0.key) }
+        _ = try await delete(left.reversed())
+    }
+
     /// Names of this case in listing order.
     func names(_ name: String = "", delimited: Bool = false, limit: Int? = nil) async throws -> [String] {
         try await list(name, delimited: delimited, limit: limit).objects.map { bare($0.key) }

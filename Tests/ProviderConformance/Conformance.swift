@@ -1,23 +1,81 @@
+import CloudMountLayers
 public import CloudMountVFS
 public import Testing
+
+/// What a case needs of a store, by its capabilities.
+struct Need: Sendable {
+    /// For a person: why the case is left out without it.
+    let reason: String
+    let isMet: @Sendable (Capabilities) -> Bool
+
+    init(_ reason: String, _ isMet: @escaping @Sendable (Capabilities) -> Bool) {
+        self.reason = reason
+        self.isMet = isMet
+    }
+
+    /// Of cases about what happens where a feature is missing.
+    static func without(_ need: Need) -> Need { Need("only where not: \(need.reason)") { !need.isMet($0) } }
+
+    static let multipart = Need("no multipart: no uploads in parts") { $0.multipart }
+    static let singlePart = Need("minParts: an upload of one part is too short") { $0.minParts == 1 }
+    static let equalParts = Need("equalParts: parts may differ in size") { $0.equalParts }
+    static let serverCopy = Need("no serverCopy: the store copies nothing") { $0.serverCopy }
+    static let rangeCopy = Need("no rangeCopy: the store makes no parts of ranges") { $0.rangeCopy }
+    static let conditionalCreate = Need("no conditionalCreate: of racing creators several may win") {
+        $0.conditionalCreate
+    }
+    static let pinnedRead = Need("no pinnedRead: reads are of whatever is current") { $0.pinnedRead }
+    static let readsOldVersions = Need("no readsOldVersions: what was replaced is gone") { $0.readsOldVersions }
+    static let versions = Need("no versions: old ones are not listed") { $0.versions }
+    static let metadata = Need("no metadata: the store keeps none") { $0.metadata }
+    static let completeSetsMetadata = Need("no completeSetsMetadata: metadata are those of the upload's beginning") {
+        $0.completeSetsMetadata
+    }
+    static let listingCarriesMetadata = Need("no listingCarriesMetadata: only a look tells them") {
+        $0.listingCarriesMetadata
+    }
+    static let sortedListing = Need("no sortedListing: keys come in any order") { $0.sortedListing }
+    static let folderObjects = Need("no folderObjects: folders keep no metadata") { $0.folderObjects }
+    static let emptyFolders = Need("no emptyFolders: the store takes no key that ends in a slash") { $0.emptyFolders }
+    static let controlCharacters = Need("no controlCharacters: keys hold none") { $0.controlCharacters }
+    static let filesBesideFolders = Need("no filesBesideFolders: a name is a file or a folder") {
+        $0.filesBesideFolders
+    }
+    static let oddSegments = Need("no oddSegments: segments of keys are names of files") { $0.oddSegments }
+    static let longSegments = Need("no oddSegments, or maxNameBytes below 255: no segment is so long") {
+        $0.oddSegments && $0.maxNameBytes >= 255
+    }
+    static let lacks = Need("the store lacks neither multipart nor serverCopy nor versions") {
+        !$0.multipart || !$0.serverCopy || !$0.versions
+    }
+}
 
 /// One thing that every provider must get right, under a name that `KnownDeviation` can use.
 public struct ConformanceCase: Sendable, CustomTestStringConvertible {
     public let name: String
-    /// Whether a provider with these capabilities claims it.
-    let applies: @Sendable (Capabilities) -> Bool
+    let needs: [Need]
     let body: @Sendable (Bench) async throws -> Void
 
-    init(
-        _ name: String, if applies: @escaping @Sendable (Capabilities) -> Bool = { _ in true },
-        _ body: @escaping @Sendable (Bench) async throws -> Void
-    ) {
+    init(_ name: String, needs: [Need], _ body: @escaping @Sendable (Bench) async throws -> Void) {
         self.name = name
-        self.applies = applies
+        self.needs = needs
         self.body = body
     }
 
+    init(_ name: String, needs: Need..., body: @escaping @Sendable (Bench) async throws -> Void) {
+        self.init(name, needs: needs, body)
+    }
+
     public var testDescription: String { name }
+}
+
+/// A case that a subject does not run.
+public struct LeftOutCase: Sendable, CustomStringConvertible {
+    public let name: String
+    /// The capability that it needs, and what is so without it.
+    public let reason: String
+
+    public var description: String { "\(name) (\(reason))" }
 }
 
 /// A case that the store behind a provider gets wrong, and why. The case is run all the same: it is reported as a known
@@ -41,44 +99,82 @@ public final class Subject: Sendable {
     private let deviations: [KnownDeviation]
     let missingBucket: (@Sendable () async throws -> any ObjectProvider)?
     let wrongCredentials: (@Sendable () async throws -> any ObjectProvider)?
+    private let place: String
+    private let isShared: Bool
 
     /// - Parameters:
     ///   - deviations: what the store is known to get wrong.
     ///   - missingBucket: the same provider on a bucket that does not exist; nil when every bucket exists.
     ///   - wrongCredentials: the same provider with a key that the store refuses; nil when it asks for none.
-    ///   - start: makes the provider on an empty bucket. Called once, `prepare` follows.
+    ///   - retries: puts the retry layer around the provider, as a mount has it: for stores that now and then answer 503.
+    ///   - isShared: the bucket is not for these tests alone. All keys then begin with a name of this run, and each case
+    ///     takes away what it has made.
+    ///   - start: makes the provider, on an empty bucket unless it is shared. Called once, `prepare` follows.
     public init(
-        deviations: [KnownDeviation] = [], missingBucket: (@Sendable () async throws -> any ObjectProvider)? = nil,
+        deviations: [KnownDeviation] = [], retries: Bool = false, isShared: Bool = false,
+        missingBucket: (@Sendable () async throws -> any ObjectProvider)? = nil,
         wrongCredentials: (@Sendable () async throws -> any ObjectProvider)? = nil,
         start: @escaping @Sendable () async throws -> any ObjectProvider
     ) {
         self.deviations = deviations
         self.missingBucket = missingBucket
         self.wrongCredentials = wrongCredentials
+        self.isShared = isShared
+        place = isShared ? "conformance-\(ObjectMetadata.newNonce().prefix(12))/" : ""
         started = Once {
-            let provider = try await start()
+            let bare = try await start()
+            let provider: any ObjectProvider = retries ? RetryLayer(bare) : bare
             try await provider.prepare(writable: true)
             return provider
         }
     }
 
-    /// The cases that the provider's capabilities claim.
+    /// The cases that the provider's capabilities claim. Those that are left out are printed, with the reasons.
     public func cases() async throws -> [ConformanceCase] {
-        let provider = try await started.value()
-        let all = Conformance.cases
-        for deviation in deviations where !all.contains(where: { $0.name == deviation.name }) {
-            Issue.record("there is no case “\(deviation.name)” to deviate from")
+        let left = try await leftOut()
+        for deviation in deviations {
+            if !Conformance.cases.contains(where: { $0.name == deviation.name }) {
+                Issue.record("there is no case “\(deviation.name)” to deviate from")
+            }
+            if let out = left.first(where: { $0.name == deviation.name }) {
+                Issue.record("“\(deviation.name)” is no deviation: it is left out, \(out.reason)")
+            }
         }
-        return all.filter { test in
-            if test.name == Conformance.missingBucket { return missingBucket != nil }
-            if test.name == Conformance.wrongCredentials { return wrongCredentials != nil }
-            return test.applies(provider.capabilities)
+        let names = Set(left.map(\.name))
+        let cases = Conformance.cases.filter { !names.contains($0.name) }
+        if !left.isEmpty {
+            let lines = left.map { "  \($0)\n" }.joined()
+            print(
+                "Conformance: \(cases.count) of \(Conformance.cases.count) cases apply; left out are\n\(lines)",
+                terminator: "")
+        }
+        return cases
+    }
+
+    /// The cases that do not apply, and why.
+    public func leftOut() async throws -> [LeftOutCase] {
+        let capabilities = try await started.value().capabilities
+        return Conformance.cases.compactMap { test in
+            let reason: String? =
+                switch test.name {
+                case Conformance.missingBucket where missingBucket == nil: "no missingBucket is given"
+                case Conformance.wrongCredentials where wrongCredentials == nil: "no wrongCredentials are given"
+                default: test.needs.first { !$0.isMet(capabilities) }?.reason
+                }
+            return reason.map { LeftOutCase(name: test.name, reason: $0) }
         }
     }
 
     public func run(_ test: ConformanceCase) async throws {
         let provider = try await started.value()
-        let bench = Bench(provider, self, prefix: "c\(Conformance.number(of: test))/")
+        let bench = Bench(provider, self, prefix: "\(place)c\(Conformance.number(of: test))/")
+        let result: Result<Void, any Error>
+        do { result = .success(try await run(test, on: bench)) } catch { result = .failure(error) }
+        if isShared { try await bench.empty() }
+        try result.get()
+    }
+
+    private func run(_ test: ConformanceCase, on bench: Bench) async throws {
         guard let deviation = deviations.first(where: { $0.name == test.name }) else {
             return try await test.body(bench)
         }

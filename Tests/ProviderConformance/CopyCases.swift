@@ -8,7 +8,7 @@ extension Conformance {
         headers: ["cache-control": "max-age=60"])
 
     static let copyCases: [ConformanceCase] = [
-        ConformanceCase("copy keeps bytes and metadata", if: \.serverCopy) { bench in
+        ConformanceCase("copy keeps bytes and metadata", needs: .serverCopy, .metadata) { bench in
             let source = try await bench.put("from", pattern(70_000), metadata)
             let copy = try await bench.provider.copy(CopyRequest(source: source, destination: bench.key("to")))
             #expect(copy.key == bench.key("to"))
@@ -22,7 +22,14 @@ extension Conformance {
             #expect(found.metadata?.headers == metadata.headers)
             #expect(same(try await bench.read("from").bytes, pattern(70_000)))
         },
-        ConformanceCase("copy replaces all metadata when some is given", if: \.serverCopy) { bench in
+        ConformanceCase("copy keeps the bytes", needs: .serverCopy) { bench in
+            let source = try await bench.put("from", pattern(3000))
+            let copy = try await bench.provider.copy(CopyRequest(source: source, destination: bench.key("to")))
+            #expect(try await bench.head("to").etag == copy.etag)
+            #expect(same(try await bench.read("to").bytes, pattern(3000)))
+            #expect(same(try await bench.read("from").bytes, pattern(3000)))
+        },
+        ConformanceCase("copy replaces all metadata when some is given", needs: .serverCopy, .metadata) { bench in
             let source = try await bench.put("from", [1, 2], metadata)
             let other = ObjectMetadata(contentType: "image/png", user: ["b": "naïve"])
             _ = try await bench.provider.copy(
@@ -34,14 +41,14 @@ extension Conformance {
             #expect(found?.headers == [:])
             #expect(try await bench.read("to").bytes == [1, 2])
         },
-        ConformanceCase("copy onto itself changes metadata alone", if: \.serverCopy) { bench in
+        ConformanceCase("copy onto itself changes metadata alone", needs: .serverCopy, .metadata) { bench in
             let source = try await bench.put("o", pattern(1000), metadata)
             let other = ObjectMetadata(contentType: "text/x-case", user: ["mode": "33261"])
             _ = try await bench.provider.copy(CopyRequest(source: source, destination: bench.key("o"), metadata: other))
             #expect(try await bench.head("o").metadata?.user == other.user)
             #expect(same(try await bench.read("o").bytes, pattern(1000)))
         },
-        ConformanceCase("copy between odd keys", if: \.serverCopy) { bench in
+        ConformanceCase("copy between odd keys", needs: .serverCopy) { bench in
             for name in ["a b+c%41&d?e#f", "caf\u{E9}/cafe\u{301}", "“quoted” 'key' \"🚀\""] {
                 let source = try await bench.put(name, pattern(50))
                 _ = try await bench.provider.copy(
@@ -49,23 +56,23 @@ extension Conformance {
                 #expect(same(try await bench.read("copy of \(name)").bytes, pattern(50)))
             }
         },
-        ConformanceCase("copy of an empty object", if: \.serverCopy) { bench in
+        ConformanceCase("copy of an empty object", needs: .serverCopy) { bench in
             let source = try await bench.put("from")
             _ = try await bench.provider.copy(CopyRequest(source: source, destination: bench.key("to")))
             #expect(try await bench.head("to").size == 0)
         },
-        ConformanceCase("copy of a folder object", if: { $0.serverCopy && $0.folderObjects }) { bench in
+        ConformanceCase("copy of a folder object", needs: .serverCopy, .folderObjects, .metadata) { bench in
             let source = try await bench.put("from/", [], ObjectMetadata(user: ["mode": "16877"]))
             _ = try await bench.provider.copy(CopyRequest(source: source, destination: bench.key("to/")))
             #expect(try await bench.head("to/").metadata?.user == ["mode": "16877"])
         },
-        ConformanceCase("copy over an existing object", if: \.serverCopy) { bench in
+        ConformanceCase("copy over an existing object", needs: .serverCopy) { bench in
             try await bench.put("to", pattern(10))
             let source = try await bench.put("from", pattern(500))
             _ = try await bench.provider.copy(CopyRequest(source: source, destination: bench.key("to")))
             #expect(same(try await bench.read("to").bytes, pattern(500)))
         },
-        ConformanceCase("copy of a version that was replaced is of that version", if: \.readsOldVersions) { bench in
+        ConformanceCase("copy of a version that was replaced is of that version", needs: .readsOldVersions) { bench in
             let old = try await bench.put("from", [1], metadata)
             try await bench.put("from", [2, 2])
             _ = try await bench.provider.copy(CopyRequest(source: old, destination: bench.key("to")))
@@ -74,7 +81,7 @@ extension Conformance {
             #expect(try await bench.read("from").bytes == [2, 2])
         },
         ConformanceCase(
-            "copy of a version that was replaced is stale", if: { $0.serverCopy && !$0.readsOldVersions }
+            "copy of a version that was replaced is stale", needs: .serverCopy, .without(.readsOldVersions)
         ) { bench in
             let old = try await bench.put("from", [1])
             try await bench.put("from", [2, 2])
@@ -83,14 +90,14 @@ extension Conformance {
             }
             await bench.refuses(.notFound) { _ = try await bench.head("to") }
         },
-        ConformanceCase("copy of an object that is gone", if: { $0.serverCopy && !$0.readsOldVersions }) { bench in
+        ConformanceCase("copy of an object that is gone", needs: .serverCopy, .without(.readsOldVersions)) { bench in
             let old = try await bench.put("from", [1])
             try await bench.delete(["from"])
             await bench.refuses(.notFound, .stale) {
                 _ = try await bench.provider.copy(CopyRequest(source: old, destination: bench.key("to")))
             }
         },
-        ConformanceCase("copy only where there is nothing", if: \.serverCopy) { bench in
+        ConformanceCase("copy only where there is nothing", needs: .serverCopy) { bench in
             let source = try await bench.put("from", [1])
             let taken = try await bench.put("taken", [2])
             await bench.refuses(.preconditionFailed) {
@@ -102,7 +109,7 @@ extension Conformance {
                 CopyRequest(source: source, destination: bench.key("free"), precondition: .absent))
             #expect(try await bench.read("free").bytes == [1])
         },
-        ConformanceCase("copy only over the version that was seen", if: \.serverCopy) { bench in
+        ConformanceCase("copy only over the version that was seen", needs: .serverCopy) { bench in
             let source = try await bench.put("from", [1])
             let first = try await bench.put("to", [2])
             let second = try await bench.put("to", [3])
@@ -117,7 +124,7 @@ extension Conformance {
             await bench.refuses(.preconditionFailed) { _ = try await bench.provider.copy(request(second.etag)) }
             await bench.refuses(.notFound) { _ = try await bench.head("to") }
         },
-        ConformanceCase("copy onto itself only over the version that it is of", if: \.serverCopy) { bench in
+        ConformanceCase("copy onto itself only over the version that it is of", needs: .serverCopy) { bench in
             let first = try await bench.put("o", [1], metadata)
             let second = try await bench.put("o", [2, 2], metadata)
             let other = ObjectMetadata(contentType: "text/x-case", user: ["mode": "33261"])
@@ -135,7 +142,7 @@ extension Conformance {
             }
         },
         ConformanceCase(
-            "copy of an old version onto itself is stale", if: { $0.serverCopy && !$0.readsOldVersions }
+            "copy of an old version onto itself is stale", needs: .serverCopy, .without(.readsOldVersions)
         ) { bench in
             let first = try await bench.put("o", [1])
             let second = try await bench.put("o", [2, 2])
@@ -145,7 +152,7 @@ extension Conformance {
             }
             #expect(try await bench.head("o").etag == second.etag)
         },
-        ConformanceCase("copy keeps the storage class and the encryption", if: \.serverCopy) { bench in
+        ConformanceCase("copy keeps the storage class and the encryption", needs: .serverCopy) { bench in
             let source = try await bench.put("from", [1])
             let before = try await bench.head("from")
             let copy = try await bench.provider.copy(CopyRequest(source: source, destination: bench.key("to")))
@@ -153,7 +160,7 @@ extension Conformance {
             #expect(after.storageClass == before.storageClass && after.encryption == before.encryption)
             #expect(copy.storageClass == nil || copy.storageClass == after.storageClass)
         },
-        ConformanceCase("an upload made of ranges of an object and of new bytes", if: \.rangeCopy) { bench in
+        ConformanceCase("an upload made of ranges of an object and of new bytes", needs: .rangeCopy) { bench in
             let unit = max(bench.capabilities.minPartSize, 1000)
             let bytes = pattern(3 * unit)
             let source = try await bench.put("from", bytes)
@@ -172,7 +179,7 @@ extension Conformance {
             #expect(same(try await bench.read("to").bytes, expected))
         },
         ConformanceCase(
-            "a range of a version that was replaced is of that version", if: { $0.rangeCopy && $0.readsOldVersions }
+            "a range of a version that was replaced is of that version", needs: .rangeCopy, .readsOldVersions
         ) { bench in
             let unit = max(bench.capabilities.minPartSize, 1000)
             let old = try await bench.put("from", pattern(unit))
@@ -186,7 +193,7 @@ extension Conformance {
             #expect(same(try await bench.read("to").bytes, pattern(unit) + [9]))
         },
         ConformanceCase(
-            "a range of a version that was replaced is stale", if: { $0.rangeCopy && !$0.readsOldVersions }
+            "a range of a version that was replaced is stale", needs: .rangeCopy, .without(.readsOldVersions)
         ) { bench in
             let unit = max(bench.capabilities.minPartSize, 1000)
             let old = try await bench.put("from", pattern(unit))

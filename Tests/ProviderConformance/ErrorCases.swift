@@ -27,19 +27,19 @@ extension Conformance {
                 _ = try await bench.provider.put(PutRequest(key: ""), from: BytesSource("x"))
             }
         },
-        ConformanceCase("more metadata than is allowed is refused", if: \.metadata) { bench in
+        ConformanceCase("more metadata than is allowed is refused", needs: .metadata) { bench in
             let value = String(repeating: "v", count: bench.capabilities.maxMetadataBytes + 1)
             await bench.refuses(.tooLarge) { try await bench.put("o", [1], ObjectMetadata(user: ["big": value])) }
             await bench.refuses(.notFound) { _ = try await bench.head("o") }
         },
-        ConformanceCase("an upload that never began is uploadNotFound", if: \.multipart) { bench in
+        ConformanceCase("an upload that never began is uploadNotFound", needs: .multipart) { bench in
             let real = try await bench.provider.beginUpload(bench.key("o"), metadata: ObjectMetadata())
             try await bench.provider.abortUpload(real)
             await bench.refuses(.uploadNotFound) {
                 _ = try await bench.provider.uploadPart(real, number: 1, from: BytesSource("x"))
             }
         },
-        ConformanceCase("a part that the store does not hold is refused", if: \.multipart) { bench in
+        ConformanceCase("a part that the store does not hold is refused", needs: .multipart) { bench in
             let upload = try await bench.provider.beginUpload(bench.key("o"), metadata: ObjectMetadata())
             let part = try await bench.provider.uploadPart(upload, number: 1, from: BytesSource(pattern(100)))
             let wrong = UploadedPart(number: 3, size: part.size, tag: part.tag)
@@ -49,8 +49,7 @@ extension Conformance {
             await bench.refuses(.notFound) { _ = try await bench.head("o") }
             try await bench.provider.abortUpload(upload)
         },
-        ConformanceCase("what the store lacks is notSupported", if: { !$0.multipart || !$0.serverCopy || !$0.versions })
-        {
+        ConformanceCase("what the store lacks is notSupported", needs: .lacks) {
             bench in
             let stored = try await bench.put("o", [1])
             if !bench.capabilities.multipart {

@@ -9,7 +9,7 @@ extension Conformance {
                 #expect(found.objects.isEmpty && found.prefixes.isEmpty)
             }
         },
-        ConformanceCase("listing comes in byte order", if: \.sortedListing) { bench in
+        ConformanceCase("listing comes in byte order", needs: .sortedListing, .filesBesideFolders) { bench in
             let names = [
                 "A", "a", "a b", "a!", "a-b", "a.b", "a/b", "a/b/c", "a0", "ab", "b", "caf\u{E9}", "z", "\u{FF5E}", "😀",
             ]
@@ -40,7 +40,7 @@ extension Conformance {
             #expect(try await bench.names("d/abc/x") == ["d/abc/x"])
             #expect(try await bench.names("d").count == 5)
         },
-        ConformanceCase("folder objects are listed beside what is in them", if: \.folderObjects) { bench in
+        ConformanceCase("folder objects are listed beside what is in them", needs: .folderObjects) { bench in
             try await bench.put("f/")
             try await bench.put("f/x", [1])
             try await bench.put("g/")
@@ -101,7 +101,7 @@ extension Conformance {
             await bench.refuses(.notFound) { _ = try await bench.head("p") }
             await bench.refuses(.notFound) { _ = try await bench.read("p") }
         },
-        ConformanceCase("a listing carries metadata", if: \.listingCarriesMetadata) { bench in
+        ConformanceCase("a listing carries metadata", needs: .listingCarriesMetadata, .metadata) { bench in
             let metadata = ObjectMetadata(modified: Timestamp(seconds: 1_700_000_000, nanoseconds: 5), user: ["a": "b"])
             try await bench.put("o", [1], metadata)
             let listed = try await bench.list().objects.first

@@ -114,13 +114,13 @@ extension Conformance {
             try await bench.put("o", bytes)
             #expect(same(try await bench.read("o", Extent(4000, .max)).bytes, Array(bytes[4000...])))
         },
-        ConformanceCase("a pinned read of the current version", if: \.pinnedRead) { bench in
+        ConformanceCase("a pinned read of the current version", needs: .pinnedRead) { bench in
             let bytes = pattern(5000)
             let stored = try await bench.put("o", bytes)
             #expect(same(try await bench.read("o", version: stored.etag).bytes, bytes))
             #expect(same(try await bench.read("o", Extent(10, 20), version: stored.etag).bytes, Array(bytes[10..<20])))
         },
-        ConformanceCase("a pinned read of a replaced version gives that version", if: \.readsOldVersions) { bench in
+        ConformanceCase("a pinned read of a replaced version gives that version", needs: .readsOldVersions) { bench in
             let old = try await bench.put("o", pattern(5000))
             try await bench.put("o", pattern(6000, seed: 2))
             let (info, bytes) = try await bench.read("o", version: old.etag)
@@ -130,7 +130,7 @@ extension Conformance {
             #expect(same(range, Array(pattern(5000)[4000...])))
         },
         ConformanceCase(
-            "a pinned read of a deleted object gives that version or is stale", if: \.readsOldVersions
+            "a pinned read of a deleted object gives that version or is stale", needs: .readsOldVersions
         ) { bench in
             let old = try await bench.put("o", pattern(100))
             try await bench.delete(["o"])
@@ -140,13 +140,13 @@ extension Conformance {
                 #expect(error.code == .stale, "\(error)")
             }
         },
-        ConformanceCase("a pinned read of a version that never was is stale", if: \.pinnedRead) { bench in
+        ConformanceCase("a pinned read of a version that never was is stale", needs: .pinnedRead) { bench in
             let stored = try await bench.put("o", pattern(100))
             await bench.refuses(.stale) { _ = try await bench.read("o", version: ETag(stored.etag.value + "x")) }
         },
         ConformanceCase(
             "a pinned read of a replaced version is stale and delivers nothing",
-            if: { $0.pinnedRead && !$0.readsOldVersions }
+            needs: .pinnedRead, .without(.readsOldVersions)
         ) { bench in
             let old = try await bench.put("o", pattern(5000))
             try await bench.put("o", pattern(5000, seed: 2))
@@ -157,7 +157,7 @@ extension Conformance {
                 #expect(sink.bytes.isEmpty)
             }
         },
-        ConformanceCase("a pinned read of a deleted object is stale", if: { $0.pinnedRead && !$0.readsOldVersions }) {
+        ConformanceCase("a pinned read of a deleted object is stale", needs: .pinnedRead, .without(.readsOldVersions)) {
             bench in
             let old = try await bench.put("o", pattern(100))
             try await bench.delete(["o"])

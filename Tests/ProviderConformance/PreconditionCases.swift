@@ -13,7 +13,7 @@ extension Conformance {
             try await bench.put("o", [3], if: .absent)
             #expect(try await bench.read("o").bytes == [3])
         },
-        ConformanceCase("of eight racing creators one wins", if: \.conditionalCreate) { bench in
+        ConformanceCase("of eight racing creators one wins", needs: .conditionalCreate) { bench in
             for round in 0..<5 {
                 let winners = Mutex<[UInt8]>([])
                 try await bench.concurrently(8, width: 8) { number in
@@ -30,7 +30,7 @@ extension Conformance {
                 #expect(try await bench.read("o\(round)").bytes == won)
             }
         },
-        ConformanceCase("complete an upload only where there is nothing", if: \.multipart) {
+        ConformanceCase("complete an upload only where there is nothing", needs: .multipart) {
             bench in
             try await bench.put("o", [1])
             let upload = try await bench.provider.beginUpload(bench.key("o"), metadata: ObjectMetadata())
@@ -60,7 +60,7 @@ extension Conformance {
             await bench.refuses(.notFound) { _ = try await bench.head("o") }
         },
         ConformanceCase(
-            "complete an upload only over the version that was read", if: \.multipart
+            "complete an upload only over the version that was read", needs: .multipart
         ) { bench in
             let first = try await bench.put("o", [1])
             let second = try await bench.put("o", [2, 2])

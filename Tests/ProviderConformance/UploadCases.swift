@@ -55,7 +55,7 @@ extension Conformance {
     }
 
     static let uploadCases: [ConformanceCase] = [
-        ConformanceCase("an upload in parts of the smallest size, with a short last one", if: \.multipart) { bench in
+        ConformanceCase("an upload in parts of the smallest size, with a short last one", needs: .multipart) { bench in
             let unit = max(bench.capabilities.minPartSize, 1)
             let bytes = try await upload(bench, "o", sizes: [unit, unit, 17])
             #expect(same(try await bench.read("o").bytes, bytes))
@@ -65,26 +65,26 @@ extension Conformance {
                     try await bench.read("o", across).bytes,
                     Array(bytes[across.lowerBound..<min(across.upperBound, bytes.count)])))
         },
-        ConformanceCase("an upload of one short part", if: { $0.multipart && $0.minParts == 1 }) { bench in
+        ConformanceCase("an upload of one short part", needs: .multipart, .singlePart) { bench in
             let bytes = try await upload(bench, "o", sizes: [3])
             #expect(try await bench.read("o").bytes == bytes)
         },
-        ConformanceCase("parts of exact sizes around a mebibyte", if: { $0.multipart && !$0.equalParts }) { bench in
+        ConformanceCase("parts of exact sizes around a mebibyte", needs: .multipart, .without(.equalParts)) { bench in
             let unit = max(bench.capabilities.minPartSize, 1 << 20)
             let bytes = try await upload(bench, "o", sizes: [unit + 1, unit, unit + 4097, 1])
             #expect(same(try await bench.read("o").bytes, bytes))
         },
-        ConformanceCase("parts uploaded out of order", if: \.multipart) { bench in
+        ConformanceCase("parts uploaded out of order", needs: .multipart) { bench in
             let unit = max(bench.capabilities.minPartSize, 1000)
             let bytes = try await upload(bench, "o", sizes: [unit, unit, unit, 5], order: [3, 1, 0, 2])
             #expect(same(try await bench.read("o").bytes, bytes))
         },
-        ConformanceCase("parts uploaded at the same time", if: \.multipart) { bench in
+        ConformanceCase("parts uploaded at the same time", needs: .multipart) { bench in
             let unit = max(bench.capabilities.minPartSize, 1000)
             let bytes = try await upload(bench, "o", sizes: Array(repeating: unit, count: 6) + [9], width: 4)
             #expect(same(try await bench.read("o").bytes, bytes))
         },
-        ConformanceCase("part numbers with gaps", if: \.multipart) { bench in
+        ConformanceCase("part numbers with gaps", needs: .multipart) { bench in
             let unit = max(bench.capabilities.minPartSize, 1000)
             let upload = try await bench.provider.beginUpload(bench.key("o"), metadata: ObjectMetadata())
             let first = try await bench.provider.uploadPart(upload, number: 2, from: BytesSource(pattern(unit)))
@@ -92,7 +92,7 @@ extension Conformance {
             _ = try await bench.provider.completeUpload(upload, parts: [first, last], precondition: .none)
             #expect(same(try await bench.read("o").bytes, pattern(unit) + pattern(5, seed: 2)))
         },
-        ConformanceCase("a part sent again replaces the one before", if: \.multipart) { bench in
+        ConformanceCase("a part sent again replaces the one before", needs: .multipart) { bench in
             let upload = try await bench.provider.beginUpload(bench.key("o"), metadata: ObjectMetadata())
             let lead = try await bench.lead(upload)
             let number = lead.count + 1
@@ -102,7 +102,7 @@ extension Conformance {
             _ = try await bench.provider.completeUpload(upload, parts: lead + [second], precondition: .none)
             #expect(same(try await bench.read("o").bytes, bench.leadingBytes + pattern(300, seed: 2)))
         },
-        ConformanceCase("the parts that the store holds are listed", if: \.multipart) { bench in
+        ConformanceCase("the parts that the store holds are listed", needs: .multipart) { bench in
             let unit = max(bench.capabilities.minPartSize, 1000)
             let upload = try await bench.provider.beginUpload(bench.key("o"), metadata: ObjectMetadata())
             #expect(try await bench.provider.listParts(upload).isEmpty)
@@ -112,7 +112,7 @@ extension Conformance {
             #expect(try await bench.provider.listParts(upload) == [first, second])
             try await bench.provider.abortUpload(upload)
         },
-        ConformanceCase("an aborted upload is gone and leaves nothing", if: \.multipart) { bench in
+        ConformanceCase("an aborted upload is gone and leaves nothing", needs: .multipart) { bench in
             let upload = try await bench.provider.beginUpload(bench.key("o"), metadata: ObjectMetadata())
             let part = try await bench.provider.uploadPart(upload, number: 1, from: BytesSource(pattern(100)))
             try await bench.provider.abortUpload(upload)
@@ -126,7 +126,7 @@ extension Conformance {
             await bench.refuses(.uploadNotFound) { _ = try await bench.provider.listParts(upload) }
             #expect(try await bench.list().objects.isEmpty)
         },
-        ConformanceCase("an upload replaces an object only when it is complete", if: \.multipart) { bench in
+        ConformanceCase("an upload replaces an object only when it is complete", needs: .multipart) { bench in
             try await bench.put("o", [1])
             let upload = try await bench.provider.beginUpload(bench.key("o"), metadata: ObjectMetadata())
             let parts = try await bench.lead(upload, then: pattern(100))
@@ -135,7 +135,7 @@ extension Conformance {
             _ = try await bench.provider.completeUpload(upload, parts: parts, precondition: .none)
             #expect(same(try await bench.read("o").bytes, bench.leadingBytes + pattern(100)))
         },
-        ConformanceCase("two uploads of one key do not meet", if: \.multipart) { bench in
+        ConformanceCase("two uploads of one key do not meet", needs: .multipart) { bench in
             let one = try await bench.provider.beginUpload(bench.key("o"), metadata: ObjectMetadata())
             let two = try await bench.provider.beginUpload(bench.key("o"), metadata: ObjectMetadata())
             #expect(one.id != two.id)
@@ -146,7 +146,7 @@ extension Conformance {
             _ = try await bench.provider.completeUpload(one, parts: first, precondition: .none)
             #expect(try await bench.head("o").size == bench.leadingBytes.count + 100)
         },
-        ConformanceCase("an upload under an odd key", if: \.multipart) { bench in
+        ConformanceCase("an upload under an odd key", needs: .multipart) { bench in
             for name in ["a b+c%41&d?e#f", "cafe\u{301}🚀"] {
                 let bytes = try await upload(bench, name, sizes: bench.leadingSizes + [100])
                 #expect(same(try await bench.read(name).bytes, bytes))
