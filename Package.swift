@@ -34,12 +34,13 @@ let package = Package(
     name: "CloudMount",
     products: [
         .executable(name: "cloudmount", targets: ["cloudmount"]),
+        // What a provider outside this repository is written with,
         .library(
             name: "CloudMountKit",
-            targets: [
-                "CloudMountKit", "CloudMountVFS", "CloudMountPlatform", "CloudMountHTTP", "CloudMountXML",
-                "CloudMountLayers", "CloudMountDaemon",
-            ]),
+            targets: ["CloudMountKit", "CloudMountVFS", "CloudMountPlatform", "CloudMountHTTP", "CloudMountXML"]),
+        // what a program with it is made of,
+        .library(name: "CloudMountCommands", targets: ["CloudMountCommands", "BuiltinProviders"]),
+        // and what it is tested with.
         .library(name: "ProviderConformance", targets: ["ProviderConformance"]),
     ],
     dependencies: [
@@ -81,6 +82,17 @@ let package = Package(
         provider("B2Provider", ["CloudMountKit", "CloudMountPlatform", "CloudMountHTTP", crypto]),
         provider("DirectoryProvider", ["CloudMountPlatform"]),
         provider("MemoryProvider", ["CloudMountPlatform"]),
+        // The example of one over HTTP, and a program that has it beside the others.
+        provider("TapeProvider", ["CloudMountKit", "CloudMountPlatform", "CloudMountHTTP"]),
+        .executableTarget(
+            name: "tape-program", dependencies: ["CloudMountCommands", "BuiltinProviders", "TapeProvider"],
+            path: "Tests/TapeProgram", swiftSettings: houseRules),
+        tests(
+            "TapeProviderTests",
+            [
+                "TapeProvider", "ProviderConformance", "CloudMountKit", "CloudMountHTTP", "CloudMountVFS",
+                "TestServers",
+            ]),
 
         tests("CloudMountXMLTests", ["CloudMountXML", "TestSeeds"]),
         tests(
@@ -93,13 +105,18 @@ let package = Package(
             "B2ProviderTests",
             ["B2Provider", "CloudMountHTTP", "CloudMountPlatform", "CloudMountVFS", "TestServers", "TestSeeds", crypto]),
 
+        module(
+            "BuiltinProviders",
+            ["CloudMountVFS", "S3Provider", "B2Provider", "DirectoryProvider", "MemoryProvider"]),
+        module(
+            "CloudMountCommands",
+            [
+                "CloudMountDaemon", "CloudMountConfig", "CloudMountVFS", log,
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ]),
         .executableTarget(
-            name: "cloudmount",
-            dependencies: [
-                "CloudMountDaemon", "CloudMountConfig", "CloudMountVFS", "S3Provider", "B2Provider",
-                "DirectoryProvider", "MemoryProvider",
-                log, .product(name: "ArgumentParser", package: "swift-argument-parser"),
-            ], path: "Sources/cloudmount", swiftSettings: houseRules),
+            name: "cloudmount", dependencies: ["CloudMountCommands", "BuiltinProviders"], path: "Sources/cloudmount",
+            swiftSettings: houseRules),
         tests("CloudMountConfigTests", ["CloudMountConfig", "CloudMountVFS", "TestSeeds"]),
         tests(
             "CloudMountDaemonTests",
@@ -124,7 +141,8 @@ let package = Package(
 
         // The cases that every provider must pass. Imports Testing, so it is built for tests only.
         .target(
-            name: "ProviderConformance", dependencies: ["CloudMountLayers", "CloudMountVFS"], path: "Tests/ProviderConformance",
+            name: "ProviderConformance", dependencies: ["CloudMountLayers", "CloudMountVFS"],
+            path: "Tests/ProviderConformance",
             swiftSettings: houseRules),
         tests("MemoryProviderTests", ["MemoryProvider", "ProviderConformance", "CloudMountLayers", "CloudMountVFS"]),
         tests(

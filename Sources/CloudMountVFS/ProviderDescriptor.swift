@@ -1,6 +1,6 @@
 /// How a provider appears in `mounts.yaml`, in the JSON Schema and in `cloudmount providers`.
 ///
-/// One value per module under `Plugins/`, named in `Sources/cloudmount/BuiltinProviders.swift`.
+/// One value per module under `Plugins/`, named in `Sources/BuiltinProviders/BuiltinProviders.swift`.
 public struct ProviderDescriptor: Sendable {
     /// The word after `provider:`, such as `s3`.
     public var name: String

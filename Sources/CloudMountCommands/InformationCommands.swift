@@ -25,7 +25,7 @@ struct SchemaCommand: ParsableCommand {
 
     @OptionGroup var source: ConfigurationFile
 
-    func run() throws { print(JSONSchema.text(providers: builtinProviders), terminator: "") }
+    func run() throws { print(JSONSchema.text(providers: CloudMountProgram.providers), terminator: "") }
 }
 
 struct ProvidersCommand: ParsableCommand {
@@ -35,7 +35,7 @@ struct ProvidersCommand: ParsableCommand {
     @OptionGroup var source: ConfigurationFile
 
     func run() throws {
-        for provider in builtinProviders {
+        for provider in CloudMountProgram.providers {
             print("\(provider.name): \(provider.summary)")
             print("  bucket: \(provider.bucketMeaning)")
             show(provider.options, title: "on the mount")

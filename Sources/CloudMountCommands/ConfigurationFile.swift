@@ -30,7 +30,7 @@ struct ConfigurationFile: ParsableArguments {
     func load(_ named: String? = nil, quietly: Bool = false) throws -> Configuration {
         do throws(ConfigurationError) {
             let configuration = try Configuration.load(
-                file: named ?? path, providers: builtinProviders, environment: Self.environment)
+                file: named ?? path, providers: CloudMountProgram.providers, environment: Self.environment)
             for warning in configuration.warnings where !quietly {
                 TerminalLog.write("\(warning.description.printable) (warning)\n")
             }

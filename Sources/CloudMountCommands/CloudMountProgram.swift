@@ -1,9 +1,35 @@
 import ArgumentParser
 import CloudMountDaemon
-import CloudMountVFS
+public import CloudMountVFS
 import Glibc
+import Synchronization
 
-@main
+/// The program `cloudmount`, with the providers that it is given. A program with one more kind of store is
+///
+/// ```swift
+/// import BuiltinProviders
+/// import CloudMountCommands
+/// import TapeProvider
+///
+/// @main enum Program {
+///     static func main() { CloudMountProgram.run(providers: CloudMountProgram.providers + [TapeProvider.descriptor]) }
+/// }
+/// ```
+public enum CloudMountProgram {
+    private static let given = Mutex<[ProviderDescriptor]>([])
+
+    /// What may stand after `provider:` in `mounts.yaml`.
+    static var providers: [ProviderDescriptor] { given.withLock { $0 } }
+
+    /// Does what the command line says, and ends the process.
+    /// - Parameter providers: each with a name of its own.
+    public static func run(providers: [ProviderDescriptor]) -> Never {
+        given.withLock { $0 = providers }
+        CloudMount.main()
+        Glibc.exit(0)
+    }
+}
+
 struct CloudMount: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "cloudmount",

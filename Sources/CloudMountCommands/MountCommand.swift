@@ -47,7 +47,8 @@ struct MountCommand: ParsableCommand {
             configuration: chosen, logger: logger, output: output,
             load: { [self] () throws(ConfigurationError) in
                 self.chosen(
-                    of: try Configuration.load(file: path, providers: builtinProviders, environment: environment))
+                    of: try Configuration.load(
+                        file: path, providers: CloudMountProgram.providers, environment: environment))
             },
             announce: { line in
                 if onTerminal { TerminalLog.post(line.printable + "\n") } else { logger.notice("\(line)") }

@@ -1,0 +1,7 @@
+import BuiltinProviders
+import CloudMountCommands
+
+@main
+enum Program {
+    static func main() { CloudMountProgram.run(providers: builtinProviders) }
+}
