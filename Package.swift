@@ -78,7 +78,8 @@ let package = Package(
                 "CloudMountFUSE", "CloudMountPlatform", log,
             ]),
 
-        provider("S3Provider", ["CloudMountPlatform", "CloudMountHTTP", "CloudMountXML", crypto, log]),
+        provider(
+            "S3Provider", ["CloudMountKit", "CloudMountPlatform", "CloudMountHTTP", "CloudMountXML", crypto, log]),
         provider("B2Provider", ["CloudMountKit", "CloudMountPlatform", "CloudMountHTTP", crypto]),
         provider("DirectoryProvider", ["CloudMountPlatform"]),
         provider("MemoryProvider", ["CloudMountPlatform"]),
@@ -98,12 +99,15 @@ let package = Package(
         tests(
             "S3ProviderTests",
             [
-                "S3Provider", "CloudMountHTTP", "CloudMountPlatform", "CloudMountVFS", "CloudMountXML", "TestServers",
-                "TestSeeds", crypto,
+                "S3Provider", "CloudMountKit", "CloudMountHTTP", "CloudMountPlatform", "CloudMountVFS", "CloudMountXML",
+                "TestServers", "TestSeeds", crypto,
             ]),
         tests(
             "B2ProviderTests",
-            ["B2Provider", "CloudMountHTTP", "CloudMountPlatform", "CloudMountVFS", "TestServers", "TestSeeds", crypto]),
+            [
+                "B2Provider", "CloudMountKit", "CloudMountHTTP", "CloudMountPlatform", "CloudMountVFS", "TestServers",
+                "TestSeeds", crypto,
+            ]),
 
         module(
             "BuiltinProviders",

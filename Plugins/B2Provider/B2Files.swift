@@ -35,23 +35,12 @@ struct B2Files: Sendable {
 
     /// Nil when, and only when, the store says that there is no such object.
     func headIfThere(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo? {
-        try await Self.ifThere { () async throws(VFSError) in try await self.head(key) }
+        try await ifThere { () async throws(VFSError) in try await self.head(key) }
     }
 
     /// Of one of the names that the key may have; nil when the store says that there is none.
     func current(_ key: ObjectKey, _ name: String) async throws(VFSError) -> ObjectInfo? {
-        try await Self.ifThere { () async throws(VFSError) in try await self.head(key, name) }
-    }
-
-    private static func ifThere(
-        _ look: () async throws(VFSError) -> ObjectInfo
-    ) async throws(VFSError) -> ObjectInfo? {
-        do throws(VFSError) {
-            return try await look()
-        } catch {
-            guard error.code == .notFound else { throw error }
-            return nil
-        }
+        try await ifThere { () async throws(VFSError) in try await self.head(key, name) }
     }
 
     // MARK: By id

@@ -1,4 +1,5 @@
 import CloudMountHTTP
+import CloudMountKit
 import CloudMountPlatform
 import CloudMountVFS
 import Synchronization
@@ -56,7 +57,7 @@ final class S3Client: Sendable {
 
     /// The store's time now, by its answer or else by our clock.
     func time(_ headers: HTTPHeaders) -> Timestamp {
-        headers["date"].flatMap(S3Dates.http) ?? Timestamp(seconds: now().seconds + route.clockOffset)
+        headers["date"].flatMap(WireDate.http) ?? Timestamp(seconds: now().seconds + route.clockOffset)
     }
 
     var route: S3Route { state.withLock { $0.route } }
@@ -153,11 +154,15 @@ final class S3Client: Sendable {
 
     /// The error of an answer that came with a good status and a bad body.
     func error(_ code: VFSError.Code, _ message: String, _ request: S3Request, _ response: HTTPResponse?) -> VFSError {
-        var wire = VFSError.Wire(operation: request.operation, key: request.key?.string, endpoint: route.authority)
-        wire.status = response?.status ?? 0
-        wire.requestID = response?.headers["x-amz-request-id"]
         let retry: VFSError.RetryAdvice = code == .corrupted || code == .malformedResponse ? .backoff : .never
-        return VFSError(code, message, retry: retry, wire: wire)
+        return VFSError(code, message, retry: retry, wire: wire(request.operation, request.key, response))
+    }
+
+    /// For the error of an answer, or of none.
+    func wire(_ operation: String, _ key: ObjectKey?, _ response: HTTPResponse?) -> VFSError.Wire {
+        VFSError.Wire(
+            operation: operation, key: key?.string, endpoint: route.authority, status: response?.status ?? 0,
+            requestID: response?.headers["x-amz-request-id"])
     }
 
     private func payloadHash(_ body: (any ByteSource)?) async throws(VFSError) -> String {
@@ -175,7 +180,7 @@ final class S3Client: Sendable {
             return (request.http(route: route, signer: nil, payloadHash: hash, time: "", options: transfer), route)
         }
         var (route, signer) = state.withLock { ($0.route, $0.signer) }
-        let time = S3Dates.basic(seconds + route.clockOffset)
+        let time = WireDate.basic(seconds + route.clockOffset)
         let day = time.utf8.prefix(8)
         if signer?.credentials != credentials || signer?.region != route.region
             || !(signer?.day.utf8.elementsEqual(day) ?? false)
@@ -257,7 +262,7 @@ final class S3Client: Sendable {
     }
 
     private func cureClock(_ response: HTTPResponse, _ route: S3Route) -> Bool {
-        guard let date = response.headers["date"].flatMap(S3Dates.http) else { return false }
+        guard let date = response.headers["date"].flatMap(WireDate.http) else { return false }
         let offset = date.seconds - now().seconds
         guard abs(offset - route.clockOffset) > 240 else { return false }
         state.withLock { $0.route.clockOffset = offset }

@@ -1,4 +1,5 @@
 import CloudMountHTTP
+import CloudMountKit
 import CloudMountVFS
 
 /// Copies objects within the bucket.
@@ -105,8 +106,8 @@ final class S3Copier: Sendable {
             return try await reader.written(
                 request.destination, nonce: request.metadata.map(\.nonce) ?? source.metadata?.nonce)
         }
-        let etag = text.withUTF8 { ETag(S3ETag.unquoted($0)) }
-        let stored = fields["LastModified"].flatMap(S3Dates.iso8601) ?? client.time(response.headers)
+        let etag = text.withUTF8 { ETag(ETag.unquoted($0)) }
+        let stored = fields["LastModified"].flatMap(WireDate.iso8601) ?? client.time(response.headers)
         return ObjectInfo(
             key: request.destination, size: source.size, etag: etag, stored: stored,
             storageClass: storage.storageClass(keeping: source), encryption: encryption)
@@ -182,7 +183,7 @@ extension CopyRequest {
 extension S3Request {
     mutating func addSource(_ source: ObjectInfo, of bucket: String, pinned: Bool) {
         field("x-amz-copy-source", "/\(bucket)/\(PercentEncoding.encode(source.key.string, keepSlash: true))")
-        if pinned { field("x-amz-copy-source-if-match", S3ETag.quoted(source.etag)) }
+        if pinned { field("x-amz-copy-source-if-match", source.etag.quoted) }
     }
 }
 

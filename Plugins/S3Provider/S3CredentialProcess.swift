@@ -1,6 +1,6 @@
+import CloudMountKit
 import CloudMountPlatform
 import CloudMountVFS
-import FoundationEssentials
 import Glibc
 
 /// A command that prints credentials as JSON, as the AWS tools define it ("Sourcing credentials with an external
@@ -12,12 +12,25 @@ struct ProcessCredentials: S3CredentialSource {
     var command: String
     var timeout: Duration = .seconds(60)
 
-    private struct Answer: Decodable {
-        var Version: Int
-        var AccessKeyId: String
-        var SecretAccessKey: String
-        var SessionToken: String?
-        var Expiration: String?
+    private struct Answer {
+        var version: Int?
+        var accessKeyID: String?
+        var secretAccessKey: String?
+        var sessionToken: String?
+        var expiration: String?
+
+        mutating func read(_ reader: inout JSONReader) throws(JSONError) {
+            try reader.object { reader, name throws(JSONError) in
+                switch name {
+                case "Version": version = try reader.integer()
+                case "AccessKeyId": accessKeyID = try reader.string()
+                case "SecretAccessKey": secretAccessKey = try reader.string()
+                case "SessionToken": sessionToken = try reader.optionalString()
+                case "Expiration": expiration = try reader.optionalString()
+                default: try reader.skip()
+                }
+            }
+        }
     }
 
     func load() throws(VFSError) -> S3CredentialAnswer {
@@ -29,22 +42,25 @@ struct ProcessCredentials: S3CredentialSource {
     }
 
     static func parse(_ output: [UInt8], of name: String) throws(VFSError) -> S3Credentials {
-        guard let answer = try? JSONDecoder().decode(Answer.self, from: Data(output)) else {
-            throw .credentials("credential_process '\(name)' did not print credentials as JSON")
+        let answer = JSONReader.read(output) { reader throws(JSONError) in
+            var answer = Answer()
+            try answer.read(&reader)
+            return answer
         }
-        guard answer.Version == 1 else {
-            throw .credentials("credential_process '\(name)' printed version \(answer.Version); 1 is understood")
+        guard let answer, let version = answer.version, let id = answer.accessKeyID, let secret = answer.secretAccessKey
+        else { throw .credentials("credential_process '\(name)' did not print credentials as JSON") }
+        guard version == 1 else {
+            throw .credentials("credential_process '\(name)' printed version \(version); 1 is understood")
         }
         var expiration: Timestamp?
-        if let text = answer.Expiration {
-            guard let time = S3Dates.iso8601(text) else {
+        if let text = answer.expiration {
+            guard let time = WireDate.iso8601(text) else {
                 throw .credentials("credential_process '\(name)' printed an Expiration that is not a time")
             }
             expiration = time
         }
         return S3Credentials(
-            accessKeyID: answer.AccessKeyId, secretAccessKey: answer.SecretAccessKey, sessionToken: answer.SessionToken,
-            expiration: expiration)
+            accessKeyID: id, secretAccessKey: secret, sessionToken: answer.sessionToken, expiration: expiration)
     }
 
     /// Splits at spaces, which quotes and backslashes protect. Nil when a quote stays open.

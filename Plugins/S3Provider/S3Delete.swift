@@ -1,4 +1,5 @@
 import CloudMountHTTP
+import CloudMountKit
 import CloudMountVFS
 import CloudMountXML
 
@@ -51,7 +52,7 @@ final class S3Deleter: Sendable {
     func delete(_ object: DeleteRequest, conditionally: Bool) async throws(VFSError) {
         var wire = S3Request("DeleteObject", .delete, object.key)
         client.addPayer(&wire)
-        if conditionally, let version = object.version { wire.field("if-match", S3ETag.quoted(version)) }
+        if conditionally, let version = object.version { wire.field("if-match", version.quoted) }
         do throws(VFSError) {
             try await client.sendForNothing(wire)
         } catch {
@@ -75,7 +76,7 @@ final class S3Deleter: Sendable {
             for object in objects {
                 document.element("Object") {
                     $0.element("Key", text: object.key.string)
-                    if conditionally, let version = object.version { $0.element("ETag", text: S3ETag.quoted(version)) }
+                    if conditionally, let version = object.version { $0.element("ETag", text: version.quoted) }
                 }
             }
         }

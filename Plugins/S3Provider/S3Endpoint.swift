@@ -1,3 +1,5 @@
+import CloudMountKit
+
 /// Where one bucket's requests go.
 struct S3Endpoint: Sendable, Equatable {
     var https: Bool
@@ -20,10 +22,7 @@ struct S3Endpoint: Sendable, Equatable {
     var bucketPath: String { pathStyle ? "\(basePath)/\(bucket)" : basePath }
 
     /// What is sent there never leaves this machine.
-    var isLoopback: Bool {
-        host == "localhost" || host == "[::1]"
-            || host.hasPrefix("127.") && host.utf8.allSatisfy { $0 == 0x2E || 0x30...0x39 ~= $0 }
-    }
+    var isLoopback: Bool { WebURL(isTLS: https, host: host).isLoopback }
 
     var url: String { "\(https ? "https" : "http")://\(authority)" }
 }
@@ -31,38 +30,10 @@ struct S3Endpoint: Sendable, Equatable {
 extension S3Endpoint {
     /// Reads `http://host[:port][/path]`.
     /// - Returns: nil when it is no such thing, or has user, query or fragment.
-    init?(url: String, bucket: String, pathStyle: Bool) {
-        var rest = Substring(url)
-        if rest.hasPrefix("https://") {
-            https = true
-            rest.removeFirst(8)
-        } else if rest.hasPrefix("http://") {
-            https = false
-            rest.removeFirst(7)
-        } else {
-            return nil
-        }
-        guard !rest.utf8.contains(where: { $0 <= 0x20 || $0 >= 0x7F || "@?#%\\".utf8.contains($0) }) else { return nil }
-        let slash = rest.firstIndex(of: "/") ?? rest.endIndex
-        var path = rest[slash...]
-        while path.last == "/" { path.removeLast() }
-        basePath = String(path)
-        var authority = rest[..<slash]
-        if authority.first == "[" {
-            guard let close = authority.firstIndex(of: "]") else { return nil }
-            host = String(authority[...close])
-            authority = authority[authority.index(after: close)...]
-            guard host.utf8.count > 4, authority.isEmpty || authority.first == ":" else { return nil }
-        } else {
-            let colon = authority.firstIndex(of: ":") ?? authority.endIndex
-            host = authority[..<colon].lowercased()
-            authority = authority[colon...]
-            guard !host.isEmpty else { return nil }
-        }
-        if !authority.isEmpty {
-            guard let number = Int(authority.dropFirst()), 1...65_535 ~= number else { return nil }
-            port = number == (https ? 443 : 80) ? nil : number
-        }
+    init?(url text: String, bucket: String, pathStyle: Bool) {
+        guard let url = WebURL(text) else { return nil }
+        https = url.isTLS
+        (host, port, basePath) = (url.host, url.port, url.path)
         self.bucket = bucket
         self.pathStyle = pathStyle
     }

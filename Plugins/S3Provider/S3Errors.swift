@@ -1,4 +1,5 @@
 import CloudMountHTTP
+import CloudMountKit
 import CloudMountVFS
 import CloudMountXML
 
@@ -46,97 +47,65 @@ struct S3ErrorBody: Equatable {
 
 /// From what was on the wire to `VFSError`: the one place that knows S3's error codes.
 enum S3Errors {
-    struct Verdict: Equatable {
-        var code: VFSError.Code
-        var retry: VFSError.RetryAdvice
-        var message: String?
-
-        init(_ code: VFSError.Code, _ retry: VFSError.RetryAdvice = .never, _ message: String? = nil) {
-            self.code = code
-            self.retry = retry
-            self.message = message
-        }
-    }
-
     /// By the store's error code; nil when it is not a known one.
-    static func verdict(code: String, retryAfter: Duration? = nil) -> Verdict? {
+    static func verdict(code: String, retryAfter: Duration? = nil) -> HTTPVerdict? {
         switch code {
-        case "NoSuchKey", "NoSuchVersion": Verdict(.notFound)
-        case "NoSuchBucket", "InvalidBucketName": Verdict(.bucketNotFound)
-        case "NoSuchUpload": Verdict(.uploadNotFound)
+        case "NoSuchKey", "NoSuchVersion": HTTPVerdict(.notFound)
+        case "NoSuchBucket", "InvalidBucketName": HTTPVerdict(.bucketNotFound)
+        case "NoSuchUpload": HTTPVerdict(.uploadNotFound)
 
         case "AccessDenied", "AllAccessDisabled", "AccountProblem", "AccessForbidden", "UnauthorizedAccess",
             "NotSignedUp",
             "InvalidPayer", "KMS.DisabledException", "KMS.AccessDeniedException", "KMS.NotFoundException",
             "KMS.KMSInvalidStateException", "KMS.InvalidStateException":
-            Verdict(.permissionDenied)
+            HTTPVerdict(.permissionDenied)
         case "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSecurity", "MissingSecurityHeader",
             "MissingAuthenticationToken", "MissingSecurityElement", "CredentialsNotSupported",
             "AuthorizationHeaderMalformed",
             "UnrecognizedClientException", "InvalidClientTokenId":
-            Verdict(.credentialsInvalid)
+            HTTPVerdict(.credentialsInvalid)
         case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken", "RequestExpired":
-            Verdict(.credentialsExpired)
+            HTTPVerdict(.credentialsExpired)
         case "RequestTimeTooSkewed":
-            Verdict(.credentialsInvalid, .never, "the clock of this host and that of the store are too far apart")
+            HTTPVerdict(.credentialsInvalid, .never, "the clock of this host and that of the store are too far apart")
 
         case "SlowDown", "SlowDownRead", "SlowDownWrite", "Throttling", "ThrottlingException", "RequestThrottled",
             "RequestThrottledException", "TooManyRequests", "TooManyRequestsException", "RequestLimitExceeded",
             "BandwidthLimitExceeded", "ReduceYourRequestRate", "KMS.ThrottlingException", "LimitExceededException":
-            Verdict(.throttled, .throttle(after: retryAfter))
+            HTTPVerdict(.throttled, .throttle(after: retryAfter))
         case "ServiceUnavailable", "ServerBusy":
-            Verdict(.unavailable, retryAfter == nil ? .backoff : .throttle(after: retryAfter))
+            HTTPVerdict(.unavailable, retryAfter == nil ? .backoff : .throttle(after: retryAfter))
         case "InternalError", "InternalFailure", "InternalServerError", "XMinioServerNotInitialized", "BadGateway",
             "GatewayTimeout":
-            Verdict(.unavailable, .backoff)
-        case "RequestTimeout", "RequestTimeoutException": Verdict(.timedOut, .backoff)
-        case "IncompleteBody": Verdict(.connectionFailed, .backoff)
+            HTTPVerdict(.unavailable, .backoff)
+        case "RequestTimeout", "RequestTimeoutException": HTTPVerdict(.timedOut, .backoff)
+        case "IncompleteBody": HTTPVerdict(.connectionFailed, .backoff)
         case "BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch":
-            Verdict(.corrupted, .backoff, "the store received other bytes than were sent")
-        case "OperationAborted", "ConditionalRequestConflict": Verdict(.conflict, .backoff)
+            HTTPVerdict(.corrupted, .backoff, "the store received other bytes than were sent")
+        case "OperationAborted", "ConditionalRequestConflict": HTTPVerdict(.conflict, .backoff)
 
-        case "PreconditionFailed": Verdict(.preconditionFailed)
-        case "KeyTooLongError", "KeyTooLong": Verdict(.nameTooLong)
+        case "PreconditionFailed": HTTPVerdict(.preconditionFailed)
+        case "KeyTooLongError", "KeyTooLong": HTTPVerdict(.nameTooLong)
         case "InvalidURI", "InvalidObjectName", "XMinioInvalidObjectName", "ObjectNameInvalid", "InvalidKey":
-            Verdict(.invalidName)
+            HTTPVerdict(.invalidName)
         case "EntityTooLarge", "MaxMessageLengthExceeded", "MetadataTooLarge", "MaxObjectSizeExceeded":
-            Verdict(.tooLarge)
+            HTTPVerdict(.tooLarge)
         case "InvalidObjectState", "ObjectNotInActiveTierError":
-            Verdict(.archived, .never, "the object is archived and must be restored first")
+            HTTPVerdict(.archived, .never, "the object is archived and must be restored first")
         case "QuotaExceeded", "XMinioStorageFull", "StorageFull", "ServiceQuotaExceeded", "ExceedQuota",
             "XMinioAdminBucketQuotaExceeded", "InsufficientCapacity":
-            Verdict(.quotaExceeded)
-        case "NotImplemented", "XNotImplemented", "MethodNotAllowed", "UnsupportedOperation": Verdict(.notSupported)
+            HTTPVerdict(.quotaExceeded)
+        case "NotImplemented", "XNotImplemented", "MethodNotAllowed", "UnsupportedOperation": HTTPVerdict(.notSupported)
         case "InvalidPart", "InvalidPartOrder", "EntityTooSmall", "InvalidArgument", "InvalidRequest", "MalformedXML",
             "InvalidStorageClass", "InvalidEncryptionAlgorithmError", "InvalidRange", "InvalidDigest", "InvalidTag",
             "MissingContentLength", "MissingContentMD5", "MalformedPOSTRequest", "KMS.InvalidKeyUsageException",
             "InvalidPartNumber", "BadRequest":
-            Verdict(.invalidArgument)
+            HTTPVerdict(.invalidArgument)
         case "PermanentRedirect", "TemporaryRedirect", "Redirect", "IllegalLocationConstraintException",
             "BucketRegionError", "IncorrectEndpoint":
-            Verdict(.invalidArgument, .never, "the bucket is in another region or at another endpoint than configured")
+            HTTPVerdict(
+                .invalidArgument, .never, "the bucket is in another region or at another endpoint than configured")
         default: nil
-        }
-    }
-
-    /// By the HTTP status alone, when the body says nothing that is known.
-    static func verdict(status: Int, retryAfter: Duration? = nil) -> Verdict {
-        switch status {
-        case 300..<400: Verdict(.invalidArgument, .never, "the store redirects elsewhere")
-        case 401, 403: Verdict(.permissionDenied)
-        case 404: Verdict(.notFound)
-        case 405, 501: Verdict(.notSupported)
-        case 408: Verdict(.timedOut, .backoff)
-        case 409: Verdict(.conflict, .backoff)
-        case 412: Verdict(.preconditionFailed)
-        case 413: Verdict(.tooLarge)
-        case 414: Verdict(.nameTooLong)
-        case 429: Verdict(.throttled, .throttle(after: retryAfter))
-        case 503: Verdict(.unavailable, retryAfter == nil ? .backoff : .throttle(after: retryAfter))
-        case 507: Verdict(.quotaExceeded)
-        case 500..<600: Verdict(.unavailable, .backoff)
-        case 400..<500: Verdict(.invalidArgument)
-        default: Verdict(.malformedResponse, .backoff)
         }
     }
 
@@ -146,32 +115,24 @@ enum S3Errors {
         status: Int, headers: HTTPHeaders, body: S3ErrorBody?, isOfStore: Bool, wire: VFSError.Wire,
         throttlesWith403: Bool = false
     ) -> VFSError {
-        let retryAfter = headers["retry-after"].flatMap { Int($0) }.map { Duration.seconds(max(0, min($0, 3600))) }
+        let retryAfter = headers.retryAfter
         var wire = wire
         wire.status = status
         wire.code = body?.code
         wire.requestID = headers["x-amz-request-id"] ?? body?.requestID ?? headers["cf-ray"] ?? headers["x-request-id"]
         var verdict =
             body?.code.flatMap { Self.verdict(code: $0, retryAfter: retryAfter) }
-            ?? Self.verdict(status: status, retryAfter: retryAfter)
+            ?? HTTPVerdict(status: status, retryAfter: retryAfter)
         if status == 404, body == nil, !isOfStore {
             // A page of some proxy, or nothing: not the store's word that there is no such object.
-            verdict = Verdict(.malformedResponse, .backoff, "an answer that is not from a store")
+            verdict = .notOfStore
         }
         if throttlesWith403, status == 403, verdict.code == .permissionDenied { verdict.retry = .backoff }
-        var message = verdict.message ?? sentence(status, body)
+        var error = verdict.error(saying: body?.message, wire: wire)
         // It was not followed.
         if 300..<400 ~= status, let target = headers["location"] ?? body?.endpoint {
-            message += ", to \(String(target.prefix(200)).printable)"
+            error.message += ", to \(String(target.prefix(200)).printable)"
         }
-        return VFSError(verdict.code, message, retry: verdict.retry, wire: wire)
-    }
-
-    private static func sentence(_ status: Int, _ body: S3ErrorBody?) -> String {
-        guard let text = body?.message, !text.isEmpty else { return "the store answered \(status)" }
-        let printable = text.unicodeScalars.prefix(200).filter(\.isPrintable)
-        var sentence = String(String.UnicodeScalarView(printable))
-        while sentence.last == "." || sentence.last == " " { sentence.removeLast() }
-        return "the store says: \(sentence)"
+        return error
     }
 }

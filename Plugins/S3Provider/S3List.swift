@@ -1,4 +1,5 @@
 import CloudMountHTTP
+import CloudMountKit
 import CloudMountPlatform
 import CloudMountVFS
 import CloudMountXML
@@ -119,8 +120,8 @@ final class ListParser: XMLHandler {
     private func contents(_ name: XMLText, _ text: XMLText) {
         switch name {
         case "Key": entry.key = keep(text)
-        case "LastModified": entry.stored = S3Dates.iso8601(text.bytes)
-        case "ETag": entry.etag = S3ETag.unquoted(text.bytes)
+        case "LastModified": entry.stored = WireDate.iso8601(text.bytes)
+        case "ETag": entry.etag = ETag.unquoted(text.bytes)
         case "Size": entry.size = text.integer
         case "StorageClass":
             if text != "STANDARD", !text.bytes.isEmpty { entry.storageClass = text.string }

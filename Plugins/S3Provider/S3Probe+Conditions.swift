@@ -1,3 +1,4 @@
+import CloudMountKit
 import CloudMountVFS
 
 /// Conditions of copies and deletes. Each is believed when the endpoint refuses one that does not hold and obeys one
@@ -55,7 +56,7 @@ extension S3Probe {
         async let taken = copy(source, first.key, Self.ifAbsent)
         async let free = copy(source, conditions.free, Self.ifAbsent)
         async let wrong = copy(source, third.key, Self.ifMatch(Self.wrongTag))
-        async let right = copy(source, second.key, Self.ifMatch(S3ETag.quoted(second.etag)))
+        async let right = copy(source, second.key, Self.ifMatch(second.etag.quoted))
         do throws(VFSError) {
             let answers = try await (taken.get(), free.get(), wrong.get(), right.get())
             var left = targets

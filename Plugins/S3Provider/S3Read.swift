@@ -1,4 +1,5 @@
 import CloudMountHTTP
+import CloudMountKit
 import CloudMountVFS
 
 /// Looks at objects and reads them.
@@ -25,60 +26,21 @@ final class S3Reader: Sendable {
     /// GetObject, of the range and the version asked for, or nothing.
     func read(_ request: ReadRequest, into sink: any ByteSink) async throws(VFSError) -> ObjectInfo {
         try request.key.check()
-        if request.extent?.isEmpty ?? false { return try await readNothing(request, nil) }
-        var wire = S3Request("GetObject", .get, request.key)
-        if let extent = request.extent { wire.field("range", "bytes=\(extent.lowerBound)-\(extent.upperBound - 1)") }
-        if let version = request.version { wire.field("if-match", "\"\(version.value)\"") }
-        client.addPayer(&wire)
-        wire.maxBodyBytes = 1 << 20
-        let judge = ReadJudge(request, version: S3ETag.of)
-        let response: HTTPResponse
-        do throws(VFSError) {
-            response = try await client.send(wire, into: .sink(sink, accepts: { judge.accepts($0) }))
-        } catch {
-            if let refusal = judge.refusal { throw refused(refusal, wire, nil) }
-            switch (error.wire?.status, error.code) {
-            case (416, _): return try await readNothing(request, error)
-            case (412, _): throw VFSError(.stale, "the object has changed since it was opened", wire: error.wire)
-            case (_, .notFound) where request.version != nil:
-                throw VFSError(.stale, "the object has changed since it was opened", wire: error.wire)
-            default: throw error
-            }
+        let read = RangedRead(request, etag: S3ETag.of)
+        return try await read.run(into: sink) { response in
+            client.wire("GetObject", request.key, response)
+        } send: { target throws(VFSError) in
+            var wire = S3Request("GetObject", .get, request.key)
+            if let range = read.range { wire.field("range", range) }
+            if let version = request.version { wire.field("if-match", version.quoted) }
+            client.addPayer(&wire)
+            wire.maxBodyBytes = 1 << 20
+            return try await client.send(wire, into: target)
+        } head: { () throws(VFSError) in
+            try await head(request.key)
+        } describe: { size, etag, headers in
+            info(request.key, size: size, etag: etag, headers)
         }
-        switch judge.verdict(response.head) {
-        case .success(let object):
-            return info(request.key, size: object.size, etag: object.etag, response.headers)
-        case .failure(let refusal): throw refused(refusal, wire, response)
-        }
-    }
-
-    private func refused(_ refusal: ReadRefusal, _ wire: S3Request, _ response: HTTPResponse?) -> VFSError {
-        switch refusal {
-        case .stale: client.error(.stale, "the object has changed since it was opened", wire, response)
-        case .ignoresRange:
-            client.error(.notSupported, "the store ignores ranges and sent the whole object", wire, response)
-        case .malformed: client.error(.malformedResponse, "bytes that were not asked for", wire, response)
-        }
-    }
-
-    /// An extent that holds no byte of the object: what there is to say is the object itself.
-    private func readNothing(_ request: ReadRequest, _ refusal: VFSError?) async throws(VFSError) -> ObjectInfo {
-        let info: ObjectInfo
-        do throws(VFSError) {
-            info = try await head(request.key)
-        } catch {
-            guard error.code == .notFound, request.version != nil else { throw error }
-            throw VFSError(.stale, "the object has changed since it was opened", wire: error.wire)
-        }
-        if let version = request.version, version != info.etag {
-            throw VFSError(.stale, "the object has changed since it was opened", wire: refusal?.wire)
-        }
-        if let refusal, info.size > request.extent?.lowerBound ?? 0 {
-            // It has grown between the two requests, or the store is wrong about its range.
-            throw VFSError(
-                .malformedResponse, "a range within the object was refused", retry: .backoff, wire: refusal.wire)
-        }
-        return info
     }
 
     /// Nil when, and only when, the store says that there is no such object.
@@ -102,7 +64,7 @@ final class S3Reader: Sendable {
     }
 
     private func info(_ key: ObjectKey, size: Int, etag: ETag, _ headers: HTTPHeaders) -> ObjectInfo {
-        let stored = (headers["last-modified"] ?? headers["date"]).flatMap(S3Dates.http) ?? Timestamp(seconds: 0)
+        let stored = (headers["last-modified"] ?? headers["date"]).flatMap(WireDate.http) ?? Timestamp(seconds: 0)
         let encryption = S3Encryption.told(headers)
         storage.sawEncryption(encryption)
         return ObjectInfo(
@@ -112,24 +74,9 @@ final class S3Reader: Sendable {
     }
 }
 
-/// Entity tags as headers and documents have them.
+/// The version that an answer names.
 enum S3ETag {
-    static func of(_ headers: HTTPHeaders) -> ETag? {
-        guard var text = headers["etag"] else { return nil }
-        let value = text.withUTF8 { unquoted($0) }
-        return value.isEmpty ? nil : ETag(value)
-    }
-
-    /// An entity tag without its quotes; a weak one (some proxies make them so) without its mark.
-    static func unquoted(_ text: UnsafeBufferPointer<UInt8>) -> String {
-        var text = text[...]
-        if text.count > 3, text.first == UInt8(ascii: "W"), text.dropFirst().first == UInt8(ascii: "/") {
-            text = text.dropFirst(2)
-        }
-        if text.count >= 2, text.first == 0x22, text.last == 0x22 { text = text.dropFirst().dropLast() }
-        return String(decoding: text, as: UTF8.self)
-    }
-    static func quoted(_ version: ETag) -> String { "\"\(version.value)\"" }
+    static let of: @Sendable (HTTPHeaders) -> ETag? = { $0["etag"].flatMap { ETag(header: $0) } }
 }
 
 extension ObjectKey {

@@ -1,4 +1,5 @@
 import CloudMountHTTP
+import CloudMountKit
 import CloudMountVFS
 import CloudMountXML
 
@@ -133,7 +134,7 @@ final class S3Uploader: Sendable {
         guard var tag = fields["ETag"] else {
             throw client.error(.malformedResponse, "an upload without an ETag", wire, response)
         }
-        let etag = tag.withUTF8 { ETag(S3ETag.unquoted($0)) }
+        let etag = tag.withUTF8 { ETag(ETag.unquoted($0)) }
         // A store that passes over conditions may also name another ETag here than it gives the object.
         if client.profile.name == S3Profiles.generic.name, !client.features.completeAbsent {
             return try await reader.written(upload.key, nonce: upload.nonce)

@@ -1,4 +1,5 @@
 import CloudMountHTTP
+import CloudMountKit
 import CloudMountVFS
 import CloudMountXML
 
@@ -88,8 +89,8 @@ private final class VersionsParser: XMLHandler {
         case (2, "DeleteMarker"): finish(isMarker: true)
         case (3, "Key"): self.name = text.string
         case (3, "IsLatest"): current.isLatest = text == "true"
-        case (3, "LastModified"): current.info.stored = S3Dates.iso8601(text.bytes) ?? Timestamp(seconds: 0)
-        case (3, "ETag"): current.info.etag = ETag(S3ETag.unquoted(text.bytes))
+        case (3, "LastModified"): current.info.stored = WireDate.iso8601(text.bytes) ?? Timestamp(seconds: 0)
+        case (3, "ETag"): current.info.etag = ETag(ETag.unquoted(text.bytes))
         case (3, "Size"): current.info.size = ObjectInfo.possible(text.integer ?? 0)
         case (3, "StorageClass"): if !text.bytes.isEmpty { current.info.storageClass = text.string }
         default: break

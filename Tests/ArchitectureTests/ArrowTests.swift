@@ -26,8 +26,6 @@ private let arrows: [String: Set<String>] = [
 /// A provider sees the vocabulary, the kit, the transport and the cryptography, and nothing else of ours.
 private let providerMayImport: Set<String> = [
     "CloudMountVFS", "CloudMountKit", "CloudMountHTTP", "CloudMountXML", "CloudMountPlatform", "Crypto", "Logging",
-    // For JSON.
-    "FoundationEssentials",
 ]
 
 /// What every module may import.

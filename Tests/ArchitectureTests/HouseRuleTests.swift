@@ -12,7 +12,9 @@ struct HouseRuleTests {
         #expect(long == [])
     }
 
-    @Test("No type of the core, and none of the layers and the providers, has more than 600 lines with all its extensions")
+    @Test(
+        "No type of the core, and none of the layers and the providers, has more than 600 lines with all its extensions"
+    )
     func typeLength() throws {
         var lines: [String: Int] = [:]
         // The supervisor is still to be divided.

@@ -73,7 +73,6 @@ struct TrapTests {
         Place("Sources/CloudMountKit/WireDate.swift", "narrowing", "a digit, or its negative"),
         Place("Plugins/DirectoryProvider/Folder.swift", "narrowing", "a constant"),
         Place("Plugins/S3Provider/S3CredentialFiles.swift", "narrowing", "both have 64 bits"),
-        Place("Plugins/S3Provider/S3Dates.swift", "narrowing", "a digit, or its negative"),
         Place(
             "Plugins/S3Provider/S3CredentialProcess.swift", "narrowing", times: 2,
             "not below zero by max, limited by min"),

@@ -337,7 +337,7 @@ struct UploadTests {
         }
         let provider = try await script.prepared()
         // A small one would be written together with the look.
-        let count = condition == .absent ? B2Provider.besideLimit + 1 : 3
+        let count = condition == .absent ? B2Writer.besideLimit + 1 : 3
         let error = await failure {
             _ = try await provider.put(
                 PutRequest(key: "k", precondition: condition), from: BytesSource([UInt8](repeating: 1, count: count)))

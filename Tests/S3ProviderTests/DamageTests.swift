@@ -1,4 +1,5 @@
 import CloudMountHTTP
+import CloudMountKit
 import CloudMountVFS
 import CloudMountXML
 import TestSeeds
@@ -55,8 +56,8 @@ struct DamageTests {
             let metadata = S3Metadata.metadata(headers)
             #expect(metadata.nonce.map(ObjectMetadata.isNonce) ?? true)
             _ = try? S3Metadata.fields(metadata)
-            for time in [S3Dates.iso8601(values[index]), S3Dates.http(values[index])] {
-                _ = time.map { S3Dates.basic($0.seconds) }
+            for time in [WireDate.iso8601(values[index]), WireDate.http(values[index])] {
+                _ = time.map { WireDate.basic($0.seconds) }
             }
         }
     }

@@ -1,3 +1,4 @@
+public import CloudMountHTTP
 public import CloudMountVFS
 import Synchronization
 
