@@ -115,7 +115,7 @@ let package = Package(
         module(
             "CloudMountCommands",
             [
-                "CloudMountDaemon", "CloudMountConfig", "CloudMountVFS", log,
+                "CloudMountDaemon", "CloudMountConfig", "CloudMountPlatform", "CloudMountVFS", log,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(

@@ -154,7 +154,7 @@ struct ProcessCredentials: S3CredentialSource {
             &attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP))
         var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
         defer { for argument in arguments { free(argument) } }
-        let variables = Self.environment(ProcessInfo.processInfo.environment)
+        let variables = Self.environment(ProcessEnvironment.variables)
         var environment: [UnsafeMutablePointer<CChar>?] = variables.map { strdup("\($0)=\($1)") } + [nil]
         defer { for variable in environment { free(variable) } }
         var child = pid_t()

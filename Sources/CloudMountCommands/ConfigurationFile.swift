@@ -1,6 +1,7 @@
 import ArgumentParser
 import CloudMountConfig
 import CloudMountDaemon
+import CloudMountPlatform
 import CloudMountVFS
 import Glibc
 
@@ -11,18 +12,7 @@ struct ConfigurationFile: ParsableArguments {
         help: ArgumentHelp("The configuration.", valueName: "mounts.yaml"))
     var file: String?
 
-    static var environment: [String: String] {
-        var result: [String: String] = [:]
-        var pointer = environ
-        while let entry = pointer.pointee {
-            let text = String(cString: entry)
-            if let cut = text.firstIndex(of: "=") {
-                result[String(text[..<cut])] = String(text[text.index(after: cut)...])
-            }
-            pointer += 1
-        }
-        return result
-    }
+    static var environment: [String: String] { ProcessEnvironment.variables }
 
     var path: String { file ?? UserPlaces(environment: Self.environment).configurationFile }
 

@@ -20,7 +20,9 @@ private let arrows: [String: Set<String>] = [
         "CloudMountFUSE", "CloudMountPlatform", "Logging", "FoundationEssentials",
     ],
     // No engine room: the daemon and the configuration.
-    "CloudMountCommands": ["CloudMountVFS", "CloudMountConfig", "CloudMountDaemon", "ArgumentParser", "Logging"],
+    "CloudMountCommands": [
+        "CloudMountVFS", "CloudMountPlatform", "CloudMountConfig", "CloudMountDaemon", "ArgumentParser", "Logging",
+    ],
 ]
 
 /// A provider sees the vocabulary, the kit, the transport and the cryptography, and nothing else of ours.

@@ -1,4 +1,3 @@
-import CloudMountVFS
 import TestSeeds
 import Testing
 
@@ -6,11 +5,10 @@ import Testing
 
 @Suite("Damaged headers")
 struct DamageTests {
-    @Test("Any line of a head is a field or none, and any answer is judged")
+    @Test("Any line of a head is a field or none")
     func headers() {
         let head =
             "ETag: \"a\"\r\nContent-Length: 10\r\ncontent-range: bytes 5-14/100\r\nX-Amz-Meta-Mode:\t0100644 \r\n\r\n"
-        let judge = ReadJudge(ReadRequest(key: "k", extent: Extent(5, 15))) { $0["etag"].map { ETag($0) } }
         var good = 0
         for bytes in Damage([head], marks: ":\r\n \t-/,\"bytes", count: 12_000) {
             var headers = HTTPHeaders()
@@ -18,12 +16,9 @@ struct DamageTests {
                 line.withUnsafeBufferPointer { headers.append(line: $0) }
             }
             _ = headers.fields.map { headers[$0.name] }
-            _ = headers.number("content-length")
-            for status in [200, 206] {
-                guard case .success(let found) = judge.verdict(HTTPResponseHead(status: status, headers: headers))
-                else { continue }
+            if let length = headers.number("content-length") {
                 good += 1
-                #expect(found.size >= 0)
+                #expect(length >= 0)
             }
         }
         #expect(good > 100)
