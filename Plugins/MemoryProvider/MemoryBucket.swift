@@ -30,6 +30,16 @@ struct MemoryBucket: Sendable {
     var destroyed: [Destruction] = []
     private(set) var destructions = 0
 
+    /// As S3 does it: versions with the same bytes have the same ETag.
+    var tagsBytes = false
+
+    mutating func tag(of bytes: [UInt8]) -> ETag {
+        guard tagsBytes else { return ETag(nextName()) }
+        // FNV-1a.
+        let hash = bytes.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+        return ETag("\(bytes.count)-" + String(hash, radix: 16))
+    }
+
     /// A name used once in the bucket's life: two versions never share an ETag, so equal tags mean equal bytes.
     mutating func nextName() -> String {
         counter += 1

@@ -27,11 +27,16 @@ public final class MemoryProvider: ObjectProvider {
         return capabilities
     }()
 
+    /// - Parameter tagsBytes: versions with the same bytes have the same ETag, as on S3.
     public init(
-        capabilities: Capabilities = MemoryProvider.fullCapabilities, recordsDestruction: Bool = false
+        capabilities: Capabilities = MemoryProvider.fullCapabilities, recordsDestruction: Bool = false,
+        tagsBytes: Bool = false
     ) {
         self.capabilities = capabilities
-        bucket.withLock { $0.recordsDestruction = recordsDestruction }
+        bucket.withLock { bucket in
+            bucket.recordsDestruction = recordsDestruction
+            bucket.tagsBytes = tagsBytes
+        }
     }
 
     public func prepare(writable: Bool) async throws(VFSError) {}

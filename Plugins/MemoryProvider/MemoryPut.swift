@@ -21,7 +21,7 @@ extension MemoryProvider {
     ) -> ObjectInfo {
         let kept = capabilities.metadata && (capabilities.folderObjects || !key.endsWithSlash)
         let info = ObjectInfo(
-            key: key, size: bytes.count, etag: ETag(bucket.nextName()), stored: now,
+            key: key, size: bytes.count, etag: bucket.tag(of: bytes), stored: now,
             metadata: kept ? metadata : ObjectMetadata())
         bucket.store(StoredObject(info: info, bytes: bytes), keepingVersions: capabilities.versions, cause)
         return info

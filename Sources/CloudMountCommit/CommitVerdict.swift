@@ -22,12 +22,13 @@ package enum CommitVerdict: Sendable, Equatable {
 
     /// - Parameters:
     ///   - there: the current object; nil when there is none.
-    ///   - earlier: the nonces of writes of this file whose end is not known.
+    ///   - earlier: writes of this file whose end is not known.
     package init(
-        _ code: VFSError.Code, of write: SealedWrite, there: ObjectInfo?, earlier: Set<String>,
+        _ code: VFSError.Code, of write: SealedWrite, there: ObjectInfo?, earlier: [WriteMark],
         rule: CachePolicy.OnConflict
     ) {
-        if let there, there.size == write.size, let nonce = there.metadata?.nonce, nonce == write.nonce {
+        let mark = there.flatMap(WriteMark.init)
+        if mark == WriteMark(write) {
             self = .stored
             return
         }
@@ -47,7 +48,7 @@ package enum CommitVerdict: Sendable, Equatable {
             self = .fail
             return
         }
-        if let nonce = there?.metadata?.nonce, earlier.contains(nonce) {
+        if let mark, earlier.contains(mark) {
             self = .earlier
         } else if rule == .overwrite {
             self = there == nil ? .storeAnew : .replace

@@ -59,7 +59,7 @@ package struct Committer: Sendable {
     ///   - now: for the name of a version that lost.
     /// - Throws: why it has not been stored; `stale`: somebody else has changed the object, and the rule is `fail`.
     package func commit(
-        _ write: inout SealedWrite, _ local: LocalBytes, rule: CachePolicy.OnConflict, earlier: Set<String>,
+        _ write: inout SealedWrite, _ local: LocalBytes, rule: CachePolicy.OnConflict, earlier: [WriteMark],
         now: Timestamp
     ) async throws(VFSError) -> CommitOutcome {
         var local = local
@@ -90,21 +90,27 @@ package struct Committer: Sendable {
                 if let there { return .earlier(there) }
                 throw failure
             case .replace where attempt <= Self.mostAttempts:
-                if isBaseGone(write, there) { return .stranded(Self.changed(write, failure)) }
+                if await isBaseGone(write, there) { return .stranded(Self.changed(write, failure)) }
                 write.replaces = there?.etag
             case .again where attempt <= Self.mostAttempts:
                 abandonUpload(&write)
                 // Its unchanged bytes were those of the version that is gone.
-                if failure.code == .stale, isBaseGone(write, there) { return .stranded(Self.changed(write, failure)) }
+                if failure.code == .stale, await isBaseGone(write, there) {
+                    return .stranded(Self.changed(write, failure))
+                }
             case .storeAnew where attempt <= Self.mostAttempts:
-                if isBaseGone(write, there) { return .stranded(Self.changed(write, failure)) }
+                if await isBaseGone(write, there) { return .stranded(Self.changed(write, failure)) }
                 write.replaces = nil
             case .keepBoth:
-                if isBaseGone(write, there) { return .stranded(Self.changed(write, failure)) }
+                if await isBaseGone(write, there) { return .stranded(Self.changed(write, failure)) }
                 return try await keepBoth(&write, local, failure, now)
             case .refuse:
-                if isBaseGone(write, there) { return .stranded(Self.changed(write, failure)) }
+                if await isBaseGone(write, there) { return .stranded(Self.changed(write, failure)) }
                 throw Self.changed(write, failure)
+            // Nothing stands in the way but that the bytes it was to be completed with are nowhere.
+            case .fail where failure.code == .stale || failure.code == .notFound:
+                if await isBaseGone(write, there) { return .stranded(Self.changed(write, failure)) }
+                throw failure
             default: throw failure
             }
         }
@@ -115,9 +121,18 @@ package struct Committer: Sendable {
     }
 
     /// Bytes are wanted of a version that cannot be had any more.
-    private func isBaseGone(_ write: SealedWrite, _ there: ObjectInfo?) -> Bool {
-        guard write.layers.image.needsBase, let base = write.layers.base, base.key == write.key else { return false }
-        return base.etag != there?.etag && !capabilities.readsOldVersions
+    /// - Parameter there: what is under the write's key.
+    private func isBaseGone(_ write: SealedWrite, _ there: ObjectInfo?) async -> Bool {
+        guard write.layers.image.needsBase, let base = write.layers.base, !capabilities.readsOldVersions else {
+            return false
+        }
+        if base.key == write.key { return base.etag != there?.etag }
+        guard
+            case .success(let under) = await attempt({ () async throws(VFSError) in
+                try await provider.headIfThere(base.key)
+            })
+        else { return false }
+        return base.etag != under?.etag
     }
 
     /// Neither version is lost: this one goes under a name of its own.

@@ -177,9 +177,9 @@ package final class StreamingUpload: Sendable {
             defer { state.triedGeneration = generation }
             return state.triedGeneration
         }
-        if tried == nil {
-            if let failure = state.withLock({ $0.failure }) { throw failure }
-        } else if let task = state.withLock({ $0.upload }), case .failure = await task.value {
+        // What failed while the file was still being written may succeed by now.
+        if tried == nil, let failure = state.withLock({ $0.failure }), !failure.mayPass { throw failure }
+        if let task = state.withLock({ $0.upload }), case .failure = await task.value {
             state.withLock { $0.upload = nil }
         }
         let upload = try await begun()

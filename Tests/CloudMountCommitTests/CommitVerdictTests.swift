@@ -20,7 +20,7 @@ struct CommitVerdictTests {
     }
 
     private func verdict(
-        _ code: VFSError.Code, _ write: SealedWrite, _ there: ObjectInfo?, earlier: Set<String> = [],
+        _ code: VFSError.Code, _ write: SealedWrite, _ there: ObjectInfo?, earlier: [WriteMark] = [],
         _ rule: CachePolicy.OnConflict = .keepBoth
     ) -> CommitVerdict { CommitVerdict(code, of: write, there: there, earlier: earlier, rule: rule) }
 
@@ -38,7 +38,13 @@ struct CommitVerdictTests {
     @Test("An earlier write of the file is known again; what others have stored by the rule only")
     func earlier() {
         let there = object("v2", size: 9, nonce: "before")
-        #expect(verdict(.preconditionFailed, write(replacing: "v1"), there, earlier: ["before"]) == .earlier)
+        func after(_ size: Int) -> CommitVerdict {
+            let earlier = [WriteMark(nonce: "before", size: size)]
+            return verdict(.preconditionFailed, write(replacing: "v1"), there, earlier: earlier)
+        }
+        #expect(after(9) == .earlier)
+        // Another tool has changed the bytes and kept the metadata.
+        #expect(after(8) == .keepBoth)
         #expect(verdict(.preconditionFailed, write(replacing: "v1"), there, .overwrite) == .replace)
         #expect(verdict(.preconditionFailed, write(replacing: "v1"), there, .fail) == .refuse)
     }

@@ -75,9 +75,9 @@ extension Round {
     /// Folders above may get other names while a call is under way, so the key may be that of another path.
     private func explains(_ intent: History.Intent, _ loss: Loss, _ isOwn: Bool, _ history: History) -> Bool {
         let key = loss.version.key
-        func isNamed(_ path: String) -> Bool { history.names(of: path, since: intent.begin).contains(key) }
+        func isNamed(_ path: String) -> Bool { history.names(of: path, since: intent.found).contains(key) }
         func isWithin(_ path: String) -> Bool {
-            history.names(of: path, since: intent.begin).contains { isAtOrBelow(key, $0) }
+            history.names(of: path, since: intent.found).contains { isAtOrBelow(key, $0) }
         }
         switch intent.kind {
         case .change(let exclusive): return (isOwn || !exclusive) && isNamed(intent.path)
@@ -100,7 +100,7 @@ extension Round {
         for reason in reasons {
             guard case .rename(let to, _) = reason.kind, isAtOrBelow(loss.version.key, reason.path) else { return }
             let target = to + loss.version.key.dropFirst(reason.path.count)
-            targets.formUnion(history.names(of: target, since: reason.begin))
+            targets.formUnion(history.names(of: target, since: reason.found))
         }
         let isCopied = account.versions.values.contains { version in
             guard version.made < loss.time, version.bytes == loss.version.bytes else { return false }
@@ -187,9 +187,11 @@ extension Round {
         history.intents.enumerated().contains { index, intent in
             guard intent.end >= opened else { return false }
             switch intent.kind {
-            case .unlink: return names.contains(intent.path)
+            // Folders above may get other names while the call is under way.
+            case .unlink: return !names.isDisjoint(with: history.names(of: intent))
             case .rename(let to, _):
-                let taken = names.filter { isAtOrBelow($0, to) }
+                let targets = history.names(of: to, since: intent.found)
+                let taken = names.filter { name in targets.contains { isAtOrBelow(name, $0) } }
                 if taken.isEmpty { return false }
                 if write.path == to || !names.contains(where: { isAtOrBelow($0, intent.path) }) { return true }
                 // Its own way there is no replacement; who comes after it does replace it.

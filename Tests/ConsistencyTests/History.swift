@@ -49,6 +49,8 @@ struct History: Sendable {
         }
         var kind: Kind
         var path: String
+        /// When the program began to look its names up: folders may have been renamed between two of them.
+        var found: Int
         var begin: Int
         var end: Int = .max
     }
@@ -69,6 +71,8 @@ struct History: Sendable {
     mutating func violate(_ kind: String, _ example: String) {
         violations[kind, default: (0, example)].count += 1
     }
+
+    func names(of intent: Intent) -> Set<String> { names(of: intent.path, since: intent.found) }
 
     /// The names that a file found at `path` at `time` can have had since.
     func names(of path: String, since time: Int) -> Set<String> {

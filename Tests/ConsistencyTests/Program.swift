@@ -61,11 +61,11 @@ final class Program {
 
     /// Notes that something is wanted of a name, for as long as the work runs.
     private func meaning<Value>(
-        _ kind: History.Intent.Kind, _ path: String, _ work: () async -> Value
+        _ kind: History.Intent.Kind, _ path: String, found: Int, _ work: () async -> Value
     ) async -> Value {
         let begin = tick()
         let index = round.history.withLock { history in
-            history.intents.append(History.Intent(kind: kind, path: path, begin: begin))
+            history.intents.append(History.Intent(kind: kind, path: path, found: found, begin: begin))
             return history.intents.count - 1
         }
         let value = await work()
@@ -143,7 +143,9 @@ final class Program {
         }
         let handle: HandleID?
         if truncates {
-            handle = await meaning(.change(exclusive: false), path) { await cutting(life, inode, path, 0, work) }
+            handle = await meaning(.change(exclusive: false), path, found: begin) {
+                await cutting(life, inode, path, 0, work)
+            }
         } else {
             handle = await work()
         }
@@ -183,9 +185,11 @@ final class Program {
         }
         let made: (inode: InodeID, handle: HandleID)?
         if isExclusive {
-            made = await meaning(.change(exclusive: true), path, work)
+            made = await meaning(.change(exclusive: true), path, found: begin, work)
         } else {
-            made = await meaning(.change(exclusive: false), path) { await cutting(life, nil, path, 0, work) }
+            made = await meaning(.change(exclusive: false), path, found: begin) {
+                await cutting(life, nil, path, 0, work)
+            }
         }
         guard let made else { return }
         lookups.append((life, made.inode))
@@ -216,7 +220,7 @@ final class Program {
                 count: count, begin: begin)
         }
         let bytes = Block.bytes(writer, number, at: offset, count: count)
-        let written = await meaning(.change(exclusive: file.isExclusive), file.path) {
+        let written = await meaning(.change(exclusive: file.isExclusive), file.path, found: file.begin) {
             await call("write \(number) \(file.id) \(file.path) \(file.inode) \(offset)+\(count)") {
                 () async throws(VFSError) in
                 try await file.life.fs.write(file.inode, file.handle, offset, bytes)
@@ -264,7 +268,7 @@ final class Program {
         guard !writable.isEmpty else { return }
         let file = pick(writable)
         let size = number(0...60) * Block.size
-        _ = await meaning(.change(exclusive: file.isExclusive), file.path) {
+        _ = await meaning(.change(exclusive: file.isExclusive), file.path, found: file.begin) {
             await cutting(file.life, file.inode, file.path, size) {
                 await call("truncate \(file.id) \(file.path) \(file.inode) to \(size)") { () async throws(VFSError) in
                     try await file.life.fs.setattr(file.inode) { $0.size = size }
@@ -276,9 +280,10 @@ final class Program {
 
     private func chmod() async {
         let path = pick(Self.paths)
+        let begin = tick()
         guard let (life, parent, name) = await parent(path), let inode = await find(life, parent, name) else { return }
         let mode = UInt32(number(0o600...0o677))
-        _ = await meaning(.change(exclusive: false), path) {
+        _ = await meaning(.change(exclusive: false), path, found: begin) {
             await call("chmod \(path) \(inode)") { () async throws(VFSError) in
                 try await life.fs.setattr(inode) { $0.permissions = mode }
             }
@@ -333,10 +338,11 @@ final class Program {
 
     private func rename(_ from: String, _ to: String) async {
         let noReplace = number(0...2) == 0
+        let begin = tick()
         guard let (life, parent, name) = await parent(from), let (other, newParent, newName) = await self.parent(to),
             life.number == other.number
         else { return }
-        await meaning(.rename(to: to, noReplace: noReplace), from) {
+        await meaning(.rename(to: to, noReplace: noReplace), from, found: begin) {
             _ = await call("rename \(from) \(to) \(noReplace)") { () async throws(VFSError) in
                 try await life.fs.rename(parent, name, newParent, newName, flags: noReplace ? .noReplace : [])
             }
@@ -345,8 +351,9 @@ final class Program {
 
     private func unlink() async {
         let path = pick(Self.paths)
+        let begin = tick()
         guard let (life, parent, name) = await parent(path) else { return }
-        await meaning(.unlink, path) {
+        await meaning(.unlink, path, found: begin) {
             _ = await call("unlink \(path)") { () async throws(VFSError) in try await life.fs.unlink(parent, name) }
         }
     }
@@ -359,8 +366,9 @@ final class Program {
 
     private func rmdir() async {
         let path = pick(Self.folders)
+        let begin = tick()
         guard let (life, parent, name) = await parent(path) else { return }
-        await meaning(.rmdir, path) {
+        await meaning(.rmdir, path, found: begin) {
             _ = await call("rmdir \(path)") { () async throws(VFSError) in try await life.fs.rmdir(parent, name) }
         }
     }

@@ -35,10 +35,13 @@ package final class Mount: Sendable {
     private let directory: String
     private let current: Mutex<Life?>
 
-    /// - Parameter keepsBytes: the ledger keeps the bytes of every version.
+    /// - Parameters:
+    ///   - keepsBytes: the ledger keeps the bytes of every version.
+    ///   - tagsBytes: versions with the same bytes have the same ETag, as on S3; the ledger cannot tell them apart.
     package init(
         _ capabilities: Capabilities = MemoryProvider.fullCapabilities, memory: Int = 64 << 20, chaos: Chaos? = nil,
-        keepsBytes: Bool = false, clock: FilesystemClock = .system, _ adjust: (inout MountSettings) -> Void = { _ in }
+        keepsBytes: Bool = false, tagsBytes: Bool = false, clock: FilesystemClock = .system,
+        _ adjust: (inout MountSettings) -> Void = { _ in }
     ) throws {
         var settings = MountSettings(name: "test", uid: 1000, gid: 1000)
         adjust(&settings)
@@ -46,7 +49,7 @@ package final class Mount: Sendable {
         self.chaos = chaos
         memoryLimit = memory
         self.clock = clock
-        store = MemoryProvider(capabilities: capabilities)
+        store = MemoryProvider(capabilities: capabilities, tagsBytes: tagsBytes)
         ledger = Ledger(keepsBytes: keepsBytes)
         var template = Array("/tmp/cloudmount-proof-XXXXXX".utf8CString)
         guard let path = mkdtemp(&template) else { throw VFSError(.io, "no directory for the test") }

@@ -14,6 +14,9 @@ public final class FaultProxy: Sendable {
         case resetAfter(Int)
         /// Answers in the server's place, and closes the connection.
         case status(Int, headers: [String] = [], body: String = "")
+        /// Answers these bytes in the server's place, `rest` again and again for as long as the client takes them, and closes
+        /// the connection.
+        case raw(String, rest: String = "")
         /// Lets so many bytes of each response through per second.
         case trickle(bytesPerSecond: Int)
         /// Answers so much later.

@@ -125,6 +125,15 @@ private struct Relay {
             shutdown(client, Int32(SHUT_WR))
             drain()
             return false
+        case .raw(let text, let rest):
+            var goesOn = send(Array(text.utf8)[...], to: client)
+            let rest = Array(rest.utf8)
+            while goesOn, !rest.isEmpty, proxy.state.withLock({ $0.epoch }) == epoch {
+                goesOn = send(rest[...], to: client)
+            }
+            shutdown(client, Int32(SHUT_WR))
+            drain()
+            return false
         case .delay(let milliseconds):
             usleep(UInt32(milliseconds) * 1_000)
         case .resetAfter(let limit) where limit == 0:

@@ -71,8 +71,8 @@ struct AttributeChanger: Sendable {
 
     private struct Resized: Sendable {
         let content: FileContent
-        let base: ObjectInfo?
-        let size: Int
+        /// What it was, if that is in the store as a whole.
+        let origin: ObjectInfo?
         let change: ContentChange
     }
 
@@ -86,8 +86,8 @@ struct AttributeChanger: Sendable {
         }
         let content = try tree.borrowContent(inode)
         do throws(VFSError) {
-            let (base, before) = (content.base(), content.size())
-            return Resized(content: content, base: base, size: before, change: try content.truncate(to: size))
+            let origin = content.origin()
+            return Resized(content: content, origin: origin, change: try content.truncate(to: size))
         } catch {
             tree.giveBackContent(inode)
             throw error
@@ -95,7 +95,7 @@ struct AttributeChanger: Sendable {
     }
 
     /// Changes a node and stores that. When it fails, the node is again what it was, unless somebody writes the file or has changed it
-    /// since, or it was dirty before.
+    /// since, or it was dirty before, or bytes have been cut that are nowhere else: then the change is stored later.
     private func undoable(
         _ inode: InodeID, isStored: Bool, _ resized: Resized? = nil,
         _ body: (inout NodeChange) throws(VFSError) -> Void
@@ -110,9 +110,14 @@ struct AttributeChanger: Sendable {
         do throws(VFSError) {
             try await store(inode)
         } catch {
-            if let before, before.wasClean, tree.takeBack(inode, to: before, from: generation) {
-                if let resized {
-                    _ = resized.content.goBack(to: resized.base, size: resized.size, from: resized.change.generation)
+            let isStillThere = resized.map { $0.origin != nil } ?? true
+            if let before, before.wasClean, isStillThere, tree.takeBack(inode, to: before, from: generation) {
+                if let resized, var origin = resized.origin {
+                    // It may have another name by now.
+                    if let now = (try? tree.stored.target(inode))?.object, now.etag == origin.etag {
+                        origin.key = now.key
+                    }
+                    _ = resized.content.goBack(to: origin, from: resized.change.generation)
                 }
                 commits.tookBack(inode)
             }

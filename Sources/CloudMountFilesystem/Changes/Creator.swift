@@ -83,16 +83,23 @@ struct Creator: Sendable {
         try await tree.holding(place.parent) { () async throws(VFSError) in
             let made = try tree.begin(
                 place.name, in: place.parent, kind: kind, mode: mode, caller, size: body.utf8.count, describe)
+            let nonce = ObjectMetadata.newNonce()
             do throws(VFSError) {
                 var metadata = try AttributeCodec.encode(
                     made.attributes, limit: context.capabilities.maxMetadataBytes)
                 metadata.contentType =
                     metadata.contentType ?? AttributeCodec.contentType(forName: place.name.string)
-                metadata.nonce = ObjectMetadata.newNonce()
+                metadata.nonce = nonce
                 try await commits.landed(made.key)
-                let info = try await context.provider.putOnce(
-                    PutRequest(key: made.key, metadata: metadata, precondition: .absent), from: BytesSource(body))
-                let finished = try tree.finish(made.inode, info, nonce: metadata.nonce, opened: opened)
+                let request = PutRequest(key: made.key, metadata: metadata, precondition: .absent)
+                let info: ObjectInfo
+                do throws(VFSError) {
+                    info = try await context.provider.putOnce(request, from: BytesSource(body))
+                } catch {
+                    if CommitVerdict.isUnclear(error) { commits.undoLater(nonce, at: made.key) }
+                    throw error
+                }
+                let finished = try tree.finish(made.inode, info, nonce: nonce, opened: opened)
                 markers.timesChanged()
                 return finished
             } catch {
@@ -120,8 +127,9 @@ struct Creator: Sendable {
                 return entry
             } catch {
                 tree.undo(made.inode)
-                guard error.code == .preconditionFailed || error.code == .alreadyExists else { throw error }
-                tree.stored.distrust([place])
+                let exists = error.code == .preconditionFailed || error.code == .alreadyExists
+                if exists || CommitVerdict.isUnclear(error) { tree.stored.distrust([place]) }
+                guard exists else { throw error }
                 throw VFSError(.alreadyExists, "\(made.key) exists")
             }
         }

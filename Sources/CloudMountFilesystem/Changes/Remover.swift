@@ -63,7 +63,13 @@ struct Remover: Sendable {
         for attempt in 1... {
             var failure: VFSError?
             if let request = try await deletion(of: target) {
-                failure = try await context.provider.delete([request]).first?.error
+                do throws(VFSError) {
+                    failure = try await context.provider.delete([request]).first?.error
+                } catch {
+                    // It may be gone, and the name be somebody else's the next time.
+                    if CommitVerdict.isUnclear(error) { tree.stored.distrust([place]) }
+                    throw error
+                }
             }
             if let failure, failure.code != .preconditionFailed { throw failure }
             // A write of the file that was given up may have landed meanwhile: then that is what goes.
@@ -90,9 +96,9 @@ struct Remover: Sendable {
         // A commit that failed or was cut short may have reached the store all the same.
         let uncertain = commits.uncertain(target.inode)
         if !uncertain.isEmpty, let there = try await context.provider.headIfThere(target.key),
-            let nonce = there.metadata?.nonce, uncertain.contains(nonce)
+            let mark = WriteMark(there), uncertain.contains(mark)
         {
-            return DeleteRequest(target.key, version: there.etag, nonce: nonce)
+            return DeleteRequest(target.key, version: there.etag, nonce: mark.nonce)
         }
         return target.object.map {
             DeleteRequest(target.key, version: $0.etag, nonce: tree.stored.nonce(target.inode))

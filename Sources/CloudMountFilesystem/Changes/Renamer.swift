@@ -76,11 +76,13 @@ struct Renamer: Sendable {
         }
         let source = try tree.stored.target(move.inode)
         guard let object = source.object, !source.isToReplace, !source.isPlaceholder else {
+            // What a call that was given up stores there meanwhile is replaced as well.
+            try await commits.landed(move.key)
+            if let replaced = move.replaced { seen = try tree.stored.target(replaced) }
             try await moveUnstored(move, source, seen)
             return true
         }
         guard context.capabilities.serverCopy else { throw VFSError(.crossDevice, "the store cannot copy") }
-        // What a call that was given up stores there meanwhile is replaced as well.
         if mayLand(move, over: seen, object) { try await commits.landed(move.key) }
         if let replaced = move.replaced { seen = try tree.stored.target(replaced) }
         let condition: Precondition = seen?.object.map { .match($0.etag) } ?? .absent
@@ -178,9 +180,9 @@ struct Renamer: Sendable {
         }
         let uncertain = commits.uncertain(move.inode)
         if !uncertain.isEmpty, let there = try await context.provider.headIfThere(source.key),
-            let nonce = there.metadata?.nonce, uncertain.contains(nonce)
+            let mark = WriteMark(there), uncertain.contains(mark)
         {
-            let request = DeleteRequest(source.key, version: there.etag, nonce: nonce)
+            let request = DeleteRequest(source.key, version: there.etag, nonce: mark.nonce)
             let failure = try await context.provider.delete([request]).first
             if let failure, failure.error.code != .preconditionFailed { throw failure.error }
         }

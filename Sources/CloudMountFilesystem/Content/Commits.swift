@@ -21,8 +21,8 @@ final class Commits: Sendable {
         var generations: [UInt64] = []
         /// Writes whose end is not known, by their nonces.
         var uncertain: [String: Attempt] = [:]
-        /// The nonces of such that came before the last write which was stored: what of them lands late is still ours.
-        var past: [String] = []
+        /// Such that came before the last write which was stored: what of them lands late is still ours.
+        var past: [WriteMark] = []
         /// Attempts in a row that ended because the file had changed meanwhile.
         var repeats = 0
     }
@@ -114,7 +114,7 @@ final class Commits: Sendable {
                 guard var entry = entries[inode] else { return }
                 (entry.task, entry.error, entry.failedSince, entry.repeats) = (nil, nil, nil, 0)
                 entry.write = nil
-                entry.past = (entry.past + entry.uncertain.keys).suffix(Self.mostPast)
+                entry.past = Self.past(entry)
                 entry.uncertain = [:]
                 entries[inode] = entry.past.isEmpty ? nil : entry
             }
@@ -162,7 +162,7 @@ final class Commits: Sendable {
             throw VFSError(.stale, "the file is never stored again")
         }
         var write = sealed(inode, seal, snapshot)
-        let earlier = nonces(inode).subtracting([write.nonce])
+        let earlier = marks(inode).filter { $0.nonce != write.nonce }
         // A call that was given up may still come to its effect: nothing is sent to the same key before that.
         try await landed(write.key)
         let begun = write
@@ -260,11 +260,10 @@ final class Commits: Sendable {
         _ work: @escaping @Sendable () async throws(VFSError) -> Value?
     ) async -> Value? {
         var pause = Duration.milliseconds(100)
-        for _ in 0..<60 {
+        for _ in 0..<200 {
             if case .success(let value?) = await attempt(work) { return value }
-            if isDraining() { return nil }
             await context.clock.sleep(pause)
-            pause = min(pause * 2, .seconds(10))
+            pause = min(pause * 2, .seconds(3))
         }
         return nil
     }
@@ -281,15 +280,36 @@ final class Commits: Sendable {
             }
             if tree.stored.seal(inode)?.key != write.key { break }
         }
-        // Under a name that the file has not any more, or beside it: until the store says that it is gone.
-        let undoing = DeleteRequest(info.key, version: info.etag, nonce: write.nonce, undoes: true)
+        // Under a name that the file has not any more, or beside it.
+        await undo(write.nonce, at: info.key)
+    }
+
+    /// Takes away what a call has stored that nobody waits for, until the store says that it is gone. It is known by its nonce alone:
+    /// what has the same bytes may have the same ETag.
+    private func undo(_ nonce: String, at key: ObjectKey) async {
         let isGone: Void? = await persistently { () async throws(VFSError) in
+            guard let there = try await self.context.provider.headIfThere(key), there.metadata?.nonce == nonce else {
+                return ()
+            }
+            let undoing = DeleteRequest(key, version: there.etag, nonce: nonce, undoes: true)
             let failure = try await self.context.provider.delete([undoing]).first?.error.code
-            return failure == nil || failure == .preconditionFailed || failure == .notFound ? () : nil
+            return failure == nil || failure == .notFound ? () : nil
         }
+        // A listing may have shown it.
+        if let place = tree.stored.place(of: key) { tree.stored.distrust([place]) }
         if isGone != nil { return }
         context.log.error(
-            "a write that was given up is in the store and could not be taken away", metadata: ["key": "\(info.key)"])
+            "a write that was given up is in the store and could not be taken away", metadata: ["key": "\(key)"])
+    }
+
+    /// Whether a new object has been stored is not known, and its caller has been told that it has not: it goes again.
+    func undoLater(_ nonce: String, at key: ObjectKey) {
+        landings.withLock { $0[key] = .some(nil) }
+        context.begin {
+            await self.undo(nonce, at: key)
+            self.landings.withLock { _ = $0.removeValue(forKey: key) }
+            self.landed.resume()
+        }
     }
 
     /// Takes an object away that has been copied, with what of this mount's own writes has come over it since: nobody wants that
@@ -303,17 +323,15 @@ final class Commits: Sendable {
             guard let there = try await context.provider.headIfThere(old.key) else { return nil }
             let found = there.metadata?.nonce
             let isUncovered = there.etag == old.etag && (nonce == nil || found == nonce)
-            guard isUncovered || found.map(isUncertain) ?? false else { return failure }
+            guard isUncovered || WriteMark(there).map(isUncertain) ?? false else { return failure }
             request = DeleteRequest(old.key, version: there.etag, nonce: found)
         }
         return VFSError(.busy, "\(old.key) keeps changing")
     }
 
-    private func isUncertain(_ nonce: String) -> Bool {
+    private func isUncertain(_ mark: WriteMark) -> Bool {
         entries.withLock { entries in
-            entries.values.contains {
-                $0.uncertain[nonce] != nil || $0.past.contains(nonce) || $0.write?.nonce == nonce
-            }
+            entries.values.contains { Self.past($0).contains(mark) || $0.write.map(WriteMark.init) == mark }
         }
     }
 
@@ -322,12 +340,12 @@ final class Commits: Sendable {
     /// Looks whether a write of the file whose end was not known has reached the store; then the file goes on from there. Called by
     /// who holds its name.
     func recognise(_ inode: InodeID) async throws(VFSError) -> Bool {
-        let nonces = uncertain(inode)
-        guard !nonces.isEmpty, let seal = tree.stored.seal(inode),
+        let marks = uncertain(inode)
+        guard !marks.isEmpty, let seal = tree.stored.seal(inode),
             let there = try await context.provider.headIfThere(seal.key), there.etag != seal.version,
-            let nonce = there.metadata?.nonce, nonces.contains(nonce)
+            let mark = WriteMark(there), marks.contains(mark)
         else { return false }
-        _ = tree.stored.noteLate(inode, there, over: seal.version, nonce: nonce, isHeld: true)
+        _ = tree.stored.noteLate(inode, there, over: seal.version, nonce: mark.nonce, isHeld: true)
         if let content = tree.contentIfAny(inode) { _ = await known(inode, there, content) }
         return true
     }
@@ -453,16 +471,17 @@ final class Commits: Sendable {
         for task in tasks { task.cancel() }
     }
 
-    private func nonces(_ inode: InodeID) -> Set<String> {
-        entries.withLock { Set($0[inode]?.uncertain.keys.map { $0 } ?? []).union($0[inode]?.past ?? []) }
+    private static func past(_ entry: Entry) -> [WriteMark] {
+        (entry.past + entry.uncertain.values.map { WriteMark($0.write) }).suffix(mostPast)
     }
 
-    /// The nonces of writes of a file that may have reached the store though nobody knows.
-    func uncertain(_ inode: InodeID) -> Set<String> {
+    private func marks(_ inode: InodeID) -> [WriteMark] { entries.withLock { $0[inode].map(Self.past) ?? [] } }
+
+    /// Writes of a file that may have reached the store though nobody knows.
+    func uncertain(_ inode: InodeID) -> [WriteMark] {
         entries.withLock { entries in
             guard let entry = entries[inode] else { return [] }
-            return Set(entry.uncertain.keys).union(entry.past).union(
-                entry.error == nil ? [] : entry.write.map { [$0.nonce] } ?? [])
+            return Self.past(entry) + (entry.error == nil ? [] : entry.write.map { [WriteMark($0)] } ?? [])
         }
     }
 
@@ -478,7 +497,7 @@ final class Commits: Sendable {
             guard let entry = entries[inode] else { return nil }
             var left = Entry()
             left.task = entry.task
-            left.past = (entry.past + entry.uncertain.keys).suffix(Self.mostPast)
+            left.past = Self.past(entry)
             entries[inode] = left.past.isEmpty && left.task == nil ? nil : left
             return entry.write?.upload
         }
@@ -530,8 +549,8 @@ final class Commits: Sendable {
             }
         }
         await markers.storeTimes()
-        let isClear = { self.landings.withLock { $0.isEmpty } }
-        while !isClear(), !Task.isCancelled { await landed.wait(unless: isClear) }
+        // What is still on its way then is looked after for as long as the process lives.
+        _ = await context.wait(on: landed, until: { self.landings.withLock { $0.isEmpty } })
     }
 
     func count(into statistics: inout MountStatistics) {

@@ -35,6 +35,8 @@ final class FileContent: Sendable {
         var switches = 0
         /// Of the base.
         var holes = Holes()
+        /// The version whose bytes are all staged, for the case that its object goes, and the generation for which that is so.
+        var preserved: (base: ObjectInfo, generation: UInt64)?
     }
 
     let inode: InodeID
@@ -353,17 +355,25 @@ final class FileContent: Sendable {
         return staged?.place
     }
 
-    /// Drops the changes that led to `generation`, if there have been none since.
+    /// The stored version that the file is, byte for byte; nil when it has changes.
+    func origin() -> ObjectInfo? {
+        state.withLock { state in
+            if let (base, generation) = state.preserved, generation == state.generation { return base }
+            return state.image == nil && state.base?.size == state.size ? state.base : nil
+        }
+    }
+
+    /// Drops the changes that led to `generation`, if there have been none since: the file is again what `origin()` was.
     /// - Returns: false when the file has been changed again.
-    func goBack(to base: ObjectInfo?, size: Int, from generation: UInt64) -> Bool {
+    func goBack(to origin: ObjectInfo, from generation: UInt64) -> Bool {
         let result: (StreamingUpload?, [VersionReader.Waiter])? = state.withLock { state in
             guard state.generation == generation else { return nil }
             state.image = nil
             state.staged = nil
-            state.size = size
+            state.size = origin.size
             state.generation += 1
             let stream = state.stream.take()
-            return (stream, setBase(base, &state))
+            return (stream, setBase(origin, &state))
         }
         guard let (stream, waiters) = result else { return false }
         stream?.abandon()
@@ -420,14 +430,18 @@ final class FileContent: Sendable {
 
     /// All bytes are in `staged` from now on. False when the file has changed.
     func replaceAll(with staged: StagedFile, _ before: Snapshot) -> Bool {
-        let result: (StreamingUpload?, [VersionReader.Waiter])? = state.withLock { state in
-            guard state.generation == before.generation else { return nil }
-            var image = FileImage(size: before.size, baseSize: 0)
-            image.write(Extent(0, before.size))
-            state.image = image
-            state.staged = staged
-            let stream = state.stream.take()
-            return (stream, setBase(nil, &state))
+        // Not beside a change, which still has to do with the file that was staged before.
+        let result: (StreamingUpload?, [VersionReader.Waiter])? = changes.withLock { _ in
+            state.withLock { state in
+                guard state.generation == before.generation else { return nil }
+                var image = FileImage(size: before.size, baseSize: 0)
+                image.write(Extent(0, before.size))
+                state.image = image
+                state.staged = staged
+                if before.image.isWholeBase, let base = before.base { state.preserved = (base, before.generation) }
+                let stream = state.stream.take()
+                return (stream, setBase(nil, &state))
+            }
         }
         guard let (stream, waiters) = result else { return false }
         stream?.abandon()

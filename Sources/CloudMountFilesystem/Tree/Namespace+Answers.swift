@@ -148,6 +148,8 @@ extension Namespace {
                 node.validUntil = rules.expiry(now)
                 if node.openCount == 0, node.kind != .directory { node.size = info.size }
                 node.noteStorage(info)
+                // The same bytes, stored by somebody else.
+                if let metadata = info.metadata, let nonce = node.nonce, metadata.nonce != nonce { node.nonce = nil }
                 if let attributes {
                     // Metadata changes under the same ETag. What has not changed keeps the times it has here.
                     if !node.isKnown || !node.keepsAttributes && !node.agrees(with: attributes, defaults: rules) {

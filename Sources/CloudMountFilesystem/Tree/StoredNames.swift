@@ -457,6 +457,21 @@ struct StoredNames: Sendable {
         withNames { names in names[inode].flatMap { $0.isOrphan ? nil : Place(parent: $0.parent, name: $0.name) } }
     }
 
+    /// Where the name of an object's key is, as far as memory has its folders.
+    func place(of key: ObjectKey) -> Place? {
+        var names = key.string.split(separator: "/")[...]
+        guard let last = names.popLast() else { return nil }
+        return withNames { all in
+            var parent = all[Namespace.root]
+            while let name = names.popFirst() {
+                parent = parent?.directory?.children[FileName(unchecked: String(name))]
+            }
+            return parent.flatMap {
+                $0.directory == nil ? nil : Place(parent: $0.id, name: FileName(unchecked: String(last)))
+            }
+        }
+    }
+
     func isNamed(_ place: Place, _ inode: InodeID?, _ names: borrowing Namespace) -> Bool {
         guard let directory = names[place.parent]?.directory else { return false }
         return directory.children[place.name]?.id == inode
