@@ -2,6 +2,7 @@
 # make test     everything that CI checks
 # make bench    CloudMount, rclone, s3fs and bare requests side by side, by S3 and B2 (QUICK=1: three minutes, rough figures)
 # make soak     the walk of three actors for STEPS steps (a million), from SEED where one is to be repeated
+# make hostile each verb of the stores answered by all the nonsense there is; `make test` takes a third of it
 # make tsan     the fast path from many threads under ThreadSanitizer
 # make build    the release binary: .build/release/cloudmount
 # make install  puts it into $(PREFIX)/bin, with a link for mount(8) in $(SBINDIR)
@@ -17,7 +18,7 @@ CHECKED := --explicit-target-dependency-import-check error
 # These start servers and mounts that use all of the machine: each in its turn, and not beside tests of waiting times.
 LOADED := MountTests|S3ConformanceTests|B2ConformanceTests|B2ServerTests|CloudMountFUSETests|CloudMountHTTPTests|TestServersTests|ConsistencyTests
 
-.PHONY: all build test tsan soak lint setup setup-build demo bench install clean
+.PHONY: all build test tsan soak hostile lint setup setup-build demo bench install clean
 
 all: build
 
@@ -56,6 +57,10 @@ tsan: setup
 soak: setup
 	$(STRICT) swift build --build-tests
 	STEPS=$(or $(STEPS),1000000) $(if $(SEED),SEED=$(SEED)) $(STRICT) swift test --skip-build --filter ConsistencyTests.WalkTests
+
+hostile: setup
+	$(STRICT) swift build --build-tests
+	HOSTILE=1 $(STRICT) swift test --skip-build --filter MountTests.HostileServers
 
 demo: setup build
 	@Tests/Tools/demo.sh
