@@ -83,9 +83,12 @@ package struct Committer: Sendable {
             attempt += 1
             switch verdict {
             case .stored:
-                if let stream = local.stream { local.forget(stream) }
-                if let there { return .stored(there) }
-                throw failure
+                guard let there else { throw failure }
+                guard let stream = local.stream else { return .stored(there) }
+                local.forget(stream)
+                // Its end may have been sent with other times than the write has by now.
+                guard there.metadata?.nonce == stream.nonce else { return .stored(there) }
+                return .stored(try await described(there, write, stream, try metadata(write), local))
             case .earlier:
                 if let there { return .earlier(there) }
                 throw failure
@@ -293,39 +296,46 @@ package struct Committer: Sendable {
             throw error
         }
         local.forget(stream)
-        info = try checked(info, write)
+        return try await described(try checked(info, write), write, stream, metadata, local)
+    }
+
+    /// Sees to it that what `stream` became has the times and the attributes of `write`, and tells them.
+    private func described(
+        _ info: ObjectInfo, _ write: SealedWrite, _ stream: StreamingUpload, _ metadata: ObjectMetadata,
+        _ local: LocalBytes
+    ) async throws(VFSError) -> ObjectInfo {
+        var info = info
+        let isDescribed: Bool
         if capabilities.completeSetsMetadata {
-            info = try await described(info, write.key)
+            info = try await told(info, write.key)
             // The end of an earlier attempt may have been the one that counted, with the times of then.
-            if let stored = info.metadata, stored.user == metadata.user, stored.modified == metadata.modified {
+            isDescribed = info.metadata.map { $0.user == metadata.user && $0.modified == metadata.modified } ?? false
+        } else {
+            // The upload began before the last byte was written: its metadata has no times.
+            let begun = try AttributeCodec.encodeWhatFits(
+                write.attributes.withoutTimes, limit: capabilities.maxMetadataBytes
+            ).metadata
+            isDescribed = !write.hasExplicitTime && begun.user == stream.begunMetadata.user
+        }
+        guard !isDescribed, capabilities.serverCopy else { return try await told(info, write.key) }
+        let request = CopyRequest(
+            source: info, destination: write.key, metadata: metadata, precondition: .match(info.etag))
+        do throws(VFSError) {
+            return try await completing(local, write) { provider async throws(VFSError) in
+                try await provider.copy(request)
+            }
+        } catch {
+            // The bytes are stored: what fails here is the times alone. Which of the two versions is there, the store tells.
+            guard CommitVerdict.needsLook(error) || error.code == .cancelled else { return info }
+            guard let there = try await provider.headIfThere(write.key), there.metadata?.nonce == write.nonce else {
                 return info
             }
+            return there
         }
-        // The upload began before the last byte was written: its metadata has no times.
-        let begun = try AttributeCodec.encodeWhatFits(
-            write.attributes.withoutTimes, limit: capabilities.maxMetadataBytes
-        ).metadata
-        if write.hasExplicitTime || begun.user != stream.begunMetadata.user, capabilities.serverCopy {
-            let request = CopyRequest(
-                source: info, destination: write.key, metadata: metadata, precondition: .match(info.etag))
-            do throws(VFSError) {
-                return try await completing(local, write) { provider async throws(VFSError) in
-                    try await provider.copy(request)
-                }
-            } catch {
-                // The bytes are stored: what fails here is the times alone. Which of the two versions is there, the store tells.
-                guard CommitVerdict.needsLook(error) || error.code == .cancelled else { return info }
-                guard let there = try await provider.headIfThere(write.key), there.metadata?.nonce == write.nonce else {
-                    return info
-                }
-                return there
-            }
-        }
-        return try await described(info, write.key)
     }
 
     /// With its metadata, where it is still the version that is there.
-    private func described(_ info: ObjectInfo, _ key: ObjectKey) async throws(VFSError) -> ObjectInfo {
+    private func told(_ info: ObjectInfo, _ key: ObjectKey) async throws(VFSError) -> ObjectInfo {
         guard info.metadata == nil, let there = try await provider.headIfThere(key), there.etag == info.etag else {
             return info
         }

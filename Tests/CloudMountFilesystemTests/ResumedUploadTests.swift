@@ -68,10 +68,10 @@ struct ResumedUploadTests {
         }
     }
 
-    @Test("Where an earlier end counted, the times of a later one are stored all the same")
-    func describedByTheFirst() async throws {
+    @Test("Where an earlier end counted, the times of a later one are stored all the same", arguments: [true, false])
+    func describedByTheFirst(isTakenAtTheEnd: Bool) async throws {
         var capabilities = MemoryProvider.fullCapabilities
-        capabilities.completeSetsMetadata = true
+        capabilities.completeSetsMetadata = isTakenAtTheEnd
         let mount = try TestMount(capabilities: capabilities)
         let bytes = pattern(20 * Self.mebibyte)
         let (inode, handle) = try await mount.fs.create(TestMount.root, "f", flags: 0o1001)

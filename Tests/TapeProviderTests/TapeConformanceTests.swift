@@ -31,6 +31,7 @@ import Testing
         try writeFile(
             file,
             """
+            version: 1
             mounts:
               - { name: reel, path: /tmp/reel, provider: tape, bucket: one, url: "http://tapes.example.com" }
               - { name: other, path: /tmp/other, provider: memory, bucket: any }
