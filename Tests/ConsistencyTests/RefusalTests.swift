@@ -115,17 +115,14 @@ struct RefusalTests {
         let mount = try Mount()
         try await mount.listTop()
         await mount.fs.drain()
-        mount.hooks.at(.after, .put, "f") { await pause(.milliseconds(600)) }
         let (goOn, closing) = try await mount.uploadThatWaits("f", ours)
-        goOn.open()
-        let ours = ours
-        await settled { mount.ledger.account.versions.values.contains { $0.key == "f" && !ours.isEmpty } }
+        try await mount.fs.unlink(Mount.root, "f")
         mount.faults.add(.head, calls: 1...1, .fail(.gone))
-        mount.faults.add(.delete, calls: 1...2, .fail(.gone))
-        _ = await failure { () async throws(VFSError) in try await mount.fs.unlink(Mount.root, "f") }
+        mount.faults.add(.delete, calls: 1...1, .fail(.gone))
+        goOn.open()
         _ = await closing.value
-        _ = await failure { () async throws(VFSError) in try await mount.fs.unlink(Mount.root, "f") }
-        await settled { mount.ledger.account.current.isEmpty }
+        await settled { mount.ledger.account.versions.count == 1 && mount.ledger.account.current.isEmpty }
+        #expect(mount.ledger.account.versions.count == 1)
         #expect(try await mount.contents().isEmpty)
     }
 
