@@ -46,8 +46,8 @@ package struct DirectoryMove: Sendable {
     // MARK: Copies
 
     /// Copies all objects.
-    /// - Throws: `notEmpty` when somebody else has put something there, and why a copy failed. What was copied is taken away again, but nothing
-    ///   that others have stored there.
+    /// - Throws: `notEmpty` when somebody else has put something there, `tooLarge` when there are too many, and why a copy failed. What was
+    ///   copied is taken away again, but nothing that others have stored there.
     package func copyAll() async throws(VFSError) -> [Moved] {
         let objects = try await provider.all(below: from)
         guard capabilities.serverCopy || objects.isEmpty else { throw VFSError(.crossDevice, "the store cannot copy") }
@@ -217,17 +217,20 @@ package struct DirectoryMove: Sendable {
 
 extension ObjectProvider {
     /// All objects whose keys begin with `prefix`.
-    package func all(below prefix: ObjectKey) async throws(VFSError) -> [ObjectInfo] {
-        var objects: [ObjectInfo] = []
+    /// - Throws: `tooLarge` when they are more than can be kept in memory.
+    package func all(below prefix: ObjectKey, gatheredIn empty: Gathered = Gathered()) async throws(VFSError)
+        -> [ObjectInfo]
+    {
+        var gathered = empty
         var continuation: String?
         var order = PageOrder(capabilities)
         repeat {
             let page = try await list(ListRequest(prefix: prefix, delimited: false, continuation: continuation))
             try order.check(page)
-            objects += page.objects
+            try gathered.take(page.objects, below: prefix)
             continuation = page.continuation
         } while continuation != nil
-        return objects
+        return gathered.objects
     }
 
     /// Deletes any number of objects, as many at once as the store takes.

@@ -8,7 +8,10 @@ package struct PageOrder: Sendable {
     private let isSorted: Bool
     /// Hashes of the continuations so far.
     private var seen: Set<Int> = []
+    /// Where the last page ended, of a listing that is sorted.
     private var last: ObjectKey?
+    /// Hashes of the ends of all pages, of one that is not.
+    private var ends: Set<Int> = []
     private var idle = 0
 
     package init(_ capabilities: Capabilities) { isSorted = capabilities.sortedListing }
@@ -16,14 +19,54 @@ package struct PageOrder: Sendable {
     /// - Throws: `malformedResponse`.
     package mutating func check(_ page: ListPage) throws(VFSError) {
         guard let continuation = page.continuation else { return }
-        let end = [page.objects.last?.key, page.commonPrefixes.last].compactMap { $0 }.max()
-        if let end, last.map({ !isSorted || $0 < end }) ?? true {
-            (last, idle) = (end, 0)
-        } else {
-            idle += 1
-        }
+        idle = isNew(page) ? 0 : idle + 1
         guard seen.insert(continuation.hashValue).inserted, idle <= Self.mostIdle else {
             throw VFSError(.malformedResponse, "the store's listing goes round in circles")
         }
+    }
+
+    private mutating func isNew(_ page: ListPage) -> Bool {
+        let (object, prefix) = (page.objects.last?.key, page.commonPrefixes.last)
+        guard let end = [object, prefix].compactMap({ $0 }).max() else { return false }
+        guard isSorted else { return ends.insert([object, prefix].hashValue).inserted }
+        if let last, last >= end { return false }
+        last = end
+        return true
+    }
+}
+
+/// Objects of a listing that are all kept in memory at once: no more than that is worth.
+package struct Gathered: Sendable {
+    /// Bytes: some 700,000 objects with keys of usual length.
+    package static let most = 256 << 20
+
+    package private(set) var objects: [ObjectInfo] = []
+    private var bytes = 0
+    private let most: Int
+
+    package init(most: Int = Gathered.most) { self.most = most }
+
+    /// - Throws: `tooLarge` when there are more than can be kept.
+    package mutating func take(_ more: some Sequence<ObjectInfo>, below prefix: ObjectKey) throws(VFSError) {
+        for object in more {
+            bytes += object.footprint
+            guard bytes <= most else {
+                throw VFSError(
+                    .tooLarge, "'\(prefix)' holds more than can be done in one step: \(objects.count) objects and more")
+            }
+            objects.append(object)
+        }
+    }
+}
+
+extension ObjectInfo {
+    /// Bytes that it takes in memory, about.
+    fileprivate var footprint: Int {
+        var bytes = MemoryLayout<ObjectInfo>.stride + key.byteCount + etag.value.utf8.count + 64
+        guard let metadata else { return bytes }
+        for fields in [metadata.user, metadata.headers] {
+            for (name, value) in fields { bytes += name.utf8.count + value.utf8.count + 128 }
+        }
+        return bytes
     }
 }

@@ -1,4 +1,5 @@
 import CloudMountVFS
+import MemoryProvider
 import Testing
 
 @testable import CloudMountCommit
@@ -33,5 +34,36 @@ struct PageOrderTests {
     func idle() {
         #expect(pages(true) { page("same", "\($0)") } == 1001)
         #expect(pages(false) { ListPage(continuation: "\($0)") } == 1000)
+    }
+
+    @Test("Pages that come again under ever new continuations are nothing new, sorted or not")
+    func rotation() {
+        #expect(pages(false) { page("same", "\($0)") } == 1001)
+        #expect(pages(false) { page("k\($0 % 3)", "\($0)") } == 1003)
+        #expect(pages(true) { page("k\($0 % 3)", "\($0)") } == 1003)
+    }
+
+    @Test("Folders that come with every page of what is not sorted do not end it, while it brings new objects")
+    func foldersAgain() {
+        let last = pages(false) { number in
+            var page = page("k\(number)", "\(number)")
+            page.commonPrefixes = ["z/"]
+            return page
+        }
+        #expect(last == nil)
+    }
+
+    @Test("What is gathered in memory has a limit, by its keys' bytes as well")
+    func limit() async throws {
+        let store = MemoryProvider()
+        for number in 0..<20 {
+            let key = ObjectKey("d/\(number)" + String(repeating: "x", count: 500))
+            _ = try await store.put(PutRequest(key: key), from: BytesSource([]))
+        }
+        #expect(try await store.all(below: "d/").count == 20)
+        let room = Gathered(most: 20 * 500)
+        let error = await #expect(throws: VFSError.self) { try await store.all(below: "d/", gatheredIn: room) }
+        #expect(error?.code == .tooLarge)
+        #expect(error?.retry == .never)
     }
 }

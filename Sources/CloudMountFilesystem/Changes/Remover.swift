@@ -157,7 +157,7 @@ struct Remover: Sendable {
 
     /// An empty directory, and its marker as it was listed just now.
     /// - Parameter deletingUnreachable: keys that no path can say do not count as its entries; they are deleted.
-    /// - Throws: `notDirectory`, `notEmpty`, `busy` for the root.
+    /// - Throws: `notDirectory`, `notEmpty`, `busy` for the root, `tooLarge`.
     func requireEmpty(
         _ inode: InodeID, deletingUnreachable: Bool = false
     ) async throws(VFSError) -> (StoredNames.Target, marker: ObjectInfo?) {
@@ -165,7 +165,7 @@ struct Remover: Sendable {
         let target = try tree.stored.target(inode)
         let key = target.key
         guard !key.isEmpty else { throw VFSError(.busy, "the root of a mount cannot be removed") }
-        var unreachable: [ObjectInfo] = []
+        var unreachable = Gathered()
         var marker: ObjectInfo?
         var request = ListRequest(prefix: key, delimited: false, limit: 2)
         var order = PageOrder(context.capabilities)
@@ -176,7 +176,7 @@ struct Remover: Sendable {
                 if object.key == key {
                     marker = object
                 } else if deletingUnreachable, Self.isUnreachable(object.key, below: key) {
-                    unreachable.append(object)
+                    try unreachable.take([object], below: key)
                 } else {
                     // Others have put something there: the next listing shows it.
                     tree.stored.noteUnseen(in: inode)
@@ -186,12 +186,12 @@ struct Remover: Sendable {
             request.limit = nil
             request.continuation = page.continuation
         } while request.continuation != nil
-        if !unreachable.isEmpty {
+        if !unreachable.objects.isEmpty {
             context.log.notice(
                 "keys that no path can say go with their directory",
-                metadata: ["directory": "\(key)", "keys": "\(unreachable.count)"])
+                metadata: ["directory": "\(key)", "keys": "\(unreachable.objects.count)"])
             let failures = try await context.provider.deleteAll(
-                unreachable.map { DeleteRequest($0.key, version: $0.etag) })
+                unreachable.objects.map { DeleteRequest($0.key, version: $0.etag) })
             if let failure = failures.first { throw failure.error }
         }
         return (target, marker)
