@@ -148,7 +148,7 @@ final class B2Session: Sendable {
         // Who logs in under TLS is not led out of it.
         for url in [authorisation.apiURL, authorisation.downloadURL] {
             guard let place = WebURL(answered: url), place.isTLS || home?.isTLS != true else {
-                return .failure(VFSError(.malformedResponse, "the login leads to '\(url)'", wire: wire))
+                return .failure(VFSError(.malformedResponse, "the login leads to '\(url.cut(to: 200))'", wire: wire))
             }
         }
         return .success(authorisation)

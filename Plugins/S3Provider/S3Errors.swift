@@ -18,7 +18,7 @@ struct S3ErrorBody: Equatable {
         guard !bytes.isEmpty else { return nil }
         let handler = Handler()
         var reader = XMLReader()
-        reader.maxBytes = 1 << 20
+        reader.maxBytes = HTTPOptions.mostOfRefusal
         guard (try? reader.read(bytes, into: handler)) != nil, handler.isError else { return nil }
         self = handler.body
     }
@@ -131,7 +131,7 @@ enum S3Errors {
         var error = verdict.error(saying: body?.message, wire: wire)
         // It was not followed.
         if 300..<400 ~= status, let target = headers["location"] ?? body?.endpoint {
-            error.message += ", to \(String(target.prefix(200)).printable)"
+            error.message += ", to \(target.cut(to: 200).printable)"
         }
         return error
     }

@@ -65,7 +65,7 @@ extension EasyHandle {
                 sink.attach { [queue] in queue.push(.resume(transfer)) }
             } else {
                 // Not before there is a body: an answer may name a length and have none.
-                collected.reserveCapacity(min(announced, 8 << 20))
+                collected.reserveCapacity(min(announced, limit, 8 << 20))
             }
         }
         guard case .sink(let sink) = body else { return collect(bytes) }
@@ -121,24 +121,35 @@ extension EasyHandle {
             body = .sink(sink)
             return nil
         }
+        return announced > limit && shape != .head && !isRefusal ? tooLarge : nil
+    }
+
+    private var isRefusal: Bool { !(200..<300 ~= status) }
+
+    /// The most that is collected.
+    private var limit: Int {
         let limit = transfer?.request.options.maxBodyBytes ?? 0
-        return announced > limit && shape != .head ? tooLarge(limit) : nil
+        return isRefusal ? min(limit, HTTPOptions.mostOfRefusal) : limit
     }
 
     /// How long the body is, as the head has it.
     private var announced: Int { answer.number("content-length") ?? 0 }
 
     private func collect(_ bytes: UnsafeRawBufferPointer) -> Int {
-        let limit = transfer?.request.options.maxBodyBytes ?? 0
-        guard collected.count + bytes.count <= limit else { return refuse(tooLarge(limit)) }
+        let room = limit - collected.count
+        guard bytes.count <= room else {
+            guard isRefusal else { return refuse(tooLarge) }
+            // What it says stands at its beginning; there may be no end.
+            collected.append(contentsOf: bytes[..<room])
+            isCut = true
+            return 0
+        }
         collected.append(contentsOf: bytes)
         tally.bytesReceived.add(bytes.count)
         return bytes.count
     }
 
-    private func tooLarge(_ limit: Int) -> HTTPError {
-        HTTPError(.tooLarge, "the answer is larger than \(limit) bytes")
-    }
+    private var tooLarge: HTTPError { HTTPError(.tooLarge, "the answer is larger than \(limit) bytes") }
 
     /// Any count but the given one ends the transfer.
     private func refuse(_ error: HTTPError) -> Int {
@@ -152,7 +163,7 @@ extension EasyHandle {
     func outcome(_ code: CURLcode) -> Transfer.Outcome {
         if let failure { return .failure(failure) }
         if diedUnheard(code) { return .failure(Self.dropped) }
-        guard code == CURLE_OK else { return .failure(HTTPError(code, detail: String(cString: errorText))) }
+        guard code == CURLE_OK || isCut else { return .failure(HTTPError(code, detail: String(cString: errorText))) }
         guard hasHead else { return .failure(HTTPError(.malformed, "the server sent no answer")) }
         if case .open = body, let error = openBody() { return .failure(error) }
         guard let head else { return .failure(HTTPError(.malformed, "the server sent no answer")) }

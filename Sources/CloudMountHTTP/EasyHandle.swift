@@ -46,6 +46,8 @@ final class EasyHandle {
     var head: HTTPResponseHead?
     var body = Body.open
     var collected: [UInt8] = []
+    /// `collected` is the beginning of an answer, and all that is wanted of it.
+    var isCut = false
     var source: (any ByteSource)?
     var sourceCount = 0
     var sourceOffset = 0
@@ -137,6 +139,7 @@ final class EasyHandle {
         ahead = nil
         isHungry = false
         failure = nil
+        isCut = false
         isPaused = false
         errorText.pointee = 0
     }

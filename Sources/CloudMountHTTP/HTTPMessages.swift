@@ -45,6 +45,8 @@ public struct HTTPOptions: Sendable, Hashable {
     public var caFile: String?
     /// Largest answer collected in memory; a longer one is `HTTPError.Kind.tooLarge`. Bytes for a sink do not count.
     public var maxBodyBytes = 64 << 20
+    /// Bytes of an answer of another status than 2xx that are collected; what follows is not waited for.
+    public static let mostOfRefusal = 64 << 10
     /// A body of more bytes (and more than 1 MiB) waits up to a second for the server's `100 Continue`, so that a refusal
     /// costs no upload; any other goes out at once, which saves a round trip.
     public var expectContinueAbove = 64 << 20

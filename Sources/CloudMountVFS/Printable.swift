@@ -9,6 +9,17 @@ extension Unicode.Scalar {
 }
 
 extension StringProtocol {
+    /// The text of a store or of another machine, which may be of any length, as far as a person would read it.
+    /// - Parameter most: Unicode scalars; a letter with its accents may be any number of them.
+    public func cut(to most: Int) -> String {
+        let scalars = unicodeScalars
+        guard utf8.count > most,
+            let end = scalars.index(scalars.startIndex, offsetBy: most, limitedBy: scalars.endIndex),
+            end != scalars.endIndex
+        else { return String(self) }
+        return String(self[..<end]) + "…"
+    }
+
     /// The text of a store, of another program or of another machine as a terminal and a log may show it: what is not printable is
     /// written out, as `\u{9b}`.
     public var printable: String {

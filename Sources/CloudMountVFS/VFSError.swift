@@ -35,8 +35,11 @@ public struct VFSError: Error, Sendable, Equatable {
         /// HTTP status; 0 when there was no answer.
         public var status: Int
         /// The store's own error code, such as `SlowDown`.
-        public var code: String?
-        public var requestID: String?
+        public var code: String? { didSet { code = code?.cut(to: Self.mostOfWord) } }
+        public var requestID: String? { didSet { requestID = requestID?.cut(to: Self.mostOfWord) } }
+
+        /// Characters. Stores say anything, of any length; what they say is logged, shown by `status`, and kept as a reason.
+        private static let mostOfWord = 100
 
         public init(
             operation: String, key: String? = nil, endpoint: String, status: Int = 0, code: String? = nil,
@@ -46,20 +49,23 @@ public struct VFSError: Error, Sendable, Equatable {
             self.key = key
             self.endpoint = endpoint
             self.status = status
-            self.code = code
-            self.requestID = requestID
+            self.code = code?.cut(to: Self.mostOfWord)
+            self.requestID = requestID?.cut(to: Self.mostOfWord)
         }
     }
 
     public var code: Code
     /// One sentence for a person; it names the thing, without the code or the wire detail.
-    public var message: String
+    public var message: String { didSet { message = message.cut(to: Self.mostOfMessage) } }
     public var retry: RetryAdvice
     public var wire: Wire?
 
+    /// Characters; enough for what names a path.
+    private static let mostOfMessage = 5000
+
     public init(_ code: Code, _ message: String, retry: RetryAdvice = .never, wire: Wire? = nil) {
         self.code = code
-        self.message = message
+        self.message = message.cut(to: Self.mostOfMessage)
         self.retry = retry
         self.wire = wire
     }

@@ -27,6 +27,23 @@ struct PrintableTests {
         #expect(isPlain(VFSError(.io, Self.hostile, wire: wire).description))
     }
 
+    @Test("of an error that a store makes as long as it likes, the beginning is kept, letters with a million accents too")
+    func length() {
+        for text in [String(repeating: "A", count: 1 << 20), "e" + String(repeating: "\u{301}", count: 1 << 20)] {
+            var wire = VFSError.Wire(operation: "Get", endpoint: "e", status: 500, code: text, requestID: text)
+            #expect(wire.code?.unicodeScalars.count == 101)
+            wire.code = text
+            wire.requestID = text
+            var error = VFSError(.io, text, wire: wire)
+            #expect(error.description.utf8.count < 20_000)
+            error.message = text
+            #expect(error.description.utf8.count < 20_000)
+            #expect(error.wire?.requestID?.unicodeScalars.count == 101)
+        }
+        #expect("abc".cut(to: 3) == "abc")
+        #expect("äbc".cut(to: 2) == "äb…")
+    }
+
     @Test("a log line has none of it, in either form")
     func log() {
         for format in TerminalLog.Format.allCases {

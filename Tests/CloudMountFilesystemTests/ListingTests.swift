@@ -53,8 +53,10 @@ struct ListingTests {
     func endlessTree() async throws {
         let mount = try TestMount()
         let fs = MountedBucket(
-            settings: mount.settings, provider: EndlessLayer(inner: mount.store), staging: mount.staging,
-            memory: mount.memory)
+            settings: mount.settings, provider: ScriptedListings(inner: mount.store) { request in
+                // Every folder has another one, and nothing else.
+                ListPage(commonPrefixes: [ObjectKey(request.prefix.string + "a/")])
+            }, staging: mount.staging, memory: mount.memory)
         var folder = TestMount.root
         var depth = 0
         while try await fs.list(folder).map(\.name) == ["a"], depth < 1000 {
@@ -63,6 +65,22 @@ struct ListingTests {
             depth += 1
         }
         #expect(depth == MemoryProvider.fullCapabilities.maxKeyBytes / 2)
+    }
+
+    @Test("Of a key that no store could have, the beginning is counted and shown")
+    func endlessKey() async throws {
+        let mount = try TestMount()
+        let fs = MountedBucket(
+            settings: mount.settings, provider: ScriptedListings(inner: mount.store) { request in
+                var page = ListPage()
+                let key = request.prefix + ObjectKey(String(repeating: "x", count: 1 << 20))
+                page.objects = [ObjectInfo(key: key, size: 0, etag: ETag("e"), stored: Timestamp(seconds: 0))]
+                return page
+            }, staging: mount.staging, memory: mount.memory)
+        #expect(try await fs.list(TestMount.root).isEmpty)
+        let seen = fs.statistics()
+        #expect(seen.hiddenKeys == 1)
+        #expect(seen.hiddenKeyExamples.allSatisfy { $0.utf8.count < 4096 })
     }
 
     @Test("A directory that is renamed there and back while it is being listed is shown whole")
@@ -85,15 +103,16 @@ struct ListingTests {
     }
 }
 
-/// Every folder has another one, and nothing else.
-private struct EndlessLayer: ProviderLayer {
+/// A store whose listings are the test's.
+struct ScriptedListings: ProviderLayer {
     let inner: any ObjectProvider
+    let answer: @Sendable (ListRequest) async throws(VFSError) -> ListPage
 
     func perform<Value: Sendable>(
         _ call: ProviderCall, _ body: @escaping CallBody<Value>
     ) async throws(VFSError) -> Value { try await body(inner) }
 
     func list(_ request: ListRequest) async throws(VFSError) -> ListPage {
-        ListPage(commonPrefixes: [ObjectKey(request.prefix.string + "a/")])
+        try await answer(request)
     }
 }

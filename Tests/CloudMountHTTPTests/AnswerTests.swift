@@ -123,6 +123,26 @@ struct AnswerTests {
         }
     }
 
+    @Test("A refusal is read up to 64 KiB and keeps its status, announced or not, and if it never ends")
+    func longRefusal() async throws {
+        try await withServer { connection, order in
+            _ = connection.request()
+            switch order {
+            case 0: connection.answer(pattern(200_000), status: "503 Slow Down")
+            case 1:
+                connection.send("HTTP/1.1 503 Slow Down\r\nConnection: close\r\n\r\n")
+                while connection.send(pattern(10_000)) {}
+            default: connection.answer(pattern(65536), status: "503 Slow Down")
+            }
+        } _: { server in
+            for _ in 0..<3 {
+                try await expect(get(server.url)) {
+                    $0.status == 503 && $0.body.count == 65536 && $0.body.prefix(10_000).elementsEqual(pattern(10_000))
+                }
+            }
+        }
+    }
+
     @Test("What is not HTTP is malformed")
     func notHTTP() async {
         await withServer { connection, _ in

@@ -13,6 +13,8 @@ struct Namespace {
     private var hidden: Set<ObjectKey> = []
     /// More are not counted: each takes memory.
     private static let mostHidden = 100_000
+    /// Characters of one that are kept.
+    private static let longestHidden = 2000
     var hiddenKeys: Int { hidden.count }
     var hiddenExamples: [String] = []
     var isSweeping = false
@@ -246,6 +248,8 @@ struct Namespace {
 
     /// Counts a key that no path can say, once.
     mutating func hide(_ key: ObjectKey) {
+        // Of one that no store could have, the beginning is enough to be counted and shown.
+        let key = key.byteCount <= Self.longestHidden ? key : ObjectKey(key.string.cut(to: Self.longestHidden))
         guard hidden.count < Self.mostHidden, hidden.insert(key).inserted else { return }
         if hiddenExamples.count < 10 { hiddenExamples.append(key.string) }
     }
