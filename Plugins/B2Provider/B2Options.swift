@@ -87,3 +87,11 @@ struct B2Options: Sendable {
         return problems + B2Credentials.problems(context.credentials)
     }
 }
+
+extension WebURL {
+    /// Whether who logs in here may be sent on to `place`, with the key's token and with bytes. TLS is never left; from an address
+    /// without it, only this machine is reached without it, unless the mount allows more.
+    func mayLead(to place: WebURL, allowingHTTP: Bool) -> Bool {
+        place.isTLS || !isTLS && (place.isLoopback || allowingHTTP)
+    }
+}

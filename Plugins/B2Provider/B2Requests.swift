@@ -54,7 +54,7 @@ final class B2Client: Sendable {
             ?? B2Session.shared(
                 B2Session.Identity(
                     realm: options.realm, keyID: credentials.keyID, key: credentials.key, caFile: options.caFile,
-                    testMode: options.testMode))
+                    testMode: options.testMode, allowsHTTP: options.allowsHTTP))
         switch (options.encryptionName, credentials.customerKey) {
         case ("SSE-B2", _): encryption = .managed
         case ("SSE-C", let key?): encryption = .customer(key)

@@ -20,6 +20,8 @@ final class B2Session: Sendable {
         var key: String
         var caFile: String?
         var testMode: String?
+        /// The login may lead to other machines without TLS.
+        var allowsHTTP = false
     }
 
     private struct State {
@@ -145,10 +147,12 @@ final class B2Session: Sendable {
             let text = "the login's answer is none that is known"
             return .failure(VFSError(.malformedResponse, text, retry: .backoff, wire: wire))
         }
-        // Who logs in under TLS is not led out of it.
         for url in [authorisation.apiURL, authorisation.downloadURL] {
-            guard let place = WebURL(answered: url), place.isTLS || home?.isTLS != true else {
-                return .failure(VFSError(.malformedResponse, "the login leads to '\(url.cut(to: 200))'", wire: wire))
+            guard let home, let place = WebURL(answered: url),
+                home.mayLead(to: place, allowingHTTP: identity.allowsHTTP)
+            else {
+                let text = "the login leads to '\(url.cut(to: 200))', where the token would go unencrypted or nowhere"
+                return .failure(VFSError(.malformedResponse, text, wire: wire))
             }
         }
         return .success(authorisation)

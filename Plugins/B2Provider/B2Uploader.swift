@@ -52,8 +52,12 @@ struct B2Uploader: Sendable {
             }
             return place.url.isEmpty || place.token.isEmpty ? nil : place
         }
-        guard let url = WebURL(answered: place.url), url.isTLS || !(WebURL(client.options.realm)?.isTLS ?? true) else {
-            throw client.malformed("an upload URL that leads out of TLS", "b2_get_upload_url", nil, nil)
+        let options = client.options
+        guard let url = WebURL(answered: place.url),
+            WebURL(options.realm)?.mayLead(to: url, allowingHTTP: options.allowsHTTP) ?? false
+        else {
+            throw client.malformed(
+                "an upload URL to which bytes would go unencrypted, or nowhere", "b2_get_upload_url", nil, nil)
         }
         return place
     }

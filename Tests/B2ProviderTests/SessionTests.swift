@@ -1,3 +1,4 @@
+import CloudMountKit
 import CloudMountVFS
 import Synchronization
 import TestServers
@@ -123,11 +124,55 @@ struct SessionTests {
         #expect(error.map { "\($0)".contains("secret") } == false)
     }
 
+    @Test(
+        "A realm on this machine leads neither token nor bytes to another one without TLS, unless the mount allows it",
+        arguments: [
+            ("http://10.0.0.9", false), ("http://127.0.0.1.example", false), ("ftp://127.0.0.1", false), ("", false),
+            ("https://10.0.0.9", true), ("http://localhost:1", true),
+        ])
+    func ledAway(url: String, isRight: Bool) async throws {
+        for (api, download) in [(url, "https://dl"), ("https://api", url)] {
+            let script = try ScriptedB2 { request, _ in
+                guard request.operation == "b2_authorize_account" else { return nil }
+                return .json(
+                    Self.v4.replacing("https://api\"", with: api + "\"").replacing("https://dl/", with: download))
+            }
+            let error = await failure { _ = try await script.session().authorisation(counting: B2Billing()) }
+            #expect(error?.code == (isRight ? nil : .malformedResponse))
+            #expect(error?.retry != .backoff)
+            var identity = B2Session.Identity(realm: script.realm, keyID: "id", key: "secret")
+            identity.allowsHTTP = true
+            let allowed = await failure {
+                _ = try await B2Session(identity).authorisation(counting: B2Billing())
+            }
+            #expect((allowed == nil) == (isRight || url.hasPrefix("http://")))
+        }
+    }
+
+    @Test("Nor does an upload URL; a realm with TLS leads to nothing without")
+    func uploadLedAway() async throws {
+        let script = try ScriptedB2 { request, _ in
+            request.operation == "b2_get_upload_url"
+                ? .json(
+                    "{\"bucketId\": \"b1\", \"uploadUrl\": \"http://127.0.0.1.example:1/u\", \"authorizationToken\": \"u\"}"
+                ) : nil
+        }
+        let provider = try await script.prepared()
+        let error = await failure { _ = try await provider.put(PutRequest(key: "k"), from: BytesSource([1])) }
+        #expect(error?.code == .malformedResponse)
+        let (secure, here) = (try #require(WebURL("https://a")), try #require(WebURL("http://127.0.0.1")))
+        #expect(!secure.mayLead(to: here, allowingHTTP: true))
+        #expect(secure.mayLead(to: secure, allowingHTTP: false))
+    }
+
     @Test("Mounts of one key share a session, those of another do not")
     func sharing() {
         var identity = B2Session.Identity(realm: "https://shared.test", keyID: "id", key: "k")
         let one = B2Session.shared(identity)
         #expect(B2Session.shared(identity) === one)
+        identity.allowsHTTP = true
+        let other = B2Session.shared(identity)
+        #expect(other !== one)
         identity.key = "other"
         #expect(B2Session.shared(identity) !== one)
     }
