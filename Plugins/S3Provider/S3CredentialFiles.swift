@@ -23,7 +23,8 @@ struct WatchedFile: Sendable, Equatable {
     var isChanged: Bool { WatchedFile(path) != self }
 
     /// Nil when there is no such file.
-    func read(limit: Int = 1 << 20) throws(VFSError) -> [UInt8]? {
+    /// - Returns: its bytes, and why no command that it names is run.
+    func read(limit: Int = 1 << 20) throws(VFSError) -> (bytes: [UInt8], commandFault: String?)? {
         guard let file = fopen(path, "re") else {
             if errno == ENOENT || errno == ENOTDIR { return nil }
             throw .credentials("\(path) cannot be read: \(String(cString: strerror(errno)))")
@@ -32,7 +33,10 @@ struct WatchedFile: Sendable, Equatable {
         var bytes = [UInt8](repeating: 0, count: limit)
         let count = fread(&bytes, 1, limit, file)
         guard ferror(file) == 0 else { throw .credentials("\(path) cannot be read") }
-        return Array(bytes[..<count])
+        var status = stat()
+        guard fstat(fileno(file), &status) == 0 else { throw .credentials("\(path) cannot be read") }
+        let fault = CommandFile.fault(path, mode: status.st_mode, owner: status.st_uid, user: geteuid())
+        return (Array(bytes[..<count]), fault)
     }
 }
 
@@ -67,7 +71,7 @@ struct SharedFileCredentials: S3CredentialSource {
                 "profile '\(profile)' is neither in \(credentialsPath ?? "~/.aws/credentials") nor in "
                     + "\(configPath ?? "~/.aws/config")")
         }
-        let values = (settings ?? [:]).merging(secrets ?? [:]) { _, secret in secret }
+        let values = (settings?.values ?? [:]).merging(secrets?.values ?? [:]) { _, secret in secret }
         if let key = Self.unsupported.first(where: { values[$0] != nil }) {
             throw .credentials(
                 "profile '\(profile)' uses '\(key)', which is not supported: use keys or a credential_process")
@@ -83,6 +87,10 @@ struct SharedFileCredentials: S3CredentialSource {
                     "profile '\(profile)' has neither aws_access_key_id and aws_secret_access_key nor a "
                         + "credential_process")
             }
+            let source = secrets?.values["credential_process"] == nil ? settings : secrets
+            if let fault = source?.commandFault {
+                throw .credentials("the credential_process of profile '\(profile)' is not run: \(fault)")
+            }
             answer.credentials = try ProcessCredentials(command: process).load().credentials
         default:
             throw .credentials("profile '\(profile)' has one of aws_access_key_id and aws_secret_access_key only")
@@ -90,9 +98,13 @@ struct SharedFileCredentials: S3CredentialSource {
         return answer
     }
 
-    private func section(_ title: [String], of path: String?) throws(VFSError) -> [String: String]? {
-        guard let path, let bytes = try WatchedFile(path).read() else { return nil }
-        return Self.section(title, of: String(decoding: bytes, as: UTF8.self))
+    private func section(
+        _ title: [String], of path: String?
+    ) throws(VFSError) -> (values: [String: String], commandFault: String?)? {
+        guard let path, let file = try WatchedFile(path).read(),
+            let values = Self.section(title, of: String(decoding: file.bytes, as: UTF8.self))
+        else { return nil }
+        return (values, file.commandFault)
     }
 
     /// The keys of the section whose title has these words; sections of one title are merged. Indented lines (nested

@@ -1,3 +1,5 @@
+import CloudMountVFS
+
 /// Checks over several parts of the file: paths that clash, secrets that everyone can read.
 extension Assembly {
     mutating func checkPaths(_ configuration: Configuration) {
@@ -50,13 +52,11 @@ extension Assembly {
     }
 
     /// Who may write the file would run programs as the daemon's user.
-    mutating func refuseCommands(mode: UInt32) {
+    mutating func refuseCommands(mode: UInt32, owner: UInt32) {
+        guard let fault = CommandFile.fault("this file", mode: mode, owner: owner, user: places.uid) else { return }
         for section in sectionsOfProviders {
             for field in section.all where field.setting.isCommand {
-                problems.error(
-                    field.mark,
-                    "'\(field.setting.name)' names a command, and everyone may write this file (mode 0"
-                        + "\(String(mode & 0o777, radix: 8))); chmod o-w it")
+                problems.error(field.mark, "'\(field.setting.name)' names a command, and \(fault)")
             }
         }
     }

@@ -20,14 +20,17 @@ extension Configuration {
             throw problems.error
         }
         return try parse(
-            content.bytes, file: file, mode: content.mode, providers: providers,
+            content.bytes, file: file, mode: content.mode, owner: content.owner, providers: providers,
             places: UserPlaces(environment: environment))
     }
 
     /// The same of bytes in memory.
-    /// - Parameter mode: the file's permission bits; secrets written in a file that everyone can read are warned of.
+    /// - Parameters:
+    ///   - mode: the file's permission bits; secrets written in a file that everyone can read are warned of.
+    ///   - owner: of the file; commands are refused in one that others may write.
     public static func parse(
-        _ bytes: [UInt8], file: String, mode: UInt32 = 0o600, providers: [ProviderDescriptor], places: UserPlaces
+        _ bytes: [UInt8], file: String, mode: UInt32 = 0o600, owner: UInt32 = 0, providers: [ProviderDescriptor],
+        places: UserPlaces
     ) throws(ConfigurationError) -> Configuration {
         var problems = Problems(file: file)
         guard let root = YAMLTree.parse(bytes, problems: &problems), !root.isNull else {
@@ -35,11 +38,11 @@ extension Configuration {
             throw problems.error
         }
         let grammar = Grammar(providers: providers)
-        let values = ValueReader(interpolation: Interpolation(environment: places.environment), home: places.home)
+        let values = ValueReader(interpolation: Interpolation(environment: places.environment, user: places.uid), home: places.home)
         var reader = FieldsReader(grammar: grammar, values: values, problems: problems)
         let fields = reader.fields(root, grammar.root)
         var assembly = Assembly(fields: fields, places: places, problems: reader.problems)
-        let configuration = assembly.configuration(file: file, mode: mode)
+        let configuration = assembly.configuration(file: file, mode: mode, owner: owner)
         guard assembly.problems.errors.isEmpty else { throw assembly.problems.error }
         return configuration
     }
@@ -51,7 +54,7 @@ struct Assembly {
     let places: UserPlaces
     var problems: Problems
 
-    mutating func configuration(file: String, mode: UInt32) -> Configuration {
+    mutating func configuration(file: String, mode: UInt32, owner: UInt32) -> Configuration {
         let cache = fields.section("cache")
         let log = fields.section("log")
         let socket = fields.section("control")?.text("socket") ?? places.controlSocket
@@ -71,7 +74,7 @@ struct Assembly {
             mounts: mounts(), warnings: [])
         checkPaths(configuration)
         if mode & 0o004 != 0 { warnOfSecrets(mode: mode) }
-        if mode & 0o002 != 0 { refuseCommands(mode: mode) }
+        refuseCommands(mode: mode, owner: owner)
         configuration.warnings = problems.warnings
         return configuration
     }

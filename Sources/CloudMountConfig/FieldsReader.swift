@@ -66,7 +66,7 @@ struct FieldsReader {
 
     private mutating func provider(_ node: Node) -> ProviderDescriptor? {
         guard case .scalar(let scalar) = node.content,
-            let name = try? values.interpolation.resolve(scalar.text, secret: false)
+            let name = try? values.interpolation.resolve(scalar.text, for: .plain)
         else { return nil }
         return grammar.provider(named: name)
     }

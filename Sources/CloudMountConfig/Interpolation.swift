@@ -1,3 +1,4 @@
+import CloudMountVFS
 import Glibc
 
 /// Replaces `${env:NAME}`, `${env:NAME:-fallback}` and `${file:PATH}` in a value; `$${` is a plain `${`.
@@ -5,18 +6,33 @@ struct Interpolation: Sendable {
     struct Fault: Error, Equatable { var message: String }
 
     let environment: [String: String]
+    /// Who runs this process.
+    let user: UInt32
+
+    init(environment: [String: String], user: UInt32 = geteuid()) {
+        self.environment = environment
+        self.user = user
+    }
+
+    /// What the value is for.
+    enum Use {
+        case plain
+        /// A file that everyone can read is refused.
+        case secret
+        /// A file that others may write is refused.
+        case command
+    }
 
     static func isPresent(in text: String) -> Bool { text.contains("${") }
 
-    /// - Parameter secret: a file that everyone can read is refused.
-    func resolve(_ text: String, secret: Bool) throws(Fault) -> String {
+    func resolve(_ text: String, for use: Use) throws(Fault) -> String {
         var rest = Substring(text)
-        return try resolve(&rest, depth: 0, secret: secret)
+        return try resolve(&rest, depth: 0, use)
     }
 
     private static let mostNested = 16
 
-    private func resolve(_ rest: inout Substring, depth: Int, secret: Bool) throws(Fault) -> String {
+    private func resolve(_ rest: inout Substring, depth: Int, _ use: Use) throws(Fault) -> String {
         guard depth <= Self.mostNested else { throw Fault(message: "'${…}' is nested too deeply") }
         var result = ""
         while let character = rest.first {
@@ -26,10 +42,10 @@ struct Interpolation: Sendable {
                 rest = rest.dropFirst(3)
             } else if rest.hasPrefix("${") {
                 rest = rest.dropFirst(2)
-                let reference = try resolve(&rest, depth: depth + 1, secret: secret)
+                let reference = try resolve(&rest, depth: depth + 1, use)
                 guard rest.first == "}" else { throw Fault(message: "'${' is never closed") }
                 rest = rest.dropFirst()
-                result += try value(of: reference, secret: secret)
+                result += try value(of: reference, for: use)
             } else {
                 result.append(character)
                 rest = rest.dropFirst()
@@ -38,7 +54,7 @@ struct Interpolation: Sendable {
         return result
     }
 
-    private func value(of reference: String, secret: Bool) throws(Fault) -> String {
+    private func value(of reference: String, for use: Use) throws(Fault) -> String {
         if reference.hasPrefix("env:") {
             let body = reference.dropFirst(4)
             guard let cut = body.firstRange(of: ":-") else {
@@ -50,7 +66,7 @@ struct Interpolation: Sendable {
             let value = environment[String(body[..<cut.lowerBound])] ?? ""
             return value.isEmpty ? String(body[cut.upperBound...]) : value
         }
-        if reference.hasPrefix("file:") { return try content(of: String(reference.dropFirst(5)), secret: secret) }
+        if reference.hasPrefix("file:") { return try content(of: String(reference.dropFirst(5)), for: use) }
         throw Fault(message: "'${…}' takes env:NAME or file:PATH")
     }
 
@@ -58,7 +74,7 @@ struct Interpolation: Sendable {
         NearestWord.hint(name, among: environment.keys.filter { $0.count > 3 }.sorted())
     }
 
-    private func content(of path: String, secret: Bool) throws(Fault) -> String {
+    private func content(of path: String, for use: Use) throws(Fault) -> String {
         guard path.hasPrefix("/") else { throw Fault(message: "the path in '${file:…}' must be absolute") }
         let file: SmallFile
         do throws(SmallFile.Fault) {
@@ -66,7 +82,12 @@ struct Interpolation: Sendable {
         } catch {
             throw Fault(message: "cannot read the file \(path): \(error.message)")
         }
-        if secret, file.mode & 0o004 != 0 {
+        if use == .command,
+            let fault = CommandFile.fault(path, mode: file.mode, owner: file.owner, user: user)
+        {
+            throw Fault(message: "the command is of a file that is not to be trusted: \(fault)")
+        }
+        if use == .secret, file.mode & 0o004 != 0 {
             let mode = "0" + String(file.mode & 0o777, radix: 8)
             throw Fault(message: "the secret file \(path) can be read by everyone (mode \(mode)); chmod 600 it")
         }
@@ -85,6 +106,7 @@ struct SmallFile {
 
     let bytes: [UInt8]
     let mode: UInt32
+    let owner: UInt32
 
     init(path: String, limit: Int) throws(Fault) {
         // A fifo would hold the caller until somebody writes to it.
@@ -111,5 +133,6 @@ struct SmallFile {
         }
         self.bytes = bytes
         mode = status.st_mode
+        owner = status.st_uid
     }
 }

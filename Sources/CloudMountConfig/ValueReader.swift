@@ -12,7 +12,8 @@ struct ValueReader {
     func value(_ scalar: Node.Scalar, _ setting: Setting) throws(Fault) -> OptionValue {
         let text: String
         do throws(Interpolation.Fault) {
-            text = try interpolation.resolve(scalar.text, secret: setting.secret)
+            let use: Interpolation.Use = setting.isCommand ? .command : setting.secret ? .secret : .plain
+            text = try interpolation.resolve(scalar.text, for: use)
         } catch {
             throw Fault(message: "'\(setting.name)': \(error.message)")
         }

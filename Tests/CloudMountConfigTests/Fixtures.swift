@@ -41,8 +41,11 @@ enum Fixtures {
         environment: ["HOME": "/home/anna", "BUCKET": "holiday", "KEY": "AKID", "SECRET": "hunter2", "EMPTY": ""],
         uid: 1000, gid: 100)
 
-    static func load(_ text: String, mode: UInt32 = 0o600) throws(ConfigurationError) -> Configuration {
-        try Configuration.parse(Array(text.utf8), file: "m.yaml", mode: mode, providers: providers, places: places)
+    static func load(
+        _ text: String, mode: UInt32 = 0o600, owner: UInt32 = 0, places: UserPlaces = places
+    ) throws(ConfigurationError) -> Configuration {
+        try Configuration.parse(
+            Array(text.utf8), file: "m.yaml", mode: mode, owner: owner, providers: providers, places: places)
     }
 
     /// What is wrong with the text, one line each.

@@ -40,7 +40,7 @@ struct HostileTextTests {
         _ = errors(Array(text.utf8))
         let value = String(repeating: "${env:A:-", count: 200_000)
         #expect(throws: Interpolation.Fault(message: "'${…}' is nested too deeply")) {
-            try Interpolation(environment: [:]).resolve(value, secret: false)
+            try Interpolation(environment: [:]).resolve(value, for: .plain)
         }
     }
 

@@ -205,6 +205,29 @@ struct SecretTests {
         _ = try Fixtures.load(Fixtures.withMount(""), mode: 0o666)
     }
 
+    @Test("a command in a file of another user is refused, one of root's or of our own is not")
+    func foreignConfiguration() throws {
+        let text = mount("${env:SECRET}").replacing("customer_key: hunter2", with: "helper: /bin/keys")
+        for owner: UInt32 in [0, 1000] { _ = try Fixtures.load(text, owner: owner) }
+        let error = #expect(throws: ConfigurationError.self) { try Fixtures.load(text, owner: 1001) }
+        #expect(
+            error?.description.contains("'helper' names a command, and this file belongs to user 1001") ?? false)
+        _ = try Fixtures.load(Fixtures.withMount(""), owner: 1001)
+    }
+
+    @Test("a command that comes from a file which everyone may write is refused")
+    func writableCommandFile() throws {
+        let path = try temporaryFile("/bin/keys\n", mode: 0o666)
+        defer { unlink(path) }
+        let text = mount("${env:SECRET}").replacing("customer_key: hunter2", with: "helper: ${file:\(path)}")
+        var places = Fixtures.places
+        places.uid = geteuid()
+        let error = #expect(throws: ConfigurationError.self) { try Fixtures.load(text, places: places) }
+        #expect(error?.description.contains("everyone may write \(path) (mode 0666)") ?? false)
+        chmod(path, 0o644)
+        _ = try Fixtures.load(text, places: places)
+    }
+
     @Test("no secret is in any message or in the effective configuration")
     func hidden() throws {
         #expect(try !Fixtures.load(mount("${env:SECRET}")).effectiveText.contains("hunter2"))

@@ -159,6 +159,32 @@ struct CredentialTests {
                     expiration: Timestamp(seconds: 1_795_428_000)))
     }
 
+    @Test("A credential_process in a file that others may write is not run; keys in it are used")
+    func writableProfile() throws {
+        let folder = try Folder()
+        let mark = "\(folder.path)/was-run"
+        let variables = [
+            "AWS_SHARED_CREDENTIALS_FILE": folder.write("credentials", Self.credentialsFile),
+            "AWS_CONFIG_FILE": folder.write("config", "[profile x]\ncredential_process = /bin/touch \(mark)\n"),
+        ]
+        let values: [String: OptionValue] = ["profile": .string("x")]
+        for file in variables.values { chmod(file, 0o666) }
+        #expect(message { _ = try load(values, variables) }.contains("everyone may write \(folder.path)/config"))
+        #expect(access(mark, F_OK) != 0)
+        #expect(try load(["profile": .string("work")], variables).credentials?.accessKeyID == "WA")
+        if geteuid() == 0 {
+            for file in variables.values { chmod(file, 0o644) }
+            chown(folder.path + "/config", 1234, 1234)
+            #expect(message { _ = try load(values, variables) }.contains("belongs to user 1234"))
+            #expect(access(mark, F_OK) != 0)
+        }
+        // That there is nothing in what it prints is another matter.
+        for file in variables.values { chown(file, geteuid(), getegid()) }
+        chmod(folder.path + "/config", 0o664)
+        #expect(message { _ = try load(values, variables) }.contains("JSON"))
+        #expect(access(mark, F_OK) == 0)
+    }
+
     @Test("A credential_process that fails says how, and never what it printed")
     func processFailures() throws {
         let folder = try Folder()
