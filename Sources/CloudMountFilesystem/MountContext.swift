@@ -9,6 +9,7 @@ import Synchronization
 final class MountContext: Sendable {
     let name: String
     let mostPieces: Int
+    let mostOfDirectory: Int
     let provider: any ObjectProvider
     let capabilities: Capabilities
     let staging: StagingArea
@@ -29,6 +30,7 @@ final class MountContext: Sendable {
         live = Mutex(settings)
         name = settings.name
         mostPieces = settings.mostPieces
+        mostOfDirectory = settings.mostOfDirectory
         self.provider = provider
         capabilities = provider.capabilities
         self.staging = staging

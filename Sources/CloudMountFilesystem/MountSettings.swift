@@ -19,6 +19,8 @@ public struct MountSettings: Sendable {
     public var mostNodes = 200_000
     /// Extents of one file that differ from what is stored, until they are. They are kept in memory, and a commit goes through them.
     public var mostPieces = 1 << 20
+    /// Bytes that the names and nodes of one directory may take while it is listed: some three million entries.
+    public var mostOfDirectory = 1 << 30
 
     public init(name: String, uid: UInt32, gid: UInt32) {
         self.name = name

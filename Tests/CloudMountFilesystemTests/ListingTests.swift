@@ -3,6 +3,7 @@ import CloudMountLayers
 import CloudMountVFS
 import MemoryProvider
 import MountHarness
+import Synchronization
 import Testing
 
 /// Directories of several pages.
@@ -67,6 +68,58 @@ struct ListingTests {
         #expect(depth == MemoryProvider.fullCapabilities.maxKeyBytes / 2)
     }
 
+    /// A store whose folders go on for very long, ten files to a page.
+    private func endless(
+        mostOfDirectory: Int = 1 << 30, _ beforePage: @escaping @Sendable (Int) async -> Void = { _ in }
+    ) throws -> (TestMount, MountedBucket) {
+        let mount = try TestMount { $0.mostOfDirectory = mostOfDirectory }
+        let listings = ScriptedListings(inner: mount.store) { request in
+            let page = request.continuation.flatMap { Int($0) } ?? 0
+            await beforePage(page)
+            let objects = (0..<10).map { number in
+                ObjectInfo(
+                    key: request.prefix + ObjectKey("f\(1_000_000 + page * 10 + number)"), size: 0, etag: ETag("e"),
+                    stored: Timestamp(seconds: 0))
+            }
+            return ListPage(objects: objects, continuation: page < 2000 ? "\(page + 1)" : nil)
+        }
+        let fs = MountedBucket(
+            settings: mount.settings, provider: TrafficLayer(inner: listings, traffic: mount.traffic),
+            staging: mount.staging, memory: mount.memory, clock: mount.time.clock)
+        return (mount, fs)
+    }
+
+    @Test("A directory that goes on for ever ends in an error for who reads it, at the limit")
+    func endlessDirectory() async throws {
+        let (mount, fs) = try endless(mostOfDirectory: 256 << 10)
+        #expect(await failure { () async throws(VFSError) in try await fs.list(TestMount.root) } == .tooLarge)
+        #expect(mount.traffic[.list] < 200)
+    }
+
+    @Test("Nobody reads it: the listing of an open directory ends by itself, and who reads it later sees it whole")
+    func unread() async throws {
+        let (mount, fs) = try endless()
+        let handle = try await fs.opendir(TestMount.root)
+        await settled { mount.traffic[.list] >= 10 }
+        try? await Task.sleep(for: .milliseconds(300))
+        #expect(mount.traffic[.list] <= 11)
+        #expect(try await fs.list(TestMount.root).count == 20_010)
+        try await fs.releasedir(TestMount.root, handle)
+    }
+
+    @Test("Who reads the beginning and closes ends the listing")
+    func closedEarly() async throws {
+        let gate = Gate()
+        let (mount, fs) = try endless { page in if page >= 15 { await gate.wait() } }
+        let handle = try await fs.opendir(TestMount.root)
+        #expect(try await fs.readdir(TestMount.root, handle, from: 0, capacity: 30).count == 30)
+        await settled { mount.traffic[.list] >= 16 }
+        try await fs.releasedir(TestMount.root, handle)
+        gate.open()
+        try? await Task.sleep(for: .milliseconds(300))
+        #expect(16...18 ~= mount.traffic[.list])
+    }
+
     @Test("Of a key that no store could have, the beginning is counted and shown")
     func endlessKey() async throws {
         let mount = try TestMount()
@@ -115,4 +168,12 @@ struct ScriptedListings: ProviderLayer {
     func list(_ request: ListRequest) async throws(VFSError) -> ListPage {
         try await answer(request)
     }
+}
+
+/// Closed until it is opened.
+private final class Gate: Sendable {
+    private let isOpen = Atomic(false)
+
+    func open() { isOpen.store(true, ordering: .releasing) }
+    func wait() async { await settled { isOpen.load(ordering: .acquiring) } }
 }

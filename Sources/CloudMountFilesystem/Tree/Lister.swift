@@ -9,8 +9,8 @@ final class Lister: Sendable {
     private let sampler: Sampler
     private let sweeper: Sweeper
 
-    /// How many pages a directory may have to be listed for the sake of lookups alone.
-    static let lookupPages = 10
+    /// How many pages a directory may have to be listed while nobody reads it.
+    static let unreadPages = 10
     /// Pages that are listed of a directory before somebody reads it.
     private static let pagesAhead = 2
     /// Fewer questions than this are cheaper than a listing and the samples that come with it.
@@ -40,7 +40,7 @@ final class Lister: Sendable {
             else { return (nil, ahead) }
             return (mark(directory, now), ahead)
         }
-        if let own { begin(inode, generation: own) }
+        if let own { begin(inode, generation: own, pages: Self.unreadPages) }
         for (next, generation) in ahead { begin(next, generation: generation, pages: Self.pagesAhead) }
     }
 
@@ -108,7 +108,7 @@ final class Lister: Sendable {
         }
         listing.want()
         open.read(listing)
-        if let start { begin(open.inode, generation: start) }
+        if let start { begin(open.inode, generation: start, pages: Self.unreadPages) }
         return listing
     }
 
@@ -128,8 +128,8 @@ final class Lister: Sendable {
     }
 
     /// Lists a directory in the background, page after page, as fast as the store answers.
-    /// - Parameter pages: gives up after so many, for a listing that only speeds lookups up.
-    func begin(_ id: InodeID, generation: UInt32, pages: Int? = nil) {
+    /// - Parameter pages: after so many it goes on only while somebody has the directory open and reads it.
+    func begin(_ id: InodeID, generation: UInt32, pages: Int) {
         context.begin {
             let listing = self.tree.withNames { names in names[id]?.directory?.listing }
             var result = Result<Loaded, VFSError>.success(.moved)
@@ -143,6 +143,7 @@ final class Lister: Sendable {
                 else { return [] }
                 directory.listing = nil
                 directory.removed = []
+                if case .failure(let error) = result, error.code == .tooLarge { directory.tooLongToList = true }
                 if case .failure(let error) = result, let known = self.revalidator.remembered(node, &names, error) {
                     result = .success(.remembered)
                     listing?.append(known)
@@ -150,7 +151,12 @@ final class Lister: Sendable {
                 guard case .success(.whole) = result else { return [] }
                 return self.finishListing(node, directory, listing, &names, now)
             }
-            if case .failure(let error) = result { listing?.finish(error) } else { listing?.finish() }
+            switch result {
+            case .failure(let error): listing?.finish(error)
+            // Nobody waits for it; it must not look whole to who might all the same.
+            case .success(.givenUp): listing?.finish(VFSError(.io, "the listing was given up"))
+            case .success: listing?.finish()
+            }
             if !gone.isEmpty {
                 self.context.tellKernel { for name in gone { $0.invalidateEntry(parent: id, name: name) } }
             }
@@ -196,7 +202,7 @@ final class Lister: Sendable {
 
     private enum Loaded {
         case whole
-        /// Nobody reads it, and it is longer than lookups are worth.
+        /// Nobody reads it, and it is longer than that is worth.
         case givenUp
         /// The store could not be reached; the names that are known were given.
         case remembered
@@ -211,18 +217,19 @@ final class Lister: Sendable {
         var moves: UInt64
     }
 
-    private func load(_ id: InodeID, _ generation: UInt32, _ pages: Int?) async throws(VFSError) -> Loaded {
+    private func load(_ id: InodeID, _ generation: UInt32, _ pages: Int) async throws(VFSError) -> Loaded {
         let found: ObjectKey? = tree.withNames { names in names[id].flatMap { names.key(of: $0) } }
         guard let prefix = found else { throw VFSError(.stale, "the directory is gone") }
         var continuation: String?
         var count = 0
+        var weight = 0
         var ahead: Ahead?
         var order = PageOrder(context.capabilities)
         defer { ahead?.page.cancel() }
         repeat {
-            if let pages, count >= pages, giveUp(id, generation) { return .givenUp }
+            if count >= pages, giveUp(id, generation) { return .givenUp }
             let request = ListRequest(prefix: prefix, delimited: true, continuation: continuation)
-            let goesOn = pages.map { count + 1 < $0 } ?? true
+            let goesOn = count + 1 < pages || isRead(id, generation)
             let begun = ahead
             let answer: (ListPage, Ahead?, wantsMarker: Bool, Sampler.Choice)? = try await tree.holding(
                 Tree.Hold(used: [id]), verify: { names in names[id].flatMap { names.key(of: $0) } == prefix },
@@ -240,6 +247,10 @@ final class Lister: Sendable {
                 })
             guard let (page, following, wantsMarker, sampling) = answer else { return .moved }
             ahead = following
+            weight += page.weight
+            guard weight <= context.mostOfDirectory else {
+                throw VFSError(.tooLarge, "the directory '\(prefix)' has more entries than can be listed")
+            }
             if wantsMarker { try? await revalidator.revalidate(id) }
             if !sampling.ids.isEmpty {
                 if sampling.awaited {
@@ -279,11 +290,24 @@ final class Lister: Sendable {
             asked: tree.now(), moves: tree.withNames { $0.gate.moves })
     }
 
+    /// Whether somebody has the directory open and has begun to read this listing of it. Who reads it is not asked again whether
+    /// he still does: he closes it.
+    private func isRead(_ id: InodeID, _ generation: UInt32) -> Bool {
+        tree.withNames { names in names[id].map { Self.isRead($0, generation) } ?? false }
+    }
+
+    private static func isRead(_ node: Node, _ generation: UInt32) -> Bool {
+        guard node.openCount > 0, let directory = node.directory, directory.generation == generation else { return false }
+        return directory.listing?.isWanted ?? false
+    }
+
     /// Ends a listing that nobody reads along.
     private func giveUp(_ id: InodeID, _ generation: UInt32) -> Bool {
         tree.withNames { names in
-            guard let directory = names[id]?.directory, directory.generation == generation else { return true }
-            if directory.listing?.isWanted ?? false { return false }
+            guard let node = names[id], let directory = node.directory, directory.generation == generation else {
+                return true
+            }
+            if Self.isRead(node, generation) { return false }
             directory.listing = nil
             directory.removed = []
             directory.tooLongToList = true
@@ -396,6 +420,16 @@ final class Lister: Sendable {
             return (directory.listing, fresh)
         }
         listing?.append(fresh)
+    }
+}
+
+extension ListPage {
+    /// Bytes that its keys and their nodes take, about.
+    fileprivate var weight: Int {
+        var bytes = (objects.count + commonPrefixes.count) * 256
+        for object in objects { bytes += object.key.byteCount }
+        for prefix in commonPrefixes { bytes += prefix.byteCount }
+        return bytes
     }
 }
 

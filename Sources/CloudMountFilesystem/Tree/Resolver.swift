@@ -250,7 +250,7 @@ final class Resolver: Sendable {
             directory.setAbsent(name, names.rules.absence(now))
             return (.known(nil), list)
         }
-        if let list { lister.begin(place.parent, generation: list, pages: Lister.lookupPages) }
+        if let list { lister.begin(place.parent, generation: list, pages: Lister.unreadPages) }
         sweeper.tidy()
         return told
     }
