@@ -58,6 +58,8 @@ final class EasyHandle {
     /// Why a callback ended the transfer; outranks libcurl's code.
     var failure: HTTPError?
     var isPaused = false
+    /// The head of an answer is there, of which no sink has taken anything.
+    var isCollecting: Bool { if case .sink = body { false } else { hasHead } }
     var attempts = 0
     var onFreshConnection = false
     var pulse = TransferPulse()

@@ -34,13 +34,17 @@ public struct HTTPRequest: Sendable {
     }
 }
 
-/// How patient a transfer is, and whom it trusts. There is no limit on total time: what makes progress goes on.
+/// How patient a transfer is, and whom it trusts. There is no limit on total time while the request is sent or a sink takes the
+/// answer: what makes progress goes on.
 public struct HTTPOptions: Sendable, Hashable {
     public var connectTimeout: Duration = .seconds(10)
     /// Ends a transfer that moved less than `stallBytesPerSecond` for so long, waiting for the answer included.
     public var stallTimeout: Duration = .seconds(20)
     /// 0: any byte will do, as of an answer whose body is white space while the server works.
     public var stallBytesPerSecond = TransferMeter.leastBytesPerSecond
+    /// Ends a transfer whose answer, collected in memory, is not whole so long after its head: little that takes longer is sent only to
+    /// keep somebody waiting.
+    public var answerTimeout: Duration = .seconds(300)
     /// PEM file that replaces the system's authorities.
     public var caFile: String?
     /// Largest answer collected in memory; a longer one is `HTTPError.Kind.tooLarge`. Bytes for a sink do not count.
@@ -53,10 +57,12 @@ public struct HTTPOptions: Sendable, Hashable {
 
     public init() {}
 
-    /// Of a request that the server works through so many bytes for before it answers: it may be silent for as long as that
-    /// takes at 10 MB/s, an hour at most. Whether it is still there is for who waits to find out.
+    /// Of a request that the server works through so many bytes for before it answers: it may be silent, or send white space, for
+    /// as long as that takes at 10 MB/s, an hour at most. Whether it is still there is for who waits to find out.
     public mutating func allowWork(on bytes: Int) {
-        stallTimeout = max(stallTimeout, .seconds(min(bytes / 10_000_000, 3600)))
+        let work = Duration.seconds(min(bytes / 10_000_000, 3600))
+        stallTimeout = max(stallTimeout, work)
+        answerTimeout += work
     }
 }
 

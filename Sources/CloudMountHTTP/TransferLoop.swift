@@ -263,6 +263,7 @@ final class TransferLoop {
     private func sweep() {
         nextSweep = now + Self.sweepPeriod
         var stalled: [EasyHandle] = []
+        var overdue: [EasyHandle] = []
         for easy in active {
             // While it connects, libcurl's connect timeout rules.
             if easy.isPaused || easy.isHungry || easy.attempts == 0 {
@@ -272,12 +273,18 @@ final class TransferLoop {
                 at: now, unsent: { unsentBytes(onSocket: cm_easy_socket(easy.raw)) })
             {
                 stalled.append(easy)
+            } else if easy.isCollecting, easy.pulse.isOverdue(at: now) {
+                overdue.append(easy)
             }
             tell(easy)
         }
         for easy in stalled {
             let patience = easy.transfer?.request.options.stallTimeout ?? .zero
             end(easy, .failure(HTTPError(.stalled, "next to nothing moved for \(patience)")))
+        }
+        for easy in overdue {
+            let patience = easy.transfer?.request.options.answerTimeout ?? .zero
+            end(easy, .failure(HTTPError(.stalled, "the answer had no end within \(patience)")))
         }
     }
 

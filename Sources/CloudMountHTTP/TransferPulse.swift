@@ -11,11 +11,14 @@ struct TransferPulse {
     private var lastUnsent: Int?
     private var start: UInt64?
     private var startTotal = 0
+    private var answering: UInt64?
     private let patience: UInt64
+    private let answerPatience: UInt64
     private let rate: Double
 
     init(_ options: HTTPOptions = HTTPOptions()) {
         patience = UInt64(options.stallTimeout.milliseconds) * 1_000_000
+        answerPatience = UInt64(options.answerTimeout.milliseconds) * 1_000_000
         rate = Double(options.stallBytesPerSecond)
     }
 
@@ -26,6 +29,15 @@ struct TransferPulse {
     mutating func news() -> Int {
         defer { told = moved + acknowledged }
         return moved + acknowledged - told
+    }
+
+    /// Whether an answer that is being collected takes too long, however it moves. To be asked every now and then while it comes.
+    mutating func isOverdue(at now: UInt64) -> Bool {
+        guard let answering else {
+            self.answering = now
+            return false
+        }
+        return now &- answering >= answerPatience
     }
 
     /// To be asked every now and then.

@@ -215,6 +215,27 @@ struct ConnectionTests {
         }
     }
 
+    @Test("White space in place of an answer ends as stalled when the time that the work is worth is over; bytes for a sink go on")
+    func whiteSpace() async throws {
+        try await withServer { connection, order in
+            _ = connection.request()
+            let count = order == 0 ? 1_000_000 : 80
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: \(count)\r\n\r\n")
+            for _ in 0..<count {
+                if !connection.send(" ") { return }
+                connection.pause(milliseconds: 20)
+            }
+        } _: { server in
+            var request = get(server.url)
+            request.options.stallBytesPerSecond = 0
+            request.options.answerTimeout = .milliseconds(500)
+            #expect(await failure(request)?.kind == .stalled)
+            let sink = RecordingSink()
+            try await expect(request, body: .sink(sink) { _ in true }) { $0.sunk }
+            #expect(sink.bytes.count == 80)
+        }
+    }
+
     @Test("The counters tell of requests, connections and bytes")
     func counters() async throws {
         try await withServer { connection, _ in

@@ -58,6 +58,23 @@ struct PulseTests {
         #expect(Self.stall(Self.options(), unsent: { _ in nil }) { _, _ in } == 10)
     }
 
+    @Test("An answer that never ends is overdue however it moves: five minutes after its head, and as much later as the work is worth")
+    func overdue() {
+        for (work, expected) in [(0, 300), (5 << 30, 836), (Int.max, 3900)] {
+            var options = HTTPOptions()
+            options.stallBytesPerSecond = 0
+            options.allowWork(on: work)
+            var pulse = TransferPulse(options)
+            let start: UInt64 = 1_000_000_000_000
+            let second = (0..<5000).first { second in
+                pulse.moved += 1
+                let now = start + UInt64(second) * 1_000_000_000
+                return pulse.isStalled(at: now, unsent: { 0 }) || pulse.isOverdue(at: now)
+            }
+            #expect(second == expected)
+        }
+    }
+
     @Test("Time on hold does not count")
     func held() {
         #expect(Self.stall(Self.options()) { second, pulse in if second <= 30 { pulse.hold() } } == 40)
