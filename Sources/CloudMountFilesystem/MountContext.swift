@@ -10,6 +10,7 @@ final class MountContext: Sendable {
     let name: String
     let mostPieces: Int
     let mostOfDirectory: Int
+    let mostFoldersHere: Int
     let provider: any ObjectProvider
     let capabilities: Capabilities
     let staging: StagingArea
@@ -31,6 +32,7 @@ final class MountContext: Sendable {
         name = settings.name
         mostPieces = settings.mostPieces
         mostOfDirectory = settings.mostOfDirectory
+        mostFoldersHere = settings.mostFoldersHere
         self.provider = provider
         capabilities = provider.capabilities
         self.staging = staging

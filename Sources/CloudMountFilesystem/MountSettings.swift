@@ -21,6 +21,8 @@ public struct MountSettings: Sendable {
     public var mostPieces = 1 << 20
     /// Bytes that the names and nodes of one directory may take while it is listed: some three million entries.
     public var mostOfDirectory = 1 << 30
+    /// Empty directories that are shown while the mount lives, though the store keeps none.
+    public var mostFoldersHere = 100_000
 
     public init(name: String, uid: UInt32, gid: UInt32) {
         self.name = name

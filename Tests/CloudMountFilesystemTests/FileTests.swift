@@ -102,6 +102,54 @@ struct FileTests {
         #expect(try await fs.lookup(root, "e") == nil)
     }
 
+    @Test("Where the store keeps no folders, no more than a limit of empty ones are kept here; those with files in them do not count")
+    func mostFoldersHere() async throws {
+        var capabilities = MemoryProvider.fullCapabilities
+        capabilities.emptyFolders = false
+        let mount = try TestMount(capabilities: capabilities) { $0.mostFoldersHere = 10 }
+        let (root, fs) = (TestMount.root, mount.fs)
+        var folders: [InodeID] = []
+        for number in 0..<10 { folders.append(try await fs.mkdir(root, "d\(number)")) }
+        #expect(await failure { () async throws(VFSError) in try await fs.mkdir(root, "more") } == .noSpace)
+        try await fs.rmdir(root, "d9")
+        _ = try await fs.mkdir(root, "d9")
+        for folder in folders.prefix(5) {
+            let (inode, handle) = try await fs.create(folder, "f")
+            try await fs.close(inode, handle)
+        }
+        // Counted anew after a while.
+        mount.time.advance(.seconds(2))
+        for number in 0..<5 { _ = try await fs.mkdir(root, "e\(number)") }
+        #expect(await failure { () async throws(VFSError) in try await fs.mkdir(root, "more") } == .noSpace)
+        #expect(try await fs.list(root).count == 15)
+    }
+
+    @Test("Folders that are only here are not moved to where their paths would be longer than any key")
+    func deepFoldersHere() async throws {
+        var capabilities = MemoryProvider.fullCapabilities
+        capabilities.emptyFolders = false
+        let mount = try TestMount(capabilities: capabilities)
+        let (root, fs) = (TestMount.root, mount.fs)
+        let depth = capabilities.maxKeyBytes / 4 + 10
+        var ends: [InodeID] = []
+        for chain in ["x", "y"] {
+            var folder = try await fs.mkdir(root, chain)
+            for _ in 0..<depth { folder = try await fs.mkdir(folder, "a") }
+            ends.append(folder)
+        }
+        let code = await failure { () async throws(VFSError) in try await fs.rename(root, "y", ends[0], "y") }
+        #expect(code == .nameTooLong)
+        // So is a file that the store does not have yet.
+        let top = try await fs.mkdir(try await fs.mkdir(root, "z"), String(repeating: "m", count: 250))
+        let (inode, handle) = try await fs.create(top, String(repeating: "n", count: 250))
+        try await fs.write(inode, handle, 0, [1])
+        let second = await failure { () async throws(VFSError) in try await fs.rename(root, "z", ends[0], "z") }
+        #expect(second == .nameTooLong)
+        try await fs.close(inode, handle)
+        try await fs.rename(root, "x", root, "w")
+        #expect(try await fs.lookup(root, "w") != nil)
+    }
+
     @Test("Extended attributes have a namespace that an object can hold")
     func namespaces() async throws {
         let mount = try TestMount()

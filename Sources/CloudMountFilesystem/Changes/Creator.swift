@@ -116,6 +116,7 @@ struct Creator: Sendable {
     func makeDirectory(_ place: Place, mode: UInt32, _ caller: Caller) async throws(VFSError) -> Entry {
         if try await resolver.find(place) != nil { throw VFSError(.alreadyExists, "\(place.name) exists") }
         await tree.unclaimed(place)
+        if !context.capabilities.emptyFolders { try tree.stored.requireRoomHere() }
         return try await tree.holding(place.parent) { () async throws(VFSError) in
             let made = try tree.begin(place.name, in: place.parent, kind: .directory, mode: mode, caller, size: 0) {
                 _ in

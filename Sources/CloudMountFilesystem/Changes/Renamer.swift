@@ -285,6 +285,9 @@ struct Renamer: Sendable {
         let job = DirectoryMove(
             from: source.key, to: ObjectKey(move.key.string + "/"), replaced: replaced, attributes: seal.attributes,
             provider: context.provider)
+        guard job.to.byteCount + tree.stored.longestHeld(below: move.inode) <= context.capabilities.maxKeyBytes else {
+            throw VFSError(.nameTooLong, "a key below \(job.to) would be too long")
+        }
         let made: [DirectoryMove.Moved]
         try await commits.landed(job.to)
         do throws(VFSError) {

@@ -69,10 +69,10 @@ extension Namespace {
 
     /// What memory holds of a node, and of all below it, is to be asked again.
     func distrust(_ node: Node) {
-        node.validUntil = 0
-        guard let directory = node.directory else { return }
-        directory.distrust()
-        for child in directory.children { distrust(child) }
+        for one in node.withAllBelow {
+            one.validUntil = 0
+            one.directory?.distrust()
+        }
     }
 
     /// As for a node: what is under the name now, only the store knows.

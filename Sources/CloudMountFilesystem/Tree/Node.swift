@@ -408,7 +408,28 @@ final class Node {
     /// What the store says of its name has to wait for its writers: they commit over it, or beside it.
     var isHeld: Bool { writers > 0 || isDirty || directory?.isOnlyHere ?? false }
     /// It, or something below it, is held.
-    var holdsAnything: Bool { isHeld || directory?.children.contains { $0.holdsAnything } ?? false }
+    var holdsAnything: Bool {
+        if isHeld { return true }
+        guard directory != nil else { return false }
+        var open = [self]
+        while let children = open.popLast()?.directory?.children {
+            for child in children {
+                if child.isHeld { return true }
+                if child.directory != nil { open.append(child) }
+            }
+        }
+        return false
+    }
+    /// The node and all below it, each after what it is in. Trees may be deep: nothing here goes down by recursion.
+    var withAllBelow: [Node] {
+        var all = [self]
+        var next = 0
+        while next < all.count {
+            if let children = all[next].directory?.children { all += children }
+            next += 1
+        }
+        return all
+    }
     /// Shown past its time, and the store has not confirmed it since.
     var isStale: Bool { staleSince > 0 && validUntil <= staleSince && !isHeld && !isOrphan }
 

@@ -167,8 +167,7 @@ struct StoredNames: Sendable {
             guard let node = names[inode], let directory = node.directory else { return }
             directory.marker = info == nil ? .absent : .present
             directory.markerObject = info
-            if info == nil { directory.isOnlyHere = true }
-            if info != nil, directory.isOnlyHere { directory.isOnlyHere = false }
+            if info == nil { names.keepHere(node) } else { directory.isOnlyHere = false }
             node.isKnown = true
             // What was asked before has an older answer.
             node.touched = now
@@ -191,7 +190,14 @@ struct StoredNames: Sendable {
     }
 
     /// The marker could not be stored: the directory is shown all the same while the mount lives.
-    func keepHere(_ inode: InodeID) { withNames { names in names[inode]?.directory?.isOnlyHere = true } }
+    func keepHere(_ inode: InodeID) { withNames { names in if let node = names[inode] { names.keepHere(node) } } }
+
+    /// Before a directory is made of which the store will keep nothing.
+    /// - Throws: `noSpace` when there are too many.
+    func requireRoomHere() throws(VFSError) {
+        let now = now()
+        try withNames { names throws(VFSError) in try names.requireRoomHere(most: context.mostFoldersHere, now) }
+    }
 
     /// A directory that was emptied here and has no marker.
     /// - Returns: its key, and whether it is certain that nothing is in it.
@@ -383,7 +389,7 @@ struct StoredNames: Sendable {
             case .directory(let marker, let moved):
                 node.directory?.markerObject = marker
                 node.directory?.marker = marker == nil ? .absent : .present
-                arrive(below: node, path: "", moved, &names, &relocations)
+                arrive(below: node, moved, &names, &relocations)
             }
             node.relocated = nil
             node.changed = time
@@ -405,27 +411,47 @@ struct StoredNames: Sendable {
     }
 
     private func arrive(
-        below node: Node, path: String, _ moved: [ObjectKey: DirectoryMove.Moved], _ names: inout Namespace,
+        below node: Node, _ moved: [ObjectKey: DirectoryMove.Moved], _ names: inout Namespace,
         _ relocations: inout [(FileContent, DirectoryMove.Moved)]
     ) {
-        for child in node.directory?.children ?? NodeTable() {
-            let key = path + child.name.string
-            if let directory = child.directory {
-                if let marker = moved[ObjectKey(key + "/")]?.new { directory.markerObject = marker }
-                arrive(below: child, path: key + "/", moved, &names, &relocations)
-            } else if let one = moved[ObjectKey(key)] {
-                // One that somebody else has replaced stays what it is for who has it open.
-                guard child.version == one.old.etag else {
-                    // Nor has anybody here seen what was moved for who has not: it is looked at again.
-                    if child.openCount == 0, child.borrows == 0, !child.isDirty {
-                        names.become(one.new, child, now())
-                        child.validUntil = 0
+        var open = [(node: node, path: "")]
+        while let (node, path) = open.popLast() {
+            for child in node.directory?.children ?? NodeTable() {
+                let key = path + child.name.string
+                if let directory = child.directory {
+                    if let marker = moved[ObjectKey(key + "/")]?.new { directory.markerObject = marker }
+                    open.append((child, key + "/"))
+                } else if let one = moved[ObjectKey(key)] {
+                    // One that somebody else has replaced stays what it is for who has it open.
+                    guard child.version == one.old.etag else {
+                        // Nor has anybody here seen what was moved for who has not: it is looked at again.
+                        if child.openCount == 0, child.borrows == 0, !child.isDirty {
+                            names.become(one.new, child, now())
+                            child.validUntil = 0
+                        }
+                        continue
                     }
-                    continue
+                    arrive(child, one.old, one.new, names)
+                    if let content = child.content { relocations.append((content, one)) }
                 }
-                arrive(child, one.old, one.new, names)
-                if let content = child.content { relocations.append((content, one)) }
             }
+        }
+    }
+
+    /// Bytes of the longest path below the directory that the store has nothing of yet; a subdirectory's with its slash.
+    func longestHeld(below inode: InodeID) -> Int {
+        withNames { names in
+            guard let node = names[inode] else { return 0 }
+            var longest = 0
+            var open = [(node: node, length: 0)]
+            while let (node, length) = open.popLast() {
+                for child in node.directory?.children ?? NodeTable() {
+                    let end = length + child.name.string.utf8.count + (child.directory == nil ? 0 : 1)
+                    if child.isHeld { longest = max(longest, end) }
+                    if child.directory != nil { open.append((child, end)) }
+                }
+            }
+            return longest
         }
     }
 
