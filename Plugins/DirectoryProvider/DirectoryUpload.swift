@@ -21,18 +21,30 @@ struct DirectoryUploads: Sendable {
             try SystemError.check { mkdirat(staging.raw, name, 0o700) }
             return try staging.open(name, for: .directory)
         }
-        let staged = try StagedFile(in: records, directory: directory)
-        let record = DirectoryRecord(metadata: metadata).encoded
-        let header = Array(DirectoryPaths.escape(key.string, all: false).utf8) + [UInt8(ascii: "\n")]
-        try (header + record).withUnsafeBytes { bytes in
-            Result { () throws(VFSError) in try staged.append(bytes) }
-        }.get()
-        try folder.sync(staged.file)
-        try system("staging in \(folder.path)") { () throws(SystemError) in
-            try SystemError.check { renameat(directory.raw, staged.name, directory.raw, "key") }
+        try freeing(upload) { () throws(VFSError) in
+            let staged = try StagedFile(in: records, directory: directory)
+            let record = DirectoryRecord(metadata: metadata).encoded
+            let header = Array(DirectoryPaths.escape(key.string, all: false).utf8) + [UInt8(ascii: "\n")]
+            try (header + record).withUnsafeBytes { bytes in
+                Result { () throws(VFSError) in try staged.append(bytes) }
+            }.get()
+            try folder.sync(staged.file)
+            try system("staging in \(folder.path)") { () throws(SystemError) in
+                try SystemError.check { renameat(directory.raw, staged.name, directory.raw, "key") }
+            }
+            staged.placed()
         }
-        staged.placed()
         return upload
+    }
+
+    /// The disk is full: the parts, which fill it and are of no use there, go.
+    private func freeing<Value>(_ upload: Upload, _ body: () throws(VFSError) -> Value) throws(VFSError) -> Value {
+        do throws(VFSError) {
+            return try body()
+        } catch {
+            if error.code == .quotaExceeded { abort(upload) }
+            throw error
+        }
     }
 
     func addPart(
@@ -42,8 +54,11 @@ struct DirectoryUploads: Sendable {
             throw VFSError(.invalidArgument, "part \(number) is not between 1 and 10000")
         }
         _ = try metadata(of: upload)
-        let staged = try StagedFile(in: records)
-        try fill(staged)
+        let staged = try freeing(upload) { () throws(VFSError) in
+            let staged = try StagedFile(in: records)
+            try fill(staged)
+            return staged
+        }
         let part = UploadedPart(number: number, size: staged.count, tag: DirectoryRecord.newNonce())
         let name = "\(number)-\(part.tag)"
         let older = try parts(of: upload).filter { $0.part.number == number }
@@ -64,6 +79,13 @@ struct DirectoryUploads: Sendable {
             metadata = last
         }
         guard !parts.isEmpty else { throw VFSError(.invalidArgument, "an upload needs at least one part") }
+        let staged = try freeing(upload) { () throws(VFSError) in try assemble(parts, of: upload) }
+        let info = try writer.commit(staged, upload.key, metadata, precondition)
+        abort(upload)
+        return info
+    }
+
+    private func assemble(_ parts: [UploadedPart], of upload: Upload) throws(VFSError) -> StagedFile {
         let staged = try StagedFile(in: records)
         var previous = 0
         for part in parts {
@@ -77,9 +99,7 @@ struct DirectoryUploads: Sendable {
             }
             if size > 0 { try staged.append(Extent(0, size), of: file) }
         }
-        let info = try writer.commit(staged, upload.key, metadata, precondition)
-        abort(upload)
-        return info
+        return staged
     }
 
     func abort(_ upload: Upload) { folder.root.removeTree(uploadPath(upload)) }

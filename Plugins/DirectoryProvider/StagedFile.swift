@@ -41,6 +41,9 @@ final class StagedFile {
 
     deinit { if !isPlaced { unlinkat(directory.raw, name, 0) } }
 
+    /// Zeros that make up so much become holes: a file may be far larger than its bytes.
+    private static let leastHole = 64 << 10
+
     func fill(from source: any ByteSource) throws(VFSError) {
         let buffer = UnsafeMutableRawBufferPointer.allocate(
             byteCount: max(1, min(source.count, 1 << 20)), alignment: 4096)
@@ -50,21 +53,46 @@ final class StagedFile {
             let wanted = min(buffer.count, source.count - position)
             let got = try source.read(at: position, into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<wanted]))
             guard got > 0 else { throw VFSError(.io, "the bytes to store ended early") }
-            try append(UnsafeRawBufferPointer(rebasing: buffer[..<got]))
+            try append(UnsafeRawBufferPointer(rebasing: buffer[..<got]), leavingHoles: true)
             position += got
         }
+        try setSize()
     }
 
-    func append(_ bytes: UnsafeRawBufferPointer) throws(VFSError) {
-        try system("writing to \(folder.path)") { () throws(SystemError) in try file.write(bytes, at: count) }
+    func append(_ bytes: UnsafeRawBufferPointer) throws(VFSError) { try append(bytes, leavingHoles: false) }
+
+    /// A hole at the end is made by `setSize`.
+    private func append(_ bytes: UnsafeRawBufferPointer, leavingHoles: Bool) throws(VFSError) {
+        let start = count
+        try system("writing to \(folder.path)") { () throws(SystemError) in
+            guard leavingHoles else { return try file.write(bytes, at: start) }
+            for offset in stride(from: 0, to: bytes.count, by: Self.leastHole) {
+                let part = UnsafeRawBufferPointer(
+                    rebasing: bytes[offset..<min(bytes.count, offset + Self.leastHole)])
+                if part.count == Self.leastHole, part.isZero { continue }
+                try file.write(part, at: start + offset)
+            }
+        }
         count += bytes.count
     }
 
     func append(_ extent: Extent, of other: Descriptor) throws(VFSError) {
         try system("writing to \(folder.path)") { () throws(SystemError) in
-            try other.copy(from: extent.lowerBound, count: extent.count, to: file, at: count)
+            var position = extent.lowerBound
+            while let data = other.data(from: position, before: extent.upperBound) {
+                try other.copy(
+                    from: data.lowerBound, count: data.count, to: file, at: count + data.lowerBound - extent.lowerBound)
+                position = data.upperBound
+            }
         }
         count += extent.count
+        try setSize()
+    }
+
+    /// What ends in a hole is as long as its bytes say.
+    private func setSize() throws(VFSError) {
+        let count = count
+        try system("writing to \(folder.path)") { () throws(SystemError) in try file.setSize(count) }
     }
 
     /// Gives the file its mtime, its record, and of the permissions that it has in the mount those that files are given here.

@@ -34,6 +34,17 @@ import Testing
         return String(decoding: bytes.prefix(max(0, count)), as: UTF8.self)
     }
 
+    private func names(_ directory: String) -> [String]? {
+        guard let stream = opendir(path(directory)) else { return nil }
+        defer { closedir(stream) }
+        var names: [String] = []
+        while let entry = readdir(stream) {
+            names.append(
+                withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) })
+        }
+        return names.filter { $0 != "." && $0 != ".." }
+    }
+
     private func exists(_ name: String) -> Bool {
         var status = stat()
         return lstat(path(name), &status) == 0
@@ -71,6 +82,46 @@ import Testing
         }
         #expect(try await keys() == ["f", "other"])
         #expect(try await provider.head("other").size == 1)
+    }
+
+    @Test("zeros are holes, put at once, in parts or copied, and the bytes between them are there")
+    func holes() async throws {
+        let size = 64 << 20
+        let source = SparseSource(count: size, bytes: [0: 1, 5_000_000: 2, 40_000_001: 3])
+        let whole = try await provider.put(PutRequest(key: "whole"), from: source)
+        let upload = try await provider.beginUpload("parts", metadata: ObjectMetadata())
+        var parts: [UploadedPart] = []
+        for number in 1...2 { parts.append(try await provider.uploadPart(upload, number: number, from: source)) }
+        _ = try await provider.completeUpload(upload, parts: parts, precondition: .none)
+        _ = try await provider.copy(CopyRequest(source: whole, destination: "copy"))
+        for (name, count) in [("whole", 1), ("parts", 2), ("copy", 1)] {
+            var status = stat()
+            #expect(stat(path(name), &status) == 0)
+            #expect(status.st_size == size * count)
+            #expect(status.st_blocks * 512 < 4 << 20, "\(name)")
+            let file = open(path(name), O_RDONLY)
+            defer { close(file) }
+            var bytes = [UInt8](repeating: 9, count: size * count)
+            #expect(bytes.withUnsafeMutableBytes { pread(file, $0.baseAddress, $0.count, 0) } == size * count)
+            for part in 0..<count {
+                let found = bytes[part * size..<(part + 1) * size].enumerated().filter { $0.element != 0 }
+                #expect(found.map(\.offset) == [0, 5_000_000, 40_000_001] && found.map(\.element) == [1, 2, 3])
+            }
+        }
+    }
+
+    @Test("a full disk keeps no parts of an upload that has found it full")
+    func fullDisk() async throws {
+        let upload = try await provider.beginUpload("f", metadata: ObjectMetadata())
+        _ = try await provider.uploadPart(upload, number: 1, from: BytesSource("body"))
+        let full = SparseSource(count: 10, bytes: [:], failure: VFSError(.quotaExceeded, "no space left on device"))
+        let error = await #expect(throws: VFSError.self) {
+            try await provider.uploadPart(upload, number: 2, from: full)
+        }
+        #expect(error?.code == .quotaExceeded)
+        #expect(names(".cloudmount/staging") == [])
+        let gone = await #expect(throws: VFSError.self) { try await provider.listParts(upload) }
+        #expect(gone?.code == .uploadNotFound)
     }
 
     @Test("a lock that somebody holds for ever is an error, and ends with its holder")
@@ -330,5 +381,20 @@ private final class TextSink: ByteSink {
     func receive(_ bytes: UnsafeRawBufferPointer) -> ByteSinkVerdict {
         self.bytes.withLock { $0.append(contentsOf: bytes) }
         return .proceed
+    }
+}
+
+/// Zeros, but for these bytes.
+private struct SparseSource: ByteSource {
+    let count: Int
+    let bytes: [Int: UInt8]
+    var failure: VFSError?
+
+    func read(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) throws(VFSError) -> Int {
+        if let failure { throw failure }
+        let length = min(buffer.count, count - offset)
+        buffer.initializeMemory(as: UInt8.self, repeating: 0)
+        for (position, byte) in bytes where offset..<offset + length ~= position { buffer[position - offset] = byte }
+        return length
     }
 }
