@@ -28,12 +28,13 @@ final class S3Lister: Sendable {
         }
         client.addPayer(&wire)
 
-        let parser = ListParser()
-        let response = try await client.missingMeansBucket { () async throws(VFSError) in
-            try await client.send(wire, parsedBy: parser)
+        let (listing, response) = try await client.missingMeansBucket { () async throws(VFSError) in
+            try await client.send(wire) { body throws(XMLError) in
+                try ListParser.read(body, request, version: profile.listVersion)
+            }
         }
-        guard parser.isWanted else { throw client.refusal(wire, response) }
-        guard var page = parser.page(request, version: profile.listVersion) else {
+        guard listing.isWanted else { throw client.refusal(wire, response) }
+        guard var page = listing.page else {
             throw client.error(.malformedResponse, "a listing without the fields that it must have", wire, response)
         }
         if page.continuation != nil, page.continuation == request.continuation {
@@ -70,6 +71,9 @@ final class ListParser: XMLHandler {
     private var names: [UInt8] = []
     private var entries: [Entry] = []
     private var prefixes: [Range<Int>] = []
+    /// Ten times what was asked for: stores may pass over that, but not by any number.
+    static let most = 10_000
+    private var count: Int { entries.count + prefixes.count }
     private var entry = Entry()
     private var place = Place.root
     private var isEncoded = false
@@ -105,12 +109,12 @@ final class ListParser: XMLHandler {
         if depth == 3 {
             switch place {
             case .contents: contents(name, text)
-            case .commonPrefixes: if name == "Prefix" { prefixes.append(keep(text)) }
+            case .commonPrefixes: if name == "Prefix", count < Self.most { prefixes.append(keep(text)) }
             case .root, .other: break
             }
         } else if depth == 2 {
             switch place {
-            case .contents: entries.append(entry)
+            case .contents: if count < Self.most { entries.append(entry) }
             case .commonPrefixes, .other: break
             case .root: root(name, text)
             }
@@ -148,10 +152,19 @@ final class ListParser: XMLHandler {
         return start..<names.count
     }
 
-    /// Nil when a field is missing that a listing must have.
+    /// - Returns: whether it is a listing at all, and its page.
+    static func read(
+        _ body: [UInt8], _ request: ListRequest, version: Int
+    ) throws(XMLError) -> (isWanted: Bool, page: ListPage?) {
+        let parser = ListParser()
+        try XMLReader().read(body, into: parser)
+        return (parser.isWanted, parser.page(request, version: version))
+    }
+
+    /// Nil when a field is missing that a listing must have, or there are far too many entries.
     func page(_ request: ListRequest, version: Int) -> ListPage? {
         // Nothing at all is no word of a store, and least of all that a folder is empty.
-        guard isTold || !entries.isEmpty || !prefixes.isEmpty else { return nil }
+        guard isTold || !entries.isEmpty || !prefixes.isEmpty, count < Self.most else { return nil }
         var page = ListPage()
         page.objects.reserveCapacity(entries.count)
         var last: ObjectKey?

@@ -42,6 +42,8 @@ extension S3Client {
     /// success is the right root element and a document that is well-formed to its end.
     func send(_ request: S3Request, root: S3Root) async throws(VFSError) -> (S3Fields, HTTPResponse) {
         let fields = S3Fields(root: root)
+        var request = request
+        request.maxBodyBytes = min(request.maxBodyBytes, Self.mostOfSmall)
         let response = try await send(request, parsedBy: fields)
         guard fields.isWanted else { throw refusal(request, response) }
         return (fields, response)
@@ -54,10 +56,32 @@ extension S3Client {
         do throws(XMLError) {
             try XMLReader().read(Self.trimmed(response.body), into: handler)
         } catch {
-            throw self.error(
-                .corrupted, "the answer to \(request.operation) is no whole XML document", request, response)
+            throw broken(request, response)
         }
         return response
+    }
+
+    /// Bytes of an answer of a few fields, and the white space before it.
+    private static let mostOfSmall = 1 << 20
+    /// Longer answers are read away from the thread that all transfers share.
+    private static let inlineLimit = 512 << 10
+
+    /// Sends a request whose answer may be long.
+    /// - Parameter read: given the document.
+    /// - Throws: `corrupted` when the document is cut short or broken.
+    func send<Value: Sendable>(
+        _ request: S3Request, _ read: @escaping @Sendable ([UInt8]) throws(XMLError) -> Value
+    ) async throws(VFSError) -> (Value, HTTPResponse) {
+        let response = try await send(request)
+        let body = response.body
+        let reading: @Sendable () -> Value? = { try? read(Self.trimmed(body)) }
+        let value = body.count > Self.inlineLimit ? await Task.detached { reading() }.value : reading()
+        guard let value else { throw broken(request, response) }
+        return (value, response)
+    }
+
+    private func broken(_ request: S3Request, _ response: HTTPResponse) -> VFSError {
+        error(.corrupted, "the answer to \(request.operation) is no whole XML document", request, response)
     }
 
     /// The error inside an answer of status 200 that has not the expected root.

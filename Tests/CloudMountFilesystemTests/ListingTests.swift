@@ -50,6 +50,22 @@ struct ListingTests {
         #expect(mount.fs.statistics().hiddenKeys == 2)
     }
 
+    @Test("A first page of many folders and files, whose samples are awaited, is shown whole, each name once")
+    func longFirstPage() async throws {
+        var capabilities = MemoryProvider.fullCapabilities
+        capabilities.maxListKeys = 10_000
+        capabilities.listingCarriesMetadata = false
+        let mount = try TestMount(capabilities: capabilities)
+        for index in 0..<1500 { try await mount.put("d/f\(index)", [1], ObjectMetadata(user: ["mode": "0100640"])) }
+        for index in 0..<1500 { try await mount.put("d/g\(index)/below", [1]) }
+        try await mount.put("d/g7", [1])
+        let folder = try await mount.inode("d")
+        let names = try await mount.fs.list(folder).map(\.name)
+        #expect(names.sorted() == ((0..<1500).map { "f\($0)" } + (0..<1500).map { "g\($0)" }).sorted())
+        #expect(try await mount.attributes("d/f3")?.permissions == 0o640)
+        #expect(mount.fs.statistics().hiddenKeys == 1)
+    }
+
     @Test("A store that has one more folder in each is a tree that ends where its keys do")
     func endlessTree() async throws {
         let mount = try TestMount()

@@ -46,6 +46,30 @@ struct ListTests {
                 == "continuation-token=before%2B&delimiter=%2F&encoding-type=url&list-type=2&max-keys=7&prefix=p%2F")
     }
 
+    @Test("A long page is read as a short one is; one of far more entries than were asked for is refused")
+    func manyEntries() async throws {
+        let name = String(repeating: "n", count: 200)
+        for isFolder in [false, true] {
+            func body(_ count: Int) -> String {
+                let entries = (0..<count).map {
+                    isFolder
+                        ? "<CommonPrefixes><Prefix>\(name)\(10_000 + $0)/</Prefix></CommonPrefixes>"
+                        : entry("\(name)\(10_000 + $0)")
+                }
+                return "<ListBucketResult><Name>b</Name>\(entries.joined())</ListBucketResult>"
+            }
+            let page = try await list(body(4000)).0
+            #expect(page.objects.count + page.commonPrefixes.count == 4000)
+            let last = isFolder ? page.commonPrefixes.last?.string : page.objects.last?.key.string
+            #expect(last?.contains("13999") ?? false)
+            let error = await #expect(throws: VFSError.self) { try await list(body(11_000)) }
+            #expect(error?.code == .malformedResponse)
+        }
+        let cut = "<ListBucketResult>" + String(repeating: entry(name), count: 4000)
+        let error = await #expect(throws: VFSError.self) { try await list(cut) }
+        #expect(error?.code == .corrupted)
+    }
+
     @Test("An impossible size is the largest that there is")
     func impossibleSize() async throws {
         let page = try await list(

@@ -237,9 +237,10 @@ final class Lister: Sendable {
                     let (page, asked) = try await self.page(request, begun)
                     let ahead = goesOn ? self.follow(request, page) : nil
                     let isFirst = request.continuation == nil
-                    if !isFirst, page.objects.count > Self.sliceCount {
-                        let wantsMarker = await self.applySlices(page, to: id, generation, prefix, asked: asked)
-                        return (page, ahead, wantsMarker, Sampler.Choice())
+                    if page.objects.count + page.commonPrefixes.count > Self.sliceCount {
+                        let (wantsMarker, sampling) = await self.applySlices(
+                            page, to: id, generation, prefix, asked: asked, isFirst: isFirst)
+                        return (page, ahead, wantsMarker, sampling)
                     }
                     let (wantsMarker, sampling) = self.apply(
                         page, to: id, generation, prefix, asked: asked, isFirst: isFirst)
@@ -260,7 +261,7 @@ final class Lister: Sendable {
                     context.begin { await sampler.sampleLater(sampling.ids, of: id) }
                 }
             }
-            publish(page, prefix, id, generation)
+            for slice in Self.slices(of: page) { publish(slice, prefix, id, generation) }
             sweeper.tidy()
             try order.check(page)
             continuation = page.continuation
@@ -319,24 +320,38 @@ final class Lister: Sendable {
     private static let sliceCount = 1000
 
     /// Makes nodes of a long page and gives their names to those who read along, away from the thread that all transfers
-    /// share.
-    /// - Returns: whether the directory's marker is to be looked at.
+    /// share. Of the first page the names are given when its samples are in.
+    /// - Returns: whether the directory's marker is to be looked at; what is to be sampled.
     private func applySlices(
-        _ page: ListPage, to id: InodeID, _ generation: UInt32, _ prefix: ObjectKey, asked: UInt64
-    ) async -> Bool {
+        _ page: ListPage, to id: InodeID, _ generation: UInt32, _ prefix: ObjectKey, asked: UInt64, isFirst: Bool
+    ) async -> (wantsMarker: Bool, Sampler.Choice) {
         await Task.detached {
             var wantsMarker = false
-            // Directories first: an object of the same name knows then that it is to be hidden.
-            var slice = ListPage(commonPrefixes: page.commonPrefixes)
-            for start in stride(from: 0, to: page.objects.count, by: Self.sliceCount) {
-                slice.objects = Array(page.objects[start..<min(start + Self.sliceCount, page.objects.count)])
+            for slice in Self.slices(of: page) {
                 wantsMarker =
                     self.apply(slice, to: id, generation, prefix, asked: asked, isFirst: false).wantsMarker
-                self.publish(slice, prefix, id, generation)
-                slice.commonPrefixes = []
+                if !isFirst { self.publish(slice, prefix, id, generation) }
             }
-            return wantsMarker
+            let sampling = self.tree.withNames { names -> Sampler.Choice in
+                guard isFirst, let directory = names[id]?.directory, directory.generation == generation else {
+                    return Sampler.Choice()
+                }
+                return self.sampler.choose(page, prefix, directory, &names)
+            }
+            return (wantsMarker, sampling)
         }.value
+    }
+
+    /// Directories first: an object of the same name knows then that it is to be hidden.
+    private static func slices(of page: ListPage) -> [ListPage] {
+        guard page.objects.count + page.commonPrefixes.count > sliceCount else { return [page] }
+        func slices<Entry>(_ entries: [Entry]) -> [[Entry]] {
+            stride(from: 0, to: entries.count, by: sliceCount).map {
+                Array(entries[$0..<min($0 + sliceCount, entries.count)])
+            }
+        }
+        return slices(page.commonPrefixes).map { ListPage(commonPrefixes: $0) }
+            + slices(page.objects).map { ListPage(objects: $0) }
     }
 
     /// Makes nodes of a page.
