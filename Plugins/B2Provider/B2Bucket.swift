@@ -82,6 +82,7 @@ final class B2Bucket: Sendable {
             return try await visited(Found(id: allowed.id, name: name))
         }
         var call = B2Call("b2_list_buckets")
+        call.maxBodyBytes = B2Call.longAnswer
         call.namesAccount = true
         if let allowed { call.body.add("bucketId", allowed.id) } else { call.body.add("bucketName", name) }
         let buckets: [Found] = try await client.send(call) { reader throws(JSONError) in
@@ -98,6 +99,7 @@ final class B2Bucket: Sendable {
         var call = B2Call("b2_list_file_names")
         call.body.add("bucketId", bucket.id)
         call.body.add("maxFileCount", 1)
+        call.maxBodyBytes = B2Call.longAnswer
         call.body.add("prefix", client.options.prefix)
         _ = try await client.send(call)
         return bucket

@@ -95,6 +95,7 @@ struct B2Files: Sendable {
             call.body.add("bucketId", bucket.id)
             call.body.add("prefix", name)
             call.body.add("maxFileCount", 1000)
+            call.maxBodyBytes = B2Call.longAnswer
             call.body.add("startFileName", next?.name ?? name)
             call.body.add("startFileId", next?.id)
             let (page, following) = try await client.send(call) { reader throws(JSONError) in

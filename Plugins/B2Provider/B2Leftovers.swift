@@ -123,6 +123,7 @@ struct B2LeftoverSweep: Sendable {
         var call = B2Call("b2_list_unfinished_large_files")
         call.body.add("bucketId", bucket.id)
         call.body.add("maxFileCount", 100)
+        call.maxBodyBytes = B2Call.longAnswer
         if !client.options.prefix.isEmpty { call.body.add("namePrefix", client.options.prefix) }
         call.body.add("startFileId", start)
         return try await client.send(call) { reader throws(JSONError) in

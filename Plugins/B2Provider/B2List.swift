@@ -1,6 +1,7 @@
 import CloudMountHTTP
 import CloudMountKit
 import CloudMountVFS
+import Synchronization
 
 /// Pages of file names as pages of keys.
 struct B2Lister: Sendable {
@@ -30,7 +31,7 @@ struct B2Lister: Sendable {
         _ request: ListRequest, from position: ListPosition
     ) async throws(VFSError) -> (ListPage, next: ListPosition?) {
         var call = B2Call("b2_list_file_names", request.prefix)
-        let most = position.start == nil ? Self.firstPage : Self.fullPage
+        let most = position.start == nil ? Self.firstPage : client.pageSizes.most
         let count = max(1, min(request.limit ?? most, Self.fullPage))
         call.units = (count + 999) / 1000
         // A name of 1 KiB and headers of 7 KB, and what JSON makes of them.
@@ -44,6 +45,8 @@ struct B2Lister: Sendable {
         do throws(VFSError) {
             response = try await client.send(call)
         } catch {
+            // There was no room for the answer: the next one is to be shorter.
+            if error.code == .io { client.pageSizes.note(.max, of: 1) }
             // That would be an empty folder; but a listing is of the bucket, and that is what is not there.
             guard error.code == .notFound else { throw error }
             throw VFSError(.bucketNotFound, "there is no such bucket", wire: error.wire)
@@ -51,10 +54,34 @@ struct B2Lister: Sendable {
         guard let answer = await ListAnswer.read(response.body, request, position) else {
             throw client.malformed("a listing that cannot be read", call.operation, request.prefix, response)
         }
+        client.pageSizes.note(response.body.count, of: answer.page.objects.count + answer.page.commonPrefixes.count)
         guard answer.next == nil || answer.next?.start != position.start else {
             throw client.malformed("a listing that does not go on", call.operation, request.prefix, response)
         }
         return (answer.page, answer.next)
+    }
+}
+
+/// How many entries pages of a bucket have: fewer where each comes with much metadata, for pages are in memory whole.
+final class B2PageSizes: Sendable {
+    /// Bytes that a page should have at most.
+    private static let wanted = 8 << 20
+    /// B2 bills by the thousand.
+    private static let step = 1000
+
+    private let entries = Atomic(B2Lister.fullPage)
+
+    /// For a page after the first.
+    var most: Int { entries.load(ordering: .relaxed) }
+
+    /// A page of `bytes` has come with `count` entries.
+    func note(_ bytes: Int, of count: Int) {
+        // Few say little of others.
+        guard count >= 100 || bytes > Self.wanted else { return }
+        let fitting = Self.wanted / max(1, bytes / max(1, count)) / Self.step * Self.step
+        let now = max(Self.step, min(fitting, B2Lister.fullPage))
+        // Back to long ones little by little: pages differ.
+        entries.store(now < most ? now : min(now, most + Self.step), ordering: .relaxed)
     }
 }
 

@@ -15,7 +15,9 @@ struct B2Call: Sendable {
     /// What it counts as on the bill.
     var units = 1
     /// Longest answer.
-    var maxBodyBytes = 16 << 20
+    var maxBodyBytes = 1 << 20
+    /// Of a list of files with all their metadata.
+    static let longAnswer = 16 << 20
     /// Bytes that B2 works through before it answers.
     var worksOn = 0
 
@@ -43,6 +45,7 @@ final class B2Client: Sendable {
     let options: B2Options
     let encryption: B2Encryption
     let billing = B2Billing()
+    let pageSizes = B2PageSizes()
     private let session: B2Session
     private let engine: HTTPEngine
 

@@ -49,6 +49,7 @@ extension EasyHandle {
         head = nil
         body = .open
         collected = []
+        room = nil
         answer = HTTPHeaders()
         answer.reserve(fields: 16, bytes: 768)
         return line.count
@@ -65,7 +66,7 @@ extension EasyHandle {
                 sink.attach { [queue] in queue.push(.resume(transfer)) }
             } else {
                 // Not before there is a body: an answer may name a length and have none.
-                collected.reserveCapacity(min(announced, limit, 8 << 20))
+                collected.reserveCapacity(min(announced, limit, AnswerBudget.free))
             }
         }
         guard case .sink(let sink) = body else { return collect(bytes) }
@@ -145,8 +146,19 @@ extension EasyHandle {
             return 0
         }
         collected.append(contentsOf: bytes)
+        guard hasRoom() else {
+            collected = []
+            return refuse(HTTPError(.noRoom, "there is no memory for so many long answers at a time"))
+        }
         tally.bytesReceived.add(bytes.count)
         return bytes.count
+    }
+
+    private func hasRoom() -> Bool {
+        guard collected.capacity > AnswerBudget.free else { return true }
+        let room = room ?? AnswerRoom(tally.answers)
+        self.room = room
+        return room.cover(collected.capacity)
     }
 
     private var tooLarge: HTTPError { HTTPError(.tooLarge, "the answer is larger than \(limit) bytes") }
@@ -169,7 +181,9 @@ extension EasyHandle {
         guard let head else { return .failure(HTTPError(.malformed, "the server sent no answer")) }
         var sunk = false
         if case .sink = body { sunk = true }
-        return .success(HTTPResponse(head: head, body: collected, sunk: sunk, timings: timings))
+        var response = HTTPResponse(head: head, body: collected, sunk: sunk, timings: timings)
+        response.room = room
+        return .success(response)
     }
 
     private var timings: HTTPTimings {

@@ -48,6 +48,8 @@ final class EasyHandle {
     var collected: [UInt8] = []
     /// `collected` is the beginning of an answer, and all that is wanted of it.
     var isCut = false
+    /// Of what is collected.
+    var room: AnswerRoom?
     var source: (any ByteSource)?
     var sourceCount = 0
     var sourceOffset = 0
@@ -155,6 +157,7 @@ final class EasyHandle {
         head = nil
         body = .open
         collected = []
+        room = nil
         if onFreshConnection {
             onFreshConnection = false
             cm_easy_set_long(raw, CURLOPT_FRESH_CONNECT, 0)

@@ -30,6 +30,10 @@ final class TransferTally: Sendable {
     let resent = Atomic(0)
     let bytesReceived = Atomic(0)
     let bytesSent = Atomic(0)
+    /// What the answers that it collects take their room from.
+    let answers: AnswerBudget
+
+    init(answers: AnswerBudget) { self.answers = answers }
 
     var counters: HTTPCounters {
         var counters = HTTPCounters()

@@ -9,11 +9,11 @@ public final class HTTPEngine: TaskExecutor {
     public static let shared = HTTPEngine()
 
     private let queue = TransferQueue()
-    private let tally = TransferTally()
+    private let tally: TransferTally
     private let isRunning = Atomic(false)
     private let starting = Mutex(())
 
-    init() {}
+    init(answers: AnswerBudget = .shared) { tally = TransferTally(answers: answers) }
 
     /// Starts the transfer thread unless it runs, as it does from the first transfer on. Blocks for a moment.
     /// - Returns: false when the system refuses what it needs; the next transfer tries again.

@@ -84,6 +84,8 @@ public struct HTTPResponse: Sendable {
     /// Whether the body went to the sink.
     public var sunk: Bool
     public var timings: HTTPTimings
+    /// What the body takes of the budget; given back with the last copy of this.
+    var room: AnswerRoom?
 
     public var status: Int { head.status }
     public var headers: HTTPHeaders { head.headers }
@@ -118,7 +120,8 @@ public struct HTTPError: Error, Sendable, Equatable {
         /// A kept-alive connection died before any byte of an answer came. The server may have acted on the request
         /// all the same; GET and HEAD are sent again instead.
         case dropped
-        /// This process may have no more threads or descriptors; nothing was sent.
+        /// This process may have no more threads or descriptors, and nothing was sent; or it has no memory for the answer. The endpoint is
+        /// not to blame.
         case noRoom
     }
     public var kind: Kind

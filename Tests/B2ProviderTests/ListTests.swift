@@ -36,6 +36,30 @@ struct ListTests {
         #expect(found.objects[0].stored == Timestamp(milliseconds: 1_700_000_000_123))
     }
 
+    @Test("Where entries are fat, pages have fewer of them; where they are not, more again")
+    func pageSizes() async throws {
+        let fat = "{\"note\": \"\(String(repeating: "n", count: 6000))\"}"
+        let script = try listing { request in
+            page((0..<200).map { file("f\($0)", info: fat) }, next: request.text.contains("n1") ? nil : "n1")
+        }
+        let provider = try await script.prepared()
+        let first = try await provider.list(ListRequest(prefix: "", delimited: true))
+        _ = try await provider.list(ListRequest(prefix: "", delimited: true, continuation: first.continuation))
+        let asked = script.seen.filter { $0.operation == "b2_list_file_names" }.map(\.text)
+        #expect(asked.count == 2 && asked.allSatisfy { $0.contains("\"maxFileCount\":1000,") }, "\(asked)")
+
+        let sizes = B2PageSizes()
+        #expect(sizes.most == 10_000)
+        sizes.note(3_000_000, of: 1000)
+        #expect(sizes.most == 2000)
+        sizes.note(.max, of: 1)
+        #expect(sizes.most == 1000)
+        sizes.note(1000, of: 3)
+        #expect(sizes.most == 1000)
+        for _ in 0..<20 { sizes.note(300_000, of: 1000) }
+        #expect(sizes.most == 10_000)
+    }
+
     @Test("A listing that goes round is an error, and not kept in memory for ever")
     func circles() async throws {
         let script = try listing { request in

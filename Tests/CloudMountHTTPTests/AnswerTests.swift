@@ -1,6 +1,7 @@
-import CloudMountHTTP
 import CloudMountVFS
 import Testing
+
+@testable import CloudMountHTTP
 
 @Suite("Answers")
 struct AnswerTests {
@@ -140,6 +141,36 @@ struct AnswerTests {
                     $0.status == 503 && $0.body.count == 65536 && $0.body.prefix(10_000).elementsEqual(pattern(10_000))
                 }
             }
+        }
+    }
+
+    @Test("Long answers share a budget: what has no room ends, is not the endpoint's fault, and has it when others are gone")
+    func budget() async throws {
+        let body = pattern(3 << 20)
+        try await withServer { connection, _ in
+            while connection.request() != nil { if !connection.answer(body) { return } }
+        } _: { server in
+            let budget = AnswerBudget(limit: 8 << 20)
+            let engine = HTTPEngine(answers: budget)
+            let request = get(server.url)
+            var first: HTTPResponse? = try await engine.perform(request)
+            #expect(first.map { same($0.body, body) } ?? false)
+            #expect(2 << 20...8 << 20 ~= budget.used)
+            let other = AnswerRoom(budget)
+            #expect(other.cover((8 << 20) - budget.used + AnswerBudget.free))
+            let error = await #expect(throws: HTTPError.self) { _ = try await engine.perform(request) }
+            #expect(error?.kind == .noRoom)
+            let meaning = error.map { VFSError($0, wire: VFSError.Wire(operation: "o", endpoint: "e")) }
+            #expect(meaning?.code == .io && meaning?.retry == .backoff && meaning?.wire == nil)
+            // What a sink takes is not kept.
+            let sink = RecordingSink()
+            let response = try await engine.perform(request, body: .sink(sink) { _ in true })
+            #expect(response.sunk && same(sink.bytes, body))
+            withExtendedLifetime(first) {}
+            first = nil
+            let again = try await engine.perform(request)
+            #expect(same(again.body, body))
+            withExtendedLifetime(other) {}
         }
     }
 
