@@ -16,6 +16,7 @@ final class MountFolders: Sendable {
         } catch {
             guard error.code == .notFound else { throw error }
         }
+        try FUSEMount.checkLinks(on: path)
         try make(path)
     }
 

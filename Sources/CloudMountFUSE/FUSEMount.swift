@@ -38,18 +38,23 @@ public final class FUSEMount: Sendable {
     /// Blocks for the time that the kernel takes to greet; call it from a thread that may.
     /// - Throws: `notFound`, `notDirectory`, `busy` (already a mount point), `permissionDenied`, `nameTooLong`, `io`.
     public init(path: String, options: FUSEMountOptions, operations: any FileOperations) throws(VFSError) {
-        let path = try MountTable.resolve(path)
-        if let mounted = MountTable.top(at: path) {
-            throw VFSError(.busy, "\(path) is a mount point already (\(mounted.source), \(mounted.type))")
+        let named = try MountTable.resolve(path)
+        if let mounted = MountTable.top(at: named) {
+            throw VFSError(.busy, "\(named) is a mount point already (\(mounted.source), \(mounted.type))")
         }
+        let point = geteuid() == 0 ? try MountPoint.find(path) : nil
+        guard point != nil || geteuid() != 0 else { throw VFSError(systemCall: ENOENT, path) }
+        let path = point?.path ?? named
         var status = stat()
-        guard stat(path, &status) == 0 else { throw VFSError(systemCall: errno, path) }
+        guard point.map({ fstat($0.directory.raw, &status) }) ?? stat(path, &status) == 0 else {
+            throw VFSError(systemCall: errno, path)
+        }
         guard status.st_mode & S_IFMT == S_IFDIR else { throw VFSError(.notDirectory, "\(path) is not a directory") }
 
         self.path = path
         session = try Session(operations: operations, acl: options.acl, control: options.control)
         notices = Notifier(session)
-        let descriptor = try Mounting.mount(path, options)
+        let descriptor = try Mounting.mount(path, options, on: point?.directory)
         device = MountTable.top(at: path)?.device ?? ""
         let name = options.source.split(separator: ":").last.map(String.init) ?? options.source
         try session.start(descriptor: descriptor, threads: max(1, options.threads), name: name)

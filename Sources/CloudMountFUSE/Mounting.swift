@@ -1,4 +1,5 @@
 import CFUSE3
+import CloudMountPlatform
 import CloudMountVFS
 import Glibc
 
@@ -6,11 +7,14 @@ import Glibc
 enum Mounting {
     static let type = "fuse.cloudmount"
 
+    /// - Parameter directory: what `path` was when it was looked at, for root.
     /// - Returns: a descriptor of /dev/fuse that is connected to the new mount at `path`.
-    static func mount(_ path: String, _ options: FUSEMountOptions) throws(VFSError) -> Int32 {
+    static func mount(
+        _ path: String, _ options: FUSEMountOptions, on directory: Descriptor?
+    ) throws(VFSError) -> Int32 {
         var words = ["default_permissions", "max_read=\(Session.maximumTransfer)"]
         if options.allowOther { words.append("allow_other") }
-        if geteuid() == 0, let descriptor = try mountAsRoot(path, options, words) { return descriptor }
+        if geteuid() == 0, let descriptor = try mountAsRoot(path, options, words, on: directory) { return descriptor }
         if options.readOnly { words.append("ro") }
         words.append("subtype=cloudmount")
         words.append("fsname=" + escape(options.source))
@@ -19,7 +23,7 @@ enum Mounting {
 
     /// Nil: this root may not mount (a container without CAP_SYS_ADMIN).
     private static func mountAsRoot(
-        _ path: String, _ options: FUSEMountOptions, _ words: [String]
+        _ path: String, _ options: FUSEMountOptions, _ words: [String], on directory: Descriptor?
     ) throws(VFSError) -> Int32? {
         let descriptor = open("/dev/fuse", O_RDWR | O_CLOEXEC)
         guard descriptor >= 0 else { throw VFSError(systemCall: errno, "/dev/fuse") }
@@ -27,7 +31,9 @@ enum Mounting {
             (["fd=\(descriptor)", "rootmode=40000", "user_id=\(geteuid())", "group_id=\(getegid())"] + words)
             .joined(separator: ",")
         let flags = UInt(MS_NOSUID | MS_NODEV | (options.readOnly ? MS_RDONLY : 0))
-        if CFUSE3.mount(options.source, path, type, flags, data) == 0 { return descriptor }
+        // The directory itself, whatever the path leads to by now.
+        let target = directory.map { "/proc/self/fd/\($0.raw)" } ?? path
+        if CFUSE3.mount(options.source, target, type, flags, data) == 0 { return descriptor }
         let error = errno
         close(descriptor)
         if error == EPERM { return nil }

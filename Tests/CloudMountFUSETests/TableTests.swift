@@ -52,6 +52,42 @@ struct TableTests {
         #expect(throws: VFSError.self) { try MountTable.resolve("/absent-directory/x") }
     }
 
+    @Test("Root follows another user's link only to what is that user's; its own and root's lead anywhere")
+    func foreignLinks() throws {
+        try requireRoot()
+        let folder = try TestMount.directory()
+        func make(_ name: String, owner: uid_t) {
+            #expect(mkdir("\(folder)/\(name)", 0o755) == 0 && chown("\(folder)/\(name)", owner, owner) == 0)
+        }
+        func link(_ name: String, to target: String, owner: uid_t) {
+            #expect(symlink(target, "\(folder)/\(name)") == 0 && lchown("\(folder)/\(name)", owner, owner) == 0)
+        }
+        func found(_ name: String) throws(VFSError) -> String? { try MountPoint.find("\(folder)/\(name)")?.path }
+        make("roots", owner: 0)
+        make("anna", owner: 1234)
+        make("anna/photos", owner: 1234)
+        make("bert", owner: 1235)
+        #expect(try found("anna//photos/") == "\(folder)/anna/photos")
+        #expect(try found("anna/absent/deeper") == nil)
+        link("anna/own", to: "photos", owner: 1234)
+        #expect(try found("anna/own") == "\(folder)/anna/photos")
+        link("anna/around", to: "\(folder)/roots/../anna", owner: 1234)
+        #expect(try found("anna/around/photos") == "\(folder)/anna/photos")
+        #expect(try found("anna/around/absent") == nil)
+        link("anna/by-root", to: "\(folder)/roots", owner: 0)
+        #expect(try found("anna/by-root") == "\(folder)/roots")
+        for (name, target) in [("etc", "/etc"), ("up", "../roots"), ("other", "../bert"), ("chain", "by-root")] {
+            link("anna/\(name)", to: target, owner: 1234)
+            for path in ["anna/\(name)", "anna/\(name)/below"] {
+                let error = #expect(throws: VFSError.self) { _ = try found(path) }
+                #expect(error?.code == .permissionDenied, "\(path)")
+                #expect(throws: VFSError.self) { try FUSEMount.checkLinks(on: "\(folder)/\(path)") }
+            }
+        }
+        link("anna/loop", to: "loop", owner: 1234)
+        #expect(throws: VFSError.self) { _ = try found("anna/loop") }
+    }
+
     @Test("An interrupt finds who watches, before or after it came, once")
     func interrupts() {
         let interrupts = Interrupts(pending: { _ in nil })
