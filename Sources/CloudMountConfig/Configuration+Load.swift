@@ -38,7 +38,8 @@ extension Configuration {
             throw problems.error
         }
         let grammar = Grammar(providers: providers)
-        let values = ValueReader(interpolation: Interpolation(environment: places.environment, user: places.uid), home: places.home)
+        let values = ValueReader(
+            interpolation: Interpolation(environment: places.environment, user: places.uid), home: places.home)
         var reader = FieldsReader(grammar: grammar, values: values, problems: problems)
         let fields = reader.fields(root, grammar.root)
         var assembly = Assembly(fields: fields, places: places, problems: reader.problems)

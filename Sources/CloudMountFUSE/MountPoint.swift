@@ -33,7 +33,8 @@ struct MountPoint {
                 guard try status(here, path).st_uid == owner else {
                     throw VFSError(
                         .permissionDenied,
-                        "\(path): the link '\(link)' of user \(owner) leads to what is not that user's; root does not follow it")
+                        "\(path): the link '\(link)' of user \(owner) leads to what is not that user's; root does not follow it"
+                    )
                 }
             case .name(let name):
                 guard let next = try open(name, in: here.raw, path) else { return nil }

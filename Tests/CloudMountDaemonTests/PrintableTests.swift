@@ -27,7 +27,7 @@ struct PrintableTests {
         #expect(isPlain(VFSError(.io, Self.hostile, wire: wire).description))
     }
 
-    @Test("of an error that a store makes as long as it likes, the beginning is kept, letters with a million accents too")
+    @Test("of an error of any length the beginning is kept, of a letter with a million accents too")
     func length() {
         for text in [String(repeating: "A", count: 1 << 20), "e" + String(repeating: "\u{301}", count: 1 << 20)] {
             var wire = VFSError.Wire(operation: "Get", endpoint: "e", status: 500, code: text, requestID: text)

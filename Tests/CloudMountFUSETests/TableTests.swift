@@ -56,6 +56,7 @@ struct TableTests {
     func foreignLinks() throws {
         try requireRoot()
         let folder = try TestMount.directory()
+        defer { for name in ["anna", "bert", "roots"] { empty("\(folder)/\(name)") } }
         func make(_ name: String, owner: uid_t) {
             #expect(mkdir("\(folder)/\(name)", 0o755) == 0 && chown("\(folder)/\(name)", owner, owner) == 0)
         }
@@ -86,6 +87,21 @@ struct TableTests {
         }
         link("anna/loop", to: "loop", owner: 1234)
         #expect(throws: VFSError.self) { _ = try found("anna/loop") }
+    }
+
+    /// Removes the folder and what is in it, links not followed.
+    private func empty(_ path: String) {
+        if let stream = opendir(path) {
+            while let entry = readdir(stream) {
+                let name = withUnsafeBytes(of: &entry.pointee.d_name) {
+                    String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+                }
+                if name == "." || name == ".." { continue }
+                if unlink("\(path)/\(name)") != 0 { empty("\(path)/\(name)") }
+            }
+            closedir(stream)
+        }
+        rmdir(path)
     }
 
     @Test("An interrupt finds who watches, before or after it came, once")

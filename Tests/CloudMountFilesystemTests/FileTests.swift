@@ -102,7 +102,7 @@ struct FileTests {
         #expect(try await fs.lookup(root, "e") == nil)
     }
 
-    @Test("Where the store keeps no folders, no more than a limit of empty ones are kept here; those with files in them do not count")
+    @Test("Where the store keeps no folders, a limited number of empty ones is kept here")
     func mostFoldersHere() async throws {
         var capabilities = MemoryProvider.fullCapabilities
         capabilities.emptyFolders = false

@@ -70,7 +70,8 @@ struct ListingTests {
     func endlessTree() async throws {
         let mount = try TestMount()
         let fs = MountedBucket(
-            settings: mount.settings, provider: ScriptedListings(inner: mount.store) { request in
+            settings: mount.settings,
+            provider: ScriptedListings(inner: mount.store) { request in
                 // Every folder has another one, and nothing else.
                 ListPage(commonPrefixes: [ObjectKey(request.prefix.string + "a/")])
             }, staging: mount.staging, memory: mount.memory)
@@ -140,7 +141,8 @@ struct ListingTests {
     func endlessKey() async throws {
         let mount = try TestMount()
         let fs = MountedBucket(
-            settings: mount.settings, provider: ScriptedListings(inner: mount.store) { request in
+            settings: mount.settings,
+            provider: ScriptedListings(inner: mount.store) { request in
                 var page = ListPage()
                 let key = request.prefix + ObjectKey(String(repeating: "x", count: 1 << 20))
                 page.objects = [ObjectInfo(key: key, size: 0, etag: ETag("e"), stored: Timestamp(seconds: 0))]

@@ -144,7 +144,7 @@ struct AnswerTests {
         }
     }
 
-    @Test("Long answers share a budget: what has no room ends, is not the endpoint's fault, and has it when others are gone")
+    @Test("Long answers share a budget: one without room ends, by no fault of the endpoint")
     func budget() async throws {
         let body = pattern(3 << 20)
         try await withServer { connection, _ in

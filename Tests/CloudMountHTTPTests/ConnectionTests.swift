@@ -215,7 +215,7 @@ struct ConnectionTests {
         }
     }
 
-    @Test("White space in place of an answer ends as stalled when the time that the work is worth is over; bytes for a sink go on")
+    @Test("White space in place of an answer ends as stalled after a while; bytes for a sink go on")
     func whiteSpace() async throws {
         try await withServer { connection, order in
             _ = connection.request()

@@ -58,7 +58,7 @@ struct PulseTests {
         #expect(Self.stall(Self.options(), unsent: { _ in nil }) { _, _ in } == 10)
     }
 
-    @Test("An answer that never ends is overdue however it moves: five minutes after its head, and as much later as the work is worth")
+    @Test("An answer that never ends is overdue five minutes after its head, and later by what the work is worth")
     func overdue() {
         for (work, expected) in [(0, 300), (5 << 30, 836), (Int.max, 3900)] {
             var options = HTTPOptions()

@@ -298,7 +298,9 @@ final class Lister: Sendable {
     }
 
     private static func isRead(_ node: Node, _ generation: UInt32) -> Bool {
-        guard node.openCount > 0, let directory = node.directory, directory.generation == generation else { return false }
+        guard node.openCount > 0, let directory = node.directory, directory.generation == generation else {
+            return false
+        }
         return directory.listing?.isWanted ?? false
     }
 
