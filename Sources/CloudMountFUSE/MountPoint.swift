@@ -1,5 +1,6 @@
+import CFUSE3
 import CloudMountPlatform
-import CloudMountVFS
+public import CloudMountVFS
 import Glibc
 
 /// The folder that root covers with a mount, found name by name and then held, whatever happens to the names.
