@@ -108,12 +108,12 @@ struct ControlDesk: Sendable {
 /// is not asked again before it has answered.
 final class MountLooks: Sendable {
     private let pool = BlockingPool(name: "cm-status", width: 4)
-    private let underWay = Mutex<Set<Supervisor.ID>>([])
+    private let underWay = Mutex<Set<MountLife.ID>>([])
     private let limit: Duration
 
     init(limit: Duration = .seconds(1)) { self.limit = limit }
 
-    func report(_ mounts: [Supervisor.Look]) async -> [StatusReport.Mount] {
+    func report(_ mounts: [MountLife.Look]) async -> [StatusReport.Mount] {
         await withTaskGroup(of: (Int, StatusReport.Mount).self) { group in
             for (index, look) in mounts.enumerated() { group.addTask { (index, await self.report(look)) } }
             var reports: [(Int, StatusReport.Mount)] = []
@@ -122,7 +122,7 @@ final class MountLooks: Sendable {
         }
     }
 
-    private func report(_ look: Supervisor.Look) async -> StatusReport.Mount {
+    private func report(_ look: MountLife.Look) async -> StatusReport.Mount {
         var report = StatusReport.Mount(look)
         switch look.phase {
         case .mounted(let running), .draining(let running):
@@ -135,7 +135,7 @@ final class MountLooks: Sendable {
     }
 
     private func figures(
-        of running: any RunningMount, _ id: Supervisor.ID, _ report: StatusReport.Mount
+        of running: any RunningMount, _ id: MountLife.ID, _ report: StatusReport.Mount
     ) async -> StatusReport.Mount? {
         guard underWay.withLock({ $0.insert(id).inserted }) else { return nil }
         return await within(limit) { [pool] in

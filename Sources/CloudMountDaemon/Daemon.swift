@@ -95,7 +95,7 @@ public struct Daemon: Sendable {
     }
 
     /// Tells what was not stored and where its bytes are.
-    private func report(_ endings: [String: Supervisor.Ending], _ staging: StagingArea) -> ExitStatus {
+    private func report(_ endings: [String: MountLife.Ending], _ staging: StagingArea) -> ExitStatus {
         var status = ExitStatus.success
         for (name, ending) in endings.sorted(by: { $0.key < $1.key }) where !ending.isClean {
             status = .failure

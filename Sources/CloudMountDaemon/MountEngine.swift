@@ -31,7 +31,7 @@ struct MountUses: Sendable {
     }
 }
 
-/// A mount that the kernel shows. What is asynchronous never runs on the supervisor.
+/// A mount that the kernel shows. What is asynchronous never runs on `Supervision`.
 protocol RunningMount: Sendable {
     /// Commits what the store does not have yet; failures are in `statistics`.
     @concurrent func drain() async

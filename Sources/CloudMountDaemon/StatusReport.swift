@@ -130,7 +130,7 @@ public struct StatusReport: Codable, Sendable, Equatable {
 
 extension StatusReport.Mount {
     /// Without what only the mount itself can tell.
-    init(_ look: Supervisor.Look) {
+    init(_ look: MountLife.Look) {
         let mount = look.mount
         pending = look.pending
         name = mount.name

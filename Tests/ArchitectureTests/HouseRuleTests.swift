@@ -17,13 +17,11 @@ struct HouseRuleTests {
     )
     func typeLength() throws {
         var lines: [String: Int] = [:]
-        // The supervisor is still to be divided.
         let modules = [
-            "CloudMountFilesystem", "CloudMountCommit", "CloudMountStaging", "CloudMountPlatform", "CloudMountLayers",
-            "CloudMountKit",
+            "Filesystem", "Commit", "Staging", "Platform", "Layers", "Kit", "Daemon", "Config", "FUSE", "HTTP",
         ]
         let providers = try SourceTree.folders(in: "Plugins").map { "Plugins/\($0)" }
-        for folder in modules.map({ "Sources/\($0)" }) + providers {
+        for folder in modules.map({ "Sources/CloudMount\($0)" }) + providers {
             for file in try SourceTree.files(below: folder) {
                 let module = file.path.split(separator: "/").dropFirst().first ?? ""
                 for (name, count) in Self.types(file.lines) { lines["\(module).\(name)", default: 0] += count }

@@ -242,7 +242,7 @@ struct SilentClientTests {
         running[0].state.withLock { $0.statisticsHang = true }
         running[1].state.withLock { $0.statistics.openFiles = 7 }
         let mounts = zip(configuration.mounts, running).enumerated().map { index, pair in
-            Supervisor.Look(id: index, mount: pair.0, phase: .mounted(pair.1), pending: nil, isReadOnly: false)
+            MountLife.Look(id: index, mount: pair.0, phase: .mounted(pair.1), pending: nil, isReadOnly: false)
         }
         let late = "its figures are not to be had just now"
         // The limit ends the wait for one that hangs.

@@ -187,8 +187,8 @@ final class FakeMount: RunningMount {
 
 extension StatusReport.Mount {
     /// As `status` has it.
-    init(_ mount: Configuration.Mount, _ phase: Supervisor.Phase) {
-        self.init(Supervisor.Look(id: 0, mount: mount, phase: phase, pending: nil, isReadOnly: false))
+    init(_ mount: Configuration.Mount, _ phase: MountLife.Phase) {
+        self.init(MountLife.Look(id: 0, mount: mount, phase: phase, pending: nil, isReadOnly: false))
         if case .mounted(let running) = phase { fill(running) }
     }
 }

@@ -32,7 +32,7 @@ struct ReloadTests {
     /// Mounts `old`, runs `body`, and stops.
     private func running(
         _ old: String, _ body: (Supervisor) async throws -> Void
-    ) async throws -> [String: Supervisor.Ending] {
+    ) async throws -> [String: MountLife.Ending] {
         let mounts = try mounts(old)
         let supervisor = supervisor(mounts)
         async let endings = supervisor.run()

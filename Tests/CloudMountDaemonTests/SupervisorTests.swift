@@ -28,7 +28,7 @@ struct SupervisorTests {
     let pauses = Lines()
 
     private func supervisor(
-        _ names: String..., pausing: Bool = false, limits: Supervisor.Limits = .init()
+        _ names: String..., pausing: Bool = false, limits: MountLife.Limits = .init()
     ) throws -> Supervisor {
         let mounts = try Fixtures.configuration(names).mounts
         var logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
