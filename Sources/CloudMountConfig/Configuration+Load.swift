@@ -138,18 +138,20 @@ struct Assembly {
                 problems.error(mark, "'\(problem.option)' \(problem.message)")
             }
         }
-        func number(_ key: String) -> UInt32? {
-            (mount.integer(key) ?? defaults?.integer(key)).flatMap { UInt32(exactly: $0) }
-        }
-        for key in ["uid", "gid"] where (mount.integer(key) ?? 0) >= Int(UInt32.max) {
-            problems.error(mount.mark(key), "'\(key)' is too large")
-        }
-        return Configuration.Mount(
+        var made = Configuration.Mount(
             name: name, path: path, provider: provider, context: context, policy: policy, policyName: policyName,
-            readOnly: mount.boolean("read_only") ?? defaults?.boolean("read_only") ?? false,
-            allowOther: mount.boolean("allow_other") ?? defaults?.boolean("allow_other") ?? false,
-            acl: mount.boolean("acl") ?? defaults?.boolean("acl") ?? false,
-            uid: number("uid") ?? places.uid, gid: number("gid") ?? places.gid, umask: number("umask") ?? 0o022)
+            uid: places.uid, gid: places.gid)
+        for key in MountKey.all {
+            if let source = mount[key.name] != nil ? mount : defaults { key.read(source, &made) }
+        }
+        if made.acl, made.forcesAttributes {
+            let source = mount["acl"] != nil ? mount : defaults
+            problems.error(
+                source?.mark("acl"),
+                "'acl' does not go with force_uid, force_gid, file_mode or dir_mode: what a list "
+                    + "allows would not be what is shown")
+        }
+        return made
     }
 
     private mutating func prefix(of mount: Fields) -> String {

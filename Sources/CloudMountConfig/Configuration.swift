@@ -30,13 +30,26 @@ public struct Configuration: Sendable {
         public var policy: CachePolicy
         /// Nil when the policy was given in place.
         public var policyName: String?
-        public var readOnly: Bool
-        public var allowOther: Bool
-        /// POSIX ACLs.
-        public var acl: Bool
         public var uid: UInt32
         public var gid: UInt32
-        public var umask: UInt32
+        public var umask: UInt32 = 0o022
+        public var readOnly = false
+        public var allowOther = false
+        /// POSIX ACLs.
+        public var acl = false
+        /// What everything is shown with, whatever is stored.
+        public var forceUID: UInt32?
+        public var forceGID: UInt32?
+        public var fileMode: UInt32?
+        public var directoryMode: UInt32?
+        public var symlinks = SymlinkRule.follow
+        public var exec = true
+        public var noSymlinkFollow = false
+
+        /// Owner and modes are the mount's, not the store's.
+        public var forcesAttributes: Bool {
+            forceUID != nil || forceGID != nil || fileMode != nil || directoryMode != nil
+        }
     }
 
     /// As it was named to `load`.

@@ -22,7 +22,6 @@ extension Configuration {
     }
 
     private static func lines(_ mount: Mount) -> [String] {
-        let umask = String(mount.umask, radix: 8)
         var lines = [
             "  - name: \(scalar(mount.name))",
             "    path: \(scalar(mount.path))",
@@ -37,14 +36,7 @@ extension Configuration {
         }
         lines.append("    cache:" + (mount.policyName.map { " # \($0)" } ?? ""))
         lines += PolicyKey.all.map { "      \($0.name): \($0.text(mount.policy))" }
-        lines += [
-            "    read_only: \(mount.readOnly)",
-            "    allow_other: \(mount.allowOther)",
-            "    acl: \(mount.acl)",
-            "    uid: \(mount.uid)",
-            "    gid: \(mount.gid)",
-            "    umask: \"\(String(repeating: "0", count: max(0, 3 - umask.count)) + umask)\"",
-        ]
+        lines += MountKey.all.compactMap { key in key.text(mount).map { "    \(key.name): \($0)" } }
         return lines
     }
 

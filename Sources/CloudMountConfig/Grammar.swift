@@ -68,17 +68,10 @@ struct Grammar: Sendable {
         ])
 
     /// Settings of a mount that `defaults` may give for all.
-    private static let common: [Setting] = [
-        Setting("cache", .nameOr(policy), "Cache policy: a name, or its settings in place.", default: "default"),
-        Setting("read_only", .value(.boolean), "Nothing can be changed through the mount.", default: "false"),
-        Setting("allow_other", .value(.boolean), "Other users may use the mount.", default: "false"),
-        Setting(
-            "acl", .value(.boolean), "POSIX ACLs are kept with each file, and enforced by the kernel.", default: "false"
-        ),
-        Setting("uid", .value(.integer), "Owner of what has no owner in the store. Unset: the daemon's user."),
-        Setting("gid", .value(.integer), "Group of what has no group in the store. Unset: the daemon's group."),
-        Setting("umask", .octal, "Permission bits taken from what has no mode in the store.", default: "022"),
-    ]
+    private static let common: [Setting] =
+        [
+            Setting("cache", .nameOr(policy), "Cache policy: a name, or its settings in place.", default: "default")
+        ] + MountKey.all.map(\.setting)
 
     static let defaults = Section("the defaults section", common)
 

@@ -115,7 +115,7 @@ public enum JSONSchema {
             return orReference([.object(scalar(setting)), .object(self.section(section, grammar))])
         case .constant(let number): return orReference([.object([.init("const", .integer(number))])])
         case .later: return []
-        case .value, .name, .octal: return orReference([.object(scalar(setting))])
+        case .value, .name, .id, .octal: return orReference([.object(scalar(setting))])
         }
     }
 
@@ -148,6 +148,10 @@ public enum JSONSchema {
                 let numbers = choices.compactMap { Int($0) }.map { JSONValue.integer($0) }
                 return [.init("enum", .array(choices.map { .string($0) } + numbers))]
             }
+        case .id:
+            return text(["integer"], nil) + [
+                .init("minimum", .integer(0)), .init("maximum", .integer(ValueReader.largestID)),
+            ]
         case .octal: return text(["string", "integer"], ValueReader.octalPattern)
         default: return text(["string", "number"], ValueReader.namePattern)
         }

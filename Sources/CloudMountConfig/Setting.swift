@@ -7,6 +7,8 @@ struct Setting: Sendable {
         case value(OptionDescriptor.Kind, later: [String] = [])
         /// What a mount, a policy or a credentials entry is called.
         case name
+        /// Of a user or a group.
+        case id
         /// Permission bits, in octal.
         case octal
         /// Must be just this number.

@@ -29,6 +29,13 @@ struct ValueReader {
         case .name, .nameOr:
             if let fault = Self.nameFault(text) { throw Fault(message: "\(shown) \(fault)") }
             return .string(text)
+        case .id:
+            guard case .integer(let number) = try value(text, .integer, later: [], bare: bare, shown: shown) else {
+                break
+            }
+            // The last one says "nobody" to chown(2).
+            guard number <= Self.largestID else { throw Fault(message: "\(shown) is more than \(Self.largestID)") }
+            return .integer(number)
         case .octal:
             guard (1...4).contains(text.utf8.count), let bits = Int(text, radix: 8), bits <= 0o777, text.first != "+",
                 text.first != "-"
@@ -39,17 +46,19 @@ struct ValueReader {
                 throw Fault(message: "\(shown) is not supported; this cloudmount reads \(setting.name) \(number)")
             }
             return .integer(number)
-        case .section, .table, .list, .later:
-            throw Fault(message: "'\(setting.name)' must be \(setting.kind.noun), found text")
+        case .section, .table, .list, .later: break
         }
+        throw Fault(message: "'\(setting.name)' must be \(setting.kind.noun), found text")
     }
+
+    static let largestID = Int(UInt32.max) - 1
 
     /// The setting as it is in the file, without its text where that is a secret or may hold one.
     private func shown(_ scalar: Node.Scalar, _ setting: Setting) -> String {
         var text = Self.shortened(scalar.text)
         switch setting.kind {
         case .value(.url, _) where text.contains("@"): return "'\(setting.name)'"
-        case .constant, .value(.boolean, _), .value(.integer, _): if !scalar.plain { text = "\"\(text)\"" }
+        case .constant, .id, .value(.boolean, _), .value(.integer, _): if !scalar.plain { text = "\"\(text)\"" }
         default: break
         }
         return setting.secret ? "'\(setting.name)'" : "'\(setting.name): \(text)'"
@@ -155,7 +164,7 @@ extension Setting.Kind {
     var noun: String {
         switch self {
         case .value(.boolean, _): "true or false"
-        case .value(.integer, _), .constant: "a number"
+        case .value(.integer, _), .id, .constant: "a number"
         case .value(.size, _): "a size"
         case .value(.duration, _): "a duration"
         case .value(.path, _): "a path"

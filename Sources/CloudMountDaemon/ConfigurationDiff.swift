@@ -24,14 +24,10 @@ struct MountDiff: Sendable, Equatable {
         remount += options.filter { old.context.options[$0] != new.context.options[$0] }
         isOtherStore = !remount.isEmpty
         if !same(old.path, new.path) { remount.append("path") }
-        if old.readOnly != new.readOnly { remount.append("read_only") }
-        if old.allowOther != new.allowOther { remount.append("allow_other") }
-        if old.acl != new.acl { remount.append("acl") }
+        remount += MountKey.differing(old, new, live: false)
         rotates = old.context.credentials != new.context.credentials
         live = PolicyKey.differing(old.policy, new.policy).map { "cache.\($0)" }
-        if old.uid != new.uid { live.append("uid") }
-        if old.gid != new.gid { live.append("gid") }
-        if old.umask != new.umask { live.append("umask") }
+        live += MountKey.differing(old, new, live: true)
     }
 }
 
@@ -41,7 +37,7 @@ extension Configuration.Mount {
         var mount = self
         mount.policy = other.policy
         mount.policyName = other.policyName
-        (mount.uid, mount.gid, mount.umask) = (other.uid, other.gid, other.umask)
+        MountKey.copyLive(from: other, to: &mount)
         if secrets { mount.context.credentials = other.context.credentials }
         return mount
     }

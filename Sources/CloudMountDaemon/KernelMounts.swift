@@ -212,6 +212,11 @@ extension MountSettings {
         directoryPermissions = 0o777 & ~mount.umask
         self.readOnly = readOnly
         acl = mount.acl
+        forced.uid = mount.forceUID
+        forced.gid = mount.forceGID
+        forced.filePermissions = mount.fileMode
+        forced.directoryPermissions = mount.directoryMode
+        symlinks = mount.symlinks
         policy = mount.policy
     }
 }
@@ -221,6 +226,8 @@ extension FUSEMountOptions {
         self.init(source: "cloudmount:\(mount.name)")
         allowOther = mount.allowOther
         acl = mount.acl
+        noExec = !mount.exec
+        noSymlinkFollow = mount.noSymlinkFollow
         self.readOnly = readOnly
     }
 }

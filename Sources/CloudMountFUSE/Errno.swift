@@ -34,6 +34,7 @@ extension VFSError.Code {
         case .noSpace: ENOSPC
         case .noData: ENXIO
         case .busy: EBUSY
+        case .symbolicLink: ELOOP
         }
     }
 

@@ -51,5 +51,6 @@ extension FUSEMount {
         "relatime": (Int(MS_RELATIME), true), "norelatime": (Int(MS_RELATIME), false),
         "strictatime": (Int(MS_STRICTATIME), true), "sync": (Int(MS_SYNCHRONOUS), true),
         "async": (Int(MS_SYNCHRONOUS), false), "dirsync": (Int(MS_DIRSYNC), true),
+        "nosymfollow": (Mounting.noSymlinkFollow, true), "symfollow": (Mounting.noSymlinkFollow, false),
     ]
 }

@@ -10,6 +10,10 @@ public struct FUSEMountOptions: Sendable {
     public var source: String
     public var allowOther = false
     public var readOnly = false
+    /// No program on it is run (MS_NOEXEC).
+    public var noExec = false
+    /// No symbolic link on it is followed, though it can be read (MS_NOSYMFOLLOW, Linux 5.10).
+    public var noSymlinkFollow = false
     /// The kernel enforces POSIX ACLs, which the file system keeps as extended attributes.
     public var acl = false
     /// The daemon's control socket, for commands that know only the mount's path.
@@ -36,7 +40,7 @@ public final class FUSEMount: Sendable {
     /// Mounts at `path` (an existing directory) and starts to serve. As root by mount(2), else through fusermount3.
     ///
     /// Blocks for the time that the kernel takes to greet; call it from a thread that may.
-    /// - Throws: `notFound`, `notDirectory`, `busy` (already a mount point), `permissionDenied`, `nameTooLong`, `io`.
+    /// - Throws: `notFound`, `notDirectory`, `busy` (already a mount point), `permissionDenied`, `nameTooLong`, `notSupported`, `io`.
     public init(path: String, options: FUSEMountOptions, operations: any FileOperations) throws(VFSError) {
         let named = try MountTable.resolve(path)
         if let mounted = MountTable.top(at: named) {
@@ -55,7 +59,14 @@ public final class FUSEMount: Sendable {
         session = try Session(operations: operations, acl: options.acl, control: options.control)
         notices = Notifier(session)
         let descriptor = try Mounting.mount(path, options, on: point?.directory)
-        device = MountTable.top(at: path)?.device ?? ""
+        let mounted = MountTable.top(at: path)
+        device = mounted?.device ?? ""
+        // Kernels before it take the flag and forget it.
+        if options.noSymlinkFollow, mounted?.options.contains("nosymfollow") != true {
+            close(descriptor)
+            try? Mounting.unmount(path, lazy: true)
+            throw VFSError(.notSupported, "\(path): this kernel has no nosymfollow; it came with Linux 5.10")
+        }
         let name = options.source.split(separator: ":").last.map(String.init) ?? options.source
         try session.start(descriptor: descriptor, threads: max(1, options.threads), name: name)
         session.atEnd { [notices] in notices.close() }

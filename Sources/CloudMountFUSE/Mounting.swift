@@ -6,6 +6,8 @@ import Glibc
 /// mount(2), umount2(2) and the settings of a mount.
 enum Mounting {
     static let type = "fuse.cloudmount"
+    /// MS_NOSYMFOLLOW, which not every libc knows.
+    static let noSymlinkFollow = 256
 
     /// - Parameter directory: what `path` was when it was looked at, for root.
     /// - Returns: a descriptor of /dev/fuse that is connected to the new mount at `path`.
@@ -15,7 +17,10 @@ enum Mounting {
         var words = ["default_permissions", "max_read=\(Session.maximumTransfer)"]
         if options.allowOther { words.append("allow_other") }
         if geteuid() == 0, let descriptor = try mountAsRoot(path, options, words, on: directory) { return descriptor }
+        // fusermount3 itself adds nosuid and nodev.
         if options.readOnly { words.append("ro") }
+        if options.noExec { words.append("noexec") }
+        if options.noSymlinkFollow { words.append("nosymfollow") }
         words.append("subtype=cloudmount")
         words.append("fsname=" + escape(options.source))
         return try Fusermount.mount(path, options: words)
@@ -30,7 +35,10 @@ enum Mounting {
         let data =
             (["fd=\(descriptor)", "rootmode=40000", "user_id=\(geteuid())", "group_id=\(getegid())"] + words)
             .joined(separator: ",")
-        let flags = UInt(MS_NOSUID | MS_NODEV | (options.readOnly ? MS_RDONLY : 0))
+        var flags = UInt(MS_NOSUID | MS_NODEV)
+        if options.readOnly { flags |= UInt(MS_RDONLY) }
+        if options.noExec { flags |= UInt(MS_NOEXEC) }
+        if options.noSymlinkFollow { flags |= UInt(noSymlinkFollow) }
         // The directory itself, whatever the path leads to by now.
         let target = directory.map { "/proc/self/fd/\($0.raw)" } ?? path
         if CFUSE3.mount(options.source, target, type, flags, data) == 0 { return descriptor }

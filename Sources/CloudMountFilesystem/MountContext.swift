@@ -68,6 +68,11 @@ final class MountContext: Sendable {
         if live.withLock({ $0.readOnly }) { throw VFSError(.readOnly, "the mount is read-only") }
     }
 
+    /// Why no symbolic link is read or made; nil when they are links.
+    func linkRefusal(_ code: VFSError.Code) -> VFSError? {
+        settings().symlinks == .follow ? nil : VFSError(code, "the mount has no symbolic links")
+    }
+
     // MARK: The kernel
 
     func attach(_ notifier: any KernelNotifier) { self.notifier.withLock { $0 = notifier } }

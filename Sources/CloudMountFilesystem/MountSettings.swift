@@ -9,6 +9,9 @@ public struct MountSettings: Sendable {
     /// Permissions of files whose metadata has none; 0o666 less the umask.
     public var filePermissions: UInt32 = 0o644
     public var directoryPermissions: UInt32 = 0o755
+    public var forced = ForcedAttributes()
+    /// Stays as it is while the mount lives.
+    public var symlinks = SymlinkRule.follow
     /// Told at the start; afterwards `MountedBucket.setReadOnly` changes it.
     public var readOnly = false
     /// `system.posix_acl_access` and `system.posix_acl_default` are kept; the kernel enforces them.
@@ -17,6 +20,8 @@ public struct MountSettings: Sendable {
     /// Names kept in memory beyond those in use, more or less: what is over it and was not used for some seconds is
     /// forgotten, by the kernel too.
     public var mostNodes = 200_000
+    /// Bytes kept in memory of what the store says of files beyond stat(2), and of long names, more or less.
+    public var mostMetadata = 64 << 20
     /// Extents of one file that differ from what is stored, until they are. They are kept in memory, and a commit goes through them.
     public var mostPieces = 1 << 20
     /// Bytes that the names and nodes of one directory may take while it is listed: some three million entries.
@@ -53,6 +58,8 @@ public struct MountStatistics: Sendable {
     }
 
     public var inodes = 0
+    /// Bytes of memory that nodes take beyond what each takes: metadata, link targets, long names.
+    public var metadataBytes = 0
     public var openFiles = 0
     /// Files with bytes that the store does not have yet.
     public var dirtyFiles = 0

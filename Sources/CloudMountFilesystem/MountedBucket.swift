@@ -43,9 +43,9 @@ public final class MountedBucket: FileOperations {
         let tree = Tree(context: context) { inode, base, size in
             FileContent(inode: inode, base: base, size: size, context: context, hooks: hooks)
         }
-        let revalidator = Revalidator(context: context, tree: tree)
-        late.set(tree, revalidator)
         let sweeper = Sweeper(context: context, tree: tree)
+        let revalidator = Revalidator(context: context, tree: tree, sweeper: sweeper)
+        late.set(tree, revalidator)
         let lister = Lister(context: context, tree: tree, revalidator: revalidator, sweeper: sweeper)
         let resolver = Resolver(
             context: context, tree: tree, revalidator: revalidator, lister: lister, sweeper: sweeper)
@@ -79,12 +79,12 @@ public final class MountedBucket: FileOperations {
     /// say, and the kernel is told to ask again for what it would believe for longer. The exception are names that it was
     /// told to be absent by a complete listing: those it asks for again within ten seconds by itself.
     ///
-    /// The name of the mount, whether it is read-only and whether it keeps access control lists stay as they are.
+    /// The mount's name, whether it is read-only, keeps access control lists and follows symbolic links stay as they are.
     public func update(_ settings: MountSettings) {
         let old = context.replace { live in
             let old = live
             live = settings
-            (live.name, live.readOnly, live.acl) = (old.name, old.readOnly, old.acl)
+            (live.name, live.readOnly, live.acl, live.symlinks) = (old.name, old.readOnly, old.acl, old.symlinks)
         }
         let (policy, before) = (settings.policy, old.policy)
         if policy.effectivePrefetch != before.effectivePrefetch {
@@ -195,7 +195,8 @@ public final class MountedBucket: FileOperations {
         _ place: Place, _ kind: FileKind, _ mode: UInt32, _ caller: Caller, _ reply: consuming Reply<Entry>,
         body: String = "", _ describe: @escaping @Sendable (inout StoredAttributes) -> Void
     ) {
-        if let refusal = writeRefusal() { return reply.fail(refusal) }
+        let linkRefusal = kind == .symbolicLink ? context.linkRefusal(.notPermitted) : nil
+        if let refusal = writeRefusal() ?? linkRefusal { return reply.fail(refusal) }
         slow(reply, changing: [.name(place)], discard: { self.discard($0) }) { () async throws(VFSError) in
             try await self.creator.make(place, kind, mode, caller, body: body, describe)
         }
@@ -301,7 +302,7 @@ public final class MountedBucket: FileOperations {
     public func access(_ inode: InodeID, mask: Int32, caller: Caller, reply: consuming Reply<Void>) { reply.send() }
 
     public func readlink(_ inode: InodeID, reply: consuming Reply<String>) {
-        if let target = tree.inspect(inode, { $0.details?.symlinkTarget }) ?? nil { return reply.send(target) }
+        if let target = attributes.targetNow(of: inode) { return reply.send(target) }
         slow(reply) { () async throws(VFSError) in try await self.attributes.target(of: inode) }
     }
 
@@ -561,8 +562,8 @@ public final class MountedBucket: FileOperations {
         guard let file = handles.file(handle) else { return reply.fail(.badHandle) }
         let found: Int? =
             switch whence {
-            case 3: file.content.data(from: offset)
-            case 4: file.content.hole(from: offset)
+            case 3 where offset >= 0: file.content.data(from: offset)
+            case 4 where offset >= 0: file.content.hole(from: offset)
             default: nil
             }
         if let found { reply.send(found) } else { reply.fail(.noData, "nothing there") }

@@ -10,7 +10,7 @@ public struct VFSError: Error, Sendable, Equatable {
         case notSupported, conflict
         // Said by the core.
         case cancelled, stale, readOnly, notPermitted, notDirectory, isDirectory, notEmpty, crossDevice
-        case noAttribute, resultTooLarge, badHandle, noSpace, noData, busy, io
+        case noAttribute, resultTooLarge, badHandle, noSpace, noData, busy, io, symbolicLink
     }
 
     /// What the retry layer may do about it. Set by whoever knows the wire; obeyed by the retry layer alone.

@@ -50,6 +50,9 @@ struct EffectiveConfigurationTests {
             uid: 1000
             gid: 100
             umask: "007"
+            symlinks: follow
+            exec: true
+            nosymfollow: false
           - name: inbox
             path: /tmp/inbox
             provider: directory
@@ -72,6 +75,9 @@ struct EffectiveConfigurationTests {
             uid: 1000
             gid: 100
             umask: "022"
+            symlinks: follow
+            exec: true
+            nosymfollow: false
 
         """
 

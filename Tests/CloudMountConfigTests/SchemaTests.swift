@@ -34,6 +34,7 @@ struct SchemaTests {
         case .value(.size, _): (["64MiB", "1.5GiB"], ["12", "12M", "MiB", "-1MiB", "[]"])
         case .value(.duration, _): (["30s", "1m30s"], ["12", "s", "3 s", "{}"])
         case .value(.choice(let choices), let later): (choices, later + ["nothing_such", "[]"])
+        case .id: (["0", "12", "4294967294"], ["-1", "1.5", "\"12\"", "4294967295", "4294967296", "{}"])
         case .octal: (["\"022\"", "027"], ["\"99\"", "\"01777\"", "rwx", "[]"])
         case .name: (["default"], ["\"a b\"", "[]", "-"])
         case .constant(let number): ([String(number)], ["9", "\"\(number)\"", "[]"])

@@ -53,6 +53,20 @@ struct ConfigurationDiffTests {
         #expect(diff.remount.isEmpty && !diff.rotates && !diff.isOtherStore)
     }
 
+    @Test(
+        "what is shown of others' files changes in place; links and the kernel's flags need another mount",
+        arguments: [
+            ("force_uid: 7", true), ("force_gid: 7", true), ("file_mode: '600'", true), ("dir_mode: '700'", true),
+            ("symlinks: hide", false), ("symlinks: refuse", false), ("exec: false", false),
+            ("nosymfollow: true", false),
+        ])
+    func foreign(_ setting: String, _ isLive: Bool) throws {
+        let diff = try mountDiff("path: /mnt/a, bucket: b", "path: /mnt/a, bucket: b, \(setting)")
+        let key = String(setting.prefix { $0 != ":" })
+        #expect(diff.live == (isLive ? [key] : []) && diff.remount == (isLive ? [] : [key]))
+        #expect(!diff.rotates && !diff.isOtherStore)
+    }
+
     /// Values of the key that are not its default's.
     private static func others(_ key: PolicyKey) -> [String] {
         let all: [String] =

@@ -14,10 +14,25 @@ struct AttributeChanger: Sendable {
     static let stateAttribute = "user.cloudmount.state"
     private static let ownAttributes = "user.cloudmount."
 
+    /// What `body` finds once all is known of a node that the store says; nil: something is missing.
+    /// - Parameter body: is told whether it is to insist on all.
+    private func described<Value: Sendable>(
+        _ inode: InodeID, _ body: (Bool) throws(VFSError) -> Value?
+    ) async throws(VFSError) -> Value {
+        // It may be let go of as soon as it has been asked for; and of a version that has gone nobody can say more.
+        for attempt in 0..<4 {
+            try await revalidator.describeFully(inode)
+            if let value = try body(attempt < 2) { return value }
+        }
+        throw VFSError(.busy, "its metadata keeps changing")
+    }
+
     // MARK: stat(2)'s
 
-    func change(_ inode: InodeID, _ changes: AttributeChanges) async throws(VFSError) {
+    func change(_ inode: InodeID, _ asked: AttributeChanges) async throws(VFSError) {
         try await revalidator.describeFully(inode)
+        let kind = tree.stored.kind(inode) ?? .regular
+        guard let changes = try context.settings().forced.rest(of: asked, kind: kind) else { return }
         try SlowPath.begin()
         let isStored = changes.size != nil || context.policy().durableAttributes
         var resized: Resized?
@@ -101,9 +116,11 @@ struct AttributeChanger: Sendable {
         _ body: (inout NodeChange) throws(VFSError) -> Void
     ) async throws(VFSError) {
         var before: NodeChange?
-        let (isWritten, generation) = try tree.change(inode, isStored: isStored) { change throws(VFSError) in
-            before = change
-            try body(&change)
+        let (isWritten, generation) = try await described(inode) { insists throws(VFSError) in
+            try tree.change(inode, insists: insists, isStored: isStored) { change throws(VFSError) in
+                before = change
+                try body(&change)
+            }
         }
         // A file that is open for writing takes its attributes along when its bytes are committed.
         guard !isWritten, isStored else { return }
@@ -137,10 +154,21 @@ struct AttributeChanger: Sendable {
 
     // MARK: Links
 
+    private struct KnownTarget: Sendable { var text: String? }
+
+    /// What memory has; nil when the store, or the mount's rule, has to be asked.
+    func targetNow(of inode: InodeID) -> String? {
+        context.settings().symlinks == .follow ? tree.inspect(inode) { $0.details?.symlinkTarget } ?? nil : nil
+    }
+
+    /// - Throws: `symbolicLink` where links lead nowhere.
     func target(of inode: InodeID) async throws(VFSError) -> String {
-        try await revalidator.describeFully(inode)
-        let known = tree.inspect(inode) { $0.details?.symlinkTarget } ?? nil
-        if let known { return known }
+        if let refusal = context.linkRefusal(.symbolicLink) { throw refusal }
+        let known = try await described(inode) { _ in
+            tree.inspect(inode) { $0.lacksDetails ? nil : KnownTarget(text: $0.details?.symlinkTarget) }
+                ?? KnownTarget()
+        }
+        if let text = known.text { return text }
         let link = try tree.stored.target(inode)
         let limit = 4096
         guard let buffer = context.memory.take(limit) else { throw VFSError(.busy, "no memory") }
@@ -165,9 +193,11 @@ struct AttributeChanger: Sendable {
         if name.hasPrefix("system.") || name == "security.selinux" || name.hasPrefix("security.SMACK") {
             return VFSError(.notSupported, "no such kind of attribute")
         }
-        guard changing else { return nil }
         // The namespaces of xattr(7) that an object's metadata can hold.
-        guard ["user.", "trusted.", "security."].contains(where: { name.hasPrefix($0) && name != $0 }) else {
+        let namespaces = ["user.", "trusted.", "security."]
+        if namespaces.contains(name) { return VFSError(.invalidArgument, "an attribute without a name") }
+        guard changing else { return nil }
+        guard namespaces.contains(where: { name.hasPrefix($0) }) else {
             return VFSError(.notSupported, "no such kind of attribute")
         }
         return name.hasPrefix(Self.ownAttributes) ? VFSError(.notPermitted, "an attribute of CloudMount's own") : nil
@@ -184,7 +214,7 @@ struct AttributeChanger: Sendable {
 
     /// What memory has; nil when the store has to be asked.
     func xattrNow(_ inode: InodeID, _ name: String) throws(VFSError) -> [UInt8]? {
-        let view = tree.inspect(inode) { ($0.isKnown, $0.details?.xattrs[name]) }
+        let view = tree.inspect(inode) { ($0.isKnownInFull, $0.details?.xattrs[name]) }
         guard let (isKnown, value) = view else { throw VFSError(.noAttribute, "no such attribute") }
         if let value { return value }
         // What has never been read has no capabilities; asking for each program run would cost a request.
@@ -193,22 +223,24 @@ struct AttributeChanger: Sendable {
     }
 
     func xattr(_ inode: InodeID, _ name: String) async throws(VFSError) -> [UInt8] {
-        try await revalidator.describeFully(inode)
-        guard let value = tree.inspect(inode, { $0.details?.xattrs[name] }) ?? nil else {
-            throw VFSError(.noAttribute, "no such attribute")
-        }
+        guard let value = try await xattrs(inode)[name] else { throw VFSError(.noAttribute, "no such attribute") }
         return value
     }
 
     func xattrNamesNow(_ inode: InodeID) -> [String]? {
-        let view = tree.inspect(inode) { ($0.isKnown, $0.details?.xattrs.keys.sorted() ?? []) }
+        let view = tree.inspect(inode) { ($0.isKnownInFull, $0.details?.xattrs.keys.sorted() ?? []) }
         guard let (isKnown, names) = view else { return [] }
         return isKnown ? names : nil
     }
 
     func xattrNames(_ inode: InodeID) async throws(VFSError) -> [String] {
-        try await revalidator.describeFully(inode)
-        return tree.inspect(inode) { $0.details?.xattrs.keys.sorted() ?? [] } ?? []
+        try await xattrs(inode).keys.sorted()
+    }
+
+    private func xattrs(_ inode: InodeID) async throws(VFSError) -> [String: [UInt8]] {
+        try await described(inode) { _ in
+            tree.inspect(inode) { $0.lacksDetails ? nil : $0.details?.xattrs ?? [:] } ?? [:]
+        }
     }
 
     func setXattr(_ inode: InodeID, _ name: String, _ value: [UInt8], flags: Int32) async throws(VFSError) {
@@ -239,7 +271,6 @@ struct AttributeChanger: Sendable {
     private func changeXattrs(
         _ inode: InodeID, _ body: (inout NodeChange) throws(VFSError) -> Void
     ) async throws(VFSError) {
-        try await revalidator.describeFully(inode)
         let limit = context.capabilities.maxMetadataBytes
         try await undoable(inode, isStored: context.policy().durableAttributes) { change throws(VFSError) in
             try body(&change)

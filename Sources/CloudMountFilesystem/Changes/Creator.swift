@@ -47,7 +47,9 @@ struct Creator: Sendable {
                 isStored && context.capabilities.conditionalCreate
                 ? try await resolver.find(place) : try await resolver.resolve(place)
             if let existing {
-                if isExclusive { throw VFSError(.alreadyExists, "\(place.name) exists") }
+                if isExclusive || tree.stored.isHiddenLink(existing) {
+                    throw VFSError(.alreadyExists, "\(place.name) exists")
+                }
                 return .exists(existing)
             }
             guard isStored, context.capabilities.conditionalCreate else {

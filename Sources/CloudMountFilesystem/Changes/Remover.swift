@@ -24,7 +24,7 @@ struct Remover: Sendable {
 
     func unlink(_ place: Place) async throws(VFSError) {
         try await tree.persistently { () async throws(VFSError) -> Void? in
-            guard let inode = try await resolver.find(place) else { throw VFSError(.notFound, "no such file") }
+            guard let inode = try await resolver.findVisible(place) else { throw VFSError(.notFound, "no such file") }
             guard tree.stored.kind(inode) != .directory else {
                 throw VFSError(.isDirectory, "\(place.name) is a directory")
             }
@@ -109,7 +109,9 @@ struct Remover: Sendable {
 
     func removeDirectory(_ place: Place) async throws(VFSError) {
         try await tree.persistently { () async throws(VFSError) -> Void? in
-            guard let inode = try await resolver.find(place) else { throw VFSError(.notFound, "no such directory") }
+            guard let inode = try await resolver.findVisible(place) else {
+                throw VFSError(.notFound, "no such directory")
+            }
             return try await tree.holding(
                 hold(place, inode), verify: { tree.stored.isNamed(place, inode, $0) },
                 { () async throws(VFSError) in

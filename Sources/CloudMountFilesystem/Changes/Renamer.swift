@@ -14,10 +14,10 @@ struct Renamer: Sendable {
     /// - Returns: nil, to be tried again, when what was known of a name is not so any more.
     func rename(_ source: Place, to target: Place, noReplace: Bool) async throws(VFSError) {
         try await tree.persistently { () async throws(VFSError) -> Void? in
-            guard let inode = try await resolver.find(source) else {
+            guard let inode = try await resolver.findVisible(source) else {
                 throw VFSError(.notFound, "\(source.name) is not there")
             }
-            let replaced = try await resolver.find(target)
+            let replaced = try await resolver.findReplaceable(target)
             if replaced == inode { return () }
             if replaced != nil, noReplace { throw VFSError(.alreadyExists, "\(target.name) exists") }
             let gone = replaced.map { [$0] } ?? []

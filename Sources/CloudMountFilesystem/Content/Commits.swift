@@ -540,7 +540,7 @@ final class Commits: Sendable {
     /// bytes on disk.
     func drain() async {
         isEnding.store(true, ordering: .relaxed)
-        let dirty = tree.dirtyFiles()
+        let dirty = tree.stored.dirtyFiles()
         _ = await inParallelToEnd(dirty, width: 8) { file async throws(VFSError) in await file.content?.spill() }
         _ = await attempt { () async throws(VFSError) in
             try await inParallel(dirty, width: 16) { file async throws(VFSError) in
@@ -554,7 +554,7 @@ final class Commits: Sendable {
     }
 
     func count(into statistics: inout MountStatistics) {
-        for file in tree.dirtyFiles() {
+        for file in tree.stored.dirtyFiles() {
             guard let content = file.content else { continue }
             let bytes = content.dirtyBytes()
             statistics.dirtyFiles += 1

@@ -39,8 +39,8 @@ final class Directory {
     /// Objects of the listing under way that have the name of a directory.
     var shadowed: [FileName: ObjectInfo] = [:]
     var marker = Marker.unknown
-    /// The object that keeps the directory, as it was last seen. Its key has no slash in buckets of old tools.
-    var markerObject: ObjectInfo?
+    /// The object that keeps the directory, as it was last seen, without its metadata. Its key has no slash in buckets of old tools.
+    var markerObject: ObjectInfo? { didSet { markerObject?.metadata = nil } }
     /// The time of the last change of a name in it is not in the store.
     var hasUnstoredTime = false
     /// Made, emptied or changed here, in a store that keeps no folders.

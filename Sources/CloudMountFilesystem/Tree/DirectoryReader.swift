@@ -64,7 +64,7 @@ struct DirectoryReader: Sendable {
         let begin = offset
         let step: Step? = tree.withNames { names in
             guard let node = names[open.inode], let directory = node.directory else { return .done }
-            if plus, describing, directory.evidence == .present {
+            if plus || names.rules.symlinks == .hide, describing, directory.evidence == .present {
                 let ids = some.prefix(128).compactMap { name -> InodeID? in
                     guard let child = directory.children[name], !child.isKnown, !child.isDirty,
                         names.isValid(child, now)
@@ -87,7 +87,7 @@ struct DirectoryReader: Sendable {
             var isEmpty = true
             for name in some {
                 index += 1
-                guard let child = directory.children[name] else { continue }
+                guard let child = directory.children[name], !names.isHiddenLink(child) else { continue }
                 let described = names.isDescribed(child, in: directory) || directory.evidence == .unknown
                 let known = described && names.isValid(child, now)
                 let entry = plus && known ? names.entry(for: child, now) : nil

@@ -46,7 +46,7 @@ extension Namespace {
         node.lookups += 1
         node.kernelIsBehind = false
         let valid = validity(node, now)
-        return Entry(attributes: node.attributes, validFor: valid, attributesValidFor: valid)
+        return Entry(attributes: shown(node), validFor: valid, attributesValidFor: valid)
     }
 
     func absentEntry(_ time: UInt64) -> Entry {
@@ -64,8 +64,17 @@ extension Namespace {
         node.kernelIsBehind = false
         let open = node.openCount > 0 || node.kind == .directory || node.isOrphan
         let valid = open ? .nanoseconds(rules.metadataTTL) : validity(node, now)
-        return AttributeReply(attributes: node.attributes, validFor: valid)
+        return AttributeReply(attributes: shown(node), validFor: valid)
     }
+
+    private func shown(_ node: Node) -> FileAttributes {
+        var attributes = node.attributes
+        rules.forced.apply(to: &attributes)
+        return attributes
+    }
+
+    /// A symbolic link on a mount that hides them: its name is taken, and not shown.
+    func isHiddenLink(_ node: Node) -> Bool { rules.symlinks == .hide && node.kind == .symbolicLink }
 
     /// What memory holds of a node, and of all below it, is to be asked again.
     func distrust(_ node: Node) {
@@ -124,6 +133,7 @@ extension Namespace {
         if let metadata = marker.metadata {
             let attributes = AttributeCodec.decode(metadata, key: marker.key)
             node.adopt(attributes, defaults: rules)
+            weights.add(node)
             weigh(attributes, of: node)
         } else {
             node.modified = marker.stored
@@ -155,6 +165,7 @@ extension Namespace {
                     if !node.isKnown || !node.keepsAttributes && !node.agrees(with: attributes, defaults: rules) {
                         node.stored = info.stored
                         node.adopt(attributes, defaults: rules)
+                        weights.add(node)
                     }
                     if !rules.capabilities.listingCarriesMetadata { weigh(attributes, of: node) }
                 } else if !node.keepsAttributes, info.stored.seconds > node.stored.seconds + 2 {
@@ -207,8 +218,10 @@ extension Namespace {
         node.validUntil = rules.expiry(now)
         node.isKnown = false
         node.details = nil
+        node.lacksDetails = false
         if let attributes {
             node.adopt(attributes, defaults: rules)
+            weights.add(node)
             if !rules.capabilities.listingCarriesMetadata { weigh(attributes, of: node) }
         }
     }
@@ -223,6 +236,21 @@ extension Namespace {
     /// The inode is another version from now on.
     mutating func become(_ info: ObjectInfo, _ node: Node, _ now: UInt64) {
         describe(node, info, info.metadata.map { AttributeCodec.decode($0, key: info.key) }, now)
+    }
+
+    /// Gives a node what it does not know of its version. Its bytes and times are the writers' already, if it has any; the rest is
+    /// still the version's.
+    mutating func complete(_ node: Node, _ attributes: StoredAttributes) {
+        guard !node.isKnownInFull else { return }
+        if node.isKnown {
+            node.regain(attributes)
+        } else {
+            let kept = NodeChange(node, node.changed)
+            node.adopt(attributes, defaults: rules)
+            (node.size, node.modified, node.changed) = (kept.size, kept.modified, kept.changed)
+            if let accessed = kept.details.accessed { node.details?.accessed = accessed }
+        }
+        weights.add(node)
     }
 
     /// Counts what the metadata of one object says about the others of its directory. Where listings carry metadata only

@@ -11,10 +11,12 @@ struct Namespace {
     private var made: UInt64 = 0
     var gate = NameGate()
     private var hidden: Set<ObjectKey> = []
+    private var hiddenBytes = 0
     /// More are not counted: each takes memory.
     private static let mostHidden = 100_000
     /// Characters of one that are kept.
     private static let longestHidden = 2000
+    private static let mostHiddenBytes = 16 << 20
     var hiddenKeys: Int { hidden.count }
     var hiddenExamples: [String] = []
     /// Directories that the store keeps nothing of, or did not when they were last counted.
@@ -23,6 +25,7 @@ struct Namespace {
     private var roomIsCountedAt: UInt64 = 0
     var isSweeping = false
     var rules: TreeRules
+    var weights = WeightCount()
     /// Nodes that hold what the store has not.
     private(set) var dirty: Set<InodeID> = []
     /// Files that are open.
@@ -103,6 +106,7 @@ struct Namespace {
             id: id, parent: parent.id, name: name, kind: kind, permissions: permissions, uid: uid, gid: gid, time: time)
         nodes[id] = node
         attach(node, to: parent)
+        weights.add(node)
         return node
     }
 
@@ -213,7 +217,8 @@ struct Namespace {
     mutating func noteChange(in node: Node, _ time: Timestamp) {
         node.modified = time
         node.changed = time
-        guard node.id != Self.root, let directory = node.directory, directory.marker == .present,
+        // What a marker that has not been seen says would be lost.
+        guard node.id != Self.root, let directory = node.directory, directory.marker == .present, node.isKnown,
             rules.capabilities.folderObjects, !rules.capabilities.visibleFolders
         else { return }
         directory.hasUnstoredTime = true
@@ -279,13 +284,19 @@ struct Namespace {
     }
 
     var count: Int { nodes.count }
+    /// Goes through all nodes.
+    var weight: Int { nodes.reduce(0) { $0 + $1.weight } }
+    /// As many as are kept without being used.
+    var mostNodes: Int { min(rules.mostNodes, weights.mostNodes) }
     var all: NodeTable<InodeID> { nodes }
 
     /// Counts a key that no path can say, once.
     mutating func hide(_ key: ObjectKey) {
         // Of one that no store could have, the beginning is enough to be counted and shown.
         let key = key.byteCount <= Self.longestHidden ? key : ObjectKey(key.string.cut(to: Self.longestHidden))
-        guard hidden.count < Self.mostHidden, hidden.insert(key).inserted else { return }
+        guard hidden.count < Self.mostHidden, hiddenBytes < Self.mostHiddenBytes, hidden.insert(key).inserted
+        else { return }
+        hiddenBytes += key.byteCount
         if hiddenExamples.count < 10 { hiddenExamples.append(key.string) }
     }
 
@@ -296,6 +307,7 @@ struct Namespace {
     @discardableResult
     mutating func unhide(_ key: ObjectKey) -> Bool {
         guard !hidden.isEmpty, hidden.remove(key) != nil else { return false }
+        hiddenBytes -= key.byteCount
         hiddenExamples.removeAll { $0 == key.string }
         return true
     }

@@ -61,6 +61,7 @@ final class Node {
         static let isStandard = Flags(rawValue: 2048)
         static let isPlaceholder = Flags(rawValue: 4096)
         static let isBeingMade = Flags(rawValue: 8192)
+        static let lacksDetails = Flags(rawValue: 16384)
     }
 
     private func set(_ flag: Flags, _ value: Bool) {
@@ -72,6 +73,15 @@ final class Node {
         get { flags.contains(.isKnown) }
         set { set(.isKnown, newValue) }
     }
+
+    /// What stat(2) does not show was let go of, and has to be asked for.
+    var lacksDetails: Bool {
+        get { flags.contains(.lacksDetails) }
+        set { set(.lacksDetails, newValue) }
+    }
+
+    /// Nothing of the metadata has to be asked for.
+    var isKnownInFull: Bool { isKnown && !lacksDetails }
 
     /// Attributes were changed here and not stored (`durable_attributes: false`).
     var keepsAttributes: Bool {
@@ -300,6 +310,12 @@ final class Node {
         }
     }
 
+    /// Bytes of texts of the store that say which version it is.
+    var tagWeight: Int {
+        (rest?.tag?.utf8.count ?? 0) + (rest?.storage?.storageClass?.utf8.count ?? 0)
+            + (rest?.storage?.encryption?.utf8.count ?? 0)
+    }
+
     /// Of `version`, when it was written here.
     var nonce: String? {
         get { use?.nonce.flatMap { $0.version == version ? $0.value : nil } }
@@ -467,6 +483,7 @@ final class Node {
         modified = attributes.modified ?? stored
         changed = attributes.changed ?? max(modified, stored)
         details = attributes
+        lacksDetails = false
         isKnown = true
     }
 

@@ -4,7 +4,8 @@ import CloudMountVFS
 /// What operations may know of a node: a copy.
 struct NodeView: Sendable {
     let kind: FileKind
-    let isKnown: Bool
+    let isKnownInFull: Bool
+    let lacksDetails: Bool
     let isOrphan: Bool
     let isStale: Bool
     let isDirty: Bool
@@ -13,7 +14,8 @@ struct NodeView: Sendable {
 
     init(_ node: Node) {
         kind = node.kind
-        isKnown = node.isKnown
+        isKnownInFull = node.isKnownInFull
+        lacksDetails = node.lacksDetails
         isOrphan = node.isOrphan
         isStale = node.isStale
         isDirty = node.isDirty

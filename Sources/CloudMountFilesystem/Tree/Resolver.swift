@@ -29,7 +29,10 @@ final class Resolver: Sendable {
         let now = tree.now()
         return try tree.withNames { names throws(VFSError) in
             switch names.known(place.name, in: try names.directory(place.parent), now) {
-            case .node(let id): return names.entry(for: try names.node(id), now)
+            case .node(let id):
+                let node = try names.node(id)
+                if names.isHiddenLink(node) { return names.absentEntry(names.rules.negativeTTL) }
+                return names.entry(for: node, now)
             case .absent(let time): return names.absentEntry(time)
             case .unknown: return nil
             }
@@ -50,7 +53,7 @@ final class Resolver: Sendable {
         return tree.withNames { names in
             // Who asked at the same time as it was made has an older answer.
             let made = names[place.parent]?.directory?.children[place.name].flatMap { $0.touched > began ? $0 : nil }
-            guard let node = made ?? id.flatMap({ names[$0] }), !node.isOrphan else {
+            guard let node = made ?? id.flatMap({ names[$0] }), !node.isOrphan, !names.isHiddenLink(node) else {
                 return names.absentEntry(names.rules.negativeTTL)
             }
             return names.entry(for: node, now)
@@ -74,6 +77,21 @@ final class Resolver: Sendable {
         case .absent: return nil
         case .unknown: return try await resolve(place)
         }
+    }
+
+    /// As `find`, for who is to take what has the name away: a link that nobody sees is not there.
+    func findVisible(_ place: Place) async throws(VFSError) -> InodeID? {
+        guard let inode = try await find(place), !tree.stored.isHiddenLink(inode) else { return nil }
+        return inode
+    }
+
+    /// As `find`, for who is to give the name to something else: what nobody sees is not replaced.
+    func findReplaceable(_ place: Place) async throws(VFSError) -> InodeID? {
+        guard let inode = try await find(place) else { return nil }
+        if tree.stored.isHiddenLink(inode) {
+            throw VFSError(.alreadyExists, "\(place.name) is the name of a symbolic link, which the mount hides")
+        }
+        return inode
     }
 
     /// What `resolve` has to find out.

@@ -5,11 +5,13 @@ import CloudMountVFS
 final class Revalidator: Sendable {
     private let context: MountContext
     private let tree: Tree
+    private let sweeper: Sweeper
     private let revalidations: SingleFlight<InodeID, Void>
 
-    init(context: MountContext, tree: Tree) {
+    init(context: MountContext, tree: Tree, sweeper: Sweeper) {
         self.context = context
         self.tree = tree
+        self.sweeper = sweeper
         revalidations = SingleFlight(executor: context.provider.executor)
     }
 
@@ -21,13 +23,14 @@ final class Revalidator: Sendable {
         try await revalidations.run(inode) { () async throws(VFSError) in
             // Not before a rename that is under way has ended.
             try await self.tree.holding(inode) { () async throws(VFSError) in try await self.look(inode) }
+            self.sweeper.tidy()
         }
     }
 
     private func look(_ inode: InodeID) async throws(VFSError) {
         let asked = tree.now()
         let key: ObjectKey? = tree.withNames { names in
-            guard let node = names[inode], !node.isHeld || !node.isKnown else { return nil }
+            guard let node = names[inode], !node.isHeld || !node.isKnownInFull else { return nil }
             if let marker = node.directory?.markerObject { return marker.key }
             return node.version == nil && node.kind != .directory ? nil : names.key(of: node)
         }
@@ -49,11 +52,8 @@ final class Revalidator: Sendable {
                 return
             }
             if node.isHeld {
-                guard let info, !node.isKnown, node.version == info.etag, let metadata = info.metadata else { return }
-                // The bytes are the writers' already; the rest is still the version's.
-                let (size, modified, changed) = (node.size, node.modified, node.changed)
-                node.adopt(AttributeCodec.decode(metadata, key: key), defaults: names.rules)
-                (node.size, node.modified, node.changed) = (size, modified, changed)
+                guard let info, node.version == info.etag, let metadata = info.metadata else { return }
+                names.complete(node, AttributeCodec.decode(metadata, key: key))
                 return
             }
             if node.touched >= asked { return }
@@ -71,7 +71,7 @@ final class Revalidator: Sendable {
     func describeFully(_ inode: InodeID) async throws(VFSError) {
         let isKnown = try tree.withNames { names throws(VFSError) in
             let node = try names.node(inode)
-            return node.isKnown || node.version == nil && node.kind != .directory || node.isOrphan
+            return node.isDescribedInFull
         }
         if !isKnown { try await revalidate(inode) }
     }
@@ -91,11 +91,8 @@ final class Revalidator: Sendable {
     func describeForCommit(_ inode: InodeID, _ key: ObjectKey) async throws(VFSError) {
         guard let info = try await provider.headIfThere(key), let metadata = info.metadata else { return }
         tree.withNames { names in
-            guard let node = names[inode], node.version == info.etag, !node.isKnown else { return }
-            let kept = NodeChange(node, node.changed)
-            node.adopt(AttributeCodec.decode(metadata, key: key), defaults: names.rules)
-            (node.size, node.modified, node.changed) = (kept.size, kept.modified, kept.changed)
-            if let accessed = kept.details.accessed { node.details?.accessed = accessed }
+            guard let node = names[inode], node.version == info.etag else { return }
+            names.complete(node, AttributeCodec.decode(metadata, key: key))
         }
     }
 

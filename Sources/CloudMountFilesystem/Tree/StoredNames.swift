@@ -32,7 +32,7 @@ struct StoredNames: Sendable {
             return Seal(
                 key: key, version: node.version, attributes: node.storedAttributes,
                 hasExplicitTime: node.hasExplicitTime, generation: node.generation,
-                isUndescribed: node.version != nil && !node.isKnown)
+                isUndescribed: node.version != nil && !node.isKnownInFull)
         }
     }
 
@@ -133,6 +133,23 @@ struct StoredNames: Sendable {
             names.orphan(node)
             names.distrust(place)
             return place
+        }
+    }
+
+    /// What holds what the store has not.
+    struct Dirty: Sendable {
+        let inode: InodeID
+        let path: String
+        let content: FileContent?
+    }
+
+    func dirtyFiles() -> [Dirty] {
+        withNames { names in
+            names.dirty.compactMap { id in
+                names[id].map {
+                    Dirty(inode: id, path: names.key(of: $0)?.string ?? $0.name.string, content: $0.content)
+                }
+            }
         }
     }
 
@@ -309,6 +326,10 @@ struct StoredNames: Sendable {
     }
 
     func isHidden(_ key: ObjectKey) -> Bool { withNames { names in names.isHidden(key) } }
+
+    func isHiddenLink(_ inode: InodeID) -> Bool {
+        withNames { names in names[inode].map { names.isHiddenLink($0) } ?? false }
+    }
 
     func kind(_ inode: InodeID) -> FileKind? { withNames { names in names[inode]?.kind } }
 

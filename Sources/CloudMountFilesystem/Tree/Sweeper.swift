@@ -1,6 +1,6 @@
 import CloudMountVFS
 
-/// Keeps the number of nodes within bounds, whatever is walked over. What is open, is being listed, or holds what the store
+/// Keeps the number of nodes, and what they take, within bounds, whatever is walked over. What is open, is being listed, or holds what the store
 /// has not, stays; so does what was used in the last seconds. Directories that the kernel knows stay too: to make it forget one
 /// would take it away from under whoever has it as working directory.
 final class Sweeper: Sendable {
@@ -15,21 +15,30 @@ final class Sweeper: Sendable {
     /// Nanoseconds: a node is not taken away from under an operation that has just found it.
     private static let graceTime: UInt64 = 3_000_000_000
 
-    /// Begins to let go of nodes when there are too many. Called after nodes were made, without the lock.
+    /// The same for what the store can be asked again for; whoever has just asked for it is given a moment.
+    private static let shortGraceTime: UInt64 = 200_000_000
+
+    /// Begins to let go of nodes when there are too many, and of what they hold. Called after nodes were made or described,
+    /// without the lock.
     func tidy() {
-        let (most, isDue) = tree.withNames { names -> (Int, Bool) in
-            let most = names.rules.mostNodes
-            guard names.count > most, !names.isSweeping else { return (most, false) }
-            names.isSweeping = true
-            return (most, true)
+        let (sweeps, sheds) = tree.withNames { names -> (Bool, Bool) in
+            let sheds = names.weights.isDue(names.rules.mostMetadata) && !names.weights.isShedding
+            if sheds { names.weights.isShedding = true }
+            let sweeps = names.count > names.mostNodes && !names.isSweeping
+            if sweeps { names.isSweeping = true }
+            return (sweeps, sheds)
         }
-        guard isDue else { return }
+        if sheds { context.begin { [weak self] in await self?.shed() } }
+        if sweeps { sweepOn() }
+    }
+
+    private func sweepOn() {
         let clock = context.clock
         Task(executorPreference: context.provider.executor) { [weak self] in
             var pause = Duration.seconds(4)
             var before = 0
             // What was too new, or known to the kernel, may go a little later.
-            while let rest = await self?.sweep(most) {
+            while let (rest, most) = await self?.sweep() {
                 pause = abs(rest - before) > most / 100 ? .seconds(4) : min(pause * 2, .seconds(60))
                 before = rest
                 await clock.sleep(pause)
@@ -37,11 +46,14 @@ final class Sweeper: Sendable {
         }
     }
 
-    /// - Returns: how many nodes there are, if that is still too many.
-    private func sweep(_ most: Int) async -> Int? {
-        let start = tree.now()
-        let old = start > Self.graceTime ? start - Self.graceTime : 0
-        // The longest unused first.
+    /// A moment that is so long ago.
+    private func ago(_ time: UInt64) -> UInt64 {
+        let now = tree.now()
+        return now > time ? now - time : 0
+    }
+
+    /// Directories with something in them, the longest unused first.
+    private func directories(usedBefore old: UInt64) -> [InodeID] {
         var directories: [(id: InodeID, usedAt: UInt64)] = tree.withNames { names in
             names.all.compactMap { node in
                 guard let directory = node.directory, directory.usedAt < old, !directory.children.isEmpty else {
@@ -51,8 +63,43 @@ final class Sweeper: Sendable {
             }
         }
         directories.sort { $0.usedAt < $1.usedAt }
+        return directories.map(\.id)
+    }
+
+    /// Has files let go of what the store says of them beyond stat(2), down to half of what there may be.
+    private func shed() async {
+        var (weight, most) = tree.withNames { names in (names.weight, names.rules.mostMetadata) }
+        if weight > most {
+            let old = ago(Self.shortGraceTime)
+            for id in directories(usedBefore: .max) {
+                let freed = tree.withNames { names in
+                    let ttl = names.rules.metadataTTL
+                    return names[id]?.directory?.children.reduce(0) { sum, child in
+                        guard weight - sum > most / 2, child.validUntil < old + ttl, child.canShed else { return sum }
+                        let before = child.weight
+                        child.shed()
+                        return sum + before - child.weight
+                    } ?? 0
+                }
+                weight -= freed
+                if weight <= most / 2 { break }
+                await Task.yield()
+            }
+        }
+        tree.withNames { names in
+            names.weights.counted(weight, nodes: names.count, most: most)
+            names.weights.isShedding = false
+        }
+        // What cannot be let go of so goes with its nodes.
+        if weight > most { tidy() }
+    }
+
+    /// - Returns: how many nodes there are, and how many there may be, if that is still too many.
+    private func sweep() async -> (Int, Int)? {
+        let old = ago(Self.graceTime)
+        let most = tree.withNames { $0.mostNodes }
         var fading = 0
-        for (id, _) in directories {
+        for id in directories(usedBefore: old) {
             var notices: [(parent: InodeID, name: FileName)] = []
             let isEnough = tree.withNames { names in
                 if names.count - fading <= most / 2 { return true }
@@ -67,8 +114,8 @@ final class Sweeper: Sendable {
             await Task.yield()
         }
         return tree.withNames { names in
-            names.isSweeping = names.count > most
-            return names.isSweeping ? names.count : nil
+            names.isSweeping = names.count > names.mostNodes
+            return names.isSweeping ? (names.count, names.mostNodes) : nil
         }
     }
 

@@ -24,6 +24,9 @@ extension Tree {
                     if node.lookups > 0 { forgotten.inodes.append(node.id) }
                 }
             }
+            if rules.forced != old.forced {
+                forgotten.inodes += names.all.compactMap { $0.lookups > 0 ? $0.id : nil }
+            }
             return forgotten
         }
     }

@@ -363,17 +363,21 @@ final class Tree: Sendable {
 
     /// Changes attributes.
     /// - Parameters:
+    ///   - insists: not before all is known that the store says of it.
     ///   - isStored: the change is to reach the store by itself; else it stays in memory and goes along with the next content.
-    /// - Returns: whether somebody is writing the file, and the generation that the change has made.
+    /// - Returns: whether somebody is writing the file, and the generation that the change has made; nil when the store has to be
+    ///   asked for the metadata first.
     func change(
-        _ inode: InodeID, isStored: Bool, _ body: (inout NodeChange) throws(VFSError) -> Void
-    ) throws(VFSError) -> (isWritten: Bool, generation: UInt64) {
+        _ inode: InodeID, insists: Bool, isStored: Bool, _ body: (inout NodeChange) throws(VFSError) -> Void
+    ) throws(VFSError) -> (isWritten: Bool, generation: UInt64)? {
         let time = context.clock.now()
         return try withNames { names throws(VFSError) in
             let node = try names.node(inode)
+            guard !node.lacksDetails, !insists || node.isDescribedInFull else { return nil }
             var change = NodeChange(node, time)
             try body(&change)
             change.apply(to: node)
+            names.weights.add(node)
             if isStored || node.isHeld { names.soil(node) } else { node.keepsAttributes = true }
             return (node.writers > 0, node.generation)
         }
@@ -394,7 +398,13 @@ final class Tree: Sendable {
         }
     }
 
-    func noteLink(_ inode: InodeID, _ target: String) { withNames { $0[inode]?.details?.symlinkTarget = target } }
+    func noteLink(_ inode: InodeID, _ target: String) {
+        withNames { names in
+            guard let node = names[inode] else { return }
+            node.details?.symlinkTarget = target
+            names.weights.add(node)
+        }
+    }
 
     func forget(_ inode: InodeID, count: UInt64) { withNames { $0.forget(inode, count: count) } }
 
@@ -412,26 +422,11 @@ final class Tree: Sendable {
         }
     }
 
-    struct Dirty: Sendable {
-        let inode: InodeID
-        let path: String
-        let content: FileContent?
-    }
-
-    func dirtyFiles() -> [Dirty] {
-        withNames { names in
-            names.dirty.compactMap { id in
-                names[id].map {
-                    Dirty(inode: id, path: names.key(of: $0)?.string ?? $0.name.string, content: $0.content)
-                }
-            }
-        }
-    }
-
     func count(into statistics: inout MountStatistics) {
         let counted = withNames { names in
-            (names.count, names.hiddenKeys, names.hiddenExamples, names.countStale(), names.openFiles)
+            (names.count, names.hiddenKeys, names.hiddenExamples, names.countStale(), names.openFiles, names.weight)
         }
+        statistics.metadataBytes = counted.5
         (statistics.inodes, statistics.hiddenKeys, statistics.hiddenKeyExamples) = (counted.0, counted.1, counted.2)
         (statistics.staleNodes, statistics.openFiles) = (counted.3, counted.4)
     }

@@ -10,7 +10,10 @@ struct TreeRules: Sendable {
     var gid: UInt32
     var filePermissions: UInt32
     var directoryPermissions: UInt32
+    var forced: ForcedAttributes
+    var symlinks: SymlinkRule
     var mostNodes: Int
+    var mostMetadata: Int
     /// New files get what the default access control list of their directory says.
     var acl: Bool
     let capabilities: Capabilities
@@ -22,7 +25,10 @@ struct TreeRules: Sendable {
         gid = settings.gid
         filePermissions = settings.filePermissions
         directoryPermissions = settings.directoryPermissions
+        forced = settings.forced
+        symlinks = settings.symlinks
         mostNodes = settings.mostNodes
+        mostMetadata = settings.mostMetadata
         acl = settings.acl
         self.capabilities = capabilities
     }
