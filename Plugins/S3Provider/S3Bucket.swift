@@ -4,6 +4,7 @@ import CloudMountVFS
 final class S3Bucket: Sendable {
     let client: S3Client
     let lister: S3Lister
+    let listing: S3Listing
     let versionLister: S3VersionLister
     let reader: S3Reader
     let writer: S3Writer
@@ -16,7 +17,8 @@ final class S3Bucket: Sendable {
         self.client = client
         lister = S3Lister(client)
         versionLister = S3VersionLister(client)
-        reader = S3Reader(client, storage)
+        reader = S3Reader(client, storage, lister)
+        listing = S3Listing(client, lister, reader)
         let looks = S3Looks(client, reader, lister)
         writer = S3Writer(client, storage, looks)
         deleter = S3Deleter(client, reader, looks)
@@ -26,17 +28,30 @@ final class S3Bucket: Sendable {
     }
 
     /// Bucket, credentials and region in one round trip (more where the region was wrong); then, for a writable mount
-    /// of an endpoint that is not known to keep its promises, the probe.
+    /// of an endpoint that is not known to keep its promises, the probe. Credentials that may only read make the mount a read-only one.
     func prepare(writable: Bool) async throws(VFSError) {
         client.startAnew()
         try await client.prepareRegion()
-        let contact = try await contact()
+        let contact = try await contact(writable: writable)
         client.recognise(server: contact.server)
         var features = S3Features(client.profile)
         features.versions = contact.versioned
-        if writable, client.profile.needsProbe {
-            features = try await S3Probe(self, believing: features).run()
+        if writable {
+            do throws(VFSError) {
+                if let refusal = contact.refusal { throw refusal }
+                if client.profile.needsProbe {
+                    features = try await S3Probe(self, believing: features, remains: contact.remains).run()
+                }
+            } catch {
+                guard error.isRefusal else { throw error }
+                features.readOnlyReason = "these credentials may not write: \(error.message)"
+            }
         }
         client.features = features
     }
+}
+
+extension VFSError {
+    /// The store's last word: not one that means "slower".
+    var isRefusal: Bool { code == .permissionDenied && retry == .never }
 }

@@ -114,7 +114,7 @@ final class S3Client: Sendable {
                 throw VFSError(error, wire: wire)
             }
             if 200..<300 ~= response.status {
-                if Self.isNamed(response) { state.withLock { $0.namesRequests = $0.namesRequests ?? true } }
+                if response.head.isNamedByStore { state.withLock { $0.namesRequests = $0.namesRequests ?? true } }
                 return response
             }
             let body = S3ErrorBody(response.body)
@@ -128,14 +128,12 @@ final class S3Client: Sendable {
         }
     }
 
-    private static func isNamed(_ response: HTTPResponse) -> Bool { response.headers["x-amz-request-id"] != nil }
-
     /// A 404 without a body cannot tell whose it is: a proxy says the same while its store is away. When a store that names its
     /// requests has not named this one, it is believed of none; after a HEAD, whose answers have no body, the store is asked for a
     /// byte of the object.
     private func isOfStore(_ response: HTTPResponse, to request: S3Request) async throws(VFSError) -> Bool {
         guard response.status == 404, response.body.isEmpty else { return false }
-        if Self.isNamed(response) || !(state.withLock { $0.namesRequests } ?? false) { return true }
+        if response.head.isNamedByStore || !(state.withLock { $0.namesRequests } ?? false) { return true }
         guard request.method == .head else { return false }
         var question = request
         question.method = .get
@@ -153,16 +151,28 @@ final class S3Client: Sendable {
     }
 
     /// The error of an answer that came with a good status and a bad body.
-    func error(_ code: VFSError.Code, _ message: String, _ request: S3Request, _ response: HTTPResponse?) -> VFSError {
-        let retry: VFSError.RetryAdvice = code == .corrupted || code == .malformedResponse ? .backoff : .never
-        return VFSError(code, message, retry: retry, wire: wire(request.operation, request.key, response))
+    ///
+    /// Where the store itself has named the request, it is the store's own odd answer, which it would give again. Anything else may have
+    /// been said, or cut off, on the way.
+    func error(
+        _ code: VFSError.Code, _ message: String, _ request: S3Request, _ head: HTTPResponseHead?
+    ) -> VFSError {
+        let isOwn = head?.isNamedByStore ?? false
+        let mayPass =
+            switch code {
+            case .malformedResponse: !isOwn
+            case .corrupted: !(isOwn && (head?.hasKnownEnd ?? false))
+            default: false
+            }
+        return VFSError(
+            code, message, retry: mayPass ? .backoff : .never, wire: wire(request.operation, request.key, head))
     }
 
     /// For the error of an answer, or of none.
-    func wire(_ operation: String, _ key: ObjectKey?, _ response: HTTPResponse?) -> VFSError.Wire {
+    func wire(_ operation: String, _ key: ObjectKey?, _ head: HTTPResponseHead?) -> VFSError.Wire {
         VFSError.Wire(
-            operation: operation, key: key?.string, endpoint: route.authority, status: response?.status ?? 0,
-            requestID: response?.headers["x-amz-request-id"])
+            operation: operation, key: key?.string, endpoint: route.authority, status: head?.status ?? 0,
+            requestID: head?.headers["x-amz-request-id"])
     }
 
     private func payloadHash(_ body: (any ByteSource)?) async throws(VFSError) -> String {
@@ -248,7 +258,7 @@ final class S3Client: Sendable {
             return true
         }
         // A portal or a gateway's notice of maintenance is no store's word: the request and its token stay here.
-        let isStore = body?.code != nil || response.headers["x-amz-request-id"] != nil
+        let isStore = body?.code != nil || response.head.isNamedByStore
         guard 300..<400 ~= response.status, isStore else { return false }
         if let location = response.headers["location"], let target = redirected(location, route) {
             return move(to: target, from: route)
@@ -318,5 +328,15 @@ final class S3Client: Sendable {
                 endpoint: endpoint, region: state.route.region, clockOffset: state.route.clockOffset)
         }
         return true
+    }
+}
+
+extension HTTPResponseHead {
+    /// The store says so itself that it has answered; what stands before it uses other names, such as `cf-ray` or `x-request-id`.
+    var isNamedByStore: Bool { headers["x-amz-request-id"] != nil || headers["x-amz-id-2"] != nil }
+
+    /// A body that was cut short would have been noticed.
+    fileprivate var hasKnownEnd: Bool {
+        headers["content-length"] != nil || headers["transfer-encoding"]?.lowercased() == "chunked"
     }
 }

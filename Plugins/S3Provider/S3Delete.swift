@@ -34,8 +34,8 @@ final class S3Deleter: Sendable {
         for object in single {
             do throws(VFSError) {
                 if let version = object.version, !features.deleteMatch {
-                    guard let there = try await reader.headIfThere(object.key) else { continue }
-                    guard there.etag == version else { throw .changed }
+                    guard let there = try await looks.version(of: object.key) else { continue }
+                    guard there == version else { throw .changed }
                 }
                 try await delete(object, conditionally: features.deleteMatch)
             } catch {

@@ -123,6 +123,10 @@ enum S3Errors {
         var verdict =
             body?.code.flatMap { Self.verdict(code: $0, retryAfter: retryAfter) }
             ?? HTTPVerdict(status: status, retryAfter: retryAfter)
+        if body?.code == "InvalidRequest", body?.message?.contains("Server Side Encryption") ?? false {
+            verdict = HTTPVerdict(
+                .permissionDenied, .never, "the object is encrypted with a key that only its owner has")
+        }
         if status == 404, body == nil, !isOfStore {
             // A page of some proxy, or nothing: not the store's word that there is no such object.
             verdict = .notOfStore

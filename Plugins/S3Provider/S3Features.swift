@@ -20,6 +20,8 @@ struct S3Features: Sendable, Equatable {
     var multipart: Bool
     var rangedRead: Bool
     var versions = false
+    /// Why these credentials cannot write; nil where nothing speaks against it.
+    var readOnlyReason: String?
 
     /// Before any probe: what must be shown first is left out, but for what every answer is checked for anyway.
     init(_ profile: S3Profile) {
@@ -71,6 +73,7 @@ struct S3Features: Sendable, Equatable {
         capabilities.emptyFolders = emptyFolders
         capabilities.metadata = true
         capabilities.versions = versions
+        capabilities.readOnlyReason = readOnlyReason
         return capabilities
     }
 }

@@ -4,7 +4,7 @@ import CloudMountPlatform
 import CloudMountVFS
 import CloudMountXML
 
-/// Lists keys.
+/// Lists keys, page by page as the store tells them.
 final class S3Lister: Sendable {
     private let client: S3Client
 
@@ -35,13 +35,32 @@ final class S3Lister: Sendable {
         }
         guard listing.isWanted else { throw client.refusal(wire, response) }
         guard var page = listing.page else {
-            throw client.error(.malformedResponse, "a listing without the fields that it must have", wire, response)
+            throw client.error(
+                .malformedResponse, "a listing without the fields that it must have", wire, response.head)
         }
         if page.continuation != nil, page.continuation == request.continuation {
-            throw client.error(.malformedResponse, "a listing that repeats its continuation", wire, response)
+            throw client.error(.malformedResponse, "a listing that repeats its continuation", wire, response.head)
         }
         hideProbes(in: &page, of: request)
         return page
+    }
+
+    /// What a listing says of one key.
+    enum Found: Sendable {
+        case object(ObjectInfo)
+        /// It is there.
+        case unreadable
+        case absent
+        case unknown
+    }
+
+    func find(_ key: ObjectKey) async throws(VFSError) -> Found {
+        let isSorted = client.features.sortedListing
+        let page = try await list(ListRequest(prefix: key, delimited: true, limit: isSorted ? 1 : nil))
+        if let object = page.objects.first(where: { $0.key == key }) { return .object(object) }
+        if page.unreadable.contains(key) { return .unreadable }
+        // In byte order it would come first.
+        return isSorted || page.continuation == nil ? .absent : .unknown
     }
 
     /// What probes of any mount of the bucket have there for a moment is nobody's file.
@@ -49,7 +68,50 @@ final class S3Lister: Sendable {
         let stem = S3Probe.stem(below: client.options.prefix)
         guard stem.hasPrefix(request.prefix), stem != request.prefix else { return }
         page.objects.removeAll { $0.key.hasPrefix(stem) }
+        page.unreadable.removeAll { $0.hasPrefix(stem) }
         page.commonPrefixes.removeAll { $0.hasPrefix(stem) }
+    }
+}
+
+/// Listings for the core: what an entry does not tell in words that can be read, HEAD does.
+final class S3Listing: Sendable {
+    private let client: S3Client
+    private let lister: S3Lister
+    private let reader: S3Reader
+
+    /// Looks for the sake of one page.
+    private static let mostLooks = 16
+
+    init(_ client: S3Client, _ lister: S3Lister, _ reader: S3Reader) {
+        self.client = client
+        self.lister = lister
+        self.reader = reader
+    }
+
+    func list(_ request: ListRequest) async throws(VFSError) -> ListPage {
+        var page = try await lister.list(request)
+        guard !page.unreadable.isEmpty else { return page }
+        let reader = reader
+        let found = try await inParallel(Array(page.unreadable.prefix(Self.mostLooks)), width: Self.mostLooks) {
+            key async throws(VFSError) -> ObjectInfo? in
+            do throws(VFSError) {
+                return try await reader.head(key)
+            } catch {
+                if error.code.isUnreachable || error.code == .cancelled { throw error }
+                return nil
+            }
+        }.compactMap { $0 }
+        page.objects += found
+        if client.features.sortedListing { page.objects.sort { $0.key < $1.key } }
+        let told = Set(found.map(\.key))
+        page.unreadable.removeAll(where: told.contains)
+        if let first = page.unreadable.first, !request.takesUnreadable {
+            throw VFSError(
+                .malformedResponse, "the listing does not tell size and time of \(first), and HEAD neither",
+                wire: VFSError.Wire(
+                    operation: "ListObjects", key: first.string, endpoint: client.route.authority, status: 200))
+        }
+        return page
     }
 }
 
@@ -169,11 +231,15 @@ final class ListParser: XMLHandler {
         page.objects.reserveCapacity(entries.count)
         var last: ObjectKey?
         for entry in entries {
-            guard !entry.key.isEmpty, let size = entry.size, let stored = entry.stored else { return nil }
+            guard !entry.key.isEmpty else { return nil }
             guard let key = key(entry.key) else { continue }
             last = key
             // What does not begin with the prefix was not asked for.
             guard key.hasPrefix(request.prefix) else { continue }
+            guard let size = entry.size, let stored = entry.stored else {
+                page.unreadable.append(key)
+                continue
+            }
             page.objects.append(
                 ObjectInfo(
                     key: key, size: size, etag: ETag(entry.etag), stored: stored, storageClass: entry.storageClass))

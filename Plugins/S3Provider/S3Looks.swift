@@ -29,9 +29,21 @@ final class S3Looks: Sendable {
             }
         case .match(let etag):
             if match { return S3Signer.Field(name: "if-match", value: "\"\(etag.value)\"") }
-            if try await reader.headIfThere(key)?.etag != etag { throw .changed }
+            if try await version(of: key) != etag { throw .changed }
         }
         return nil
+    }
+
+    /// The version that there is now; of an object that may not be looked at, as a listing tells it.
+    func version(of key: ObjectKey) async throws(VFSError) -> ETag? {
+        do throws(VFSError) {
+            return try await reader.headIfThere(key)?.etag
+        } catch {
+            guard error.code == .permissionDenied, case .object(let listed)? = try? await lister.find(key) else {
+                throw error
+            }
+            return listed.etag
+        }
     }
 
     /// The objects whose version is still the current one; the others are failures, or gone.
@@ -44,7 +56,7 @@ final class S3Looks: Sendable {
         // Also what a listing says otherwise: it may name a version in other words.
         let doubtful = versioned.filter { listed[$0.key] != $0.version }
         let found = try await inParallel(doubtful, width: Self.lookWidth) { object async throws(VFSError) in
-            try await self.reader.headIfThere(object.key)?.etag
+            try await self.version(of: object.key)
         }
         var current: [ObjectKey: ETag?] = [:]
         for (object, etag) in zip(doubtful, found) { current[object.key] = .some(etag) }
@@ -81,7 +93,7 @@ final class S3Looks: Sendable {
             if case .some(.none) = listed[key] { answer(key, .success(nil)) } else { rest.append(key) }
         }
         _ = try? await inParallel(rest, width: Self.lookWidth) { key async throws(VFSError) in
-            answer(key, await attempt { () async throws(VFSError) in try await self.reader.headIfThere(key)?.etag })
+            answer(key, await attempt { () async throws(VFSError) in try await self.version(of: key) })
         }
     }
 
@@ -89,7 +101,7 @@ final class S3Looks: Sendable {
     /// missing it says nothing of; nothing at all when it fails.
     private func listed(_ keys: [ObjectKey], pages: Int) async -> [ObjectKey: ETag?] {
         guard keys.count >= Self.listedFrom, let first = keys.min(), let last = keys.max() else { return [:] }
-        let wanted = Set(keys)
+        var wanted = Set(keys)
         let isSorted = client.features.sortedListing
         var known: [ObjectKey: ETag?] = [:]
         var request = ListRequest(prefix: first.commonPrefix(with: last), delimited: false)
@@ -97,6 +109,7 @@ final class S3Looks: Sendable {
         for _ in 0..<pages {
             guard let page = try? await lister.list(request, after: start) else { return known }
             for object in page.objects where wanted.contains(object.key) { known[object.key] = .some(object.etag) }
+            wanted.subtract(page.unreadable)
             let isWhole = page.continuation == nil
             guard let end = isWhole ? last : isSorted ? page.objects.last?.key : nil else {
                 request.continuation = page.continuation

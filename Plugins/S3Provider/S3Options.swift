@@ -10,6 +10,7 @@ struct S3Options: Sendable {
         case never
     }
 
+    var mountName: String
     var bucket: String
     var prefix: String
     /// As given; nil: to be found out.
@@ -52,6 +53,7 @@ struct S3Options: Sendable {
 
     init(_ context: ProviderContext) {
         let options = context.options
+        mountName = context.mountName
         bucket = context.bucket
         prefix = context.prefix
         region = options.string("region")

@@ -2,44 +2,9 @@ import CloudMountHTTP
 import CloudMountVFS
 import Synchronization
 
-/// What the first contact has shown.
-struct S3Contact: Sendable {
-    var server: String?
-    var versioned = false
-}
-
-extension S3Bucket {
-    /// HeadBucket says whether the bucket is there, a listing why it cannot be used, both the region; at once.
-    func contact() async throws(VFSError) -> S3Contact {
-        let prefix = ObjectKey(client.options.prefix)
-        async let bucket = attempt { () async throws(VFSError) in
-            var wire = S3Request("HeadBucket", .head)
-            self.client.addPayer(&wire)
-            return try await self.client.send(wire).headers
-        }
-        async let listing = attempt { () async throws(VFSError) in
-            try await self.lister.list(ListRequest(prefix: prefix, delimited: true, limit: 1))
-        }
-        async let versioning = attempt { () async throws(VFSError) in
-            var wire = S3Request("GetBucketVersioning", .get)
-            wire.parameter("versioning")
-            return try await self.client.send(wire, root: "VersioningConfiguration").0["Status"]
-        }
-        let (head, page, status) = await (bucket, listing, versioning)
-        if case .failure(let error) = head, error.code == .notFound || error.code == .bucketNotFound {
-            throw VFSError(.bucketNotFound, "there is no bucket '\(client.options.bucket)'", wire: error.wire)
-        }
-        _ = try page.get()
-        var contact = S3Contact()
-        contact.server = (try? head.get())?["server"]
-        contact.versioned = (try? status.get()) != nil
-        return contact
-    }
-}
-
 /// Finds out by harmless requests what an endpoint does: preconditions that are ignored, ranges that are, folder
-/// objects that lose their metadata. Everything is written under names of its own below the mount's prefix and deleted
-/// again. Conditions of copies and deletes are in `S3Probe+Conditions.swift`.
+/// objects that lose their metadata. Everything is written below the mount's prefix, under names that are the same at each
+/// start of a mount and no other's, and deleted again: by the next start if need be. Conditions of copies and deletes are in `S3Probe+Conditions.swift`.
 struct S3Probe: Sendable {
     /// What the names of all probes of a prefix begin with.
     static func stem(below prefix: String) -> ObjectKey { ObjectKey(prefix + ".cloudmount-probe-") }
@@ -54,14 +19,17 @@ struct S3Probe: Sendable {
     private let copied: ObjectKey
     let conditions: Conditions
     private let leftovers: ObjectKey
+    private let remains: S3Remains
+    private let name: S3ProbeName
 
-    init(_ bucket: S3Bucket, believing known: S3Features) {
+    init(_ bucket: S3Bucket, believing known: S3Features, remains: S3Remains) {
         self.bucket = bucket
         self.known = known
-        let prefix = bucket.client.options.prefix
-        leftovers = Self.stem(below: prefix)
-        let name = leftovers.string + String(UInt64.random(in: .min ... .max), radix: 16)
-        key = ObjectKey(name)
+        self.remains = remains
+        leftovers = Self.stem(below: bucket.client.options.prefix)
+        self.name = S3ProbeName(bucket.client)
+        key = self.name.key
+        let name = key.string
         // In byte order `…-d-x` comes before `…-d/`; in the order of a tree it does not.
         folder = ObjectKey(name + "-d/")
         neighbour = ObjectKey(name + "-d-x")
@@ -71,6 +39,9 @@ struct S3Probe: Sendable {
 
     /// - Throws: why the bucket cannot be written to, or that the endpoint went away meanwhile.
     func run() async throws(VFSError) -> S3Features {
+        // What stands there would be taken for what is written now.
+        await delete(remains.objects.filter { $0 == key || $0.hasPrefix(ObjectKey(key.string + "-")) })
+        await abort(remains.uploads.filter { $0.key == key })
         let outcome = await attempt { () async throws(VFSError) in try await findOut() }
         let stale = (try? outcome.get())?.stale ?? []
         // Outside the task, whose cancellation may be the reason to stop.
@@ -320,8 +291,12 @@ struct S3Probe: Sendable {
     }
 
     private func clean(_ stale: [ObjectKey]) async {
+        await delete([key, folder, neighbour, copied] + conditions.keys + stale.prefix(100))
+    }
+
+    private func delete(_ keys: [ObjectKey]) async {
         await withTaskGroup { group in
-            for key in [key, folder, neighbour, copied] + conditions.keys + stale.prefix(100) where !key.isEmpty {
+            for key in keys where !key.isEmpty {
                 group.addTask { _ = try? await bucket.deleter.delete([DeleteRequest(key)]) }
             }
         }

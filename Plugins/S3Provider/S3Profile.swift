@@ -34,6 +34,9 @@ struct S3Profile: Sendable, Equatable {
     var equalParts = false
     /// 403 may mean "slower".
     var throttlesWith403 = false
+    /// Objects that are stored packed (`Content-Encoding: gzip`) are unpacked on the way, without their length, for who does not say that
+    /// it takes them as they are.
+    var unpacks = false
     /// Options that the endpoint refuses.
     var refusedOptions: [String] = []
 

@@ -94,6 +94,7 @@ enum S3Profiles {
         $0.rangedRead = .proven
         $0.serverCopy = .proven
         $0.multipart = .proven
+        $0.unpacks = true
     }
 
     static let digitalocean = make("digitalocean") {

@@ -27,7 +27,7 @@ public final class S3Provider: ObjectProvider {
     public func prepare(writable: Bool) async throws(VFSError) { try await bucket.prepare(writable: writable) }
 
     public func list(_ request: ListRequest) async throws(VFSError) -> ListPage {
-        try await bucket.lister.list(request)
+        try await bucket.listing.list(request)
     }
 
     public func head(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo { try await bucket.reader.head(key) }

@@ -39,7 +39,7 @@ final class S3Writer: Sendable {
             throw condition == nil ? error : error.asLostCondition
         }
         guard let etag = S3ETag.of(response.headers) else {
-            throw client.error(.malformedResponse, "an upload without an ETag", wire, response)
+            throw client.error(.malformedResponse, "an upload without an ETag", wire, response.head)
         }
         let stored = client.time(response.headers)
         let encryption = S3Encryption.told(response.headers)

@@ -34,7 +34,7 @@ final class S3Uploader: Sendable {
         storage.addStorage(&wire, keeping: source)
         let (fields, response) = try await client.send(wire, root: "InitiateMultipartUploadResult")
         guard let id = fields["UploadId"], !id.isEmpty else {
-            throw client.error(.malformedResponse, "an upload without an id", wire, response)
+            throw client.error(.malformedResponse, "an upload without an id", wire, response.head)
         }
         return Upload(key: key, id: id)
     }
@@ -48,7 +48,7 @@ final class S3Uploader: Sendable {
         wire.body = source
         let response = try await inUpload { () async throws(VFSError) in try await client.send(wire) }
         guard let tag = response.headers["etag"], !tag.isEmpty else {
-            throw client.error(.malformedResponse, "a part without an ETag", wire, response)
+            throw client.error(.malformedResponse, "a part without an ETag", wire, response.head)
         }
         return UploadedPart(number: number, size: source.count, tag: tag)
     }
@@ -85,7 +85,7 @@ final class S3Uploader: Sendable {
         // Whose version is current after the copy was so during it: not even a moment is left for bytes of another.
         if !pinned { try await reader.compare(source) }
         guard let tag = fields["ETag"], !tag.isEmpty else {
-            throw client.error(.malformedResponse, "a part without an ETag", wire, response)
+            throw client.error(.malformedResponse, "a part without an ETag", wire, response.head)
         }
         return UploadedPart(number: number, size: extent.count, tag: tag)
     }
@@ -106,7 +106,8 @@ final class S3Uploader: Sendable {
     ) async throws(VFSError) -> ObjectInfo {
         let parts = parts.sorted { $0.number < $1.number }
         var wire = S3Request("CompleteMultipartUpload", .post, upload.key)
-        wire.worksOn = parts.reduce(0) { $0 + $1.size }
+        // S3 takes minutes for some: a short silence says nothing.
+        wire.worksOn = max(6_000_000_000, parts.reduce(0) { $0 + $1.size })
         wire.parameter("uploadId", upload.id)
         client.addPayer(&wire)
         if let condition { wire.fields.append(condition) }
@@ -132,7 +133,7 @@ final class S3Uploader: Sendable {
             throw VFSError(.uploadNotFound, "the upload is not known any more", wire: error.wire)
         }
         guard var tag = fields["ETag"] else {
-            throw client.error(.malformedResponse, "an upload without an ETag", wire, response)
+            throw client.error(.malformedResponse, "an upload without an ETag", wire, response.head)
         }
         let etag = tag.withUTF8 { ETag(ETag.unquoted($0)) }
         // A store that passes over conditions may also name another ETag here than it gives the object.
@@ -174,11 +175,23 @@ final class S3Uploader: Sendable {
             guard let last = parser.parts.last?.number, last > marker, last <= UploadedPart.most,
                 parser.parts.count <= UploadedPart.most
             else {
-                throw client.error(.malformedResponse, "a listing of parts that does not go on", wire, response)
+                throw client.error(.malformedResponse, "a listing of parts that does not go on", wire, response.head)
             }
             marker = last
         }
         return parser.parts.sorted { $0.number < $1.number }
+    }
+
+    /// ListMultipartUploads, its first page.
+    func begun(below prefix: ObjectKey) async throws(VFSError) -> [Upload] {
+        var wire = S3Request("ListMultipartUploads", .get)
+        wire.parameter("uploads")
+        wire.parameter("prefix", prefix.string)
+        client.addPayer(&wire)
+        let parser = UploadsParser()
+        let response = try await client.send(wire, parsedBy: parser)
+        guard parser.isWanted else { throw client.refusal(wire, response) }
+        return parser.uploads.filter { $0.key.hasPrefix(prefix) }
     }
 
     private func part(_ operation: String, _ upload: Upload, _ number: Int) -> S3Request {
@@ -196,6 +209,27 @@ final class S3Uploader: Sendable {
         } catch {
             guard error.code == .notFound, error.wire?.code != "NoSuchKey" else { throw error }
             throw VFSError(.uploadNotFound, "the upload is not known any more", wire: error.wire)
+        }
+    }
+}
+
+/// Reads `ListMultipartUploadsResult`.
+private final class UploadsParser: XMLHandler {
+    private(set) var isWanted = false
+    private(set) var uploads: [Upload] = []
+    private var upload = Upload(key: "", id: "")
+
+    func start(_ name: XMLText, depth: Int) {
+        if depth == 1 { isWanted = S3Root(stringLiteral: "ListMultipartUploadsResult").matches(name) }
+        if depth == 2 { upload = Upload(key: "", id: "") }
+    }
+
+    func end(_ name: XMLText, text: XMLText, depth: Int) {
+        switch (depth, name) {
+        case (3, "Key"): upload.key = ObjectKey(text.string)
+        case (3, "UploadId"): upload.id = text.string
+        case (2, "Upload"): if !upload.id.isEmpty { uploads.append(upload) }
+        default: break
         }
     }
 }

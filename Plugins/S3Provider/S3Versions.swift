@@ -37,7 +37,7 @@ final class S3VersionLister: Sendable {
             guard let next = parser.nextKey, markers.goOn(at: "\(next) \(parser.nextVersion ?? "")"),
                 versions.count <= ObjectVersion.most
             else {
-                throw client.error(.malformedResponse, "a listing of versions that does not go on", wire, response)
+                throw client.error(.malformedResponse, "a listing of versions that does not go on", wire, response.head)
             }
             marker = (next, parser.nextVersion)
         }

@@ -81,13 +81,14 @@ extension S3Client {
     }
 
     private func broken(_ request: S3Request, _ response: HTTPResponse) -> VFSError {
-        error(.corrupted, "the answer to \(request.operation) is no whole XML document", request, response)
+        error(.corrupted, "the answer to \(request.operation) is no whole XML document", request, response.head)
     }
 
     /// The error inside an answer of status 200 that has not the expected root.
     func refusal(_ request: S3Request, _ response: HTTPResponse) -> VFSError {
         guard let body = S3ErrorBody(Self.trimmed(response.body)) else {
-            return error(.malformedResponse, "the answer to \(request.operation) is of another kind", request, response)
+            return error(
+                .malformedResponse, "the answer to \(request.operation) is of another kind", request, response.head)
         }
         return S3Errors.error(
             status: response.status, headers: response.headers, body: body, isOfStore: false,

@@ -72,8 +72,8 @@ package struct DirectoryMove: Sendable {
 
     /// - Throws: `notEmpty` when there is more below the new name than the marker that this move replaces.
     private func requireFree() async throws(VFSError) {
-        let page = try await provider.list(ListRequest(prefix: to, delimited: false, limit: 2))
-        guard page.objects.allSatisfy({ $0.key == to && $0.etag == replaced?.etag }) else {
+        let page = try await provider.list(ListRequest(prefix: to, delimited: false, limit: 2, takesUnreadable: true))
+        guard page.unreadable.isEmpty, page.objects.allSatisfy({ $0.key == to && $0.etag == replaced?.etag }) else {
             throw VFSError(.notEmpty, "somebody else has made \(to)")
         }
     }
@@ -100,8 +100,9 @@ package struct DirectoryMove: Sendable {
                     throw error
                 }
                 // A folder that the store keeps and shows to nobody is taken over.
-                let page = try await provider.list(ListRequest(prefix: to, delimited: false, limit: 1))
-                guard page.objects.isEmpty else {
+                let page = try await provider.list(
+                    ListRequest(prefix: to, delimited: false, limit: 1, takesUnreadable: true))
+                guard page.isEmpty else {
                     throw VFSError(.notEmpty, "somebody else has made \(to)", wire: error.wire)
                 }
                 condition = .none

@@ -112,6 +112,8 @@ extension VFSError {
         switch code {
         // A kept-alive connection that had died: the next one tells.
         case .connectionFailed where retry == .immediately: .nothing
+        // What will come again is the store's own odd answer to one question, not an endpoint that is out of order.
+        case .malformedResponse where retry == .never: .answered
         case .timedOut, .connectionFailed, .unavailable, .malformedResponse: .failed
         // Cut short on the way; with a status it is the store's word about bytes that it got.
         case .corrupted: (wire?.status ?? 0) == 0 ? .failed : .answered

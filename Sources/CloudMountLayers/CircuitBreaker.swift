@@ -199,7 +199,7 @@ final class ProbeSource: Sendable {
 
     func probe() async -> BreakerMachine.Verdict {
         do throws(VFSError) {
-            _ = try await provider.list(ListRequest(prefix: prefix, delimited: false, limit: 1))
+            _ = try await provider.list(ListRequest(prefix: prefix, delimited: false, limit: 1, takesUnreadable: true))
             return .answered
         } catch {
             return error.verdict

@@ -34,6 +34,7 @@ public struct PrefixLayer: ObjectProvider {
             info.key.byteCount > count ? up(info) : nil
         }
         page.commonPrefixes = page.commonPrefixes.map(up)
+        page.unreadable = page.unreadable.compactMap { $0.byteCount > count ? up($0) : nil }
         return page
     }
 

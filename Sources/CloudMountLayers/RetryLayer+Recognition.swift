@@ -1,4 +1,5 @@
 public import CloudMountVFS
+import Synchronization
 
 // A write whose answer was lost may have been carried out. Repeating it is harmless as long as it is unconditional; a
 // conditional one then fails against its own success, `completeUpload` no longer finds its upload, and a copy of an
@@ -34,8 +35,36 @@ extension RetryLayer {
         _ upload: Upload, parts: [UploadedPart], precondition: Precondition
     ) async throws(VFSError) -> ObjectInfo {
         let mark = upload.nonce.map { OwnMark(nonce: $0) }
+        let isInDoubt = Mutex(false)
         return try await recognising(ProviderCall(.completeUpload, upload.key), { mark }) { inner throws(VFSError) in
-            try await inner.completeUpload(upload, parts: parts, precondition: precondition)
+            if isInDoubt.withLock({ $0 }), let made = try await outcome(of: upload, mark) { return made }
+            do throws(VFSError) {
+                return try await inner.completeUpload(upload, parts: parts, precondition: precondition)
+            } catch {
+                if error.leavesOpen { isInDoubt.withLock { $0 = true } }
+                throw error
+            }
+        }
+    }
+
+    /// What has become of an upload that was to be completed without an answer; nil while it is open: then the same may be asked for again.
+    /// - Throws: `uploadNotFound` when it has ended and the object is not, or no longer, what it became.
+    private func outcome(of upload: Upload, _ mark: OwnMark?) async throws(VFSError) -> ObjectInfo? {
+        func made() async throws(VFSError) -> ObjectInfo? {
+            guard let mark, let there = try await inner.headIfThere(upload.key), mark.isOn(there) else { return nil }
+            return there
+        }
+        if let made = try await made() { return made }
+        do throws(VFSError) {
+            _ = try await inner.listParts(upload)
+            return nil
+        } catch {
+            if error.code.isUnreachable || error.code == .cancelled { throw error }
+            // Who may not ask sends it again.
+            guard error.code == .uploadNotFound else { return nil }
+            // It may have ended between the two questions.
+            if let made = try await made() { return made }
+            throw error
         }
     }
 

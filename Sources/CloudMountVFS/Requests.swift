@@ -16,8 +16,15 @@ public struct ListRequest: Sendable {
     public var continuation: String?
     /// At most this many objects and common prefixes, at most `Capabilities.maxListKeys`; nil: as many as the store gives.
     public var limit: Int?
+    /// Whether the caller can do with `ListPage.unreadable`. Otherwise such a page is an error: nobody takes for empty, or for the whole,
+    /// what is not.
+    public var takesUnreadable: Bool
 
-    public init(prefix: ObjectKey, delimited: Bool, continuation: String? = nil, limit: Int? = nil) {
+    public init(
+        prefix: ObjectKey, delimited: Bool, continuation: String? = nil, limit: Int? = nil,
+        takesUnreadable: Bool = false
+    ) {
+        self.takesUnreadable = takesUnreadable
         self.prefix = prefix
         self.delimited = delimited
         self.continuation = continuation
@@ -30,6 +37,8 @@ public struct ListPage: Sendable {
     public var objects: [ObjectInfo]
     /// Each ends in `/` and begins with the asked prefix.
     public var commonPrefixes: [ObjectKey]
+    /// Objects that are there and of which the store cannot tell more. Empty unless `ListRequest.takesUnreadable`.
+    public var unreadable: [ObjectKey] = []
     /// Nil on the last page.
     public var continuation: String?
 
@@ -38,6 +47,9 @@ public struct ListPage: Sendable {
         self.commonPrefixes = commonPrefixes
         self.continuation = continuation
     }
+
+    /// There is nothing on it.
+    public var isEmpty: Bool { objects.isEmpty && commonPrefixes.isEmpty && unreadable.isEmpty }
 }
 
 public struct ReadRequest: Sendable {

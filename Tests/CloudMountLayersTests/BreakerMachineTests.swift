@@ -62,6 +62,15 @@ import Testing
         #expect(run(20) { _ in dropped.verdict }.machine.isUntroubled)
     }
 
+    @Test("an odd answer that the store would give again says that it is there; one that may be a proxy's does not")
+    func oddAnswers() {
+        let wire = VFSError.Wire(operation: "HeadObject", endpoint: "e", status: 200)
+        let own = VFSError(.malformedResponse, "no length", retry: .never, wire: wire)
+        #expect(own.verdict == .answered)
+        #expect(run(50) { _ in own.verdict }.machine.isUntroubled)
+        #expect(VFSError(.malformedResponse, "a page", retry: .backoff, wire: wire).verdict == .failed)
+    }
+
     @Test("throttling opens it only when there is nothing else for half a minute")
     func throttling() {
         #expect(run(500, every: 0.01) { _ in .throttled }.changes.isEmpty)

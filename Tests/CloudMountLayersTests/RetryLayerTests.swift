@@ -328,13 +328,40 @@ import Testing
         stage.faults.add(.completeUpload, calls: 1...1, .dropReply(timedOut))
         let stored = try await stage.provider.completeUpload(upload, parts: [part], precondition: .absent)
         #expect(stored.size == 4)
-        #expect(stage.faults.calls(.completeUpload) == 2)
+        #expect(stage.faults.calls(.completeUpload) == 1)
         let again = try await stage.provider.completeUpload(upload, parts: [part], precondition: .absent)
         #expect(again.etag == stored.etag)
         try await stage.put("o", Array("body".utf8), theirs)
         #expect(
             await code { _ = try await stage.provider.completeUpload(upload, parts: [part], precondition: .absent) }
                 == .uploadNotFound)
+    }
+
+    @Test("asks what has become of an upload whose completion stays silent before it is sent again")
+    func silentCompletion() async throws {
+        for (nonce, isKept) in [("ours", true), ("ours", false), (nil, true)] as [(String?, Bool)] {
+            let stage = Stage()
+            var metadata = ours
+            metadata.nonce = nonce
+            let upload = try await stage.provider.beginUpload("o", metadata: metadata)
+            let part = try await stage.provider.uploadPart(upload, number: 1, from: BytesSource("body"))
+            // It never came, or what it had made has been replaced since.
+            stage.faults.add(.completeUpload, calls: 1...1, isKept ? .fail(timedOut) : .dropReply(timedOut))
+            var environment = stage.clock.environment()
+            let bucket = stage.bucket
+            let others = theirs
+            environment.sleep = { _ in
+                guard !isKept else { return }
+                _ = try? await bucket.put(PutRequest(key: "o", metadata: others), from: BytesSource("x"))
+            }
+            let provider = RetryLayer(FaultLayer(bucket, stage.faults), environment: environment)
+            let code = await code {
+                _ = try await provider.completeUpload(upload, parts: [part], precondition: .absent)
+            }
+            #expect(code == (isKept ? nil : .uploadNotFound))
+            #expect(stage.faults.calls(.listParts) == 1)
+            #expect(stage.faults.calls(.completeUpload) == (isKept ? 2 : 1))
+        }
     }
 
     private func code(_ body: () async throws -> Void) async -> VFSError.Code? {

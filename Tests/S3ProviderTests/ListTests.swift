@@ -142,7 +142,7 @@ struct ListTests {
             ("<html><body>login</body></html>", .malformedResponse), ("<ListBucketResult/", .corrupted),
             ("<Error><Code>SlowDown</Code></Error>", .throttled), ("<ListBucketResult/>", .malformedResponse),
             ("<ListBucketResult><Prefix/></ListBucketResult>", .malformedResponse),
-            ("<ListBucketResult><Contents><Key>a</Key></Contents></ListBucketResult>", .malformedResponse),
+            ("<ListBucketResult><Contents><Size>1</Size></Contents></ListBucketResult>", .malformedResponse),
             ("<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>", .malformedResponse),
             (
                 "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>before</NextContinuationToken>"

@@ -122,15 +122,85 @@ struct ProbeTests {
         #expect(probes.objects.count == 2)
     }
 
-    @Test("A bucket that must not be written to says so, and nothing is left in it")
+    @Test("A bucket that must not be written to is a read-only mount that says why, and nothing is left in it")
     func forbidden() async throws {
         let store = PoorStore { request in
             request.method == "PUT" && !request.path.hasSuffix("-d/") && !request.path.hasSuffix("-d-x")
-                ? .error(403, "AccessDenied") : nil
+                ? .error(403, "AccessDenied", message: "Because of a policy.") : nil
         }
-        let error = await #expect(throws: VFSError.self) { try await run(store) }
-        #expect(error?.code == .permissionDenied)
+        let (provider, _) = try await run(store)
+        #expect(provider.capabilities.readOnlyReason?.contains("Because of a policy") == true)
+        #expect(provider.capabilities.rangedRead)
         #expect(store.paths.isEmpty)
+    }
+
+    @Test("Credentials that may only read are found out by what comes to nothing", arguments: [true, false])
+    func readOnlyKeys(mayPut: Bool) async throws {
+        let server = try ScriptedServer { request, _ in
+            switch (request.method, request.query) {
+            case ("GET", let query) where query.contains("list-type"):
+                return .xml("<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+            case ("PUT", "") where mayPut:
+                return .error(request.headers["if-match"] == nil ? 200 : 404, "NoSuchKey")
+            case ("PUT", _): return .error(403, "AccessDenied")
+            default: return ScriptedAnswer()
+            }
+        }
+        let provider = try S3ProviderTests.provider(server, known, prefix: "p/")
+        try await provider.prepare(writable: true)
+        #expect((provider.capabilities.readOnlyReason == nil) == mayPut)
+        let writes = server.seen.filter { $0.method == "PUT" }
+        // Neither can make anything.
+        #expect(writes.count == 2)
+        #expect(writes.allSatisfy { $0.query.contains("uploadId=") || $0.headers["if-match"] != nil })
+        #expect(writes.allSatisfy { $0.path.hasPrefix("/bucket/p/.cloudmount-probe-") })
+        let reader = try S3ProviderTests.provider(server, known)
+        try await reader.prepare(writable: false)
+        #expect(reader.capabilities.readOnlyReason == nil)
+    }
+
+    @Test("What a start that was cut short leaves behind the next one takes away, and is not misled by it")
+    func cutShort() async throws {
+        let isCut = Mutex(true)
+        let aborted = Mutex<[String]>([])
+        let store = PoorStore { request in
+            if request.method == "GET", request.query.contains("uploads=") {
+                let prefix = request.query.split(separator: "&").first?.dropFirst(7) ?? ""
+                return .xml(
+                    "<ListMultipartUploadsResult><Upload><Key>\(prefix)</Key><UploadId>U7</UploadId></Upload>"
+                        + "<Upload><Key>\(prefix)-other</Key><UploadId>U8</UploadId></Upload></ListMultipartUploadsResult>"
+                )
+            }
+            if request.method == "DELETE", request.query.contains("uploadId") {
+                aborted.withLock { $0.append(request.query) }
+                return ScriptedAnswer(status: 204)
+            }
+            return request.method == "DELETE" && isCut.withLock { $0 } ? .error(503, "ServiceUnavailable") : nil
+        }
+        let server = try ScriptedServer { request, _ in store.answer(request) }
+        let first = try S3ProviderTests.provider(server)
+        try await first.prepare(writable: true)
+        let left = store.paths
+        #expect(!left.isEmpty)
+        isCut.withLock { $0 = false }
+        let second = try S3ProviderTests.provider(server)
+        try await second.prepare(writable: true)
+        #expect(store.paths.isEmpty)
+        #expect(second.bucket.client.features == first.bucket.client.features)
+        #expect(aborted.withLock { Set($0) } == ["uploadId=U7"])
+    }
+
+    @Test("Probes that are under way at the same time do not share a name")
+    func names() throws {
+        let server = try ScriptedServer { _, _ in ScriptedAnswer() }
+        let client = try S3ProviderTests.provider(server).bucket.client
+        var first: S3ProbeName? = S3ProbeName(client)
+        let key = first?.key
+        let second = S3ProbeName(client)
+        #expect(second.key != key)
+        first = nil
+        #expect(S3ProbeName(client).key == key)
+        #expect(second.key.hasPrefix(".cloudmount-probe-"))
     }
 
     @Test("A store that refuses the header instead of passing over it is written to without")
@@ -175,7 +245,8 @@ struct ProbeTests {
         let server = try ScriptedServer { request, _ in store.answer(request) }
         let provider = try provider(server, known)
         try await provider.prepare(writable: true)
-        #expect(server.seen.count == 3)
+        #expect(server.seen.count == 4)
         #expect(provider.capabilities.conditionalCreate && provider.capabilities.rangeCopy)
+        #expect(provider.capabilities.readOnlyReason == nil)
     }
 }

@@ -144,8 +144,9 @@ struct Creator: Sendable {
         } catch {
             guard error.code == .preconditionFailed else { throw error }
             // Somebody else's, or a folder that the store keeps and shows to nobody: then it is taken over.
-            let page = try await context.provider.list(ListRequest(prefix: made.key, delimited: false, limit: 1))
-            guard page.objects.isEmpty else { throw error }
+            let page = try await context.provider.list(
+                ListRequest(prefix: made.key, delimited: false, limit: 1, takesUnreadable: true))
+            guard page.isEmpty else { throw error }
             try await markers.store(made.inode)
         }
     }

@@ -89,8 +89,9 @@ final class Markers: Sendable {
         guard let (key, isCertain) = tree.stored.emptied(inode) else { return }
         let result = await attempt { () async throws(VFSError) in
             if !isCertain {
-                let page = try await self.provider.list(ListRequest(prefix: key, delimited: false, limit: 1))
-                if !page.objects.isEmpty { return }
+                let page = try await self.provider.list(
+                    ListRequest(prefix: key, delimited: false, limit: 1, takesUnreadable: true))
+                if !page.isEmpty { return }
             }
             try await self.store(inode)
         }

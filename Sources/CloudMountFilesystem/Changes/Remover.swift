@@ -169,11 +169,14 @@ struct Remover: Sendable {
         guard !key.isEmpty else { throw VFSError(.busy, "the root of a mount cannot be removed") }
         var unreachable = Gathered()
         var marker: ObjectInfo?
-        var request = ListRequest(prefix: key, delimited: false, limit: 2)
+        var request = ListRequest(prefix: key, delimited: false, limit: 2, takesUnreadable: true)
         var order = PageOrder(context.capabilities)
         repeat {
             let page = try await context.provider.list(request)
             try order.check(page)
+            guard page.unreadable.isEmpty else {
+                throw VFSError(.notEmpty, "the store lists \(page.unreadable[0]) and cannot tell what it is")
+            }
             for object in page.objects {
                 if object.key == key {
                     marker = object

@@ -228,7 +228,8 @@ final class Lister: Sendable {
         defer { ahead?.page.cancel() }
         repeat {
             if count >= pages, giveUp(id, generation) { return .givenUp }
-            let request = ListRequest(prefix: prefix, delimited: true, continuation: continuation)
+            let request = ListRequest(
+                prefix: prefix, delimited: true, continuation: continuation, takesUnreadable: true)
             let goesOn = count + 1 < pages || isRead(id, generation)
             let begun = ahead
             let answer: (ListPage, Ahead?, wantsMarker: Bool, Sampler.Choice)? = try await tree.holding(
@@ -352,8 +353,11 @@ final class Lister: Sendable {
                 Array(entries[$0..<min($0 + sliceCount, entries.count)])
             }
         }
-        return slices(page.commonPrefixes).map { ListPage(commonPrefixes: $0) }
+        var all =
+            slices(page.commonPrefixes).map { ListPage(commonPrefixes: $0) }
             + slices(page.objects).map { ListPage(objects: $0) }
+        all[0].unreadable = page.unreadable
+        return all
     }
 
     /// Makes nodes of a page.
@@ -387,6 +391,16 @@ final class Lister: Sendable {
                     continue
                 }
                 names.show(info, name: name, in: node, asked: asked, now).seenIn = generation
+            }
+            for key in page.unreadable where key.byteCount > prefix.byteCount {
+                names.hide(key)
+                // The name is not free: who asks for it asks the store.
+                directory.hasPassedOver = true
+                if let name = FileName.listed(key, prefix, isDirectory: false), let child = directory.children[name],
+                    child.kind != .directory
+                {
+                    child.seenIn = generation
+                }
             }
             for key in page.commonPrefixes {
                 guard isPossible(key), let name = FileName.listed(key, prefix, isDirectory: true) else {

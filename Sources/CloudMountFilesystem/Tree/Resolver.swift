@@ -178,15 +178,15 @@ final class Resolver: Sendable {
         switch question.kind {
         case .directory:
             finding = try await below(question.key)
-            if !finding.isDirectory { finding.object = try await provider.headIfThere(question.key) }
+            if !finding.isDirectory { finding.object = try await seen(question.key) }
         case .some:
-            finding.object = try await provider.headIfThere(question.key)
+            finding.object = try await seen(question.key)
             if finding.object == nil { finding = try await below(question.key) }
         case nil where capabilities.listingCarriesMetadata && capabilities.sortedListing:
             finding = try await answerOnce(question.key)
         case nil:
             async let object = attempt { () async throws(VFSError) in
-                try await self.provider.headIfThere(question.key)
+                try await self.seen(question.key)
             }
             async let directory = attempt { () async throws(VFSError) in try await self.below(question.key) }
             let results = await (object, directory)
@@ -197,6 +197,10 @@ final class Resolver: Sendable {
             finding.marker = try await provider.headIfThere(marker.key) ?? marker
         }
         return finding
+    }
+
+    private func seen(_ key: ObjectKey) async throws(VFSError) -> ObjectInfo? {
+        try await provider.seenIfThere(key, capabilities)
     }
 
     /// Entries asked for to see a name and the directory of that name beside it; what sorts between them, `name.txt` or
@@ -223,9 +227,10 @@ final class Resolver: Sendable {
     /// Whether there is anything below `key` + "/", its marker included.
     private func below(_ key: ObjectKey) async throws(VFSError) -> Finding {
         let prefix = ObjectKey(key.string + "/")
-        let page = try await provider.list(ListRequest(prefix: prefix, delimited: false, limit: 1))
+        let page = try await provider.list(
+            ListRequest(prefix: prefix, delimited: false, limit: 1, takesUnreadable: true))
         var finding = Finding()
-        finding.isDirectory = !page.objects.isEmpty
+        finding.isDirectory = !page.isEmpty
         finding.marker = page.objects.first { $0.key == prefix }
         return finding
     }

@@ -29,13 +29,17 @@ final class Revalidator: Sendable {
 
     private func look(_ inode: InodeID) async throws(VFSError) {
         let asked = tree.now()
-        let key: ObjectKey? = tree.withNames { names in
-            guard let node = names[inode], !node.isHeld || !node.isKnownInFull else { return nil }
-            if let marker = node.directory?.markerObject { return marker.key }
-            return node.version == nil && node.kind != .directory ? nil : names.key(of: node)
+        let (found, isDirectory): (ObjectKey?, Bool) = tree.withNames { names in
+            guard let node = names[inode], !node.isHeld || !node.isKnownInFull else { return (nil, false) }
+            if let marker = node.directory?.markerObject { return (marker.key, true) }
+            let isDirectory = node.kind == .directory
+            return (node.version == nil && !isDirectory ? nil : names.key(of: node), isDirectory)
         }
-        guard let key, !key.isEmpty else { return }
-        let info = try await provider.headIfThere(key)
+        guard let key = found, !key.isEmpty else { return }
+        // A marker is written anew from what is known of it, which must be all.
+        let info =
+            isDirectory
+            ? try await provider.headIfThere(key) : try await provider.seenIfThere(key, context.capabilities)
         let now = tree.now()
         try tree.withNames { names throws(VFSError) in
             guard let node = names[inode], !node.isOrphan, let parent = names[node.parent] else { return }
@@ -73,7 +77,13 @@ final class Revalidator: Sendable {
             let node = try names.node(inode)
             return node.isDescribedInFull
         }
-        if !isKnown { try await revalidate(inode) }
+        if isKnown { return }
+        try await revalidate(inode)
+        let isRefused = try tree.withNames { names throws(VFSError) in
+            let node = try names.node(inode)
+            return !node.isKnown && node.version != nil && !node.isOrphan && !node.isHeld
+        }
+        if isRefused { throw VFSError(.permissionDenied, "the store does not tell the metadata of the object") }
     }
 
     /// As `revalidate`; where the store cannot be reached, what is known of the node may stand.
@@ -170,6 +180,24 @@ extension Tree {
         withNames { names in
             guard let node = names[inode], !node.isHeld else { return }
             names.become(info, node, now)
+        }
+    }
+}
+
+extension ObjectProvider {
+    /// The object as HEAD has it. One that the store lists and tells nothing more of (denied, encrypted with a key of its owner's, archived)
+    /// is as the listing has it, without metadata.
+    func seenIfThere(_ key: ObjectKey, _ capabilities: Capabilities) async throws(VFSError) -> ObjectInfo? {
+        do throws(VFSError) {
+            return try await headIfThere(key)
+        } catch {
+            guard error.code == .permissionDenied || error.code == .archived, error.retry == .never else { throw error }
+            let request = ListRequest(prefix: key, delimited: true, limit: capabilities.sortedListing ? 1 : nil)
+            let page = await attempt { () async throws(VFSError) in try await list(request) }
+            guard case .success(let page) = page, let info = page.objects.first(where: { $0.key == key }) else {
+                throw error
+            }
+            return info
         }
     }
 }
