@@ -11,10 +11,12 @@ final class S3Bucket: Sendable {
     let deleter: S3Deleter
     let uploader: S3Uploader
     let copier: S3Copier
+    private let memory: (any ProviderMemory)?
 
-    init(_ client: S3Client, copyLimit: Int, copyPartSize: Int) {
+    init(_ client: S3Client, memory: (any ProviderMemory)?, copyLimit: Int, copyPartSize: Int) {
         let storage = S3Storage(client)
         self.client = client
+        self.memory = memory
         lister = S3Lister(client)
         versionLister = S3VersionLister(client)
         reader = S3Reader(client, storage, lister)
@@ -38,9 +40,10 @@ final class S3Bucket: Sendable {
         features.versions = contact.versioned
         if writable {
             do throws(VFSError) {
-                if let refusal = contact.refusal { throw refusal }
                 if client.profile.needsProbe {
-                    features = try await S3Probe(self, believing: features, remains: contact.remains).run()
+                    features = try await found(contact, believing: features)
+                } else if let refusal = contact.refusal {
+                    throw refusal
                 }
             } catch {
                 guard error.isRefusal else { throw error }
@@ -48,6 +51,22 @@ final class S3Bucket: Sendable {
             }
         }
         client.features = features
+    }
+
+    /// What a probe finds, or what one has found not long ago, where nothing speaks against it.
+    private func found(_ contact: S3Contact, believing known: S3Features) async throws(VFSError) -> S3Features {
+        let credentials = try await client.credentials.current().credentials
+        let findings = S3Findings(client, known, server: contact.server, accessKey: credentials?.accessKeyID)
+        if contact.remains.isEmpty, let kept = await memory?.recall(findings.name),
+            let features = findings.features(kept, now: client.now().seconds)
+        {
+            // Where parts are not known one could become an object.
+            let refusal = features.multipart ? await refusal() : nil
+            if refusal == nil { return features }
+        }
+        let features = try await S3Probe(self, believing: known, remains: contact.remains).run()
+        await memory?.keep(findings.text(features, now: client.now().seconds), as: findings.name)
+        return features
     }
 }
 

@@ -11,7 +11,7 @@ final class S3Client: Sendable {
     let credentials: S3CredentialStore
     private let engine: HTTPEngine
     private let transfer: HTTPOptions
-    private let now: @Sendable () -> Timestamp
+    let now: @Sendable () -> Timestamp
 
     private struct State {
         var route: S3Route

@@ -19,6 +19,8 @@ struct S3Contact: Sendable {
 struct S3Remains: Sendable {
     var objects: [ObjectKey] = []
     var uploads: [Upload] = []
+
+    var isEmpty: Bool { objects.isEmpty && uploads.isEmpty }
 }
 
 extension S3Bucket {
@@ -54,7 +56,7 @@ extension S3Bucket {
 
     /// Asks for what needs the right to write and comes to nothing: a part of an upload that there is not. Policies may ask more of whole
     /// objects than of parts or less, so both must be refused, where the store is known to keep the condition that makes the object impossible.
-    private func refusal() async -> VFSError? {
+    func refusal() async -> VFSError? {
         let key = S3ProbeName.base(client.options)
         let upload = Upload(key: key, id: "cloudmount-probe")
         let part = await attempt { () async throws(VFSError) in

@@ -14,11 +14,14 @@ public final class S3Provider: ObjectProvider {
         check: { S3Options.problems($0) }, endpoint: { S3Options($0).sharedEndpoint },
         make: { context throws(VFSError) in
             let credentials = S3CredentialStore(S3CredentialChain.source(context.credentials))
-            return S3Provider(try S3Client(S3Options(context), credentials: credentials))
+            return S3Provider(try S3Client(S3Options(context), credentials: credentials), memory: context.memory)
         })
 
-    init(_ client: S3Client, copyLimit: Int = 5 << 30, copyPartSize: Int = 512 << 20) {
-        bucket = S3Bucket(client, copyLimit: copyLimit, copyPartSize: copyPartSize)
+    init(
+        _ client: S3Client, memory: (any ProviderMemory)? = nil, copyLimit: Int = 5 << 30,
+        copyPartSize: Int = 512 << 20
+    ) {
+        bucket = S3Bucket(client, memory: memory, copyLimit: copyLimit, copyPartSize: copyPartSize)
     }
 
     public var capabilities: Capabilities { bucket.client.features.capabilities(bucket.client.profile) }

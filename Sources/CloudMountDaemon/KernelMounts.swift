@@ -97,7 +97,9 @@ final class KernelMounts: MountEngine {
     private func prepared(
         _ mount: Configuration.Mount, _ settings: LayerSettings
     ) async throws(VFSError) -> any ObjectProvider {
-        let provider = try mount.provider.make(mount.context)
+        var context = mount.context
+        context.memory = FindingsFolder(in: staging.directory)
+        let provider = try mount.provider.make(context)
         if provider.executor != nil { countConnections(of: settings.endpoint) }
         // The supervisor tries again, and says so; here a second attempt is enough.
         var preparation = settings

@@ -136,6 +136,8 @@ public struct ProviderContext: Sendable {
     public var prefix: String
     public var options: OptionValues
     public var credentials: OptionValues
+    /// Nil: each start finds out anew.
+    public var memory: (any ProviderMemory)?
 
     public init(
         mountName: String, bucket: String, prefix: String = "", options: OptionValues = OptionValues(),

@@ -190,6 +190,58 @@ struct ProbeTests {
         #expect(aborted.withLock { Set($0) } == ["uploadId=U7"])
     }
 
+    /// What is kept on a machine.
+    private final class Kept: ProviderMemory {
+        private let kept = Mutex<[String: [UInt8]]>([:])
+        func recall(_ name: String) async -> [UInt8]? { kept.withLock { $0[name] } }
+        func keep(_ bytes: [UInt8], as name: String) async { kept.withLock { $0[name] = bytes } }
+        func change(_ body: @Sendable (String) -> String) {
+            kept.withLock { $0 = $0.mapValues { Array(body(String(decoding: $0, as: UTF8.self)).utf8) } }
+        }
+    }
+
+    @Test("A restart probes nothing; a day later, at another store or with other credentials it does")
+    func remembered() async throws {
+        let name = Mutex("Store")
+        let store = PoorStore()
+        let server = try ScriptedServer { request, _ in
+            var answer = store.answer(request)
+            answer.headers.append(("Server", name.withLock { $0 }))
+            return answer
+        }
+        let (memory, clock) = (Kept(), TestClock())
+        func writes(prefix: String = "", key: String = "AKID") async throws -> Int {
+            let before = server.seen.count
+            let credentials = StaticCredentials(
+                credentials: S3Credentials(accessKeyID: key, secretAccessKey: "SECRET"))
+            let provider = try provider(server, prefix: prefix, source: credentials, clock: clock, memory: memory)
+            try await provider.prepare(writable: true)
+            #expect(!provider.capabilities.conditionalCreate && provider.capabilities.sortedListing)
+            return server.seen[before...].count { $0.method == "PUT" && !$0.query.contains("uploadId") }
+        }
+        #expect(try await writes() > 0)
+        #expect(try await writes() == 0)
+        #expect(try await writes(prefix: "p/") > 0)
+        #expect(try await writes(key: "OTHER") > 0)
+        name.withLock { $0 = "Another" }
+        #expect(try await writes() > 0)
+        name.withLock { $0 = "Store" }
+        #expect(try await writes() == 0)
+        clock.advance(S3Findings.lifetime)
+        #expect(try await writes() > 0)
+        // From the future, or damaged.
+        clock.advance(-10)
+        #expect(try await writes() > 0)
+        for damage in [
+            { _ in "" }, { String($0.dropLast(2)) }, { $0.replacingOccurrences("\n0", "\n2") },
+            { $0.replacingOccurrences("findings 1", "findings 2") },
+        ] as [@Sendable (String) -> String] {
+            memory.change(damage)
+            #expect(try await writes() > 0)
+            #expect(try await writes() == 0)
+        }
+    }
+
     @Test("Probes that are under way at the same time do not share a name")
     func names() throws {
         let server = try ScriptedServer { _, _ in ScriptedAnswer() }
@@ -248,5 +300,11 @@ struct ProbeTests {
         #expect(server.seen.count == 4)
         #expect(provider.capabilities.conditionalCreate && provider.capabilities.rangeCopy)
         #expect(provider.capabilities.readOnlyReason == nil)
+    }
+}
+
+extension String {
+    fileprivate func replacingOccurrences(_ old: String, _ new: String) -> String {
+        split(separator: old, omittingEmptySubsequences: false).joined(separator: new)
     }
 }

@@ -49,7 +49,7 @@ final class CollectingSink: ByteSink {
 func provider(
     _ server: ScriptedServer, _ options: [String: OptionValue] = [:], profile: String? = nil, bucket: String = "bucket",
     prefix: String = "", copyLimit: Int = 5 << 30, copyPartSize: Int = 512 << 20,
-    source: (any S3CredentialSource)? = nil, clock: TestClock = TestClock()
+    source: (any S3CredentialSource)? = nil, clock: TestClock = TestClock(), memory: (any ProviderMemory)? = nil
 ) throws -> S3Provider {
     var values = OptionValues(options)
     values["endpoint"] = .string("http://127.0.0.1:\(server.port)")
@@ -59,7 +59,7 @@ func provider(
         source ?? StaticCredentials(credentials: S3Credentials(accessKeyID: "AKID", secretAccessKey: "SECRET"))
     let client = try S3Client(
         S3Options(context), credentials: S3CredentialStore(source, now: clock.now), now: clock.now)
-    return S3Provider(client, copyLimit: copyLimit, copyPartSize: copyPartSize)
+    return S3Provider(client, memory: memory, copyLimit: copyLimit, copyPartSize: copyPartSize)
 }
 
 /// A profile in which everything is known and nothing is probed, with the bucket in the path.
