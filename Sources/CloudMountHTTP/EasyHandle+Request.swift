@@ -12,6 +12,9 @@ extension EasyHandle {
         guard !request.headers.holdsControlBytes else {
             throw HTTPError(.malformed, "a header field of the request holds a control character")
         }
+        guard request.method == verb || request.method.isToken else {
+            throw HTTPError(.malformed, "the method of the request is no token")
+        }
         source = request.body
         sourceCount = request.body?.count ?? 0
         let wanted = wantedShape(request.method)

@@ -1,14 +1,35 @@
 public import CloudMountVFS
 
-public enum HTTPMethod: String, Sendable {
-    case get = "GET"
-    case head = "HEAD"
-    case put = "PUT"
-    case post = "POST"
-    case delete = "DELETE"
+/// The method of a request: any token of RFC 9110, sent as it is (`HTTPMethod("PROPFIND")`). What is no token is refused by
+/// `HTTPEngine.perform`.
+public struct HTTPMethod: Hashable, Sendable, RawRepresentable {
+    public let rawValue: String
+
+    public init(rawValue: String) { self.rawValue = rawValue }
+    public init(_ token: String) { rawValue = token }
+
+    public static let get = HTTPMethod("GET")
+    public static let head = HTTPMethod("HEAD")
+    public static let put = HTTPMethod("PUT")
+    public static let post = HTTPMethod("POST")
+    public static let delete = HTTPMethod("DELETE")
 
     /// Nothing changes by it, however often it is sent.
-    var isSafe: Bool { self == .get || self == .head }
+    var isSafe: Bool { self == .get || self == .head || Self.otherSafe.contains(self) }
+    private static let otherSafe: Set<HTTPMethod> = [
+        HTTPMethod("OPTIONS"), HTTPMethod("PROPFIND"), HTTPMethod("REPORT"), HTTPMethod("SEARCH"),
+    ]
+
+    var isToken: Bool { !rawValue.isEmpty && rawValue.utf8.allSatisfy(Self.isTokenByte) }
+
+    private static func isTokenByte(_ byte: UInt8) -> Bool {
+        switch byte {
+        case 0x30...0x39, 0x41...0x5A, 0x61...0x7A: true
+        // !#$%&'*+-.^_`|~
+        case 0x21, 0x23...0x27, 0x2A, 0x2B, 0x2D, 0x2E, 0x5E, 0x5F, 0x60, 0x7C, 0x7E: true
+        default: false
+        }
+    }
 }
 
 /// One request. Redirects are never followed (a signature covers the host); the path goes out as it is.
@@ -18,7 +39,7 @@ public struct HTTPRequest: Sendable {
     public var url: String
     /// Sent as they are. `Host`, `Content-Length` and `Expect` are the transport's.
     public var headers: HTTPHeaders
-    /// Sent with its exact length, never chunked. Nil sends none (a PUT or POST then says `Content-Length: 0`).
+    /// Sent with its exact length, never chunked. Nil sends none (all but GET, HEAD and DELETE then say `Content-Length: 0`).
     public var body: (any ByteSource)?
     public var options: HTTPOptions
 
@@ -107,7 +128,7 @@ public struct HTTPTimings: Sendable {
     public var total = 0.0
     public var reusedConnection = false
     /// How often the request was sent. More than once means that a kept-alive connection died before the first byte of an
-    /// answer to a GET or HEAD, or that the server wanted the request without `Expect`.
+    /// answer to a safe request, or that the server wanted the request without `Expect`.
     public var attempts = 0
 
     public init() {}
@@ -118,7 +139,7 @@ public struct HTTPError: Error, Sendable, Equatable {
     public enum Kind: Sendable, Equatable {
         case resolve, connect, tls, timedOut, stalled, reset, truncated, malformed, tooLarge, cancelled, sourceFailed
         /// A kept-alive connection died before any byte of an answer came. The server may have acted on the request
-        /// all the same; GET and HEAD are sent again instead.
+        /// all the same; what is safe (GET, HEAD, PROPFIND ...) is sent again instead.
         case dropped
         /// This process may have no more threads or descriptors, and nothing was sent; or it has no memory for the answer. The endpoint is
         /// not to blame.

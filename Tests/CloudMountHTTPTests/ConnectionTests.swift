@@ -71,8 +71,8 @@ struct ConnectionTests {
     }
 
     @Test(
-        "A kept-alive connection that dies before the answer to a GET or HEAD is replaced, unnoticed but for the count",
-        arguments: [HTTPMethod.get, .head], [true, false])
+        "A kept-alive connection that dies before the answer to a safe request is replaced, unnoticed but for the count",
+        arguments: [HTTPMethod.get, .head, HTTPMethod("PROPFIND")], [true, false])
     func deadConnection(method: HTTPMethod, byReset: Bool) async throws {
         try await withDyingConnection(byReset: byReset) { server, recorder in
             let response = try await HTTPEngine.shared.perform(HTTPRequest(method, server.url + "/second"))
@@ -87,7 +87,7 @@ struct ConnectionTests {
         "What may have changed something is never sent again by the transport: the error says that at once will do",
         arguments: [
             (HTTPMethod.delete, nil), (.put, nil), (.put, 10), (.put, 400_000), (.post, nil), (.post, 10),
-            (.post, 400_000),
+            (.post, 400_000), (HTTPMethod("MOVE"), nil), (HTTPMethod("PATCH"), 10),
         ] as [(HTTPMethod, Int?)], [true, false])
     func deadConnectionOfAWrite(request: (method: HTTPMethod, count: Int?), byReset: Bool) async throws {
         try await withDyingConnection(byReset: byReset) { server, recorder in

@@ -73,6 +73,40 @@ struct RequestTests {
         }
     }
 
+    @Test("Any token is a method, with a body, without one, and between others on one connection")
+    func unusualMethods() async throws {
+        let recorder = Recorder()
+        try await withServer { connection, _ in
+            recorder.serve(connection)
+        } _: { server in
+            let bodies: [(String, Int?)] = [
+                ("PROPFIND", 120), ("GET", nil), ("MKCOL", nil), ("HEAD", nil), ("REPORT", 200_000), ("DELETE", nil),
+                ("MOVE", nil), ("PUT", 10), ("PATCH", 0), ("PROPFIND", 120), ("PUT", 200_000), ("x!#$%&'*+-.^_`|~9", 3),
+            ]
+            for (method, count) in bodies {
+                var headers = HTTPHeaders()
+                headers.append("Depth", "1")
+                let response = try await HTTPEngine.shared.perform(
+                    HTTPRequest(
+                        HTTPMethod(method), server.url + "/k", headers: headers,
+                        body: count.map { BytesSource(pattern($0)) }))
+                #expect(response.status == 200)
+                let request = try #require(recorder.requests.last)
+                #expect(request.method == method)
+                #expect(request.header("depth") == "1")
+                #expect(same(request.body, pattern(count ?? 0)))
+                let sendsLength = !["GET", "HEAD", "DELETE"].contains(method)
+                #expect(request.header("content-length") == (sendsLength ? String(count ?? 0) : nil))
+            }
+            #expect(server.connectionCount == 1)
+        }
+    }
+
+    @Test("What is no token is no method", arguments: ["", "PROP FIND", "GET / HTTP/1.1\r\nx:", "MÖVE", "A\u{0}"])
+    func badMethod(method: String) async {
+        #expect(await failure(HTTPRequest(HTTPMethod(method), "http://127.0.0.1:1/"))?.kind == .malformed)
+    }
+
     @Test("A content type goes out when it is given")
     func contentType() async throws {
         let recorder = Recorder()
