@@ -1,4 +1,4 @@
-# make demo     two S3 buckets, two native B2 buckets and a folder, of local servers: mounted, shown and cleaned up
+# make demo     two S3 buckets, two native B2 buckets, WebDAV and a folder, of local servers: mounted, shown and cleaned up
 # make test     everything that CI checks
 # make bench    CloudMount, rclone, s3fs and bare requests side by side, by S3 and B2 (QUICK=1: three minutes, rough figures)
 # make soak     the walk of three actors for STEPS steps (a million), from SEED where one is to be repeated
@@ -16,7 +16,7 @@ STRICT := CLOUDMOUNT_STRICT=1
 CHECKED := --explicit-target-dependency-import-check error
 
 # These start servers and mounts that use all of the machine: each in its turn, and not beside tests of waiting times.
-LOADED := MountTests|S3ConformanceTests|B2ConformanceTests|B2ServerTests|CloudMountFUSETests|CloudMountHTTPTests|TestServersTests|ConsistencyTests
+LOADED := MountTests|S3ConformanceTests|B2ConformanceTests|WebDAVConformanceTests|B2ServerTests|CloudMountFUSETests|CloudMountHTTPTests|TestServersTests|ConsistencyTests
 
 .PHONY: all build test tsan soak hostile lint setup setup-build demo bench install clean
 
@@ -44,6 +44,7 @@ test: setup lint
 	$(STRICT) swift test --skip-build --filter CloudMountFUSETests
 	$(STRICT) swift test --skip-build --filter S3ConformanceTests
 	$(STRICT) swift test --skip-build --filter 'B2ConformanceTests|B2ServerTests'
+	$(STRICT) swift test --skip-build --filter WebDAVConformanceTests
 	$(STRICT) swift test --skip-build --filter MountTests
 	$(MAKE) tsan
 

@@ -83,6 +83,7 @@ let package = Package(
         provider("B2Provider", ["CloudMountKit", "CloudMountPlatform", "CloudMountHTTP", crypto]),
         provider("DirectoryProvider", ["CloudMountPlatform"]),
         provider("MemoryProvider", ["CloudMountPlatform"]),
+        provider("WebDAVProvider", ["CloudMountKit", "CloudMountPlatform", "CloudMountHTTP", "CloudMountXML"]),
         // The example of one over HTTP, and a program that has it beside the others.
         provider("TapeProvider", ["CloudMountKit", "CloudMountPlatform", "CloudMountHTTP"]),
         .executableTarget(
@@ -111,7 +112,7 @@ let package = Package(
 
         module(
             "BuiltinProviders",
-            ["CloudMountVFS", "S3Provider", "B2Provider", "DirectoryProvider", "MemoryProvider"]),
+            ["CloudMountVFS", "S3Provider", "B2Provider", "DirectoryProvider", "MemoryProvider", "WebDAVProvider"]),
         module(
             "CloudMountCommands",
             [
@@ -161,6 +162,12 @@ let package = Package(
         tests(
             "B2ConformanceTests",
             ["B2Provider", "CloudMountLayers", "ProviderConformance", "CloudMountVFS", "TestServers"]),
+        tests(
+            "WebDAVProviderTests",
+            ["WebDAVProvider", "CloudMountKit", "CloudMountHTTP", "CloudMountVFS", "TestServers"]),
+        tests(
+            "WebDAVConformanceTests",
+            ["WebDAVProvider", "CloudMountLayers", "ProviderConformance", "CloudMountVFS", "TestServers"]),
         tests("CloudMountLayersTests", ["CloudMountLayers", "MemoryProvider", "CloudMountVFS", log]),
         tests("ArchitectureTests", []),
 

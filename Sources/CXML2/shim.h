@@ -8,8 +8,9 @@
 
 // The callbacks take what the handler needs and no more; each returns 0 to go on and anything else to stop.
 typedef struct {
-    int (*start)(void *context, const unsigned char *name, size_t count);
-    int (*end)(void *context, const unsigned char *name, size_t count);
+    // The namespace is of no characters where there is none.
+    int (*start)(void *context, const unsigned char *name, size_t count, const unsigned char *space, size_t length);
+    int (*end)(void *context, const unsigned char *name, size_t count, const unsigned char *space, size_t length);
     int (*text)(void *context, const unsigned char *bytes, size_t count);
     void *context;
     // Out: the document has a DOCTYPE.
@@ -28,17 +29,23 @@ static inline void cm_xml_stop(cm_xml_callbacks *callbacks) {
 static void cm_xml_start(void *user, const xmlChar *name, const xmlChar *prefix, const xmlChar *uri, int namespaces,
                          const xmlChar **namespace_list, int attributes, int defaulted, const xmlChar **attribute_list) {
     cm_xml_callbacks *callbacks = (cm_xml_callbacks *)user;
-    (void)prefix; (void)uri; (void)namespaces; (void)namespace_list;
+    (void)prefix; (void)namespaces; (void)namespace_list;
     (void)attributes; (void)defaulted; (void)attribute_list;
     if (callbacks->stopped) return;
-    if (callbacks->start(callbacks->context, name, strlen((const char *)name)) != 0) cm_xml_stop(callbacks);
+    const char *space = uri == NULL ? "" : (const char *)uri;
+    if (callbacks->start(callbacks->context, name, strlen((const char *)name), uri, strlen(space)) != 0) {
+        cm_xml_stop(callbacks);
+    }
 }
 
 static void cm_xml_end(void *user, const xmlChar *name, const xmlChar *prefix, const xmlChar *uri) {
     cm_xml_callbacks *callbacks = (cm_xml_callbacks *)user;
-    (void)prefix; (void)uri;
+    (void)prefix;
     if (callbacks->stopped) return;
-    if (callbacks->end(callbacks->context, name, strlen((const char *)name)) != 0) cm_xml_stop(callbacks);
+    const char *space = uri == NULL ? "" : (const char *)uri;
+    if (callbacks->end(callbacks->context, name, strlen((const char *)name), uri, strlen(space)) != 0) {
+        cm_xml_stop(callbacks);
+    }
 }
 
 static void cm_xml_text(void *user, const xmlChar *bytes, int count) {

@@ -167,9 +167,11 @@ package struct DirectoryMove: Sendable {
         var stayed: [ObjectInfo] = []
         for requests in deletions(old) {
             let failures = try await provider.deleteAll(requests)
-            let changed = Set(failures.filter { $0.error.code == .preconditionFailed }.map(\.key))
+            // What somebody else has put into a real folder meanwhile keeps it.
+            let isChange = { (failure: DeleteFailure) in [.preconditionFailed, .notEmpty].contains(failure.error.code) }
+            let changed = Set(failures.filter(isChange).map(\.key))
             if !changed.isEmpty { stayed += old.filter { changed.contains($0.key) } }
-            if let failure = failures.first(where: { $0.error.code != .preconditionFailed }) {
+            if let failure = failures.first(where: { !isChange($0) }) {
                 return (stayed, failure.error)
             }
         }
@@ -181,13 +183,18 @@ package struct DirectoryMove: Sendable {
         let files = objects.filter { !$0.key.endsWithSlash }.map {
             DeleteRequest($0.key, version: $0.etag, undoes: undoing)
         }
-        let folders = objects.filter(\.key.endsWithSlash).sorted { $0.key.byteCount > $1.key.byteCount }.map {
-            // A folder that the store makes by itself has no version to be held to.
-            DeleteRequest(
-                $0.key, version: capabilities.folderObjects ? $0.etag : nil,
-                undoes: undoing && capabilities.folderObjects)
+        let folders = objects.filter(\.key.endsWithSlash).sorted { $0.key.byteCount > $1.key.byteCount }
+        let isLeveled = capabilities.realFolders
+        let levels = Dictionary(grouping: folders) { isLeveled ? $0.key.utf8.count { $0 == UInt8(ascii: "/") } : 0 }
+        let steps = levels.sorted { $0.key > $1.key }.map { level in
+            level.value.map {
+                // A folder that the store makes by itself has no version to be held to.
+                DeleteRequest(
+                    $0.key, version: capabilities.folderObjects ? $0.etag : nil,
+                    undoes: undoing && capabilities.folderObjects)
+            }
         }
-        return [files, folders]
+        return [files] + steps
     }
 
     /// Whether the old tree is certain to hold all that was copied, each as the version that was copied.

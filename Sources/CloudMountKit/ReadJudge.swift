@@ -52,7 +52,8 @@ public final class ReadJudge: Sendable {
             return .success((size, etag))
         }
         guard head.status == 200 else { return .failure(.malformed) }
-        guard extent.lowerBound == 0, length <= extent.upperBound else { return .failure(.ignoresRange) }
+        // Nothing is all that an empty object has, wherever the range begins.
+        guard extent.lowerBound == 0 || length == 0, length <= extent.upperBound else { return .failure(.ignoresRange) }
         return .success((length, etag))
     }
 

@@ -72,9 +72,14 @@ public struct Capabilities: Sendable, Equatable {
     public var folderObjects = true
     /// Objects whose key ends in `/` are taken at all. Where they are not, empty directories last as long as the mount.
     public var emptyFolders = true
+    /// Folders are things of their own: one is there without an object in it, is listed as an object of the key with a slash whether or not
+    /// there is something in it, and is removed only when it is empty (`notEmpty` otherwise). A name is a file or a folder,
+    /// not both. Goes with `emptyFolders`.
+    public var realFolders = false
     /// Objects that stand for folders look like files to other tools (B2's `.bzEmpty`).
     public var visibleFolders = false
-    /// User metadata, content type and headers come back as given.
+    /// Modification time, user metadata, content type and headers come back as given. Without it the core keeps no attributes, and refuses
+    /// what needs them (links, special files, chmod, chown, extended attributes); times last as long as the mount.
     public var metadata = true
     /// Old versions can be listed and read.
     public var versions = false
@@ -87,4 +92,9 @@ public struct Capabilities: Sendable, Equatable {
     public var readOnlyReason: String?
 
     public init() {}
+
+    /// Whether mode, owner and extended attributes of a folder or of anything else outlast the mount.
+    public func keepsAttributes(ofFolder isFolder: Bool) -> Bool {
+        metadata && !(isFolder && realFolders && !folderObjects)
+    }
 }

@@ -2,7 +2,8 @@ import CXML2
 
 /// The receiver of a document's elements, in document order.
 ///
-/// Attributes, comments and processing instructions are passed over; names come without their namespace prefix.
+/// Attributes, comments and processing instructions are passed over; names come without their namespace prefix. Whom namespaces concern
+/// implements the two that tell them, which by default call the others.
 public protocol XMLHandler: AnyObject {
     /// - Parameter depth: 1 for the root element.
     func start(_ name: XMLText, depth: Int)
@@ -10,10 +11,19 @@ public protocol XMLHandler: AnyObject {
     /// - Parameter text: the characters directly before this end tag since the last tag: for an element without
     ///   children, its whole text, with character references resolved.
     func end(_ name: XMLText, text: XMLText, depth: Int)
+
+    /// - Parameter space: the URI of the namespace; empty where there is none, or its prefix was never declared.
+    func start(_ name: XMLText, in space: XMLText, depth: Int)
+    func end(_ name: XMLText, in space: XMLText, text: XMLText, depth: Int)
 }
 
 extension XMLHandler {
     public func start(_ name: XMLText, depth: Int) {}
+    public func end(_ name: XMLText, text: XMLText, depth: Int) {}
+    public func start(_ name: XMLText, in space: XMLText, depth: Int) { start(name, depth: depth) }
+    public func end(_ name: XMLText, in space: XMLText, text: XMLText, depth: Int) {
+        end(name, text: text, depth: depth)
+    }
 }
 
 /// Why a document was refused.
@@ -43,8 +53,8 @@ public struct XMLReader: Sendable {
         Self.initialized
         let state = ReaderState(handler, maxDepth: maxDepth)
         var callbacks = cm_xml_callbacks()
-        callbacks.start = { context, name, count in ReaderState.of(context)?.start(name, count) ?? 1 }
-        callbacks.end = { context, name, count in ReaderState.of(context)?.end(name, count) ?? 1 }
+        callbacks.start = { ReaderState.of($0)?.start(XMLText($1, $2), XMLText($3, $4)) ?? 1 }
+        callbacks.end = { ReaderState.of($0)?.end(XMLText($1, $2), XMLText($3, $4)) ?? 1 }
         callbacks.text = { context, bytes, count in ReaderState.of(context)?.text(bytes, count) ?? 1 }
         callbacks.context = Unmanaged.passUnretained(state).toOpaque()
         let code = withExtendedLifetime(state) {
@@ -79,22 +89,19 @@ private final class ReaderState {
         context.map { Unmanaged<ReaderState>.fromOpaque($0).takeUnretainedValue() }
     }
 
-    func start(_ name: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
+    func start(_ name: XMLText, _ space: XMLText) -> Int32 {
         depth += 1
         guard depth <= maxDepth else {
             tooDeep = true
             return 1
         }
         characters.removeAll(keepingCapacity: true)
-        handler.start(XMLText(UnsafeBufferPointer(start: name, count: count)), depth: depth)
+        handler.start(name, in: space, depth: depth)
         return 0
     }
 
-    func end(_ name: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
-        characters.withUnsafeBufferPointer { text in
-            handler.end(
-                XMLText(UnsafeBufferPointer(start: name, count: count)), text: XMLText(text), depth: depth)
-        }
+    func end(_ name: XMLText, _ space: XMLText) -> Int32 {
+        characters.withUnsafeBufferPointer { handler.end(name, in: space, text: XMLText($0), depth: depth) }
         characters.removeAll(keepingCapacity: true)
         depth -= 1
         return 0

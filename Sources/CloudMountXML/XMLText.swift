@@ -6,6 +6,8 @@ public struct XMLText {
 
     public init(_ bytes: UnsafeBufferPointer<UInt8>) { self.bytes = bytes }
 
+    init(_ start: UnsafePointer<UInt8>?, _ count: Int) { bytes = UnsafeBufferPointer(start: start, count: count) }
+
     /// A copy; invalid UTF-8, which libxml2 does not let through, would be repaired.
     public var string: String { String(decoding: bytes, as: UTF8.self) }
 

@@ -43,6 +43,70 @@ struct RefusalTests {
         #expect(mount.fs.statistics().dirtyFiles == 0)
     }
 
+    @Test(
+        "Where the store keeps no attributes, what needs them is refused, unless they are to last as long as the mount")
+    func noAttributes() async throws {
+        var capabilities = MemoryProvider.fullCapabilities
+        capabilities.metadata = false
+        let mount = try TestMount(capabilities: capabilities)
+        let (root, fs) = (TestMount.root, mount.fs)
+        try await mount.write("file", pattern(1000))
+        let folder = try await fs.mkdir(root, "folder", mode: 0o700)
+        let inode = try await mount.inode("file")
+        for node in [inode, folder] {
+            var before = try await fs.getattr(node)
+            #expect(before.permissions == (node == folder ? 0o755 : 0o644), "as after the next look")
+            let permissions = before.permissions
+            try await fs.setattr(node) { $0.permissions = permissions }
+            before = try await fs.getattr(node)
+            let changes: [(inout AttributeChanges) -> Void] = [
+                { $0.permissions = 0o600 }, { $0.uid = 4_000_000 }, { $0.gid = 4_000_000 },
+            ]
+            for change in changes {
+                let refusal = await failure { () async throws(VFSError) in try await fs.setattr(node, change) }
+                #expect(refusal == .notPermitted)
+            }
+            let refusal = await failure { () async throws(VFSError) in try await fs.setxattr(node, "user.a", [1]) }
+            #expect(refusal == .notSupported)
+            #expect(try await fs.getattr(node) == before)
+            // Times are kept in memory, and cost no request.
+            let calls = mount.traffic[.put] + mount.traffic[.copy]
+            try await fs.setattr(node) { $0.modified = .at(Timestamp(seconds: 1)) }
+            #expect(try await fs.getattr(node).modified == Timestamp(seconds: 1))
+            #expect(mount.traffic[.put] + mount.traffic[.copy] == calls)
+        }
+        #expect(
+            await failure { () async throws(VFSError) in try await fs.symlink("file", root, "link") } == .notPermitted)
+        #expect(
+            await failure { () async throws(VFSError) in
+                try await fs.mknod(root, "pipe", mode: 0o010644)
+            } == .notPermitted)
+        #expect(try await fs.list(root).map(\.name).sorted() == ["file", "folder"])
+        let memory = try TestMount(capabilities: capabilities) { $0.policy.durableAttributes = false }
+        try await memory.write("file", pattern(1000))
+        let kept = try await memory.inode("file")
+        try await memory.fs.setattr(kept) { $0.permissions = 0o600 }
+        try await memory.fs.setxattr(kept, "user.a", [1])
+        #expect(try await memory.fs.getattr(kept).permissions == 0o600)
+    }
+
+    @Test("A folder that is real on the store keeps no attributes, the files in it do")
+    func realFolders() async throws {
+        var capabilities = MemoryProvider.fullCapabilities
+        capabilities.realFolders = true
+        capabilities.folderObjects = false
+        let mount = try TestMount(capabilities: capabilities)
+        let folder = try await mount.fs.mkdir(TestMount.root, "folder")
+        try await mount.write("file", pattern(10))
+        let inode = try await mount.inode("file")
+        #expect(
+            await failure { () async throws(VFSError) in
+                try await mount.fs.setattr(folder) { $0.permissions = 0o700 }
+            } == .notPermitted)
+        try await mount.fs.setattr(inode) { $0.permissions = 0o600 }
+        #expect(try await mount.fs.getattr(inode).permissions == 0o600)
+    }
+
     @Test("A truncation that the store refuses leaves the file as it was, also for who has it open")
     func truncation() async throws {
         let mount = try TestMount()

@@ -50,6 +50,8 @@ struct ReadJudgeTests {
         #expect(verdict(200, head(10), Extent(0, 5)) == "ignoresRange")
         #expect(verdict(200, head(5), Extent(0, 5)) == "5")
         #expect(verdict(200, head(4), Extent(0, 5)) == "4")
+        // An empty one has no bytes, wherever the range begins.
+        #expect(verdict(200, head(0), middle) == "0")
         #expect(verdict(200, head(10), nil) == "10")
         #expect(verdict(200, head(0), nil) == "0")
         #expect(verdict(206, head(10, "bytes 0-9/10"), nil) == "10")

@@ -30,6 +30,29 @@ struct XMLReaderTests {
             ])
     }
 
+    @Test("Names come with their namespace, whatever its prefix; without one, or with one never declared, it is empty")
+    func namespaces() throws {
+        final class Spaces: XMLHandler {
+            var lines: [String] = []
+            func start(_ name: XMLText, in space: XMLText, depth: Int) {
+                lines.append("<{\(space.string)}\(name.string)")
+            }
+            func end(_ name: XMLText, in space: XMLText, text: XMLText, depth: Int) {
+                lines.append(">{\(space.string)}\(name.string)=\(text.string)")
+            }
+        }
+        let handler = Spaces()
+        let document = """
+            <D:a xmlns:D="DAV:"><b xmlns="urn:b">1</b><c xmlns:D="urn:d"><D:d/></c><E:e>2</E:e></D:a>
+            """
+        try XMLReader().read(Array(document.utf8), into: handler)
+        #expect(
+            handler.lines == [
+                "<{DAV:}a", "<{urn:b}b", ">{urn:b}b=1", "<{}c", "<{urn:d}d", ">{urn:d}d=", ">{}c=", "<{}E:e",
+                ">{}E:e=2", ">{DAV:}a=",
+            ])
+    }
+
     @Test("Built-in entities, character references and CDATA are resolved")
     func references() throws {
         #expect(

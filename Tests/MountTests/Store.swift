@@ -4,11 +4,15 @@ import Testing
 /// What a mount under test is a mount of.
 enum Store: String, CaseIterable, Sendable, CustomTestStringConvertible {
     case folder, seaweedFS, moto, b2
+    /// WebDAV, by rclone and by Apache.
+    case rcloneDAV, apacheDAV
 
     /// The stores that every case runs on.
     static let everyday: [Store] = chosen([.folder, .seaweedFS, .b2])
     /// Where folder objects keep their metadata and keys may be anything, which is not so on SeaweedFS.
     static let faithful: [Store] = chosen([.folder, .moto, .b2])
+
+    static let webDAV: [Store] = chosen([.rcloneDAV, .apacheDAV])
 
     /// For a quick look at one store: `CLOUDMOUNT_STORES=folder`.
     private static func chosen(_ stores: [Store]) -> [Store] {
@@ -21,9 +25,18 @@ enum Store: String, CaseIterable, Sendable, CustomTestStringConvertible {
     /// The common S3 server of the test process; nil for other stores.
     func server() async throws -> (any TestS3Server)? {
         switch self {
-        case .folder, .b2: nil
+        case .folder, .b2, .rcloneDAV, .apacheDAV: nil
         case .seaweedFS: try await SeaweedFS.shared()
         case .moto: try await Moto.shared()
+        }
+    }
+
+    /// The common WebDAV server of the test process; nil for other stores.
+    func webDAVServer() async throws -> (any TestWebDAVServer)? {
+        switch self {
+        case .rcloneDAV: try await RcloneWebDAV.shared()
+        case .apacheDAV: try await ApacheWebDAV.shared()
+        default: nil
         }
     }
 }
@@ -38,6 +51,8 @@ struct Bucket: Sendable {
     var localProvider = "directory"
     /// Where a bucket of B2 is; nil for others.
     var b2: B2Server?
+    /// Whose folder it is, by its URL; nil for others.
+    var webDAV: (any TestWebDAVServer)?
 
     /// A new, empty one. Folders are made below `place`.
     static func make(in store: Store, below place: String) async throws -> Bucket {
@@ -45,6 +60,10 @@ struct Bucket: Sendable {
             let server = try await B2Server.shared()
             let name = try await server.makeBucket("mount")
             return Bucket(name: name, server: nil, endpoint: server.endpoint, b2: server)
+        }
+        if let server = try await store.webDAVServer() {
+            let name = try await server.makeFolder("mount-\(UInt32.random(in: 0...UInt32.max))")
+            return Bucket(name: name, server: nil, endpoint: server.url, webDAV: server)
         }
         guard let server = try await store.server() else {
             let path = "\(place)/store-\(UInt32.random(in: 0...UInt32.max))"
@@ -64,6 +83,8 @@ struct Bucket: Sendable {
             ]
         } else if b2 != nil {
             fields += ["provider: b2", "realm: \(endpoint)", "credentials: key-\(mount.name)"]
+        } else if webDAV != nil {
+            fields += ["provider: webdav", "credentials: key-\(mount.name)"]
         } else {
             fields.append("provider: \(localProvider)")
         }
@@ -77,6 +98,10 @@ struct Bucket: Sendable {
             let secret = (mount.secret ?? key.applicationKey).yamlQuoted
             credentials = "provider: b2, key_id: \(mount.accessKey ?? key.keyID), application_key: \(secret)"
         }
+        if let webDAV {
+            let secret = (mount.secret ?? webDAV.password).yamlQuoted
+            credentials = "provider: webdav, username: \(mount.accessKey ?? webDAV.user), password: \(secret)"
+        }
         if !credentials.isEmpty { credentials = "  key-\(mount.name): { \(credentials) }\n" }
         return (credentials, "  - { \(fields.joined(separator: ", ")) }\n")
     }
@@ -85,7 +110,8 @@ struct Bucket: Sendable {
     func keys() async throws -> [String] {
         guard let remote else {
             let text = try await ChildProcess.output(of: [
-                "find", name, "-mindepth", "1", "-name", ".cloudmount", "-prune", "-o", "-type", "f", "-printf",
+                "find", path, "-mindepth", "1", "-name", ".cloudmount", "-prune", "-o", "-name", ".DAV", "-prune", "-o",
+                "-type", "f", "-printf",
                 "%P\\n",
             ])
             return text.split(separator: "\n").map(String.init).sorted()
@@ -98,12 +124,22 @@ struct Bucket: Sendable {
 
     /// The bytes of an object as text, read without CloudMount.
     func content(_ key: String) async throws -> String {
+        if let webDAV { return try await webDAV.curl(["\(name)/\(key)"]) }
         guard let remote else { return try await ChildProcess.output(of: ["cat", "\(name)/\(key)"]) }
         return try await rclone(["cat", "t:\(name)/\(key)"], remote)
     }
 
     /// Stores an object without CloudMount.
     func put(_ key: String, _ text: String) async throws {
+        if let webDAV {
+            for folder in key.split(separator: "/").dropLast().indices.map({ index in
+                key.split(separator: "/")[...index].joined(separator: "/")
+            }) {
+                try await webDAV.curl(["-X", "MKCOL", "\(name)/\(folder)/"], mayFail: true)
+            }
+            try await webDAV.curl(["-T", "-", "\(name)/\(key)"], input: text)
+            return
+        }
         guard let remote else {
             let script = "mkdir -p \"$(dirname \"$1\")\"; cat > \"$1.new\"; mv \"$1.new\" \"$1\""
             try await ChildProcess.output(of: ["bash", "-c", script, "-", "\(name)/\(key)"], input: text)
@@ -113,12 +149,19 @@ struct Bucket: Sendable {
     }
 
     func delete(_ key: String) async throws {
+        if let webDAV {
+            try await webDAV.curl(["-X", "DELETE", "\(name)/\(key)"])
+            return
+        }
         guard let remote else {
             try await ChildProcess.output(of: ["rm", "\(name)/\(key)"])
             return
         }
         try await rclone(["deletefile", "t:\(name)/\(key)"], remote)
     }
+
+    /// Of a store that is a folder of this machine.
+    private var path: String { webDAV.map { "\($0.root)/\(name.split(separator: "/").last ?? "")" } ?? name }
 
     /// The environment in which rclone knows the store as `t:`; nil for a folder.
     var remote: [String: String]? { server?.rcloneRemote(named: "t") ?? b2?.rcloneRemote(named: "t") }

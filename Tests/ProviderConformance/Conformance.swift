@@ -45,6 +45,7 @@ struct Need: Sendable {
     static let longSegments = Need("no oddSegments, or maxNameBytes below 255: no segment is so long") {
         $0.oddSegments && $0.maxNameBytes >= 255
     }
+    static let realFolders = Need("no realFolders: folders come and go with what is in them") { $0.realFolders }
     static let lacks = Need("the store lacks neither multipart nor serverCopy nor versions") {
         !$0.multipart || !$0.serverCopy || !$0.versions
     }
@@ -188,7 +189,7 @@ public final class Subject: Sendable {
 public enum Conformance {
     public static let cases: [ConformanceCase] =
         keyCases + objectCases + rangeCases + listingCases + metadataCases + preconditionCases + copyCases + uploadCases
-        + deleteCases + streamingCases + errorCases
+        + deleteCases + streamingCases + errorCases + folderCases
 
     static func number(of test: ConformanceCase) -> Int { (cases.firstIndex { $0.name == test.name } ?? 0) + 1 }
 }

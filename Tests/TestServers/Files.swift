@@ -91,11 +91,11 @@ public enum Tools {
         return parts.dropLast(3).joined(separator: "/")
     }()
 
-    /// A program from PyPI or Debian: from `make setup`'s own environment first, then from PATH.
-    public static func path(_ name: String) throws -> String {
+    /// A program from PyPI or Debian: from `make setup`'s own environment first, then from PATH, then from `folders`.
+    public static func path(_ name: String, also folders: [String] = []) throws -> String {
         let candidates =
             ["\(packageRoot)/.build/venv/bin"]
-            + (inheritedEnvironment()["PATH"] ?? "/usr/bin:/bin").split(separator: ":").map(String.init)
+            + (inheritedEnvironment()["PATH"] ?? "/usr/bin:/bin").split(separator: ":").map(String.init) + folders
         for folder in candidates where access("\(folder)/\(name)", X_OK) == 0 { return "\(folder)/\(name)" }
         throw TestSupportError("\(name) is not installed; `make setup` does that")
     }

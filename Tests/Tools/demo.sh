@@ -1,5 +1,5 @@
 #!/bin/bash
-# demo.sh: mounts two S3 buckets and two native B2 buckets of local servers and a folder, all by the repository's
+# demo.sh: mounts two S3 buckets, two native B2 buckets and a WebDAV folder of local servers, and a local folder, all by the repository's
 # mounts.yaml as it stands, uses them, and cleans up whatever happens. `make demo` builds and installs what it needs
 # first.
 set -euo pipefail
@@ -11,15 +11,17 @@ export CLOUDMOUNT_DEMO_DIR
 CLOUDMOUNT_DEMO_DIR=$(mktemp -d /tmp/cloudmount-demo-XXXX)
 dir=$CLOUDMOUNT_DEMO_DIR
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
-export CLOUDMOUNT_DEMO_PORT CLOUDMOUNT_DEMO_B2_PORT CLOUDMOUNT_DEMO_KEY=demo CLOUDMOUNT_DEMO_SECRET=demo-secret
+export CLOUDMOUNT_DEMO_PORT CLOUDMOUNT_DEMO_B2_PORT CLOUDMOUNT_DEMO_WEBDAV_PORT CLOUDMOUNT_DEMO_KEY=demo CLOUDMOUNT_DEMO_SECRET=demo-secret
 CLOUDMOUNT_DEMO_PORT=$(free_port)
 CLOUDMOUNT_DEMO_B2_PORT=$(free_port)
-mounts=(photos lab backups documents inbox)
+CLOUDMOUNT_DEMO_WEBDAV_PORT=$(free_port)
+mounts=(photos lab backups documents cloud inbox)
 endpoint=http://127.0.0.1:$CLOUDMOUNT_DEMO_PORT
 server=
 # SeaweedFS makes some in /tmp, whatever one says, and leaves them there when it is killed.
 sockets=()
 b2_server=
+webdav_server=
 daemon=
 
 # end PID SECONDS: asks a process to end, and makes it end when it has not after so long
@@ -41,9 +43,10 @@ cleanup() {
     # SeaweedFS sometimes never ends by itself.
     if [ -n "$server" ]; then end "$server" 3; fi
     if [ -n "$b2_server" ]; then end "$b2_server" 3; fi
+    if [ -n "$webdav_server" ]; then end "$webdav_server" 3; fi
     if [ $status != 0 ]; then
         echo "demo.sh: failed; the last lines of the servers and of cloudmount:" >&2
-        tail -n 12 "$dir/server.log" "$dir/b2.log" "$dir/cloudmount.log" >&2 || true
+        tail -n 12 "$dir/server.log" "$dir/b2.log" "$dir/webdav.log" "$dir/cloudmount.log" >&2 || true
     fi
     rm -rf --one-file-system "$dir"
     rm -f "${sockets[@]}"
@@ -62,12 +65,16 @@ export B2_APPLICATION_KEY_ID=demo B2_APPLICATION_KEY=demo-secret
 b2() { command b2 "$@" 2>"$dir/b2.err" || { cat "$dir/b2.err" >&2; return 1; }; }
 
 say "1. A local S3 server (SeaweedFS) with the buckets 'photos' and 'lab', one of Backblaze B2's native interface with
-   'backups' and 'documents' (Backblaze's own simulator), and a folder 'inbox'"
-mkdir -p "$dir/server" "$dir/b2" "$dir/inbox" "$dir/mnt"
+   'backups' and 'documents' (Backblaze's own simulator), a WebDAV server with the folder 'files' (rclone), and a
+   folder 'inbox'"
+mkdir -p "$dir/server" "$dir/b2" "$dir/webdav/files" "$dir/inbox" "$dir/mnt"
 PYTHONDONTWRITEBYTECODE=1 setpriv --pdeathsig KILL .build/venv/bin/python Tests/Servers/b2_server.py \
     --port "$CLOUDMOUNT_DEMO_B2_PORT" --data "$dir/b2" --key-id demo --key demo-secret --bucket backups \
     --bucket documents >"$dir/b2.log" 2>&1 &
 b2_server=$!
+RCLONE_CONFIG=/dev/null setpriv --pdeathsig KILL rclone serve webdav --addr "127.0.0.1:$CLOUDMOUNT_DEMO_WEBDAV_PORT" \
+    --user demo --pass demo-secret --vfs-cache-mode off "$dir/webdav" >"$dir/webdav.log" 2>&1 &
+webdav_server=$!
 cat >"$dir/s3.json" <<JSON
 {"identities": [{"name": "demo", "credentials": [{"accessKey": "demo", "secretKey": "demo-secret"}],
   "actions": ["Admin", "Read", "Write", "List", "Tagging"]}]}
@@ -104,7 +111,15 @@ for try in $(seq 120); do
     sleep 0.5
 done
 
-say "2. One process mounts all five by mounts.yaml, each with a cache policy of its own"
+for try in $(seq 120); do
+    curl -s -o "$dir/webdav.answer" --fail -u demo:demo-secret -X PROPFIND -H 'Depth: 0' \
+        "http://127.0.0.1:$CLOUDMOUNT_DEMO_WEBDAV_PORT/files/" && break
+    kill -0 $webdav_server 2>/dev/null || { echo "the WebDAV server ended" >&2; exit 1; }
+    [ "$try" != 120 ] || { echo "the WebDAV server does not get ready" >&2; exit 1; }
+    sleep 0.5
+done
+
+say "2. One process mounts all six by mounts.yaml, each with a cache policy of its own"
 run "$cloudmount" check mounts.yaml >/dev/null
 "$cloudmount" mount -f mounts.yaml >"$dir/cloudmount.log" 2>&1 &
 daemon=$!
@@ -127,6 +142,8 @@ run cp -r Sources "$dir/mnt/photos/"
 run diff -r Sources "$dir/mnt/photos/Sources" && echo "the copy is the same"
 run cp -r Plugins "$dir/mnt/lab/"
 run cp README.md "$dir/mnt/inbox/"
+run cp -r docs "$dir/mnt/cloud/"
+run mv "$dir/mnt/cloud/docs/decisions" "$dir/mnt/cloud/reasons"
 run cp -r Sources/CloudMountVFS "$dir/mnt/backups/"
 run git clone -q "file://$dir/repository" "$dir/mnt/documents/repository"
 run git -C "$dir/mnt/documents/repository" fsck
@@ -149,6 +166,8 @@ echo "bucket backups, by Backblaze's own command; what was changed or removed re
 b2 ls --long --versions --recursive b2://backups | awk '/VFSError|ObjectKey/ { print $2, $3, $4, $5, $6 }'
 echo "files: $(b2 ls --recursive b2://backups/host-1 | wc -l) in backups," \
     "$(b2 ls --recursive b2://documents | wc -l) in documents"
+echo "what the WebDAV server has in its folder:"
+ls "$dir/webdav/files" "$dir/webdav/files/reasons" | head -n 6
 run ls "$dir/inbox"
 
 say "5. What the daemon did, and the end"

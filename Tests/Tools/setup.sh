@@ -38,6 +38,7 @@ for what in "${@:-build}"; do
         program acl setfacl
         program s3fs s3fs
         program util-linux setpriv
+        package apache2-bin test -x /usr/sbin/apache2
         program python3 python3
         ;;
     bench)

@@ -34,14 +34,30 @@ struct AttributeChanger: Sendable {
         let kind = tree.stored.kind(inode) ?? .regular
         guard let changes = try context.settings().forced.rest(of: asked, kind: kind) else { return }
         try SlowPath.begin()
-        let isStored = changes.size != nil || context.policy().durableAttributes
+        let isDurable = context.policy().durableAttributes
+        let isKept = keepsAttributes(of: inode)
+        let isStored = changes.size != nil || isDurable && isKept
         var resized: Resized?
         if let size = changes.size { resized = try resize(inode, to: size) }
         defer { if resized != nil { tree.giveBackContent(inode) } }
         let cut = resized?.change
         try await undoable(inode, isStored: isStored, resized) { change throws(VFSError) in
+            if isDurable, !isKept { try Self.demandNoChange(of: change, by: changes) }
             Self.apply(changes, cut, to: &change)
         }
+    }
+
+    /// Whether the store keeps what stat(2) says of a node; its times are kept in memory all the same.
+    private func keepsAttributes(of inode: InodeID) -> Bool {
+        context.capabilities.keepsAttributes(ofFolder: tree.stored.kind(inode) == .directory)
+    }
+
+    /// A mode or an owner that would be another one after the next look is refused.
+    private static func demandNoChange(of node: NodeChange, by changes: AttributeChanges) throws(VFSError) {
+        let isSame =
+            changes.permissions.map { $0 & 0o7777 == node.permissions } ?? true
+            && changes.uid.map { $0 == node.uid } ?? true && changes.gid.map { $0 == node.gid } ?? true
+        guard isSame else { throw VFSError(.notPermitted, "the store keeps no modes and no owners here") }
     }
 
     private static func apply(_ changes: AttributeChanges, _ cut: ContentChange?, to change: inout NodeChange) {
@@ -271,8 +287,12 @@ struct AttributeChanger: Sendable {
     private func changeXattrs(
         _ inode: InodeID, _ body: (inout NodeChange) throws(VFSError) -> Void
     ) async throws(VFSError) {
+        let isDurable = context.policy().durableAttributes
+        if isDurable, !keepsAttributes(of: inode) {
+            throw VFSError(.notSupported, "the store keeps no extended attributes here")
+        }
         let limit = context.capabilities.maxMetadataBytes
-        try await undoable(inode, isStored: context.policy().durableAttributes) { change throws(VFSError) in
+        try await undoable(inode, isStored: isDurable) { change throws(VFSError) in
             try body(&change)
             // What users have set by name has room, or is refused.
             _ = try AttributeCodec.encodeWhatFits(change.storedAttributes, limit: limit)

@@ -73,6 +73,10 @@ struct Creator: Sendable {
         _ place: Place, _ kind: FileKind, _ mode: UInt32, _ caller: Caller, body: String,
         _ describe: @escaping @Sendable (inout StoredAttributes) -> Void
     ) async throws(VFSError) -> Entry {
+        // Without attributes it would be a plain file for whoever looks next.
+        if kind != .regular, !context.capabilities.metadata {
+            throw VFSError(.notPermitted, "the store keeps no attributes, without which \(place.name) is a plain file")
+        }
         if try await resolver.find(place) != nil { throw VFSError(.alreadyExists, "\(place.name) exists") }
         await tree.unclaimed(place)
         return try await make(place, kind, mode, caller, body: body, opened: false, describe).0

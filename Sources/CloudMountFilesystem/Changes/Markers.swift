@@ -86,6 +86,7 @@ final class Markers: Sendable {
     /// A directory that was there without a marker ends with its last object; one that is emptied here stays. What has been done is done:
     /// where the marker cannot be stored, the directory is shown while the mount lives.
     func keepIfEmpty(_ inode: InodeID) async {
+        if context.capabilities.realFolders { return }
         guard let (key, isCertain) = tree.stored.emptied(inode) else { return }
         let result = await attempt { () async throws(VFSError) in
             if !isCertain {

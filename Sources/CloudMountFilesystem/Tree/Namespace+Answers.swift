@@ -233,6 +233,15 @@ extension Namespace {
             && AttributeCodec.isDirectory(info)
     }
 
+    /// A new node whose mode and owner the store does not keep is shown at once as whoever looks next will see it.
+    func showWhatLasts(of node: Node) {
+        let isFolder = node.kind == .directory
+        if rules.capabilities.keepsAttributes(ofFolder: isFolder) { return }
+        node.permissions = isFolder ? rules.directoryPermissions : rules.filePermissions
+        (node.uid, node.gid) = (rules.uid, rules.gid)
+        node.defaulted = .all
+    }
+
     /// The inode is another version from now on.
     mutating func become(_ info: ObjectInfo, _ node: Node, _ now: UInt64) {
         describe(node, info, info.metadata.map { AttributeCodec.decode($0, key: info.key) }, now)

@@ -315,6 +315,7 @@ final class Tree: Sendable {
         node.touched = now()
         node.validUntil = names.rules.expiry(node.touched)
         node.details = details
+        names.showWhatLasts(of: node)
         names.noteChange(in: parent, time)
         return node
     }

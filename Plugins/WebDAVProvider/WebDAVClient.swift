@@ -1,0 +1,311 @@
+import CloudMountHTTP
+import CloudMountKit
+import CloudMountPlatform
+import CloudMountVFS
+import Synchronization
+
+extension HTTPMethod {
+    static let propfind = HTTPMethod("PROPFIND")
+    static let proppatch = HTTPMethod("PROPPATCH")
+    static let mkcol = HTTPMethod("MKCOL")
+    static let move = HTTPMethod("MOVE")
+    static let copy = HTTPMethod("COPY")
+}
+
+struct WebDAVRequest {
+    var method: HTTPMethod
+    /// Escaped, of the server.
+    var path: String
+    /// For errors.
+    var key: ObjectKey?
+    var headers = HTTPHeaders()
+    var body: (any ByteSource)?
+    var maxBodyBytes = 1 << 20
+    /// Bytes that the server works through before it answers.
+    var worksOn = 0
+
+    init(_ method: HTTPMethod, _ path: String, _ key: ObjectKey?) {
+        self.method = method
+        self.path = path
+        self.key = key
+    }
+}
+
+/// Sends requests to one server.
+final class WebDAVClient: Sendable {
+    let root: WebDAVRoot
+    private let credentials: WebDAVCredentials
+    private let engine: HTTPEngine
+    private let transfer: HTTPOptions
+    /// When the server last answered as WebDAV servers do, in nanoseconds.
+    private let lastGood = Atomic<UInt64>(0)
+    /// What the server calls itself.
+    private let name = Mutex("")
+    var serverName: String { name.withLock { $0 } }
+    /// How long a 404 is believed after such an answer, in nanoseconds.
+    private static let trust: UInt64 = 2_000_000_000
+    private static let maxRedirects = 3
+
+    init(_ root: WebDAVRoot, _ credentials: WebDAVCredentials, caFile: String?, engine: HTTPEngine = .shared) {
+        self.root = root
+        self.credentials = credentials
+        self.engine = engine
+        var transfer = HTTPOptions()
+        transfer.caFile = caFile
+        self.transfer = transfer
+    }
+
+    func wire(_ request: WebDAVRequest) -> VFSError.Wire {
+        VFSError.Wire(
+            operation: request.method.rawValue, key: request.key?.string, endpoint: root.url.authority)
+    }
+
+    // MARK: Sending
+
+    /// - Returns: an answer of status 200 to 299.
+    /// - Throws: the error that any other answer means, or that there was none.
+    func send(_ request: WebDAVRequest, into target: HTTPBodyTarget = .memory) async throws(VFSError) -> HTTPResponse {
+        let response = try await answer(request, into: target)
+        if 200..<300 ~= response.status { return response }
+        if response.status == 404 { try await demandServer(request) }
+        throw WebDAVErrors.error(response, wire: wire(request))
+    }
+
+    /// Any answer but a redirect within the server, which is followed.
+    private func answer(
+        _ request: WebDAVRequest, into target: HTTPBodyTarget
+    ) async throws(VFSError) -> HTTPResponse {
+        var path = request.path
+        for _ in 0...Self.maxRedirects {
+            let response = try await engine.answer(http(request, path), into: target, wire: wire(request))
+            if [201, 204, 207].contains(response.status) { believe(response) }
+            guard [301, 302, 307, 308].contains(response.status), let location = response.headers["location"],
+                let next = redirected(location), next != path
+            else { return response }
+            path = next
+        }
+        throw WebDAVErrors.odd("the server redirects in circles", nil, wire: wire(request))
+    }
+
+    private func http(_ request: WebDAVRequest, _ path: String) -> HTTPRequest {
+        var headers = request.headers
+        if let value = credentials.authorisation { headers.append("Authorization", value) }
+        headers.append("User-Agent", "CloudMount")
+        var options = transfer
+        options.maxBodyBytes = request.maxBodyBytes
+        if request.worksOn > 0 { options.allowWork(on: request.worksOn) }
+        return HTTPRequest(
+            request.method, root.url.origin + path, headers: headers, body: request.body, options: options)
+    }
+
+    /// The path of a redirect to the same scheme, host and port; password and content go nowhere else.
+    private func redirected(_ location: String) -> String? {
+        if location.hasPrefix("/"), !location.hasPrefix("//") {
+            return location.contains("?") || location.contains("#") ? nil : location
+        }
+        guard let url = WebURL(answered: location), url.hasOrigin(of: root.url), !location.contains("?"),
+            !location.contains("#")
+        else { return nil }
+        return url.path + (location.hasSuffix("/") ? "/" : "")
+    }
+
+    // MARK: Trust
+
+    private func believe(_ response: HTTPResponse) {
+        lastGood.store(SystemClock.monotonic(), ordering: .relaxed)
+        if response.status == 207, let server = response.headers["server"] { name.withLock { $0 = server } }
+    }
+
+    /// A proxy says 404 as well while its server is away: what is not there is believed of a server that shows its root.
+    private func demandServer(_ request: WebDAVRequest) async throws(VFSError) {
+        let last = lastGood.load(ordering: .relaxed)
+        if last > 0, SystemClock.monotonic() &- last < Self.trust { return }
+        var look = WebDAVRequest(.propfind, root.path(""), nil)
+        look.headers.append("Depth", "0")
+        look.body = BytesSource(Self.question)
+        let response = try await answer(look, into: .memory)
+        if response.status == 404 {
+            var wire = wire(look)
+            wire.status = 404
+            throw missing(wire)
+        }
+        guard response.status == 207, WebDAVMultistatus.read(response.body) != nil else {
+            if !(200..<300 ~= response.status) { throw WebDAVErrors.error(response, wire: wire(look)) }
+            throw WebDAVErrors.odd("an answer that is not from a WebDAV server", response, wire: wire(look))
+        }
+    }
+
+    private func missing(_ wire: VFSError.Wire?) -> VFSError {
+        VFSError(.bucketNotFound, "the folder \(root.url.text) is not there", wire: wire)
+    }
+
+    // MARK: PROPFIND
+
+    private static let question = """
+        <?xml version="1.0" encoding="utf-8"?><propfind xmlns="DAV:" xmlns:c="\(WebDAVMultistatus.namespace)"><prop>\
+        <resourcetype/><getcontentlength/><getetag/><getlastmodified/><c:record/></prop></propfind>
+        """
+
+    func propfind(
+        _ path: String, _ key: ObjectKey, depth: Int, body: String = WebDAVClient.question
+    ) async throws(VFSError) -> ([WebDAVResponse], HTTPResponse) {
+        var request = WebDAVRequest(.propfind, path, key)
+        request.headers.append("Depth", "\(depth)")
+        request.headers.append("Content-Type", "application/xml; charset=utf-8")
+        request.body = BytesSource(body)
+        request.maxBodyBytes = depth == 0 ? 1 << 20 : 64 << 20
+        let response = try await send(request)
+        guard response.status == 207, let responses = WebDAVMultistatus.read(response.body) else {
+            throw WebDAVErrors.odd("an answer to PROPFIND that is no multistatus", response, wire: wire(request))
+        }
+        return (responses, response)
+    }
+
+    /// What lies under a key, with or without a slash at its end; nil when the server says that there is nothing.
+    func look(at key: ObjectKey) async throws(VFSError) -> WebDAVEntry? {
+        let bare = key.endsWithSlash ? ObjectKey(String(key.string.dropLast())) : key
+        let found: ([WebDAVResponse], HTTPResponse)
+        do throws(VFSError) {
+            found = try await propfind(root.path(bare), bare, depth: 0)
+        } catch {
+            guard try await saysNothing(error, bare) else { throw error }
+            return nil
+        }
+        let entries = try entries(found, bare, depth: 0)
+        guard let entry = entries.itself else {
+            throw odd("an answer that does not name what was asked for", found.1, bare)
+        }
+        return entry
+    }
+
+    /// Whether the answer means that nothing has the key: 404, or, of what lies below a file, what servers say to that.
+    private func saysNothing(_ error: VFSError, _ key: ObjectKey) async throws(VFSError) -> Bool {
+        if error.code == .notFound { return true }
+        guard let status = error.wire?.status, [400, 403, 405, 409].contains(status) else { return false }
+        let parent = WebDAVRoot.parent(key)
+        guard !parent.isEmpty else { return false }
+        return try await look(at: parent)?.isFolder != true
+    }
+
+    /// A folder's entries, without itself; nil when there is no such folder.
+    func children(of folder: ObjectKey) async throws(VFSError) -> [WebDAVEntry]? {
+        let bare = folder.endsWithSlash ? ObjectKey(String(folder.string.dropLast())) : folder
+        let found: ([WebDAVResponse], HTTPResponse)
+        do throws(VFSError) {
+            found = try await propfind(root.path(bare), bare, depth: 1)
+        } catch {
+            guard try await saysNothing(error, bare) else { throw error }
+            if bare.isEmpty { throw missing(error.wire) }
+            return nil
+        }
+        let entries = try entries(found, bare, depth: 1)
+        if let itself = entries.itself, !itself.isFolder { return nil }
+        return entries.below
+    }
+
+    /// Holds the answer to the question: only what was asked for, and each thing whole. An entry that is left out would be taken for absent.
+    private func entries(
+        _ found: ([WebDAVResponse], HTTPResponse), _ key: ObjectKey, depth: Int
+    ) throws(VFSError) -> (itself: WebDAVEntry?, below: [WebDAVEntry]) {
+        var itself: WebDAVEntry?
+        var below: [WebDAVEntry] = []
+        var names: Set<ObjectKey> = []
+        let prefix = key.isEmpty ? key : ObjectKey(key.string + "/")
+        for response in found.0 {
+            let place = root.place(response.href)
+            guard case .key(let name) = place else {
+                if place == .nameless, depth > 0 { continue }
+                throw odd("an entry elsewhere: \(response.href.prefix(200).description.printable)", found.1, key)
+            }
+            let isItself = name == key
+            guard isItself || depth > 0 && name.hasPrefix(prefix) && !Self.isDeep(name, prefix) else {
+                throw odd("an entry elsewhere: \(response.href.prefix(200).description.printable)", found.1, key)
+            }
+            if let status = response.status, !(200..<300 ~= status) {
+                // It went while the listing was made.
+                if status == 404, !isItself { continue }
+                throw odd("an entry that may not be read, HTTP \(status)", found.1, key)
+            }
+            guard let entry = WebDAVEntry(response, key: name) else {
+                throw odd("“\(name)” without a size", found.1, key)
+            }
+            guard names.insert(name).inserted else { continue }
+            if isItself { itself = entry } else { below.append(entry) }
+        }
+        return (itself, below)
+    }
+
+    private static func isDeep(_ key: ObjectKey, _ prefix: ObjectKey) -> Bool {
+        key.utf8.dropFirst(prefix.byteCount).contains(UInt8(ascii: "/"))
+    }
+
+    private func odd(_ message: String, _ response: HTTPResponse, _ key: ObjectKey) -> VFSError {
+        WebDAVErrors.odd(message, response, wire: wire(WebDAVRequest(.propfind, "", key)))
+    }
+
+    // MARK: PROPPATCH
+
+    /// Sets or, with nil, removes the property that holds the metadata.
+    /// - Parameter path: of what has it.
+    func setRecord(
+        _ record: WebDAVRecord?, at path: String, _ key: ObjectKey, condition: String? = nil
+    ) async throws(VFSError) {
+        let verb = record == nil ? "remove" : "set"
+        var request = WebDAVRequest(.proppatch, path, key)
+        if let condition { request.headers.append("If", condition) }
+        request.headers.append("Content-Type", "application/xml; charset=utf-8")
+        request.body = BytesSource(
+            """
+            <?xml version="1.0" encoding="utf-8"?><propertyupdate xmlns="DAV:" xmlns:c="\(WebDAVMultistatus.namespace)">\
+            <\(verb)><prop><c:record>\(record?.text ?? "")</c:record></prop></\(verb)></propertyupdate>
+            """)
+        let response = try await send(request)
+        guard response.status == 207, let answers = WebDAVMultistatus.read(response.body) else {
+            throw WebDAVErrors.odd("an answer to PROPPATCH that is no multistatus", response, wire: wire(request))
+        }
+        let worst = answers.map { max($0.worst ?? 0, $0.status ?? 0) }.max() ?? 0
+        guard 200..<300 ~= worst else {
+            var wire = wire(request)
+            wire.status = worst
+            let code: VFSError.Code = worst == 507 ? .quotaExceeded : .notSupported
+            throw VFSError(code, "the server does not keep the metadata", wire: wire)
+        }
+    }
+
+    // MARK: Folders
+
+    /// MKCOL.
+    /// - Returns: false when there is something already.
+    /// - Throws: `conflict` when the folder above is missing.
+    func makeFolder(_ key: ObjectKey) async throws(VFSError) -> Bool {
+        let request = WebDAVRequest(.mkcol, root.folderPath(key), key)
+        do throws(VFSError) {
+            let response = try await send(request)
+            guard response.status == 201 || response.status == 200 else {
+                throw WebDAVErrors.odd("an odd answer to MKCOL", response, wire: wire(request))
+            }
+            return true
+        } catch {
+            guard let status = error.wire?.status, [400, 403, 405, 409].contains(status) else { throw error }
+            // 405 says so; of a file some servers say that it is no path.
+            if status != 405, try await look(at: key) == nil { throw error }
+            return false
+        }
+    }
+
+    /// Makes the folders that are missing above a key.
+    /// - Throws: `notDirectory` when one of the names is a file's.
+    func makeParents(of key: ObjectKey) async throws(VFSError) {
+        var missing: [ObjectKey] = []
+        var folder = WebDAVRoot.parent(key)
+        while !folder.isEmpty {
+            if let there = try await look(at: folder) {
+                guard there.isFolder else { throw VFSError(.notDirectory, "“\(there.key)” is a file") }
+                break
+            }
+            missing.append(folder)
+            folder = WebDAVRoot.parent(folder)
+        }
+        for folder in missing.reversed() { _ = try await makeFolder(folder) }
+    }
+}

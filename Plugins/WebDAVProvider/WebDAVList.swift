@@ -1,0 +1,100 @@
+import CloudMountVFS
+
+/// Lists.
+struct WebDAVLister: Sendable {
+    let dav: WebDAVFolder
+
+    private var client: WebDAVClient { dav.client }
+    private var server: WebDAVServer { dav.server }
+
+    /// PROPFIND of one folder, or of one after the other; in byte order of the keys.
+    ///
+    /// WebDAV has no pages: a page goes on behind a key, and the folders on the way to it are asked for again.
+    func list(_ request: ListRequest) async throws(VFSError) -> ListPage {
+        if let limit = request.limit, limit <= 0 { throw VFSError(.invalidArgument, "a page of nothing") }
+        // The first of them is the folder itself: whether it is there is all that is asked.
+        if request.limit == 1, request.continuation == nil, request.prefix.endsWithSlash, !request.delimited {
+            guard let there = try await client.look(at: request.prefix), there.isFolder else { return ListPage() }
+            return ListPage(objects: [there.info()], continuation: request.prefix.string)
+        }
+        let (folder, _) = Self.split(request.prefix)
+        var walk = Walk(request: request)
+        let isWhole = try await visit(folder, itself: nil, &walk)
+        if !isWhole { walk.page.continuation = walk.last?.string }
+        return walk.page
+    }
+
+    /// Keys of a page of a listing of everything below.
+    private static let usualPage = 1000
+    /// Deeper than any key can say.
+    private static let mostDepth = WebDAVRoot.maxKeyBytes / 2
+
+    private struct Walk {
+        let request: ListRequest
+        let after: ObjectKey?
+        let most: Int
+        var page = ListPage()
+        var last: ObjectKey?
+        var depth = 0
+
+        init(request: ListRequest) {
+            self.request = request
+            after = request.continuation.map { ObjectKey($0) }
+            most = request.limit ?? (request.delimited ? .max : WebDAVLister.usualPage)
+        }
+
+        var isFull: Bool { page.objects.count + page.commonPrefixes.count >= most }
+
+        /// Whether a key has been told on a page before.
+        func isPast(_ key: ObjectKey) -> Bool { after.map { !($0 < key) } ?? false }
+
+        /// Whether all that is in a folder has been.
+        func isPastAll(in folder: ObjectKey) -> Bool { isPast(folder) && !(after?.hasPrefix(folder) ?? false) }
+    }
+
+    private static func split(_ prefix: ObjectKey) -> (folder: ObjectKey, name: ObjectKey) {
+        let folder = prefix.endsWithSlash ? prefix : WebDAVRoot.parent(prefix)
+        return (folder, prefix.dropping(folder.byteCount))
+    }
+
+    /// - Parameter itself: the folder, where it has been seen; nil: it is the one that is asked for.
+    /// - Returns: false when the page is full and there is more.
+    private func visit(
+        _ folder: ObjectKey, itself: WebDAVEntry?, _ walk: inout Walk
+    ) async throws(VFSError) -> Bool {
+        if !folder.isEmpty, WebDAVRoot.parent(folder).byteCount > WebDAVRoot.maxKeyBytes {
+            throw VFSError(.malformedResponse, "folders without end")
+        }
+        guard let entries = try await client.children(of: folder) else { return true }
+        if !folder.isEmpty, folder.hasPrefix(walk.request.prefix), !walk.isPast(folder) {
+            if walk.isFull { return false }
+            let info =
+                itself?.info()
+                ?? ObjectInfo(
+                    key: folder, size: 0, etag: WebDAVEntry.folderTag, stored: Timestamp(seconds: 0),
+                    metadata: ObjectMetadata())
+            walk.page.objects.append(info)
+            walk.last = folder
+        }
+        let items = entries.map { ($0, $0.isFolder ? ObjectKey($0.key.string + "/") : $0.key) }
+            .filter { $0.1.hasPrefix(walk.request.prefix) && !dav.isOurs($0.1) }.sorted { $0.1 < $1.1 }
+        for (entry, key) in items {
+            if entry.isFolder, !walk.request.delimited {
+                if walk.isPastAll(in: key) { continue }
+                if walk.isFull { return false }
+                guard try await visit(key, itself: entry, &walk) else { return false }
+                continue
+            }
+            if walk.isPast(key) { continue }
+            if walk.isFull { return false }
+            walk.last = key
+            if entry.isFolder {
+                walk.page.commonPrefixes.append(key)
+            } else {
+                dav.noteTag(entry)
+                walk.page.objects.append(entry.info())
+            }
+        }
+        return true
+    }
+}
