@@ -48,7 +48,7 @@ extension MountTests {
             <LastModified>300000-13-41T77:00:00Z</LastModified><ETag></ETag></Contents></ListBucketResult>
             """
         private static let wildFiles = """
-            {"files":[{"fileName":"s/","fileId":"4_z","action":"upload","contentLength":9223372036854775807,"uploadTimestamp":-9e99,
+            {"files":[{"fileName":"s/f","fileId":"4_z","action":"upload","contentLength":9223372036854775807,"uploadTimestamp":-9e99,
             "contentSha1":null,"fileInfo":{"src_last_modified_millis":"9223372036854775807"}}],"nextFileName":"s/f"}
             """
 
@@ -152,7 +152,7 @@ extension MountTests {
         private static let prepared = """
             for name in ("list", "stat", "read", "new", "over", "gone", "move", "tree", "empty", "mode", "link", "make", "large"):
                 os.makedirs(name)
-                if name not in ("empty", "new", "make", "link", "large"): write(f"{name}/", b"old " * 1000)
+                if name not in ("empty", "new", "make", "link", "large"): write(f"{name}/f", b"old " * 1000)
             """
         /// Tries all, and writes down what came of it: 0, or an errno.
         private static let met = """
@@ -165,7 +165,7 @@ extension MountTests {
             def copy():
                 with open("large/f", "wb") as file: file.write(large)
             calls = {
-                "list": lambda: os.listdir("list"), "stat": lambda: os.stat("stat/"), "read": lambda: start("read/"),
+                "list": lambda: os.listdir("list"), "stat": lambda: os.stat("stat/f"), "read": lambda: start("read/f"),
                 "new": lambda: write("new/f", b"new " * 1000), "over": lambda: write("over/f", b"new " * 1000),
                 "gone": lambda: os.unlink("gone/f"), "move": lambda: os.rename("move/f", "move/g"),
                 "tree": lambda: os.rename("tree", "eert"), "empty": lambda: os.rmdir("empty"),
@@ -214,8 +214,8 @@ extension MountTests {
                 if came[name] == 0: assert found == done, f"{name} was acknowledged: {found!r:.60}"
                 else: assert found in (done, undone), f"{name} failed: {found!r:.60}"
             for name in ("new", "over", "large"):
-                if again(there, f"{name}/"): again(store, f"{name}/")
-            assert content(f"read/") == old and content(f"stat/") == old and again(os.listdir, f"list") == ["f"]
+                if again(there, f"{name}/f"): again(store, f"{name}/f")
+            assert content("read/f") == old and content("stat/f") == old and again(os.listdir, "list") == ["f"]
             # What an error at close left is stored by a sync, or was never begun.
             assert content("new/f") in ((new,) if came["new"] == 0 else (new, b"", None)), content("new/f")
             assert content("large/f") in ((large,) if came["large"] == 0 else (large, b"", None))
