@@ -31,7 +31,7 @@ final class Commits: Sendable {
     private struct Attempt {
         let write: SealedWrite
         let seal: StoredNames.Seal
-        let snapshot: FileContent.Snapshot
+        let snapshot: ContentSnapshot
     }
 
     /// How an attempt ended.
@@ -370,7 +370,7 @@ final class Commits: Sendable {
     }
 
     /// The write of a file as it is. An attempt that was cut short goes on when nothing has changed since.
-    private func sealed(_ inode: InodeID, _ seal: StoredNames.Seal, _ snapshot: FileContent.Snapshot) -> SealedWrite {
+    private func sealed(_ inode: InodeID, _ seal: StoredNames.Seal, _ snapshot: ContentSnapshot) -> SealedWrite {
         let generations = [seal.generation, snapshot.generation]
         var stream = snapshot.stream
         if let begun = stream, !begun.isGood(for: snapshot.generation) { stream = nil }
@@ -399,7 +399,7 @@ final class Commits: Sendable {
     }
 
     private func settle(
-        _ inode: InodeID, _ seal: StoredNames.Seal, _ snapshot: FileContent.Snapshot, _ content: FileContent,
+        _ inode: InodeID, _ seal: StoredNames.Seal, _ snapshot: ContentSnapshot, _ content: FileContent,
         _ write: SealedWrite, _ info: ObjectInfo
     ) async {
         var stored = info
@@ -416,7 +416,7 @@ final class Commits: Sendable {
 
     /// Somebody else has changed the object, and both are kept. The open file goes on under the name of its own version.
     private func keepBeside(
-        _ inode: InodeID, _ seal: StoredNames.Seal, _ snapshot: FileContent.Snapshot, _ content: FileContent,
+        _ inode: InodeID, _ seal: StoredNames.Seal, _ snapshot: ContentSnapshot, _ content: FileContent,
         _ write: SealedWrite, _ info: ObjectInfo
     ) async {
         let name = info.key.string.split(separator: "/").last.map(String.init) ?? info.key.string

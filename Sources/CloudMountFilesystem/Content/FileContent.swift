@@ -261,10 +261,10 @@ final class FileContent: Sendable {
     // MARK: Commits
 
     /// Nil for a file that is never committed again.
-    func snapshot() -> Snapshot? {
+    func snapshot() -> ContentSnapshot? {
         state.withLock { state in
             guard !state.isDetached else { return nil }
-            return Snapshot(
+            return ContentSnapshot(
                 size: state.size, image: Self.image(state), base: state.base, staged: state.staged,
                 stream: state.stream, generation: state.generation, isStreamed: state.stream != nil)
         }
@@ -273,7 +273,7 @@ final class FileContent: Sendable {
     /// The store has `stored`, made of `snapshot`.
     /// - Parameter attributesOnly: the bytes are those of the base.
     /// - Returns: whether the bytes have not changed since.
-    func stored(_ snapshot: Snapshot, as stored: ObjectInfo, attributesOnly: Bool) -> Bool {
+    func stored(_ snapshot: ContentSnapshot, as stored: ObjectInfo, attributesOnly: Bool) -> Bool {
         let (isUnchanged, waiters): (Bool, [VersionReader.Waiter]) = state.withLock { state in
             state.storedSize = stored.size
             // The file has another base by now, to which what was stored means nothing.
@@ -429,7 +429,7 @@ final class FileContent: Sendable {
     }
 
     /// All bytes are in `staged` from now on. False when the file has changed.
-    func replaceAll(with staged: StagedFile, _ before: Snapshot) -> Bool {
+    func replaceAll(with staged: StagedFile, _ before: ContentSnapshot) -> Bool {
         // Not beside a change, which still has to do with the file that was staged before.
         let result: (StreamingUpload?, [VersionReader.Waiter])? = changes.withLock { _ in
             state.withLock { state in

@@ -182,7 +182,7 @@ final class Lister: Sendable {
         }
         for (name, info) in directory.shadowed {
             if directory.children[name] != nil {
-                names.hide(info.key)
+                names.hidden.insert(info.key)
             } else {
                 names.show(info, name: name, in: node, asked: now, now)
                 local.append(name)
@@ -376,7 +376,7 @@ final class Lister: Sendable {
                     continue
                 }
                 guard isPossible(info.key), let name = FileName.listed(info.key, prefix, isDirectory: false) else {
-                    names.hide(info.key)
+                    names.hidden.insert(info.key)
                     continue
                 }
                 if directory.removed.contains(name) || isClaimed(name, directory, id, names) { continue }
@@ -393,7 +393,7 @@ final class Lister: Sendable {
                 names.show(info, name: name, in: node, asked: asked, now).seenIn = generation
             }
             for key in page.unreadable where key.byteCount > prefix.byteCount {
-                names.hide(key)
+                names.hidden.insert(key)
                 // The name is not free: who asks for it asks the store.
                 directory.hasPassedOver = true
                 if let name = FileName.listed(key, prefix, isDirectory: false), let child = directory.children[name],
@@ -404,14 +404,14 @@ final class Lister: Sendable {
             }
             for key in page.commonPrefixes {
                 guard isPossible(key), let name = FileName.listed(key, prefix, isDirectory: true) else {
-                    names.hide(key)
+                    names.hidden.insert(key)
                     continue
                 }
                 if directory.removed.contains(name) || isClaimed(name, directory, id, names) { continue }
                 if let child = directory.children[name], child.kind != .directory, child.seenIn == generation,
                     !child.isHeld
                 {
-                    names.hide(ObjectKey(prefix.string + name.string))
+                    names.hidden.insert(ObjectKey(prefix.string + name.string))
                 }
                 names.showDirectory(name, in: node, now, time).seenIn = generation
             }

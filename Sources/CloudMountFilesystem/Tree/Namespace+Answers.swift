@@ -94,8 +94,8 @@ extension Namespace {
 
     /// A directory has gone from under its key; an object that it hid is to be looked at again.
     mutating func forgetDirectory(_ key: ObjectKey, _ name: FileName, in parent: Directory?, _ now: UInt64) {
-        unhide(below: key)
-        if unhide(ObjectKey(String(key.string.dropLast()))) {
+        hidden.remove(below: key)
+        if hidden.remove(ObjectKey(String(key.string.dropLast()))) {
             parent?.distrust()
             parent?.setAbsent(name, nil)
         } else {
@@ -148,7 +148,7 @@ extension Namespace {
     mutating func show(
         _ info: ObjectInfo, name: FileName, in parent: Node, asked: UInt64, _ now: UInt64
     ) -> Node {
-        unhide(info.key)
+        hidden.remove(info.key)
         let attributes = info.metadata.map { AttributeCodec.decode($0, key: info.key) }
         if let node = parent.directory?.children[name] {
             if node.touched >= asked || isNeeded(node) { return node }

@@ -10,15 +10,7 @@ struct Namespace {
     /// Counts what was made here: it never has the id of what had the name before, of which a late answer may still come.
     private var made: UInt64 = 0
     var gate = NameGate()
-    private var hidden: Set<ObjectKey> = []
-    private var hiddenBytes = 0
-    /// More are not counted: each takes memory.
-    private static let mostHidden = 100_000
-    /// Characters of one that are kept.
-    private static let longestHidden = 2000
-    private static let mostHiddenBytes = 16 << 20
-    var hiddenKeys: Int { hidden.count }
-    var hiddenExamples: [String] = []
+    var hidden = HiddenKeys()
     /// Directories that the store keeps nothing of, or did not when they were last counted.
     private var onlyHere: Set<InodeID> = []
     /// When they may be counted anew, which takes a while.
@@ -289,31 +281,4 @@ struct Namespace {
     /// As many as are kept without being used.
     var mostNodes: Int { min(rules.mostNodes, weights.mostNodes) }
     var all: NodeTable<InodeID> { nodes }
-
-    /// Counts a key that no path can say, once.
-    mutating func hide(_ key: ObjectKey) {
-        // Of one that no store could have, the beginning is enough to be counted and shown.
-        let key = key.byteCount <= Self.longestHidden ? key : ObjectKey(key.string.cut(to: Self.longestHidden))
-        guard hidden.count < Self.mostHidden, hiddenBytes < Self.mostHiddenBytes, hidden.insert(key).inserted
-        else { return }
-        hiddenBytes += key.byteCount
-        if hiddenExamples.count < 10 { hiddenExamples.append(key.string) }
-    }
-
-    func isHidden(_ key: ObjectKey) -> Bool { hidden.contains(key) }
-
-    /// Its name shows the object, or it has gone.
-    /// - Returns: whether it was counted.
-    @discardableResult
-    mutating func unhide(_ key: ObjectKey) -> Bool {
-        guard !hidden.isEmpty, hidden.remove(key) != nil else { return false }
-        hiddenBytes -= key.byteCount
-        hiddenExamples.removeAll { $0 == key.string }
-        return true
-    }
-
-    /// A directory has gone, and what could not be shown below it too.
-    mutating func unhide(below prefix: ObjectKey) {
-        for key in hidden where key.hasPrefix(prefix) { unhide(key) }
-    }
 }

@@ -251,7 +251,7 @@ final class Resolver: Sendable {
                 var isOldMarker = false
                 if let object = finding.object {
                     isOldMarker = names.isOldMarker(object)
-                    if !isOldMarker { names.hide(key) }
+                    if !isOldMarker { names.hidden.insert(key) }
                 }
                 let node = names.showDirectory(name, in: parent, now, time)
                 if let marker = finding.marker ?? (isOldMarker ? finding.object : nil) {

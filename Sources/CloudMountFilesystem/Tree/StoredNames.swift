@@ -325,7 +325,7 @@ struct StoredNames: Sendable {
         return withNames { names in names.isExpected(place, now) }
     }
 
-    func isHidden(_ key: ObjectKey) -> Bool { withNames { names in names.isHidden(key) } }
+    func isHidden(_ key: ObjectKey) -> Bool { withNames { names in names.hidden.contains(key) } }
 
     func isHiddenLink(_ inode: InodeID) -> Bool {
         withNames { names in names[inode].map { names.isHiddenLink($0) } ?? false }

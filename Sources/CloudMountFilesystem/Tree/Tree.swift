@@ -425,7 +425,7 @@ final class Tree: Sendable {
 
     func count(into statistics: inout MountStatistics) {
         let counted = withNames { names in
-            (names.count, names.hiddenKeys, names.hiddenExamples, names.countStale(), names.openFiles, names.weight)
+            (names.count, names.hidden.count, names.hidden.examples, names.countStale(), names.openFiles, names.weight)
         }
         statistics.metadataBytes = counted.5
         (statistics.inodes, statistics.hiddenKeys, statistics.hiddenKeyExamples) = (counted.0, counted.1, counted.2)

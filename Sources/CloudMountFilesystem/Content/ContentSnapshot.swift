@@ -1,0 +1,22 @@
+import CloudMountCommit
+import CloudMountStaging
+import CloudMountVFS
+
+/// What a commit of a file's content begins with.
+struct ContentSnapshot: Sendable {
+    var size: Int
+    var image: FileImage
+    var base: ObjectInfo?
+    var staged: StagedFile?
+    var stream: StreamingUpload?
+    var generation: UInt64
+    /// It went up while it was written.
+    var isStreamed: Bool
+
+    /// What tells later which state of the file it was; it holds nothing in memory or on disk.
+    var withoutBytes: ContentSnapshot {
+        var snapshot = self
+        (snapshot.staged, snapshot.stream) = (nil, nil)
+        return snapshot
+    }
+}
