@@ -71,6 +71,7 @@ struct TrapTests {
         Place("Sources/CloudMountHTTP/TransferPulse.swift", "narrowing", "not below zero by `milliseconds`"),
         Place("Sources/CloudMountKit/JSONReader.swift", "narrowing", "a digit"),
         Place("Sources/CloudMountKit/WireDate.swift", "narrowing", "a digit, or its negative"),
+        Place("Plugins/MemoryProvider/MemoryBucket.swift", "narrowing", "from a smaller type"),
         Place("Plugins/DirectoryProvider/Folder.swift", "narrowing", "a constant"),
         Place("Plugins/S3Provider/S3CredentialFiles.swift", "narrowing", "both have 64 bits"),
         Place(
