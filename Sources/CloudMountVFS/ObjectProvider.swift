@@ -62,7 +62,8 @@ public protocol ObjectProvider: Sendable {
     ///   `preconditionFailed`, `tooLarge`, `notSupported` without `Capabilities.serverCopy`.
     func copy(_ request: CopyRequest) async throws(VFSError) -> ObjectInfo
 
-    /// Deletes up to `Capabilities.maxDeleteKeys` objects; one that is absent counts as deleted.
+    /// Deletes up to `Capabilities.maxDeleteKeys` objects; one that is absent counts as deleted. With `Capabilities.realFolders` a folder that
+    /// has something in it is refused with `notEmpty`, also when that has come since the last look: nothing is ever deleted with it.
     /// - Returns: the ones that the store refused, with `preconditionFailed` those whose version is not current any
     ///   more.
     func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure]

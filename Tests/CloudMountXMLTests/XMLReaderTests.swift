@@ -48,8 +48,8 @@ struct XMLReaderTests {
         try XMLReader().read(Array(document.utf8), into: handler)
         #expect(
             handler.lines == [
-                "<{DAV:}a", "<{urn:b}b", ">{urn:b}b=1", "<{}c", "<{urn:d}d", ">{urn:d}d=", ">{}c=", "<{}E:e",
-                ">{}E:e=2", ">{DAV:}a=",
+                "<{DAV:}a", "<{urn:b}b", ">{urn:b}b=1", "<{}c", "<{urn:d}d", ">{urn:d}d=", ">{}c=", "<{}e",
+                ">{}e=2", ">{DAV:}a=",
             ])
     }
 

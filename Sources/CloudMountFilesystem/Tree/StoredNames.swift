@@ -45,7 +45,9 @@ struct StoredNames: Sendable {
         let now = now()
         return withNames { names in
             guard let node = names[inode] else { return nil }
-            node.keepsAttributes = false
+            // A time that the store was given and does not keep lasts here.
+            node.keepsAttributes =
+                node.hasExplicitTime && !names.rules.capabilities.keepsAttributes(ofFolder: node.kind == .directory)
             node.isToReplace = false
             node.isPlaceholder = false
             node.noteStorage(info)
