@@ -68,7 +68,7 @@ struct TrapTests {
         Place("Sources/CloudMountFUSE/Request.swift", "narrowing", times: 10, "our own counts, none below zero"),
         Place("Sources/CloudMountFUSE/Session.swift", "narrowing", times: 2, "sizes of our own structures"),
         Place("Sources/CloudMountHTTP/TransferLoop.swift", "narrowing", "not below zero by the condition before"),
-        Place("Sources/CloudMountHTTP/TransferPulse.swift", "narrowing", "not below zero by `milliseconds`"),
+        Place("Sources/CloudMountHTTP/TransferPulse.swift", "narrowing", times: 2, "not below zero by `milliseconds`"),
         Place("Sources/CloudMountKit/JSONReader.swift", "narrowing", "a digit"),
         Place("Sources/CloudMountKit/WireDate.swift", "narrowing", "a digit, or its negative"),
         Place("Plugins/MemoryProvider/MemoryBucket.swift", "narrowing", "from a smaller type"),

@@ -11,10 +11,7 @@ struct Namespace {
     private var made: UInt64 = 0
     var gate = NameGate()
     var hidden = HiddenKeys()
-    /// Directories that the store keeps nothing of, or did not when they were last counted.
-    private var onlyHere: Set<InodeID> = []
-    /// When they may be counted anew, which takes a while.
-    private var roomIsCountedAt: UInt64 = 0
+    var foldersHere = FoldersHere()
     var isSweeping = false
     var rules: TreeRules
     var weights = WeightCount()
@@ -126,40 +123,9 @@ struct Namespace {
             if one.openCount == 0, one.borrows == 0 { one.content = nil }
             // Nothing of it is stored any more.
             clean(one, at: one.generation)
-            onlyHere.remove(one.id)
+            foldersHere.remove(one.id)
             dropIfUnused(one)
         }
-    }
-
-    // MARK: What the store keeps nothing of
-
-    /// The directory is shown while the mount lives, though the store keeps nothing of it.
-    mutating func keepHere(_ node: Node) {
-        node.directory?.isOnlyHere = true
-        onlyHere.insert(node.id)
-    }
-
-    /// - Throws: `noSpace` when there are as many directories of which the store keeps nothing as may be.
-    mutating func requireRoomHere(most: Int, _ now: UInt64) throws(VFSError) {
-        if onlyHere.count < most { return }
-        if now >= roomIsCountedAt {
-            onlyHere = onlyHere.filter { isOnlyHere($0) }
-            roomIsCountedAt = now + 1_000_000_000
-            if onlyHere.count < most { return }
-        }
-        throw VFSError(.noSpace, "the store keeps no empty folders, and this mount keeps no more than \(most) of them")
-    }
-
-    /// One that has something of the store in it is let go of: that keeps it.
-    private func isOnlyHere(_ id: InodeID) -> Bool {
-        guard let node = nodes[id], !node.isOrphan, let directory = node.directory, directory.isOnlyHere else {
-            return false
-        }
-        let isKept = directory.children.contains { child in
-            child.directory.map { !$0.isOnlyHere && !child.isBeingMade } ?? (child.version != nil)
-        }
-        if isKept { directory.isOnlyHere = false }
-        return !isKept
     }
 
     /// Takes a node out of its directory, to be hung up elsewhere.

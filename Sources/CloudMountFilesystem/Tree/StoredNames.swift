@@ -186,7 +186,7 @@ struct StoredNames: Sendable {
             guard let node = names[inode], let directory = node.directory else { return }
             directory.marker = info == nil ? .absent : .present
             directory.markerObject = info
-            if info == nil { names.keepHere(node) } else { directory.isOnlyHere = false }
+            if info == nil { names.foldersHere.keep(node) } else { directory.isOnlyHere = false }
             node.isKnown = true
             // What was asked before has an older answer.
             node.touched = now
@@ -209,13 +209,19 @@ struct StoredNames: Sendable {
     }
 
     /// The marker could not be stored: the directory is shown all the same while the mount lives.
-    func keepHere(_ inode: InodeID) { withNames { names in if let node = names[inode] { names.keepHere(node) } } }
+    func keepHere(_ inode: InodeID) {
+        withNames { names in
+            if let node = names[inode] { names.foldersHere.keep(node) }
+        }
+    }
 
     /// Before a directory is made of which the store will keep nothing.
     /// - Throws: `noSpace` when there are too many.
     func requireRoomHere() throws(VFSError) {
         let now = now()
-        try withNames { names throws(VFSError) in try names.requireRoomHere(most: context.mostFoldersHere, now) }
+        try withNames { names throws(VFSError) in
+            try names.foldersHere.requireRoom(most: context.mostFoldersHere, in: names.all, now)
+        }
     }
 
     /// A directory that was emptied here and has no marker.

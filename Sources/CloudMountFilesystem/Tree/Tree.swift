@@ -280,7 +280,7 @@ final class Tree: Sendable {
             if let directory = node.directory, !directory.children.isEmpty {
                 // What others have put into it meanwhile keeps it.
                 directory.marker = .unknown
-                names.keepHere(node)
+                names.foldersHere.keep(node)
                 return
             }
             names.orphan(node)
