@@ -155,7 +155,7 @@ package struct Committer: Sendable {
             } catch {
                 switch error.code {
                 case .preconditionFailed, .alreadyExists:
-                    if let there = try? await provider.headIfThere(copy.key), there.metadata?.nonce == copy.nonce {
+                    if let there = try? await provider.headIfThere(copy.key), WriteMark(copy).isOn(there) {
                         return .kept(there)
                     }
                 case .stale: return .stranded(Self.changed(write, failure))
@@ -327,7 +327,7 @@ package struct Committer: Sendable {
         } catch {
             // The bytes are stored: what fails here is the times alone. Which of the two versions is there, the store tells.
             guard CommitVerdict.needsLook(error) || error.code == .cancelled else { return info }
-            guard let there = try await provider.headIfThere(write.key), there.metadata?.nonce == write.nonce else {
+            guard let there = try await provider.headIfThere(write.key), WriteMark(write).isOn(there) else {
                 return info
             }
             return there
@@ -424,7 +424,7 @@ extension ObjectProvider {
             return try await put(request, from: source)
         } catch {
             guard CommitVerdict.needsLook(error), let nonce = request.metadata.nonce,
-                let there = try? await headIfThere(request.key), there.metadata?.nonce == nonce
+                let there = try? await headIfThere(request.key), WriteMark(nonce: nonce, size: source.count).isOn(there)
             else { throw error }
             return there
         }

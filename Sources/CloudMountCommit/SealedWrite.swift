@@ -68,18 +68,6 @@ package struct UnfinishedUpload: Sendable, Equatable, Codable {
     }
 }
 
-/// What an object has that is a write of this mount. Other tools may keep the nonce when they change the bytes.
-package struct WriteMark: Hashable, Sendable {
-    package let nonce: String
-    package let size: Int
-
-    package init(nonce: String, size: Int) { (self.nonce, self.size) = (nonce, size) }
-
+extension WriteMark {
     package init(_ write: SealedWrite) { self.init(nonce: write.nonce, size: write.size) }
-
-    /// Nil for an object without a nonce.
-    package init?(_ info: ObjectInfo) {
-        guard let nonce = info.metadata?.nonce else { return nil }
-        self.init(nonce: nonce, size: info.size)
-    }
 }

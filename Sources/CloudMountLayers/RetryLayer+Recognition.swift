@@ -3,15 +3,15 @@ import Synchronization
 
 // A write whose answer was lost may have been carried out. Repeating it is harmless as long as it is unconditional; a
 // conditional one then fails against its own success, `completeUpload` no longer finds its upload, and a copy of an
-// object onto itself no longer finds its source. What the bucket holds now decides: an object whose nonce is the
-// write's own is the write's own. Sizes and times prove nothing, and without a nonce the failure stands.
+// object onto itself no longer finds its source. What the bucket holds now decides: an object with the write's own nonce
+// and size is the write's own (`WriteMark`). Sizes and times alone prove nothing, and without a nonce the failure stands.
 //
 // It does not matter whether an answer is known to have been lost: the write may have been sent by an earlier call,
 // or by this mount before it was started anew.
 
 extension RetryLayer {
     public func put(_ request: PutRequest, from source: any ByteSource) async throws(VFSError) -> ObjectInfo {
-        let mark = request.metadata.nonce.map { OwnMark(nonce: $0) }
+        let mark = request.metadata.nonce.map { WriteMark(nonce: $0, size: source.count) }
         return try await recognising(ProviderCall(.put, request.key, bytesUp: source.count), { mark }) {
             inner throws(VFSError) in try await inner.put(request, from: source)
         }
@@ -34,7 +34,8 @@ extension RetryLayer {
     public func completeUpload(
         _ upload: Upload, parts: [UploadedPart], precondition: Precondition
     ) async throws(VFSError) -> ObjectInfo {
-        let mark = upload.nonce.map { OwnMark(nonce: $0) }
+        let size = parts.reduce(0) { $0 + $1.size }
+        let mark = upload.nonce.map { WriteMark(nonce: $0, size: size) }
         let isInDoubt = Mutex(false)
         return try await recognising(ProviderCall(.completeUpload, upload.key), { mark }) { inner throws(VFSError) in
             if isInDoubt.withLock({ $0 }), let made = try await outcome(of: upload, mark) { return made }
@@ -49,7 +50,7 @@ extension RetryLayer {
 
     /// What has become of an upload that was to be completed without an answer; nil while it is open: then the same may be asked for again.
     /// - Throws: `uploadNotFound` when it has ended and the object is not, or no longer, what it became.
-    private func outcome(of upload: Upload, _ mark: OwnMark?) async throws(VFSError) -> ObjectInfo? {
+    private func outcome(of upload: Upload, _ mark: WriteMark?) async throws(VFSError) -> ObjectInfo? {
         func made() async throws(VFSError) -> ObjectInfo? {
             guard let mark, let there = try await inner.headIfThere(upload.key), mark.isOn(there) else { return nil }
             return there
@@ -120,17 +121,18 @@ extension RetryLayer {
 
     /// A copy that keeps its source's metadata keeps its nonce, and is told from other copies of it by nothing else;
     /// but then it holds the same bytes and metadata.
-    private func mark(of request: CopyRequest) async -> OwnMark? {
-        if let metadata = request.metadata { return metadata.nonce.map { OwnMark(nonce: $0) } }
+    private func mark(of request: CopyRequest) async -> WriteMark? {
+        let size = request.source.size
+        if let metadata = request.metadata { return metadata.nonce.map { WriteMark(nonce: $0, size: size) } }
         var source: ObjectInfo? = request.source
         if source?.metadata == nil {
             source = (try? await head(request.source.key)).flatMap { $0.etag == request.source.etag ? $0 : nil }
         }
-        return source?.metadata?.nonce.map { OwnMark(nonce: $0, size: request.source.size) }
+        return source?.metadata?.nonce.map { WriteMark(nonce: $0, size: size) }
     }
 
     private func recognising(
-        _ call: ProviderCall, _ mark: @escaping @Sendable () async -> OwnMark?, _ body: @escaping CallBody<ObjectInfo>
+        _ call: ProviderCall, _ mark: @escaping @Sendable () async -> WriteMark?, _ body: @escaping CallBody<ObjectInfo>
     ) async throws(VFSError) -> ObjectInfo {
         try await bounded(call) {
             do throws(VFSError) {
@@ -142,7 +144,7 @@ extension RetryLayer {
     }
 
     private func recognised(
-        _ call: ProviderCall, _ mark: @Sendable () async -> OwnMark?, _ body: CallBody<ObjectInfo>
+        _ call: ProviderCall, _ mark: @Sendable () async -> WriteMark?, _ body: CallBody<ObjectInfo>
     ) async throws(VFSError) -> ObjectInfo {
         var course = RetryCourse(call, self, limitedFromStart: false)
         while true {
@@ -164,17 +166,6 @@ extension RetryLayer {
                 try await course.pause(after: error)
             }
         }
-    }
-}
-
-/// What shows an object to be the outcome of one write.
-private struct OwnMark: Sendable {
-    var nonce: String
-    /// Asked for as well where the nonce is the source's.
-    var size: Int?
-
-    func isOn(_ info: ObjectInfo) -> Bool {
-        info.metadata?.nonce == nonce && (size.map { $0 == info.size } ?? true)
     }
 }
 

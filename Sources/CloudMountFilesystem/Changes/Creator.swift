@@ -102,7 +102,9 @@ struct Creator: Sendable {
                 do throws(VFSError) {
                     info = try await context.provider.putOnce(request, from: BytesSource(body))
                 } catch {
-                    if CommitVerdict.isUnclear(error) { commits.undoLater(nonce, at: made.key) }
+                    if CommitVerdict.isUnclear(error) {
+                        commits.undoLater(WriteMark(nonce: nonce, size: body.utf8.count), at: made.key)
+                    }
                     throw error
                 }
                 let finished = try tree.finish(made.inode, info, nonce: nonce, opened: opened)

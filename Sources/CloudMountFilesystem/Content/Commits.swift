@@ -252,7 +252,7 @@ final class Commits: Sendable {
         let there = await persistently { () async throws(VFSError) -> ObjectInfo?? in
             .some(try await self.context.provider.headIfThere(write.key))
         }
-        return there.flatMap { $0 }.flatMap { $0.metadata?.nonce == write.nonce ? $0 : nil }
+        return there.flatMap { $0 }.flatMap { WriteMark(write).isOn($0) ? $0 : nil }
     }
 
     /// Tries for some minutes, until there is a value.
@@ -281,17 +281,17 @@ final class Commits: Sendable {
             if tree.stored.seal(inode)?.key != write.key { break }
         }
         // Under a name that the file has not any more, or beside it.
-        await undo(write.nonce, at: info.key)
+        await undo(WriteMark(write), at: info.key)
     }
 
-    /// Takes away what a call has stored that nobody waits for, until the store says that it is gone. It is known by its nonce alone:
-    /// what has the same bytes may have the same ETag.
-    private func undo(_ nonce: String, at key: ObjectKey) async {
+    /// Takes away what a call has stored that nobody waits for, until the store says that it is gone. It is known by its mark: what has
+    /// the same bytes may have the same ETag.
+    private func undo(_ mark: WriteMark, at key: ObjectKey) async {
         let isGone: Void? = await persistently { () async throws(VFSError) in
-            guard let there = try await self.context.provider.headIfThere(key), there.metadata?.nonce == nonce else {
+            guard let there = try await self.context.provider.headIfThere(key), mark.isOn(there) else {
                 return ()
             }
-            let undoing = DeleteRequest(key, version: there.etag, nonce: nonce, undoes: true)
+            let undoing = DeleteRequest(key, version: there.etag, nonce: mark.nonce, undoes: true)
             let failure = try await self.context.provider.delete([undoing]).first?.error.code
             return failure == nil || failure == .notFound ? () : nil
         }
@@ -303,10 +303,10 @@ final class Commits: Sendable {
     }
 
     /// Whether a new object has been stored is not known, and its caller has been told that it has not: it goes again.
-    func undoLater(_ nonce: String, at key: ObjectKey) {
+    func undoLater(_ mark: WriteMark, at key: ObjectKey) {
         landings.withLock { $0[key] = .some(nil) }
         context.begin {
-            await self.undo(nonce, at: key)
+            await self.undo(mark, at: key)
             self.landings.withLock { _ = $0.removeValue(forKey: key) }
             self.landed.resume()
         }

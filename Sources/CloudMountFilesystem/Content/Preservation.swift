@@ -34,7 +34,9 @@ struct Preservation: Sendable {
                 if error.code == .stale { return }  // Somebody else was quicker: the bytes are gone already.
                 throw error
             }
-            if content.replaceAll(with: staged, before) { return }
+            // It waits for a change that is being written to disk.
+            let content = content
+            if await BlockingPool.shared.run(context.name, { content.replaceAll(with: staged, before) }) { return }
         }
     }
 }
