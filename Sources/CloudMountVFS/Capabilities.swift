@@ -79,7 +79,7 @@ public struct Capabilities: Sendable, Equatable {
     /// Objects that stand for folders look like files to other tools (B2's `.bzEmpty`).
     public var visibleFolders = false
     /// Modification time, user metadata, content type and headers come back as given. Without it the core keeps no attributes, and refuses
-    /// what needs them (links, special files, chmod, chown, extended attributes); times last as long as the mount.
+    /// what needs them (links, special files, chmod, chown, extended attributes); times are taken, and may be forgotten at the next look.
     public var metadata = true
     /// Old versions can be listed and read.
     public var versions = false

@@ -45,9 +45,7 @@ struct StoredNames: Sendable {
         let now = now()
         return withNames { names in
             guard let node = names[inode] else { return nil }
-            // A time that the store was given and does not keep lasts here.
-            node.keepsAttributes =
-                node.hasExplicitTime && !names.rules.capabilities.keepsAttributes(ofFolder: node.kind == .directory)
+            node.keepsAttributes = false
             node.isToReplace = false
             node.isPlaceholder = false
             node.noteStorage(info)
