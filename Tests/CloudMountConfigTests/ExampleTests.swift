@@ -23,14 +23,22 @@ struct ExampleTests {
         ],
         make: { _ throws(VFSError) in throw VFSError(.notSupported, "a fixture") })
 
+    private static let webdav = ProviderDescriptor(
+        name: "webdav", summary: "a folder of a server", bucketMeaning: "its URL", options: [],
+        credentials: [
+            OptionDescriptor("username", .string, "who"),
+            OptionDescriptor("password", .string, "proof", secret: true),
+        ],
+        make: { _ throws(VFSError) in throw VFSError(.notSupported, "a fixture") })
+
     @Test("it is right as it stands, without a warning even where everyone can read it")
     func valid() throws {
         let configuration = try Configuration.parse(
-            example(), file: "mounts.yaml", mode: 0o644, providers: Fixtures.providers + [Self.b2],
+            example(), file: "mounts.yaml", mode: 0o644, providers: Fixtures.providers + [Self.b2, Self.webdav],
             places: UserPlaces(environment: [:], uid: 0, gid: 0))
         #expect(configuration.warnings == [])
-        #expect(configuration.mounts.map(\.name) == ["photos", "lab", "backups", "documents", "inbox"])
-        #expect(configuration.mounts.map(\.provider.name) == ["s3", "s3", "b2", "b2", "directory"])
+        #expect(configuration.mounts.map(\.name) == ["photos", "lab", "backups", "documents", "cloud", "inbox"])
+        #expect(configuration.mounts.map(\.provider.name) == ["s3", "s3", "b2", "b2", "webdav", "directory"])
         let policies = configuration.mounts.map(\.policy)
         for (number, policy) in policies.enumerated() {
             #expect(!policies[..<number].contains(policy), "each has a policy of its own")
