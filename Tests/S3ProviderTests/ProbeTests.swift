@@ -233,7 +233,7 @@ struct ProbeTests {
         clock.advance(-10)
         #expect(try await writes() > 0)
         for damage in [
-            { _ in "" }, { String($0.dropLast(2)) }, { $0.replacingOccurrences("\n0", "\n2") },
+            { _ in "" }, { String($0.dropLast(2)) }, { $0.replacingOccurrences("0\n", "2\n") },
             { $0.replacingOccurrences("findings 1", "findings 2") },
         ] as [@Sendable (String) -> String] {
             memory.change(damage)
