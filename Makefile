@@ -15,8 +15,8 @@ SHELL := /bin/bash
 STRICT := CLOUDMOUNT_STRICT=1
 CHECKED := --explicit-target-dependency-import-check error
 
-# These start servers and mounts that use all of the machine: each in its turn, and not beside tests of waiting times.
-LOADED := MountTests|S3ConformanceTests|B2ConformanceTests|WebDAVConformanceTests|B2ServerTests|CloudMountFUSETests|CloudMountHTTPTests|TestServersTests|ConsistencyTests
+# These use all of the machine, or start servers and mounts: each in its turn, and not beside tests of waiting times.
+LOADED := MountTests|S3ConformanceTests|B2ConformanceTests|WebDAVConformanceTests|B2ServerTests|CloudMountFUSETests|CloudMountHTTPTests|TestServersTests|ConsistencyTests|DamageTests
 
 .PHONY: all build test tsan soak hostile lint setup setup-build demo bench install clean
 
@@ -38,6 +38,7 @@ lint:
 test: setup lint
 	$(STRICT) swift build --build-tests $(CHECKED)
 	$(STRICT) swift test --skip-build --skip '$(LOADED)'
+	$(STRICT) swift test --skip-build --filter DamageTests
 	$(STRICT) swift test --skip-build --filter CloudMountHTTPTests
 	$(STRICT) swift test --skip-build --filter '^TestServersTests'
 	$(STRICT) swift test --skip-build --filter '^ConsistencyTests'

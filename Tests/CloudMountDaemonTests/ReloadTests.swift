@@ -10,7 +10,7 @@ import Testing
 @testable import CloudMountConfig
 @testable import CloudMountDaemon
 
-@Suite("A reload", .timeLimit(.minutes(1)))
+@Suite("A reload", .timeLimit(.minutes(15)))
 struct ReloadTests {
     let engine = FakeEngine()
     let lines = Lines()

@@ -21,7 +21,7 @@ import Testing
     }
 }
 
-@Suite("The supervisor", .timeLimit(.minutes(1)))
+@Suite("The supervisor", .timeLimit(.minutes(15)))
 struct SupervisorTests {
     let engine = FakeEngine()
     let lines = Lines()

@@ -4,7 +4,7 @@ import Testing
 
 @testable import CloudMountDaemon
 
-@Suite("Waiting with a limit", .timeLimit(.minutes(1)))
+@Suite("Waiting with a limit", .timeLimit(.minutes(15)))
 struct WithinTests {
     @Test("what comes in time is returned, what comes late goes elsewhere, once each")
     func both() async {

@@ -260,7 +260,7 @@ struct RenameTests {
         #expect(files == ["e/x": ours, "e/f": theirs, "e/g/y": theirs])
     }
 
-    @Test("A file whose first upload was given up and may still end can be renamed meanwhile", .timeLimit(.minutes(1)))
+    @Test("A file whose first upload was given up and may still end can be renamed meanwhile", .timeLimit(.minutes(15)))
     func whileLanding() async throws {
         let mount = try Mount { $0.policy.deadline = .seconds(600) }
         let bytes = pattern(500, seed: 11)
@@ -278,7 +278,7 @@ struct RenameTests {
 
     @Test(
         "A folder that a file is being moved into stays, though the store has nothing in it meanwhile",
-        .timeLimit(.minutes(1)))
+        .timeLimit(.minutes(15)))
     func intoEmptiedFolder() async throws {
         let mount = try Mount { $0.policy.freshness = .always }
         let bytes = pattern(500, seed: 12)
