@@ -31,6 +31,19 @@ struct WebDAVRequest {
     }
 }
 
+/// What is in a folder.
+struct WebDAVChildren: Sendable {
+    /// Without the folder itself.
+    var entries: [WebDAVEntry] = []
+    /// Names that no key can say: they are there, and no request of ours reaches them by themselves.
+    var nameless = 0
+    /// Names of which the server says in the same answer that they are not there.
+    var gone = 0
+
+    /// Nothing is in it that would go with it.
+    var isEmpty: Bool { entries.isEmpty && nameless == 0 && gone == 0 }
+}
+
 /// Sends requests to one server.
 final class WebDAVClient: Sendable {
     let root: WebDAVRoot
@@ -80,7 +93,7 @@ final class WebDAVClient: Sendable {
             let response = try await engine.answer(http(request, path), into: target, wire: wire(request))
             if [201, 204, 207].contains(response.status) { believe(response) }
             guard [301, 302, 307, 308].contains(response.status), let location = response.headers["location"],
-                let next = redirected(location), next != path
+                let next = redirected(location, request.method, from: path), next != path
             else { return response }
             path = next
         }
@@ -98,16 +111,26 @@ final class WebDAVClient: Sendable {
             request.method, root.url.origin + path, headers: headers, body: request.body, options: options)
     }
 
-    /// The path of a redirect to the same scheme, host and port; password and content go nowhere else.
-    private func redirected(_ location: String) -> String? {
+    /// Where a redirect leads: on the same scheme, host and port alone; password and content go nowhere else. What changes something
+    /// changes only what it named; what looks or reads stays below the root.
+    private func redirected(_ location: String, _ method: HTTPMethod, from path: String) -> String? {
+        guard !location.contains("?"), !location.contains("#") else { return nil }
+        let next: String
         if location.hasPrefix("/"), !location.hasPrefix("//") {
-            return location.contains("?") || location.contains("#") ? nil : location
+            next = location
+        } else {
+            guard let url = WebURL(answered: location), url.hasOrigin(of: root.url) else { return nil }
+            next = url.path + (location.hasSuffix("/") ? "/" : "")
         }
-        guard let url = WebURL(answered: location), url.hasOrigin(of: root.url), !location.contains("?"),
-            !location.contains("#")
-        else { return nil }
-        return url.path + (location.hasSuffix("/") ? "/" : "")
+        if WebDAVRoot.areSame(next, path) {
+            // A file's name does not become a folder's.
+            let adds = next.hasSuffix("/") && !path.hasSuffix("/")
+            return adds && !Self.isSafe(method) ? nil : next
+        }
+        return Self.isSafe(method) && root.place(next) != .outside ? next : nil
     }
+
+    private static func isSafe(_ method: HTTPMethod) -> Bool { [.get, .propfind].contains(method) }
 
     // MARK: Trust
 
@@ -135,7 +158,7 @@ final class WebDAVClient: Sendable {
         }
     }
 
-    private func missing(_ wire: VFSError.Wire?) -> VFSError {
+    func missing(_ wire: VFSError.Wire?) -> VFSError {
         VFSError(.bucketNotFound, "the folder \(root.url.text) is not there", wire: wire)
     }
 
@@ -187,8 +210,8 @@ final class WebDAVClient: Sendable {
         return try await look(at: parent)?.isFolder != true
     }
 
-    /// A folder's entries, without itself; nil when there is no such folder.
-    func children(of folder: ObjectKey) async throws(VFSError) -> [WebDAVEntry]? {
+    /// What is in a folder; nil when there is no such folder.
+    func children(of folder: ObjectKey) async throws(VFSError) -> WebDAVChildren? {
         let bare = folder.endsWithSlash ? ObjectKey(String(folder.string.dropLast())) : folder
         let found: ([WebDAVResponse], HTTPResponse)
         do throws(VFSError) {
@@ -199,22 +222,28 @@ final class WebDAVClient: Sendable {
             return nil
         }
         let entries = try entries(found, bare, depth: 1)
-        if let itself = entries.itself, !itself.isFolder { return nil }
-        return entries.below
+        // An answer that names nothing is no empty folder.
+        guard let itself = entries.itself else {
+            throw odd("an answer that does not name what was asked for", found.1, bare)
+        }
+        return itself.isFolder ? entries.below : nil
     }
 
     /// Holds the answer to the question: only what was asked for, and each thing whole. An entry that is left out would be taken for absent.
     private func entries(
         _ found: ([WebDAVResponse], HTTPResponse), _ key: ObjectKey, depth: Int
-    ) throws(VFSError) -> (itself: WebDAVEntry?, below: [WebDAVEntry]) {
+    ) throws(VFSError) -> (itself: WebDAVEntry?, below: WebDAVChildren) {
         var itself: WebDAVEntry?
-        var below: [WebDAVEntry] = []
+        var below = WebDAVChildren()
         var names: Set<ObjectKey> = []
         let prefix = key.isEmpty ? key : ObjectKey(key.string + "/")
         for response in found.0 {
             let place = root.place(response.href)
             guard case .key(let name) = place else {
-                if place == .nameless, depth > 0 { continue }
+                if place == .nameless, depth > 0 {
+                    below.nameless += 1
+                    continue
+                }
                 throw odd("an entry elsewhere: \(response.href.prefix(200).description.printable)", found.1, key)
             }
             let isItself = name == key
@@ -222,15 +251,18 @@ final class WebDAVClient: Sendable {
                 throw odd("an entry elsewhere: \(response.href.prefix(200).description.printable)", found.1, key)
             }
             if let status = response.status, !(200..<300 ~= status) {
-                // It went while the listing was made.
-                if status == 404, !isItself { continue }
+                // It went while the listing was made, or so the server says.
+                if status == 404, !isItself {
+                    below.gone += 1
+                    continue
+                }
                 throw odd("an entry that may not be read, HTTP \(status)", found.1, key)
             }
             guard let entry = WebDAVEntry(response, key: name) else {
                 throw odd("“\(name)” without a size", found.1, key)
             }
             guard names.insert(name).inserted else { continue }
-            if isItself { itself = entry } else { below.append(entry) }
+            if isItself { itself = entry } else { below.entries.append(entry) }
         }
         return (itself, below)
     }

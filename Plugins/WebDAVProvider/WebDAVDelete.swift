@@ -16,7 +16,7 @@ struct WebDAVRemover: Sendable {
             try dav.check(object.key)
             do throws(VFSError) {
                 if object.key.endsWithSlash {
-                    try await removeFolder(object.key)
+                    try await WebDAVAside(dav: dav).removeFolder(object.key)
                 } else {
                     try await removeFile(object)
                 }
@@ -59,33 +59,5 @@ struct WebDAVRemover: Sendable {
                 guard attempt < Self.mostTries else { throw error }
             }
         }
-    }
-
-    /// Looked at where nobody puts anything any more: what has come into the folder since the first look is not lost.
-    private func removeFolder(_ key: ObjectKey) async throws(VFSError) {
-        guard let there = try await client.children(of: key) else { return }
-        guard there.isEmpty else { throw Self.notEmpty(key) }
-        guard server.exclusiveMove else { return try await dav.remove(key, condition: nil) }
-        let aside = ObjectKey(dav.area.string + "gone-" + ObjectMetadata.newNonce() + "/")
-        do throws(VFSError) {
-            try await dav.move(key, to: aside, overwrite: false, condition: nil)
-        } catch {
-            if error.code == .notFound { return }
-            guard [403, 409, 500].contains(error.wire?.status ?? 0),
-                try await client.look(at: dav.area)?.isFolder != true
-            else { throw error }
-            try await dav.makeArea()
-            try await dav.move(key, to: aside, overwrite: false, condition: nil)
-        }
-        guard let left = try await client.children(of: aside) else { return }
-        guard left.isEmpty else {
-            try await dav.move(aside, to: key, overwrite: false, condition: nil)
-            throw Self.notEmpty(key)
-        }
-        try await dav.remove(aside, condition: nil)
-    }
-
-    private static func notEmpty(_ key: ObjectKey) -> VFSError {
-        VFSError(.notEmpty, "the folder “\(key)” is not empty")
     }
 }

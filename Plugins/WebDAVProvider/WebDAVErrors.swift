@@ -68,3 +68,11 @@ enum WebDAVErrors {
         }
     }
 }
+
+extension VFSError {
+    /// The server may have carried out what was asked, or be about to.
+    var leavesOpen: Bool {
+        if wire?.status == 429 { return false }
+        return code.isUnreachable || code == .cancelled || code == .malformedResponse || code == .corrupted
+    }
+}

@@ -9,9 +9,9 @@ struct WebDAVServer: Sendable, Equatable {
     var exclusiveMove = false
     /// MOVE and DELETE obey the tag that `If` names for their destination and their target.
     var conditions = false
-    /// It is not known to look first and act then: Apache lets two who make a file at the same time both have made it. Conditions are sent
-    /// all the same, and only not relied upon.
-    var isOneStep = true
+    /// It is known to look and act in one step. Apache lets two who make a file at the same time both have made it, and of most servers
+    /// nobody knows. Conditions are sent all the same, and only not relied upon.
+    var isOneStep = false
     /// What is moved keeps its tag.
     var moveKeepsTag = false
     /// Properties of ours are kept, and moved along.
@@ -87,9 +87,9 @@ final class WebDAVFolder: Sendable {
     }
 
     func move(
-        _ source: ObjectKey, to destination: ObjectKey, overwrite: Bool, condition: String?
+        _ source: ObjectKey, to destination: ObjectKey, overwrite: Bool, condition: String?, size: Int = 0
     ) async throws(VFSError) {
-        try await transfer(.move, source, to: destination, overwrite: overwrite, condition: condition)
+        try await transfer(.move, source, to: destination, overwrite: overwrite, condition: condition, size: size)
     }
 
     func transfer(
@@ -129,6 +129,11 @@ final class WebDAVFolder: Sendable {
         } catch {
             guard error.code == .notFound else { throw error }
         }
+    }
+
+    /// Gives up what is staged after an error, unless the server may still be at work with it: then the sweep takes it.
+    func discard(_ key: ObjectKey, after error: VFSError) async {
+        if !error.leavesOpen { await discard(key) }
     }
 
     /// Gives up what is staged, whatever becomes of the task.

@@ -17,6 +17,11 @@ struct WebDAVLister: Sendable {
             guard let there = try await client.look(at: request.prefix), there.isFolder else { return ListPage() }
             return ListPage(objects: [there.info()], continuation: request.prefix.string)
         }
+        // Whether anything answers: a page of nothing, with more to come, is a small answer however large the folder is.
+        if request.limit == 1, request.continuation == nil, request.prefix.isEmpty, !request.delimited {
+            guard try await client.look(at: "")?.isFolder == true else { throw client.missing(nil) }
+            return ListPage(continuation: "")
+        }
         let (folder, _) = Self.split(request.prefix)
         var walk = Walk(request: request)
         let isWhole = try await visit(folder, itself: nil, &walk)
@@ -65,7 +70,13 @@ struct WebDAVLister: Sendable {
         if !folder.isEmpty, WebDAVRoot.parent(folder).byteCount > WebDAVRoot.maxKeyBytes {
             throw VFSError(.malformedResponse, "folders without end")
         }
-        guard let entries = try await client.children(of: folder) else { return true }
+        guard let children = try await client.children(of: folder) else { return true }
+        // Who asks for everything below may mean to move or remove it.
+        if children.nameless > 0, !walk.request.delimited {
+            throw VFSError(
+                .malformedResponse,
+                "“\(folder)” holds names that are no UTF-8 or have a slash, \(children.nameless) of them")
+        }
         if !folder.isEmpty, folder.hasPrefix(walk.request.prefix), !walk.isPast(folder) {
             if walk.isFull { return false }
             let info =
@@ -76,7 +87,7 @@ struct WebDAVLister: Sendable {
             walk.page.objects.append(info)
             walk.last = folder
         }
-        let items = entries.map { ($0, $0.isFolder ? ObjectKey($0.key.string + "/") : $0.key) }
+        let items = children.entries.map { ($0, $0.isFolder ? ObjectKey($0.key.string + "/") : $0.key) }
             .filter { $0.1.hasPrefix(walk.request.prefix) && !dav.isOurs($0.1) }.sorted { $0.1 < $1.1 }
         for (entry, key) in items {
             if entry.isFolder, !walk.request.delimited {

@@ -24,7 +24,8 @@ struct WebDAVProbe: Sendable {
             return server
         }
         await removeLeftovers()
-        server.isOneStep = !client.serverName.contains("Apache")
+        // Its locks are held from the look to the deed (seen in its source, and by racing writers).
+        server.isOneStep = client.serverName.hasPrefix("rclone/")
         let (one, two, three) = (dav.staging(), dav.staging(), dav.staging())
         do throws(VFSError) {
             try await probe(one, two, &server)
@@ -38,12 +39,13 @@ struct WebDAVProbe: Sendable {
             throw error
         }
         for key in [one, two, three] { await dav.discard(key) }
+        if server.exclusiveMove { await WebDAVAside(dav: dav).sweep() }
         server.chunks = client.root.uploads != nil && dav.options.chunks != false
         return server
     }
 
     private func removeLeftovers() async {
-        guard let there = try? await client.children(of: dav.area) else { return }
+        guard let there = try? await client.children(of: dav.area)?.entries else { return }
         let now = there.map(\.modified.seconds).max() ?? 0
         for entry in there where entry.key.string.contains("/put-") && entry.modified.seconds < now - Self.life {
             await dav.discard(entry.key)

@@ -163,14 +163,10 @@ struct WebDAVWriter: Sendable {
         _ staged: WebDAVStaged, at key: ObjectKey, _ precondition: Precondition, nonce: String?
     ) async throws(VFSError) -> ObjectInfo {
         do throws(VFSError) {
-            try await place(staged.key, at: key, precondition)
+            try await place(staged, at: key, precondition)
         } catch {
-            if error.code.isUnreachable || error.code == .cancelled || error.code == .malformedResponse
-                || error.code == .corrupted
-            {
-                doubts.note(staged, nonce, at: key)
-            }
-            await dav.discard(staged.key)
+            if error.leavesOpen { doubts.note(staged, nonce, at: key) }
+            await dav.discard(staged.key, after: error)
             throw error
         }
         guard server.moveKeepsTag else {
@@ -188,13 +184,14 @@ struct WebDAVWriter: Sendable {
     private static let mostTries = 4
 
     private func place(
-        _ staged: ObjectKey, at key: ObjectKey, _ precondition: Precondition
+        _ staged: WebDAVStaged, at key: ObjectKey, _ precondition: Precondition
     ) async throws(VFSError) {
         var madeParents = false
         for attempt in 1... {
             let leave = try await permission(key, precondition, isFirst: attempt == 1)
             do throws(VFSError) {
-                return try await dav.move(staged, to: key, overwrite: leave.overwrites, condition: leave.condition)
+                return try await dav.move(
+                    staged.key, to: key, overwrite: leave.overwrites, condition: leave.condition, size: staged.size)
             } catch {
                 switch error.wire?.status {
                 case 412?:

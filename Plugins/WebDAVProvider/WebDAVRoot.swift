@@ -32,6 +32,12 @@ struct WebDAVRoot: Sendable {
         return segments
     }
 
+    /// Whether two escaped paths name the same, apart from a slash at their ends.
+    static func areSame(_ one: String, _ other: String) -> Bool {
+        guard let first = segments(one), let second = segments(other) else { return false }
+        return first == second
+    }
+
     /// Of the object, or of the folder without the slash at its end: what it is, is seen by its answer.
     func path(_ key: ObjectKey) -> String {
         let text = key.endsWithSlash ? String(key.string.dropLast()) : key.string

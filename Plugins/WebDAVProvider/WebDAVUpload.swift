@@ -110,7 +110,7 @@ struct WebDAVChunks: Sendable {
             (staged.tag, staged.stored) = (made.tag, made.modified)
             try await writer.describe(&staged, metadata)
         } catch {
-            await dav.discard(name)
+            await dav.discard(name, after: error)
             throw error.code == .notFound ? VFSError(.uploadNotFound, "the upload is gone", wire: error.wire) : error
         }
         uploads.end(upload.id)

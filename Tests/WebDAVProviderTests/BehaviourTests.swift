@@ -14,20 +14,27 @@ struct BehaviourTests {
         #expect(
             good.dav.server
                 == WebDAVServer(
-                    exclusiveMove: true, conditions: true, moveKeepsTag: true, keepsRecord: true,
-                    exclusiveFolders: true,
-                    copies: true))
+                    exclusiveMove: true, conditions: true, isOneStep: true, moveKeepsTag: true, keepsRecord: true,
+                    exclusiveFolders: true, copies: true))
         #expect(fake.paths == ["/dav", "/dav/.cloudmount"])
         var poor = FakeDAV.Traits()
         (poor.conditions, poor.properties, poor.exclusiveMove) = (false, false, false)
         let (bad, _) = try await prepared(FakeDAV(poor))
-        #expect(bad.dav.server == WebDAVServer(exclusiveFolders: true))
+        #expect(bad.dav.server == WebDAVServer(isOneStep: true, exclusiveFolders: true))
         #expect(!bad.capabilities.metadata && !bad.capabilities.conditionalCreate && !bad.capabilities.serverCopy)
         var plain = FakeDAV.Traits()
         (plain.conditions, plain.properties) = (false, false)
         let (usual, _) = try await prepared(FakeDAV(plain))
         #expect(usual.capabilities.conditionalCreate && usual.capabilities.serverCopy)
         #expect(!usual.capabilities.conditionalReplace && !usual.capabilities.conditionalDelete)
+        // Who is not known to look and act in one step is relied upon for nothing.
+        for name in ["Apache/2.4.66", "nginx", "", "my rclone/v1"] {
+            var unknown = FakeDAV.Traits()
+            unknown.name = name
+            let capabilities = try await prepared(FakeDAV(unknown)).provider.capabilities
+            #expect(!capabilities.conditionalCreate && !capabilities.conditionalReplace, "\(name)")
+            #expect(!capabilities.conditionalCopy && !capabilities.conditionalDelete && capabilities.serverCopy)
+        }
     }
 
     @Test("The writer's time is sent only where no tag is made of it")

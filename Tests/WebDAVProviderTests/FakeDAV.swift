@@ -21,6 +21,8 @@ final class FakeDAV: Sendable {
         var keepsTime = false
         var moveKeepsTag = true
         var isReadOnly = false
+        /// What it calls itself.
+        var name = "rclone/v1.75.2"
         /// Bytes that there is room for.
         var room = Int.max
     }
@@ -37,6 +39,9 @@ final class FakeDAV: Sendable {
     private let tags = Atomic(0)
     /// Called before each request is carried out; an answer in its place is given instead.
     let before = Mutex<(@Sendable (FakeDAV, SeenRequest) -> ScriptedAnswer?)?>(nil)
+
+    /// By the folder, what its listings say besides.
+    let odd = Mutex<[String: String]>([:])
 
     init(_ traits: Traits = Traits()) { self.traits = traits }
 
@@ -61,7 +66,9 @@ final class FakeDAV: Sendable {
 
     func answer(_ request: SeenRequest) -> ScriptedAnswer {
         if let before = before.withLock({ $0 }), let answer = before(self, request) { return answer }
-        return nodes.withLock { carryOut(request, &$0) }
+        var answer = nodes.withLock { carryOut(request, &$0) }
+        answer.headers.append(("Server", traits.name))
+        return answer
     }
 
     /// As it would be, for an answer that gets lost.
@@ -181,6 +188,7 @@ final class FakeDAV: Sendable {
             for (key, node) in nodes.sorted(by: { $0.key < $1.key }) where Self.parent(key) == path {
                 answer += describe(key, node)
             }
+            answer += odd.withLock { $0[path] ?? "" }
         }
         return Self.multistatus(answer)
     }

@@ -121,31 +121,66 @@ struct HostileTests {
         #expect(error?.code == expected[status]?.0 && error?.retry == expected[status]?.1)
     }
 
-    @Test("A redirect is followed on the same server alone, with the password and the content")
+    @Test("What looks follows a redirect below the root of the same server alone, with the password")
     func redirects() async throws {
         let fake = FakeDAV()
+        fake.put("/dav/new", "x")
         let elsewhere = try ScriptedServer { request, _ in fake.answer(request) }
         let target = Mutex("")
         let server = try ScriptedServer { request, _ in
-            guard request.path.hasPrefix("/old") else { return fake.answer(request) }
-            return ScriptedAnswer(
-                status: 308, headers: [("Location", target.withLock { $0 } + "/dav" + request.path.dropFirst(4))])
+            guard request.path.hasPrefix("/dav/old") else { return fake.answer(request) }
+            return ScriptedAnswer(status: 308, headers: [("Location", target.withLock { $0 })])
         }
-        let provider = try provider(
-            server, folder: "/old", credentials: ["username": .string("u"), "password": .string("p")])
-        // A server that names its folders by another path than it is asked for shows nothing of the mount's.
-        let error = await failure { () async throws(VFSError) in try await provider.prepare(writable: false) }
+        let provider = try provider(server, credentials: ["username": .string("u"), "password": .string("p")])
+        target.withLock { $0 = "/dav/new" }
+        // An answer that names another thing than was asked for shows nothing of it.
+        let error = await failure { () async throws(VFSError) in try await provider.head("old") }
         #expect(error?.code == .malformedResponse)
-        #expect(server.seen.last?.path == "/dav/")
+        #expect(server.seen.last?.path == "/dav/new")
         #expect(server.seen.last?.headers["authorization"] == "Basic dTpw")
         for url in [
-            "http://127.0.0.1:\(elsewhere.port)", "https://127.0.0.1:\(server.port)", "//127.0.0.1:\(elsewhere.port)",
+            "http://127.0.0.1:\(elsewhere.port)/dav/new", "https://127.0.0.1:\(server.port)/dav/new",
+            "//127.0.0.1:\(elsewhere.port)/dav/new", "/other/new", "/dav/../new",
         ] {
             target.withLock { $0 = url }
-            let error = await failure { () async throws(VFSError) in try await provider.prepare(writable: false) }
-            #expect(error?.code == .invalidArgument)
+            let error = await failure { () async throws(VFSError) in try await provider.head("old") }
+            #expect(error?.code == .invalidArgument, "\(url)")
+            #expect(server.seen.last?.path == "/dav/old")
         }
         #expect(elsewhere.seen.isEmpty)
+    }
+
+    @Test(
+        "What changes something follows no redirect to anything else", arguments: ["PUT", "MOVE", "DELETE", "MKCOL"],
+        ["/dav/victim/", "/dav/victim", "/dav", "ADD SLASH"])
+    func changingRedirects(method: String, target: String) async throws {
+        let fake = FakeDAV()
+        fake.makeFolder("/dav/victim")
+        fake.put("/dav/victim/x", "x")
+        fake.put("/dav/a", "a")
+        let (provider, server) = try await prepared(fake)
+        let before = server.seen.count
+        fake.before.withLock {
+            $0 = { _, request in
+                guard request.method == method, request.path != target, !request.path.hasSuffix("//"),
+                    target != "ADD SLASH" || !request.path.hasSuffix("/")
+                else { return nil }
+                return ScriptedAnswer(
+                    status: 307, headers: [("Location", target == "ADD SLASH" ? request.path + "/" : target)])
+            }
+        }
+        if target == "ADD SLASH", method == "MKCOL" { return }
+        let failed = await failure { () async throws(VFSError) in
+            switch method {
+            case "DELETE": _ = try await provider.delete([DeleteRequest("a")])
+            case "MKCOL": _ = try await provider.put(PutRequest(key: "new/"), from: BytesSource([]))
+            default: _ = try await provider.put(PutRequest(key: "b"), from: BytesSource("b"))
+            }
+        }
+        #expect(failed?.code == .invalidArgument)
+        let sent = server.seen.dropFirst(before)
+        #expect(!sent.contains { $0.method == method && ($0.path == target || $0.path.hasSuffix("a/")) })
+        #expect(fake.node("/dav/victim/x") != nil && fake.node("/dav/a") != nil)
     }
 
     @Test("What a mount may say is checked before anything is sent")
