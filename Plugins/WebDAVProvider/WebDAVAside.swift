@@ -116,7 +116,9 @@ extension WebDAVAside {
                 return
             }
             // FNV-1a
-            let sum = text.utf8.reduce(0xCBF2_9CE4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01B3 }
+            let sum = text.utf8.reduce(0xCBF2_9CE4_8422_2325 as UInt64) {
+                ($0 ^ UInt64(truncatingIfNeeded: $1)) &* 0x100_0000_01B3
+            }
             self.text = "~\(String(sum, radix: 16))\(text.suffix(Self.most - 20))"
         }
 
