@@ -52,6 +52,9 @@ final class WebDAVClient: Sendable {
     private let transfer: HTTPOptions
     /// When the server last answered as WebDAV servers do, in nanoseconds.
     private let lastGood = Atomic<UInt64>(0)
+    /// What the server's clock said last, in seconds; 0: nothing yet.
+    private let lastDate = Atomic<Int>(0)
+    var serverSeconds: Int { lastDate.load(ordering: .relaxed) }
     /// What the server calls itself.
     private let name = Mutex("")
     var serverName: String { name.withLock { $0 } }
@@ -135,6 +138,9 @@ final class WebDAVClient: Sendable {
     // MARK: Trust
 
     private func believe(_ response: HTTPResponse) {
+        if let date = response.headers["date"].flatMap({ WireDate.http($0) }) {
+            lastDate.store(date.seconds, ordering: .relaxed)
+        }
         lastGood.store(SystemClock.monotonic(), ordering: .relaxed)
         if response.status == 207, let server = response.headers["server"] { name.withLock { $0 = server } }
     }

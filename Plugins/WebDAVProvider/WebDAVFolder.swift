@@ -66,7 +66,17 @@ final class WebDAVFolder: Sendable {
         if entry.isWeak, !entry.isFolder { sawWeakTags.store(true, ordering: .relaxed) }
     }
 
-    func staging() -> ObjectKey { ObjectKey(area.string + "put-" + ObjectMetadata.newNonce()) }
+    /// A new name, which tells by the server's clock when it was made: the times of files are their writers'.
+    func staging() -> ObjectKey {
+        ObjectKey("\(area.string)put-\(client.serverSeconds)-\(ObjectMetadata.newNonce())")
+    }
+
+    /// When a staged file was begun, by the server's clock; nil when its name does not tell.
+    func begun(_ staged: ObjectKey) -> Int? {
+        let parts = staged.string.dropFirst(area.string.count).split(separator: "-")
+        guard parts.count == 3, parts[0] == "put", let seconds = Int(parts[1]), seconds > 0 else { return nil }
+        return seconds
+    }
 
     func makeArea() async throws(VFSError) {
         let key = ObjectKey(String(area.string.dropLast()))

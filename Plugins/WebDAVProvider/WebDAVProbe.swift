@@ -46,8 +46,9 @@ struct WebDAVProbe: Sendable {
 
     private func removeLeftovers() async {
         guard let there = try? await client.children(of: dav.area)?.entries else { return }
-        let now = there.map(\.modified.seconds).max() ?? 0
-        for entry in there where entry.key.string.contains("/put-") && entry.modified.seconds < now - Self.life {
+        let now = client.serverSeconds
+        for entry in there where !entry.isFolder {
+            guard let begun = dav.begun(entry.key), begun < now - Self.life else { continue }
             await dav.discard(entry.key)
         }
     }

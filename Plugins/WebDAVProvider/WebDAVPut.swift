@@ -1,5 +1,6 @@
 import CloudMountHTTP
 import CloudMountKit
+import CloudMountPlatform
 import CloudMountVFS
 import Synchronization
 
@@ -21,6 +22,25 @@ final class WebDAVDoubts: Sendable {
     }
 
     private static let most = 1000
+    /// How long a folder may be an unclear attempt's, in nanoseconds.
+    private static let life: UInt64 = 120_000_000_000
+    private let folders = Mutex<[ObjectKey: (error: VFSError, at: UInt64)]>([:])
+
+    func noteFolder(_ key: ObjectKey, _ error: VFSError) {
+        folders.withLock { folders in
+            if folders.count >= Self.most { folders.removeAll() }
+            folders[key] = (error, SystemClock.monotonic())
+        }
+    }
+
+    /// The error of an attempt to make a folder that may have made it, told once and without a repeat.
+    func takeFolder(_ key: ObjectKey) -> VFSError? {
+        guard let doubt = folders.withLock({ $0.removeValue(forKey: key) }),
+            SystemClock.monotonic() &- doubt.at < Self.life
+        else { return nil }
+        return VFSError(doubt.error.code, doubt.error.message, wire: doubt.error.wire)
+    }
+
     private let doubts = Mutex<[String: Doubt]>([:])
 
     func note(_ staged: WebDAVStaged, _ nonce: String?, at key: ObjectKey) {
@@ -74,7 +94,22 @@ struct WebDAVWriter: Sendable {
 
     // MARK: Folders
 
+    /// A folder that is there after an unclear attempt may be its own: it is neither taken for made nor for somebody else's.
     func putFolder(_ key: ObjectKey, _ precondition: Precondition) async throws(VFSError) -> ObjectInfo {
+        do throws(VFSError) {
+            let info = try await makeFolder(key, precondition)
+            _ = doubts.takeFolder(key)
+            return info
+        } catch {
+            if precondition == .absent {
+                if error.leavesOpen { doubts.noteFolder(key, error) }
+                if error.code == .preconditionFailed, let unclear = doubts.takeFolder(key) { throw unclear }
+            }
+            throw error
+        }
+    }
+
+    private func makeFolder(_ key: ObjectKey, _ precondition: Precondition) async throws(VFSError) -> ObjectInfo {
         if precondition == .absent, !server.exclusiveFolders, try await client.look(at: key) != nil {
             throw WebDAVErrors.changed(key)
         }

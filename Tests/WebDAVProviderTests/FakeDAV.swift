@@ -68,6 +68,9 @@ final class FakeDAV: Sendable {
         if let before = before.withLock({ $0 }), let answer = before(self, request) { return answer }
         var answer = nodes.withLock { carryOut(request, &$0) }
         answer.headers.append(("Server", traits.name))
+        if !answer.headers.contains(where: { $0.0 == "Date" }) {
+            answer.headers.append(("Date", Self.date(1_700_000_000)))
+        }
         return answer
     }
 

@@ -199,6 +199,42 @@ struct LossTests {
         #expect(!fake.paths.contains { $0.contains("/put-") })
     }
 
+    @Test("The sweep goes by when an upload was begun, whatever time its writer gave it")
+    func sweep() async throws {
+        let fake = FakeDAV()
+        fake.makeFolder("/dav/.cloudmount")
+        for name in ["put-1699000000-a", "put-1699999000-b", "put-0-c", "put-d", "other"] {
+            fake.put("/dav/.cloudmount/" + name, "x")
+        }
+        let (provider, _) = try await prepared(fake)
+        #expect(
+            fake.paths.compactMap { $0.hasPrefix("/dav/.cloudmount/") ? $0.dropFirst(17) : nil }
+                == ["other", "put-0-c", "put-1699999000-b", "put-d"])
+        #expect(provider.dav.begun(provider.dav.staging()) == 1_700_000_000)
+    }
+
+    @Test("A folder whose maker heard nothing is not told to be somebody else's")
+    func lostFolder() async throws {
+        let fake = FakeDAV()
+        let (provider, _) = try await prepared(fake)
+        fake.before.withLock {
+            $0 = { fake, request in
+                guard request.method == "MKCOL" else { return nil }
+                _ = fake.carryOutAlone(request)
+                return ScriptedAnswer(status: 504)
+            }
+        }
+        let codes: [VFSError.Code] = [.unavailable, .unavailable, .preconditionFailed]
+        for (number, code) in codes.enumerated() {
+            let error = await failure { () async throws(VFSError) in
+                try await provider.put(PutRequest(key: "d/", precondition: .absent), from: BytesSource([]))
+            }
+            fake.before.withLock { $0 = nil }
+            #expect(error?.code == code)
+            if number == 1 { #expect(error?.retry == .never) }
+        }
+    }
+
     // MARK: The breaker's question
 
     @Test("Whether anything answers is asked without a listing, and nobody takes the answer for emptiness")
