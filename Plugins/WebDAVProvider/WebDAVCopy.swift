@@ -68,8 +68,8 @@ struct WebDAVCopier: Sendable {
         guard let copied = try await client.look(at: staged.key), !copied.isFolder, copied.size == there.size else {
             throw WebDAVErrors.stale(source.key)
         }
-        // Without a condition it may be of what came after the look.
-        if !server.conditions { _ = try await current(source) }
+        // It may be of what came after the look: of `If` only MOVE and DELETE are proved to obey it.
+        _ = try await current(source)
         staged.tag = copied.tag
         staged.stored = copied.modified
     }

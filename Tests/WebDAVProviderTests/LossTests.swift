@@ -235,6 +235,26 @@ struct LossTests {
         }
     }
 
+    @Test("A COPY that passes over its condition copies no other version")
+    func unheldCopy() async throws {
+        let fake = FakeDAV()
+        let (provider, _) = try await prepared(fake)
+        let old = try await provider.put(PutRequest(key: "a"), from: BytesSource("old"))
+        fake.before.withLock {
+            $0 = { fake, request in
+                guard request.method == "COPY", let target = request.headers["destination"]?.split(separator: "/").last
+                else { return nil }
+                fake.put("/dav/a", "new")
+                fake.put("/dav/.cloudmount/\(target)", "new")
+                return ScriptedAnswer(status: 201)
+            }
+        }
+        let error = await failure { () async throws(VFSError) in
+            try await provider.copy(CopyRequest(source: old, destination: "b"))
+        }
+        #expect(error?.code == .stale && fake.node("/dav/b") == nil)
+    }
+
     // MARK: The breaker's question
 
     @Test("Whether anything answers is asked without a listing, and nobody takes the answer for emptiness")
