@@ -24,7 +24,7 @@ struct WebDAVProbe: Sendable {
             return server
         }
         await removeLeftovers()
-        // Its locks are held from the look to the deed (seen in its source, and by racing writers).
+        // Of eight racing creators one wins there (the conformance suite).
         server.isOneStep = client.serverName.hasPrefix("rclone/")
         let (one, two, three) = (dav.staging(), dav.staging(), dav.staging())
         do throws(VFSError) {
