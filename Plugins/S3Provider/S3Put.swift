@@ -34,7 +34,7 @@ final class S3Writer: Sendable {
         wire.body = source
         let response: HTTPResponse
         do throws(VFSError) {
-            response = try await client.send(wire)
+            response = try await client.sendForNothing(wire)
         } catch {
             throw condition == nil ? error : error.asLostCondition
         }

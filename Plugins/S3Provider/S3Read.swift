@@ -25,7 +25,7 @@ final class S3Reader: Sendable {
         } catch {
             throw await judged(error, key)
         }
-        guard let etag = S3ETag.of(response.headers) else {
+        guard response.status == 200, let etag = S3ETag.of(response.headers) else {
             throw client.error(.malformedResponse, "an object without an ETag", wire, response.head)
         }
         guard let size = response.headers["content-length"].flatMap({ Int($0) }), size >= 0 else {

@@ -96,15 +96,18 @@ extension S3Client {
                 operation: request.operation, key: request.key?.string, endpoint: route.authority))
     }
 
-    /// A request whose good answer says nothing that matters: some stores say something. A refusal, or a portal's page that comes with
-    /// a good status, is no such answer.
-    func sendForNothing(_ request: S3Request) async throws(VFSError) {
+    /// A request whose good answer says nothing that matters: some stores say something. A refusal, or the page of a portal or of a proxy
+    /// that comes with a good status, is no such answer, nor is one that is of another kind.
+    @discardableResult
+    func sendForNothing(_ request: S3Request) async throws(VFSError) -> HTTPResponse {
         let response = try await send(request)
         let body = Self.trimmed(response.body)
+        let isPage = !body.isEmpty && (response.headers["content-type"]?.lowercased().hasPrefix("text/html") ?? false)
         let start = String(decoding: body.prefix(16), as: UTF8.self).lowercased()
-        guard !start.hasPrefix("<!doctype"), !start.hasPrefix("<html"), S3ErrorBody(body) == nil else {
-            throw refusal(request, response)
-        }
+        guard [200, 201, 202, 204].contains(response.status), !isPage, !start.hasPrefix("<!doctype"),
+            !start.hasPrefix("<html"), S3ErrorBody(body) == nil
+        else { throw refusal(request, response) }
+        return response
     }
 
     /// Some gateways keep the connection alive with white space before the XML declaration.

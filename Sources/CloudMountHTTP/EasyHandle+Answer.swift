@@ -21,6 +21,9 @@ extension EasyHandle {
         guard !hasHead else { return count }
         if line[0] == UInt8(ascii: "\r") || line[0] == UInt8(ascii: "\n") {
             hasHead = status >= 200
+            if hasHead, answer.contradictsItsLength {
+                return refuse(HTTPError(.malformed, "the answer's length is no number, or two of them"))
+            }
             return count
         }
         guard answer.bytes.count + count <= Self.headLimit else {

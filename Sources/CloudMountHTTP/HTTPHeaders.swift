@@ -93,6 +93,27 @@ public struct HTTPHeaders: Sendable, Equatable {
         guard let mark = find(UnsafeBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount)),
             mark.end > mark.colon + 2
         else { return nil }
+        return number(mark)
+    }
+
+    /// Whether there is a Content-Length that is no number, or two that say different things.
+    var contradictsItsLength: Bool {
+        let name: StaticString = "content-length"
+        var told: Int?
+        for mark in marks where mark.colon - mark.start == name.utf8CodeUnitCount {
+            let isLength = (0..<name.utf8CodeUnitCount).allSatisfy {
+                Self.lower(bytes[mark.start + $0]) == name.utf8Start[$0]
+            }
+            guard isLength else { continue }
+            guard mark.end > mark.colon + 2, let number = number(mark), told == nil || told == number else {
+                return true
+            }
+            told = number
+        }
+        return false
+    }
+
+    private func number(_ mark: Mark) -> Int? {
         var number = 0
         for index in mark.colon + 2..<mark.end {
             let digit = bytes[index] &- 0x30

@@ -38,8 +38,7 @@ extension RetryLayer {
         let mark = upload.nonce.map { WriteMark(nonce: $0, size: size) }
         let isInDoubt = Mutex(false)
         return try await recognising(ProviderCall(.completeUpload, upload.key), { mark }) { inner throws(VFSError) in
-            // Without a mark only the provider can know its own.
-            if isInDoubt.withLock({ $0 }), let mark, let made = try await outcome(of: upload, mark) { return made }
+            if isInDoubt.withLock({ $0 }), let made = try await outcome(of: upload, mark) { return made }
             do throws(VFSError) {
                 return try await inner.completeUpload(upload, parts: parts, precondition: precondition)
             } catch {
@@ -51,9 +50,9 @@ extension RetryLayer {
 
     /// What has become of an upload that was to be completed without an answer; nil while it is open: then the same may be asked for again.
     /// - Throws: `uploadNotFound` when it has ended and the object is not, or no longer, what it became.
-    private func outcome(of upload: Upload, _ mark: WriteMark) async throws(VFSError) -> ObjectInfo? {
+    private func outcome(of upload: Upload, _ mark: WriteMark?) async throws(VFSError) -> ObjectInfo? {
         func made() async throws(VFSError) -> ObjectInfo? {
-            guard let there = try await inner.headIfThere(upload.key), mark.isOn(there) else { return nil }
+            guard let mark, let there = try await inner.headIfThere(upload.key), mark.isOn(there) else { return nil }
             return there
         }
         if let made = try await made() { return made }
@@ -64,6 +63,8 @@ extension RetryLayer {
             if error.code.isUnreachable || error.code == .cancelled { throw error }
             // Who may not ask sends it again.
             guard error.code == .uploadNotFound else { return nil }
+            // Without a mark only the provider can know its own.
+            if mark == nil { return nil }
             // It may have ended between the two questions.
             if let made = try await made() { return made }
             throw error

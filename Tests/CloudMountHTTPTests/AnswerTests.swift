@@ -27,6 +27,20 @@ struct AnswerTests {
         }
     }
 
+    @Test(
+        "A length that is no number, or that is told twice and differently, makes the answer malformed",
+        arguments: ["-1", "99999999999999999999", "1x", "", "3\r\nContent-Length: 5"])
+    func oddLength(length: String) async {
+        await withServer { connection, _ in
+            _ = connection.request()
+            connection.send(
+                "HTTP/1.1 200 OK\r\nETag: \"a\"\r\nContent-Length: \(length)\r\nConnection: close\r\n\r\nabc")
+        } _: { server in
+            let error = await failure(get(server.url))
+            #expect(error?.kind == .malformed, "\(String(describing: error))")
+        }
+    }
+
     @Test("HEAD has the length in its headers and no body")
     func head() async throws {
         try await withServer { connection, _ in
