@@ -132,11 +132,17 @@ struct AttributeChanger: Sendable {
         _ body: (inout NodeChange) throws(VFSError) -> Void
     ) async throws(VFSError) {
         var before: NodeChange?
-        let (isWritten, generation) = try await described(inode) { insists throws(VFSError) in
-            try tree.change(inode, insists: insists, isStored: isStored) { change throws(VFSError) in
-                before = change
-                try body(&change)
+        let (isWritten, generation): (Bool, UInt64)
+        do throws(VFSError) {
+            (isWritten, generation) = try await described(inode) { insists throws(VFSError) in
+                try tree.change(inode, insists: insists, isStored: isStored) { change throws(VFSError) in
+                    before = change
+                    try body(&change)
+                }
             }
+        } catch {
+            goBack(inode, resized)
+            throw error
         }
         // A file that is open for writing takes its attributes along when its bytes are committed.
         guard !isWritten, isStored else { return }
@@ -145,17 +151,18 @@ struct AttributeChanger: Sendable {
         } catch {
             let isStillThere = resized.map { $0.origin != nil } ?? true
             if let before, before.wasClean, isStillThere, tree.takeBack(inode, to: before, from: generation) {
-                if let resized, var origin = resized.origin {
-                    // It may have another name by now.
-                    if let now = (try? tree.stored.target(inode))?.object, now.etag == origin.etag {
-                        origin.key = now.key
-                    }
-                    _ = resized.content.goBack(to: origin, from: resized.change.generation)
-                }
+                goBack(inode, resized)
                 commits.tookBack(inode)
             }
             throw error
         }
+    }
+
+    private func goBack(_ inode: InodeID, _ resized: Resized?) {
+        guard let resized, var origin = resized.origin else { return }
+        // It may have another name by now.
+        if let now = (try? tree.stored.target(inode))?.object, now.etag == origin.etag { origin.key = now.key }
+        _ = resized.content.goBack(to: origin, from: resized.change.generation)
     }
 
     /// Stores the attributes of a node whose bytes are in the store already.

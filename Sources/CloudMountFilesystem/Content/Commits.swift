@@ -55,6 +55,8 @@ final class Commits: Sendable {
     /// Calls that were given up and may still come to their effect, by the key of the file's commit, with the version that each is to
     /// replace.
     private let landings = Mutex<[ObjectKey: ETag?]>([:])
+    /// Where what such a call has stored is being taken away.
+    private let undoing = Mutex<Set<ObjectKey>>([])
     private let landed = Waiters()
     /// Bytes that cannot become a file any more, by where they are kept.
     private let stranded = Mutex<[MountStatistics.FailedCommit]>([])
@@ -191,12 +193,18 @@ final class Commits: Sendable {
         case .stored(let info): await settle(inode, seal, snapshot, content, write, info)
         case .earlier(let info):
             // Of one that came before what is stored nothing is known but that it is ours: it is what is replaced next.
-            if await !known(inode, info, content) {
+            if await !known(inode, info, content, info.metadata?.nonce) {
                 _ = tree.stored.noteLate(inode, info, over: seal.version, nonce: info.metadata?.nonce)
             }
             throw VFSError(.busy, "an earlier write has been stored")
         case .kept(let info): await keepBeside(inode, seal, snapshot, content, write, info)
-        case .stranded(let error): throw await strand(inode, seal, content, error)
+        case .stranded(let error):
+            // What has landed meanwhile has given the file another base.
+            let base = content.base()
+            guard base?.etag == snapshot.base?.etag, base?.key == snapshot.base?.key else {
+                throw VFSError(.busy, error.message, wire: error.wire)
+            }
+            throw await strand(inode, seal, content, error)
         }
     }
 
@@ -236,7 +244,9 @@ final class Commits: Sendable {
 
     /// Whether a call that was given up can still store something under the key when that holds `etag`, put there in the place of `seen`.
     func mayLand(_ key: ObjectKey, over etag: ETag, inPlaceOf seen: ETag?) -> Bool {
-        landings.withLock { landings in
+        // What is being taken away may have the same ETag.
+        if undoing.withLock({ $0.contains(key) }) { return true }
+        return landings.withLock { landings in
             guard let replaces = landings[key] else { return false }
             return replaces == etag || seen == nil
         }
@@ -272,7 +282,7 @@ final class Commits: Sendable {
         while info.key == write.key {
             switch tree.stored.noteLate(inode, info, over: write.replaces, nonce: write.nonce) {
             case .settled:
-                if let content = tree.contentIfAny(inode) { _ = await known(inode, info, content) }
+                if let content = tree.contentIfAny(inode) { await noteLanded(inode, info, content, write.nonce) }
                 return
             // The commit that begins anew may be waiting for this one.
             case .later: await tree.settled(inode, usersToo: false)
@@ -284,9 +294,18 @@ final class Commits: Sendable {
         await undo(WriteMark(write), at: info.key)
     }
 
+    /// A call that was given up has stored the version that the file is based on from now on. The bytes of one that is losing its name, all
+    /// of them staged, stay where they are: for who has it open, the version goes.
+    private func noteLanded(_ inode: InodeID, _ info: ObjectInfo, _ content: FileContent, _ nonce: String) async {
+        if tree.stored.isDoomed(inode), content.base() == nil { return }
+        _ = await known(inode, info, content, nonce)
+    }
+
     /// Takes away what a call has stored that nobody waits for, until the store says that it is gone. It is known by its mark: what has
     /// the same bytes may have the same ETag.
     private func undo(_ mark: WriteMark, at key: ObjectKey) async {
+        undoing.withLock { _ = $0.insert(key) }
+        defer { undoing.withLock { _ = $0.remove(key) } }
         let isGone: Void? = await persistently { () async throws(VFSError) in
             guard let there = try await self.context.provider.headIfThere(key), mark.isOn(there) else {
                 return ()
@@ -346,15 +365,17 @@ final class Commits: Sendable {
             let mark = WriteMark(there), marks.contains(mark)
         else { return false }
         _ = tree.stored.noteLate(inode, there, over: seal.version, nonce: mark.nonce, isHeld: true)
-        if let content = tree.contentIfAny(inode) { _ = await known(inode, there, content) }
+        if let content = tree.contentIfAny(inode) { _ = await known(inode, there, content, mark.nonce) }
         return true
     }
 
     /// The object is what an earlier attempt has stored: its bytes are the base of what has changed since.
     /// - Returns: false when it is not known which state of the file that was.
-    private func known(_ inode: InodeID, _ info: ObjectInfo, _ content: FileContent) async -> Bool {
+    private func known(
+        _ inode: InodeID, _ info: ObjectInfo, _ content: FileContent, _ nonce: String?
+    ) async -> Bool {
         let attempt: Attempt? = entries.withLock { entries in
-            guard var entry = entries[inode], let nonce = info.metadata?.nonce,
+            guard var entry = entries[inode], let nonce,
                 let attempt = entry.uncertain.removeValue(forKey: nonce)
             else { return nil }
             (entry.error, entry.failedSince, entry.repeats) = (nil, nil, 0)
@@ -512,9 +533,7 @@ final class Commits: Sendable {
     /// name shows again what the store has, and the new bytes stay on local disk.
     func closed(_ inode: InodeID) {
         guard let error = error(inode), error.code == .permissionDenied, let closed = tree.stored.abandonIfClosed(inode)
-        else {
-            return
-        }
+        else { return }
         let bytes = closed.content?.dirtyBytes() ?? 0
         let staged = closed.content?.strand(error)
         forget(inode)

@@ -225,23 +225,18 @@ final class FileContent: Sendable {
 
     /// Bytes that are not known to be zeros.
     func allocated() -> Int {
-        state.withLock { state in
-            if let image = state.image { return image.allocated }
-            return state.size - state.holes.total
-        }
+        state.withLock { state in state.image?.allocated ?? state.size - state.holes.total }
     }
 
     func data(from offset: Int) -> Int? {
         state.withLock { state in
-            if let image = state.image { return image.data(from: offset) }
-            return state.holes.data(from: offset, size: state.size)
+            state.image.map { $0.data(from: offset) } ?? state.holes.data(from: offset, size: state.size)
         }
     }
 
     func hole(from offset: Int) -> Int? {
         state.withLock { state in
-            if let image = state.image { return image.hole(from: offset) }
-            return state.holes.hole(from: offset, size: state.size)
+            state.image.map { $0.hole(from: offset) } ?? state.holes.hole(from: offset, size: state.size)
         }
     }
 
@@ -276,6 +271,7 @@ final class FileContent: Sendable {
     func stored(_ snapshot: ContentSnapshot, as stored: ObjectInfo, attributesOnly: Bool) -> Bool {
         let (isUnchanged, waiters): (Bool, [VersionReader.Waiter]) = state.withLock { state in
             state.storedSize = stored.size
+            state.preserved = nil
             // The file has another base by now, to which what was stored means nothing.
             guard state.base?.etag == snapshot.base?.etag, state.base?.key == snapshot.base?.key else {
                 return (false, [])
@@ -400,6 +396,9 @@ final class FileContent: Sendable {
     /// The version that the file is based on is under another key, or has another name, with the same bytes.
     func relocate(from old: ObjectInfo, to new: ObjectInfo) {
         let waiters: [VersionReader.Waiter] = state.withLock { state in
+            if let (base, generation) = state.preserved, base.isSameVersion(as: old) {
+                state.preserved = (new, generation)
+            }
             guard let base = state.base, base.isSameVersion(as: old) else { return [] }
             return setBase(new, &state)
         }

@@ -105,6 +105,8 @@ struct StoredNames: Sendable {
         }
     }
 
+    func isDoomed(_ inode: InodeID) -> Bool { withNames { $0.gate.isDoomed(inode) } }
+
     /// The node goes on under the name of a version that lost a conflict.
     /// - Returns: the place where somebody else's version is.
     func keptBeside(_ inode: InodeID, as name: FileName) -> Place? {
