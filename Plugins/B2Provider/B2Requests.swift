@@ -98,11 +98,18 @@ final class B2Client: Sendable {
         return value
     }
 
-    /// A request whose good answer says nothing new. It is JSON all the same, and no portal's page.
+    /// A request whose good answer says nothing new. It names a file all the same: a portal's page does not, nor an answer to something
+    /// else.
     func sendForNothing(_ call: B2Call) async throws(VFSError) {
-        _ = try await send(call) { reader throws(JSONError) -> Bool? in
-            try reader.object { reader, _ throws(JSONError) in try reader.skip() }
-            return true
+        _ = try await send(call) { reader throws(JSONError) -> String? in
+            var file: String?
+            try reader.object { reader, name throws(JSONError) in
+                switch name {
+                case "fileId": file = try reader.string()
+                default: try reader.skip()
+                }
+            }
+            return file
         }
     }
 

@@ -39,7 +39,7 @@ struct AbsentTests {
                 let files = scene.versions.map(Self.file).joined(separator: ", ")
                 return .json("{\"files\": [\(files)], \"nextFileName\": null, \"nextFileId\": null}")
             case (_, "b2_delete_file_version"):
-                return scene.mayDelete ? .json("{}") : .error(401, "unauthorized")
+                return scene.mayDelete ? .json("{\"fileId\": \"4_z\"}") : .error(401, "unauthorized")
             case (_, "b2_copy_file"): return .json(Self.file("copy"))
             default: return nil
             }

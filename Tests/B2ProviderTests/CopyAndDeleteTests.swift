@@ -193,7 +193,7 @@ struct CopyAndDeleteTests {
                     "{\"files\": [\(file("k", id: "i3", action: "hide")), \(file("k", id: "i2")), \(file("k", id: "i1")), "
                         + "\(file("k", id: "s", action: "start")), \(file("k2", id: "o"))], "
                         + "\"nextFileName\": null, \"nextFileId\": null}")
-            case "b2_delete_file_version": code.isEmpty ? .json("{}") : .error(400, code)
+            case "b2_delete_file_version": code.isEmpty ? .json("{\"fileId\": \"4_z\"}") : .error(400, code)
             default: nil
             }
         }
@@ -240,7 +240,7 @@ struct CopyAndDeleteTests {
                 isCurrent
                     ? Self.versions(file("k", id: "i2"), file("k", id: "i1"))
                     : Self.versions(file("k", id: "i3"), file("k", id: "i2"), file("k", id: "i1"))
-            case (_, "b2_delete_file_version"): .json("{}")
+            case (_, "b2_delete_file_version"): .json("{\"fileId\": \"4_z\"}")
             default: nil
             }
         }

@@ -59,7 +59,7 @@ struct LeftoverTests {
                     \(file("p/c", id: "living", action: "start", info: "{\"cm_session\": \"\(B2Leftovers.tag)\"}"))],
                     "nextFileId": null}
                     """)
-            case "b2_cancel_large_file": .json("{}")
+            case "b2_cancel_large_file": .json("{\"fileId\": \"4_z\"}")
             default: nil
             }
         }
