@@ -116,7 +116,7 @@ final class Commits: Sendable {
                 guard var entry = entries[inode] else { return }
                 (entry.task, entry.error, entry.failedSince, entry.repeats) = (nil, nil, nil, 0)
                 entry.write = nil
-                entry.past = Self.past(entry)
+                entry.past = Self.marks(entry).suffix(Self.mostPast)
                 entry.uncertain = [:]
                 entries[inode] = entry.past.isEmpty ? nil : entry
             }
@@ -350,7 +350,7 @@ final class Commits: Sendable {
 
     private func isUncertain(_ mark: WriteMark) -> Bool {
         entries.withLock { entries in
-            entries.values.contains { Self.past($0).contains(mark) || $0.write.map(WriteMark.init) == mark }
+            entries.values.contains { Self.marks($0).contains(mark) || $0.write.map(WriteMark.init) == mark }
         }
     }
 
@@ -492,17 +492,17 @@ final class Commits: Sendable {
         for task in tasks { task.cancel() }
     }
 
-    private static func past(_ entry: Entry) -> [WriteMark] {
-        (entry.past + entry.uncertain.values.map { WriteMark($0.write) }).suffix(mostPast)
+    private static func marks(_ entry: Entry) -> [WriteMark] {
+        entry.past + entry.uncertain.values.map { WriteMark($0.write) }
     }
 
-    private func marks(_ inode: InodeID) -> [WriteMark] { entries.withLock { $0[inode].map(Self.past) ?? [] } }
+    private func marks(_ inode: InodeID) -> [WriteMark] { entries.withLock { $0[inode].map(Self.marks) ?? [] } }
 
     /// Writes of a file that may have reached the store though nobody knows.
     func uncertain(_ inode: InodeID) -> [WriteMark] {
         entries.withLock { entries in
             guard let entry = entries[inode] else { return [] }
-            return Self.past(entry) + (entry.error == nil ? [] : entry.write.map { [WriteMark($0)] } ?? [])
+            return Self.marks(entry) + (entry.error == nil ? [] : entry.write.map { [WriteMark($0)] } ?? [])
         }
     }
 
@@ -518,7 +518,7 @@ final class Commits: Sendable {
             guard let entry = entries[inode] else { return nil }
             var left = Entry()
             left.task = entry.task
-            left.past = Self.past(entry)
+            left.past = Self.marks(entry).suffix(Self.mostPast)
             entries[inode] = left.past.isEmpty && left.task == nil ? nil : left
             return entry.write?.upload
         }
