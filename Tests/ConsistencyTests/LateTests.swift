@@ -28,9 +28,11 @@ struct LateTests {
         #expect(try await mount.contents() == ["f": ours])
     }
 
-    @Test("A file whose upload landed under the old name of its folder is read and goes on under the new one")
-    func movedWithItsFolder() async throws {
-        let mount = try Mount()
+    @Test(
+        "A file whose upload landed under the old name of its folder is read and goes on under the new one",
+        arguments: [true, false])
+    func movedWithItsFolder(bareAnswers: Bool) async throws {
+        let mount = try Mount(bareAnswers: bareAnswers)
         let (ours, more) = (ours, theirs)
         let folder = try await mount.fs.mkdir(Mount.root, "d")
         let (inode, handle) = try await mount.fs.create(folder, "x", flags: Flags.readWrite)

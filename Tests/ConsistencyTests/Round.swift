@@ -14,6 +14,7 @@ final class Round: Sendable {
         var hasTinyParts: Bool
         var rule: CachePolicy.OnConflict
         var patience: Int
+        var hasBareAnswers: Bool
         var seed: UInt64
 
         init(seed: UInt64) {
@@ -22,6 +23,7 @@ final class Round: Sendable {
             rule = [CachePolicy.OnConflict.keepBoth, .fail, .overwrite][Int(seed / 4 % 3)]
             hasTinyParts = seed / 12 % 3 == 0
             patience = Int(seed / 36 % 3)
+            hasBareAnswers = seed / 108 % 2 == 0
         }
 
         var capabilities: Capabilities {
@@ -42,7 +44,7 @@ final class Round: Sendable {
         }
 
         var description: String {
-            "SEED=\(seed) (\(kind.testDescription)\(hasTinyParts ? ", tiny parts" : ""), \(rule.rawValue), "
+            "SEED=\(seed) (\(kind.testDescription)\(hasTinyParts ? ", tiny parts" : "")\(hasBareAnswers ? ", bare answers" : ""), \(rule.rawValue), "
                 + "\(["never believing", "believing for 20 ms", "believing"][patience]))"
         }
     }
@@ -62,7 +64,9 @@ final class Round: Sendable {
         setting = Setting(seed: seed)
         chaos = Chaos(seed: seed ^ 0xC4A05)
         let setting = setting
-        mount = try Mount(setting.capabilities, chaos: chaos, keepsBytes: true) { setting.apply(&$0) }
+        mount = try Mount(
+            setting.capabilities, chaos: chaos, keepsBytes: true, bareAnswers: setting.hasBareAnswers
+        ) { setting.apply(&$0) }
     }
 
     func violate(_ kind: String, _ example: String) { history.withLock { $0.violate(kind, example) } }

@@ -66,6 +66,20 @@ struct HookLayer: ProviderLayer {
     }
 }
 
+/// As most stores do it: the answer to a change says which version it has made, and nothing of its metadata.
+struct BareLayer: ProviderLayer {
+    let inner: any ObjectProvider
+
+    func perform<Value: Sendable>(
+        _ call: ProviderCall, _ body: @escaping CallBody<Value>
+    ) async throws(VFSError) -> Value {
+        let value = try await body(inner)
+        guard call.verb.changes, var info = value as? ObjectInfo else { return value }
+        info.metadata = nil
+        return info as? Value ?? value
+    }
+}
+
 /// As a store does it: who cancels a call hears at once that it is cancelled, and its effect may come all the same.
 private func carriedOut<Value: Sendable>(
     _ call: ProviderCall, _ work: @escaping @Sendable () async throws(VFSError) -> Value

@@ -30,6 +30,7 @@ package final class Mount: Sendable {
     package let traffic = Traffic()
     package let settings: MountSettings
     private let chaos: Chaos?
+    private let bareAnswers: Bool
     private let memoryLimit: Int
     private let clock: FilesystemClock
     private let directory: String
@@ -38,15 +39,17 @@ package final class Mount: Sendable {
     /// - Parameters:
     ///   - keepsBytes: the ledger keeps the bytes of every version.
     ///   - tagsBytes: versions with the same bytes have the same ETag, as on S3; the ledger cannot tell them apart.
+    ///   - bareAnswers: what a change answers has no metadata, as on S3.
     package init(
         _ capabilities: Capabilities = MemoryProvider.fullCapabilities, memory: Int = 64 << 20, chaos: Chaos? = nil,
-        keepsBytes: Bool = false, tagsBytes: Bool = false, clock: FilesystemClock = .system,
+        keepsBytes: Bool = false, tagsBytes: Bool = false, bareAnswers: Bool = false, clock: FilesystemClock = .system,
         _ adjust: (inout MountSettings) -> Void = { _ in }
     ) throws {
         var settings = MountSettings(name: "test", uid: 1000, gid: 1000)
         adjust(&settings)
         self.settings = settings
         self.chaos = chaos
+        self.bareAnswers = bareAnswers
         memoryLimit = memory
         self.clock = clock
         store = MemoryProvider(capabilities: capabilities, tagsBytes: tagsBytes)
@@ -63,9 +66,10 @@ package final class Mount: Sendable {
     private func start(_ number: Int) throws {
         let lifeline = Lifeline()
         let ledgered = LedgerLayer(store, ledger, .mount(number))
-        let hooked = HookLayer(inner: ledgered, hooks: hooks)
+        let hooked: any ObjectProvider = HookLayer(inner: ledgered, hooks: hooks)
+        let answering = bareAnswers ? BareLayer(inner: hooked) : hooked
         let line: any ObjectProvider =
-            if let chaos { ChaosLayer(inner: hooked, chaos: chaos, lifeline: lifeline) } else { hooked }
+            if let chaos { ChaosLayer(inner: answering, chaos: chaos, lifeline: lifeline) } else { answering }
         let provider = SeenLayer(
             inner: FaultLayer(TrafficLayer(inner: line, traffic: traffic), faults), ledger: ledger, life: number)
         let memory = BufferPool(limit: memoryLimit)

@@ -96,14 +96,14 @@ struct Creator: Sendable {
                 metadata.contentType =
                     metadata.contentType ?? AttributeCodec.contentType(forName: place.name.string)
                 metadata.nonce = nonce
-                try await commits.landed(made.key)
+                try await commits.landings.clear(made.key)
                 let request = PutRequest(key: made.key, metadata: metadata, precondition: .absent)
                 let info: ObjectInfo
                 do throws(VFSError) {
                     info = try await context.provider.putOnce(request, from: BytesSource(body))
                 } catch {
                     if CommitVerdict.isUnclear(error) {
-                        commits.undoLater(WriteMark(nonce: nonce, size: body.utf8.count), at: made.key)
+                        commits.landings.undoLater(WriteMark(nonce: nonce, size: body.utf8.count), at: made.key)
                     }
                     throw error
                 }

@@ -77,13 +77,13 @@ struct Renamer: Sendable {
         let source = try tree.stored.target(move.inode)
         guard let object = source.object, !source.isToReplace, !source.isPlaceholder else {
             // What a call that was given up stores there meanwhile is replaced as well.
-            try await commits.landed(move.key)
+            try await commits.landings.clear(move.key)
             if let replaced = move.replaced { seen = try tree.stored.target(replaced) }
             try await moveUnstored(move, source, seen)
             return true
         }
         guard context.capabilities.serverCopy else { throw VFSError(.crossDevice, "the store cannot copy") }
-        if mayLand(move, over: seen, object) { try await commits.landed(move.key) }
+        if mayLand(move, over: seen, object) { try await commits.landings.clear(move.key) }
         if let replaced = move.replaced { seen = try tree.stored.target(replaced) }
         let condition: Precondition = seen?.object.map { .match($0.etag) } ?? .absent
         do throws(VFSError) {
@@ -126,7 +126,7 @@ struct Renamer: Sendable {
         guard capabilities.conditionalCreate, capabilities.conditionalReplace, capabilities.conditionalCopy else {
             return true
         }
-        return commits.mayLand(move.key, over: object.etag, inPlaceOf: seen?.object?.etag)
+        return commits.landings.mayLand(move.key, over: object.etag, inPlaceOf: seen?.object?.etag)
     }
 
     /// Keeps the bytes of a file that is about to be replaced, for who has it open.
@@ -289,7 +289,7 @@ struct Renamer: Sendable {
             throw VFSError(.nameTooLong, "a key below \(job.to) would be too long")
         }
         let made: [DirectoryMove.Moved]
-        try await commits.landed(job.to)
+        try await commits.landings.clear(job.to)
         do throws(VFSError) {
             try await requireNoFile(move)
             made = try await job.copyAll()

@@ -52,12 +52,8 @@ final class Commits: Sendable {
     private let markers: Markers
     private let committer: Committer
     private let entries = Mutex<[InodeID: Entry]>([:])
-    /// Calls that were given up and may still come to their effect, by the key of the file's commit, with the version that each is to
-    /// replace.
-    private let landings = Mutex<[ObjectKey: ETag?]>([:])
-    /// Where what such a call has stored is being taken away.
-    private let undoing = Mutex<Set<ObjectKey>>([])
-    private let landed = Waiters()
+    /// Writes whose calls were given up.
+    let landings: Landings
     /// Bytes that cannot become a file any more, by where they are kept.
     private let stranded = Mutex<[MountStatistics.FailedCommit]>([])
     private static let mostStranded = 1000
@@ -69,6 +65,7 @@ final class Commits: Sendable {
         self.tree = tree
         self.revalidator = revalidator
         self.markers = markers
+        landings = Landings(context: context, tree: tree)
         let log = context.log
         committer = Committer(
             provider: context.provider, reader: context.imageReader()
@@ -166,7 +163,7 @@ final class Commits: Sendable {
         var write = sealed(inode, seal, snapshot)
         let earlier = marks(inode).filter { $0.nonce != write.nonce }
         // A call that was given up may still come to its effect: nothing is sent to the same key before that.
-        try await landed(write.key)
+        try await landings.clear(write.key)
         let begun = write
         let local = LocalBytes(
             staged: snapshot.staged, stream: snapshot.stream, generation: snapshot.generation,
@@ -210,72 +207,20 @@ final class Commits: Sendable {
 
     // MARK: Calls that were given up
 
-    /// Returns when no call that was given up can store anything more under the key; for a directory's, below it.
-    /// - Throws: `timedOut` when one still can after the policy's deadline. Who is cancelled, as a commit is so that its name can
-    ///   change, waits no longer: the landing may be waiting for that name.
-    func landed(_ key: ObjectKey) async throws(VFSError) {
-        let isClear = {
-            self.landings.withLock { all in
-                all[key] == nil && !(key.endsWithSlash && all.contains { $0.key.hasPrefix(key) })
-            }
-        }
-        if await context.wait(on: landed, until: isClear) { return }
-        throw Task.isCancelled ? .cancelled : VFSError(.timedOut, "an earlier write of \(key) may still be stored")
-    }
-
     /// What a call stores that nobody waits for goes again, unless the file still has that name: then it is its version.
     private func await(
         _ call: Task<Result<ObjectInfo, VFSError>, Never>, _ inode: InodeID, _ begun: SealedWrite, as write: SealedWrite
     ) {
         // What it becomes is of this file, also when the kernel has forgotten it meanwhile.
         let isKept = (try? tree.borrowContent(inode)) != nil
-        landings.withLock { $0[begun.key] = .some(write.replaces) }
         // The node is still what it was when the commit began, also when another version is replaced knowingly.
         var noted = write
         if write.key == begun.key { noted.replaces = begun.replaces }
         let late = noted
-        context.begin {
-            if let info = await self.landed(call, write) { await self.settleLate(info, inode, late) }
+        landings.follow(begun.key, replacing: write.replaces) {
+            if let info = await self.landings.outcome(of: call, write) { await self.settleLate(info, inode, late) }
             if isKept { self.tree.giveBackContent(inode) }
-            self.landings.withLock { _ = $0.removeValue(forKey: begun.key) }
-            self.landed.resume()
         }
-    }
-
-    /// Whether a call that was given up can still store something under the key when that holds `etag`, put there in the place of `seen`.
-    func mayLand(_ key: ObjectKey, over etag: ETag, inPlaceOf seen: ETag?) -> Bool {
-        // What is being taken away may have the same ETag.
-        if undoing.withLock({ $0.contains(key) }) { return true }
-        return landings.withLock { landings in
-            guard let replaces = landings[key] else { return false }
-            return replaces == etag || seen == nil
-        }
-    }
-
-    /// What a call has stored; where its answer was lost, the store is asked.
-    private func landed(_ call: Task<Result<ObjectInfo, VFSError>, Never>, _ write: SealedWrite) async -> ObjectInfo? {
-        switch await call.value {
-        case .success(let info): return info
-        case .failure(let error) where !CommitVerdict.isUnclear(error): return nil
-        case .failure: break
-        }
-        let there = await persistently { () async throws(VFSError) -> ObjectInfo?? in
-            .some(try await self.context.provider.headIfThere(write.key))
-        }
-        return there.flatMap { $0 }.flatMap { WriteMark(write).isOn($0) ? $0 : nil }
-    }
-
-    /// Tries for some minutes, until there is a value.
-    private func persistently<Value: Sendable>(
-        _ work: @escaping @Sendable () async throws(VFSError) -> Value?
-    ) async -> Value? {
-        var pause = Duration.milliseconds(100)
-        for _ in 0..<200 {
-            if case .success(let value?) = await attempt(work) { return value }
-            await context.clock.sleep(pause)
-            pause = min(pause * 2, .seconds(3))
-        }
-        return nil
     }
 
     private func settleLate(_ info: ObjectInfo, _ inode: InodeID, _ write: SealedWrite) async {
@@ -291,7 +236,7 @@ final class Commits: Sendable {
             if tree.stored.seal(inode)?.key != write.key { break }
         }
         // Under a name that the file has not any more, or beside it.
-        await undo(WriteMark(write), at: info.key)
+        await landings.undo(WriteMark(write), at: info.key)
     }
 
     /// A call that was given up has stored the version that the file is based on from now on. The bytes of one that is losing its name, all
@@ -299,36 +244,6 @@ final class Commits: Sendable {
     private func noteLanded(_ inode: InodeID, _ info: ObjectInfo, _ content: FileContent, _ nonce: String) async {
         if tree.stored.isDoomed(inode), content.base() == nil { return }
         _ = await known(inode, info, content, nonce)
-    }
-
-    /// Takes away what a call has stored that nobody waits for, until the store says that it is gone. It is known by its mark: what has
-    /// the same bytes may have the same ETag.
-    private func undo(_ mark: WriteMark, at key: ObjectKey) async {
-        undoing.withLock { _ = $0.insert(key) }
-        defer { undoing.withLock { _ = $0.remove(key) } }
-        let isGone: Void? = await persistently { () async throws(VFSError) in
-            guard let there = try await self.context.provider.headIfThere(key), mark.isOn(there) else {
-                return ()
-            }
-            let undoing = DeleteRequest(key, version: there.etag, nonce: mark.nonce, undoes: true)
-            let failure = try await self.context.provider.delete([undoing]).first?.error.code
-            return failure == nil || failure == .notFound ? () : nil
-        }
-        // A listing may have shown it.
-        if let place = tree.stored.place(of: key) { tree.stored.distrust([place]) }
-        if isGone != nil { return }
-        context.log.error(
-            "a write that was given up is in the store and could not be taken away", metadata: ["key": "\(key)"])
-    }
-
-    /// Whether a new object has been stored is not known, and its caller has been told that it has not: it goes again.
-    func undoLater(_ mark: WriteMark, at key: ObjectKey) {
-        landings.withLock { $0[key] = .some(nil) }
-        context.begin {
-            await self.undo(mark, at: key)
-            self.landings.withLock { _ = $0.removeValue(forKey: key) }
-            self.landed.resume()
-        }
     }
 
     /// Takes an object away that has been copied, with what of this mount's own writes has come over it since: nobody wants that
@@ -569,7 +484,7 @@ final class Commits: Sendable {
         }
         await markers.storeTimes()
         // What is still on its way then is looked after for as long as the process lives.
-        _ = await context.wait(on: landed, until: { self.landings.withLock { $0.isEmpty } })
+        await landings.clearAll()
     }
 
     func count(into statistics: inout MountStatistics) {
