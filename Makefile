@@ -1,6 +1,7 @@
 # make demo     two S3 buckets, two native B2 buckets, WebDAV and a folder, of local servers: mounted, shown and cleaned up
 # make test     everything that CI checks
 # make bench    CloudMount, rclone, s3fs and bare requests side by side, by S3 and B2 (QUICK=1: three minutes, rough figures)
+# make bench-requests   CPU time of one small request beside a bare libcurl loop
 # make soak     the walk of three actors for STEPS steps (a million), from SEED where one is to be repeated
 # make hostile each verb of the stores answered by all the nonsense there is; `make test` takes a third of it
 # make tsan     the fast path from many threads under ThreadSanitizer
@@ -18,7 +19,7 @@ CHECKED := --explicit-target-dependency-import-check error
 # These use all of the machine, or start servers and mounts: each in its turn, and not beside tests of waiting times.
 LOADED := MountTests|S3ConformanceTests|B2ConformanceTests|WebDAVConformanceTests|B2ServerTests|CloudMountFUSETests|CloudMountHTTPTests|TestServersTests|ConsistencyTests|DamageTests|CloudMountDaemonTests
 
-.PHONY: all build test tsan soak hostile lint setup setup-build demo bench install clean
+.PHONY: all build test tsan soak hostile lint setup setup-build demo bench bench-requests install clean
 
 all: build
 
@@ -72,6 +73,11 @@ demo: setup build
 bench: build
 	@Tests/Tools/setup.sh bench
 	@Tests/Bench/bench.py $(if $(QUICK),--quick) $(BENCH)
+
+bench-requests: setup-build
+	@Tests/Tools/setup.sh bench
+	swift build -c release --static-swift-stdlib --product request-bench
+	@Tests/Bench/requests.py $(BENCH)
 
 install: build
 	install -D -m 755 .build/release/cloudmount $(DESTDIR)$(PREFIX)/bin/cloudmount

@@ -28,7 +28,6 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 }
 
 let log: Target.Dependency = .product(name: "Logging", package: "swift-log")
-let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
 
 let package = Package(
     name: "CloudMount",
@@ -37,7 +36,10 @@ let package = Package(
         // What a provider outside this repository is written with,
         .library(
             name: "CloudMountKit",
-            targets: ["CloudMountKit", "CloudMountVFS", "CloudMountPlatform", "CloudMountHTTP", "CloudMountXML"]),
+            targets: [
+                "CloudMountKit", "CloudMountVFS", "CloudMountPlatform", "CloudMountHTTP", "CloudMountXML",
+                "CloudMountCrypto",
+            ]),
         // what a program with it is made of,
         .library(name: "CloudMountCommands", targets: ["CloudMountCommands", "BuiltinProviders"]),
         // and what it is tested with.
@@ -46,7 +48,6 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
-        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
     ],
     targets: [
         .systemLibrary(name: "CFUSE3", path: "Sources/CFUSE3", pkgConfig: "fuse3", providers: [.apt(["libfuse3-dev"])]),
@@ -56,6 +57,8 @@ let package = Package(
             name: "CYAML", path: "Sources/CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
         .systemLibrary(
             name: "CXML2", path: "Sources/CXML2", pkgConfig: "libxml-2.0", providers: [.apt(["libxml2-dev"])]),
+        .systemLibrary(
+            name: "COpenSSL", path: "Sources/COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CLinux", path: "Sources/CLinux"),
 
         module("CloudMountVFS"),
@@ -63,6 +66,7 @@ let package = Package(
         module("CloudMountHTTP", ["CCurl", "CloudMountVFS", "CloudMountPlatform"]),
         module("CloudMountXML", ["CXML2", "CloudMountVFS"]),
         module("CloudMountKit", ["CloudMountVFS", "CloudMountPlatform", "CloudMountHTTP"]),
+        module("CloudMountCrypto", ["COpenSSL"]),
         module("CloudMountLayers", ["CloudMountVFS", log]),
         module("CloudMountConfig", ["CYAML", "CloudMountVFS"]),
         module("CloudMountStaging", ["CloudMountVFS", "CloudMountPlatform"]),
@@ -79,8 +83,9 @@ let package = Package(
             ]),
 
         provider(
-            "S3Provider", ["CloudMountKit", "CloudMountPlatform", "CloudMountHTTP", "CloudMountXML", crypto, log]),
-        provider("B2Provider", ["CloudMountKit", "CloudMountPlatform", "CloudMountHTTP", crypto]),
+            "S3Provider",
+            ["CloudMountKit", "CloudMountPlatform", "CloudMountHTTP", "CloudMountXML", "CloudMountCrypto", log]),
+        provider("B2Provider", ["CloudMountKit", "CloudMountPlatform", "CloudMountHTTP", "CloudMountCrypto"]),
         provider("DirectoryProvider", ["CloudMountPlatform"]),
         provider("MemoryProvider", ["CloudMountPlatform"]),
         provider("WebDAVProvider", ["CloudMountKit", "CloudMountPlatform", "CloudMountHTTP", "CloudMountXML"]),
@@ -97,17 +102,18 @@ let package = Package(
             ]),
 
         tests("CloudMountXMLTests", ["CloudMountXML", "TestSeeds"]),
+        tests("CloudMountCryptoTests", ["CloudMountCrypto", "CloudMountPlatform"]),
         tests(
             "S3ProviderTests",
             [
                 "S3Provider", "CloudMountKit", "CloudMountHTTP", "CloudMountPlatform", "CloudMountVFS", "CloudMountXML",
-                "TestServers", "TestSeeds", crypto,
+                "TestServers", "TestSeeds", "CloudMountCrypto",
             ]),
         tests(
             "B2ProviderTests",
             [
                 "B2Provider", "CloudMountKit", "CloudMountHTTP", "CloudMountPlatform", "CloudMountVFS", "TestServers",
-                "TestSeeds", crypto,
+                "TestSeeds", "CloudMountCrypto",
             ]),
 
         module(
@@ -142,6 +148,12 @@ let package = Package(
             name: "extent-bench", dependencies: ["CloudMountStaging", "CloudMountVFS", "TestSeeds"],
             path: "Tests/ExtentBench", swiftSettings: houseRules),
         .target(name: "TestSeeds", path: "Tests/TestSeeds", swiftSettings: houseRules),
+        // What a small request costs beside a bare libcurl loop: `make bench-requests`.
+        .target(name: "BareRequests", dependencies: ["CCurl"], path: "Tests/BareRequests"),
+        .executableTarget(
+            name: "request-bench",
+            dependencies: ["BareRequests", "S3Provider", "CloudMountHTTP", "CloudMountLayers", "CloudMountVFS"],
+            path: "Tests/RequestBench", swiftSettings: houseRules),
         tests("B2ServerTests", ["TestServers"]),
 
         // The cases that every provider must pass. Imports Testing, so it is built for tests only.

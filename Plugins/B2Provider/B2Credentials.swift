@@ -1,6 +1,6 @@
+import CloudMountCrypto
 import CloudMountPlatform
 import CloudMountVFS
-import Crypto
 import Glibc
 
 /// An application key, and the key of SSE-C where the mount has one.
@@ -80,7 +80,7 @@ struct B2CustomerKey: Sendable {
     init?(base64 text: String, id: String?) {
         guard let bytes = Base64.decode(text), bytes.count == 32 else { return nil }
         base64 = Base64.encode(bytes)
-        md5 = Base64.encode(Array(Insecure.MD5.hash(data: bytes)))
+        md5 = Base64.encode(MD5.digest(bytes))
         self.id = id
     }
 }

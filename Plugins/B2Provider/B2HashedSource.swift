@@ -1,6 +1,6 @@
+import CloudMountCrypto
 import CloudMountPlatform
 import CloudMountVFS
-import Crypto
 import Synchronization
 
 /// Bytes followed by the forty digits of their SHA-1, which is taken while they are sent (`hex_digits_at_end`): nothing
@@ -9,7 +9,7 @@ final class B2HashedSource: ByteSource {
     static let digitCount = 40
 
     private struct State {
-        var hasher = Insecure.SHA1()
+        var hasher = SHA1()
         /// Bytes in `hasher`.
         var hashed = 0
         var digits: [UInt8]?
@@ -62,7 +62,7 @@ final class B2HashedSource: ByteSource {
             if offset == 0 { state = State() }
             // What is read out of turn is hashed when its turn comes.
             guard offset == state.hashed else { return }
-            state.hasher.update(bufferPointer: bytes)
+            state.hasher.update(bytes)
             state.hashed += bytes.count
         }
     }
@@ -79,11 +79,11 @@ final class B2HashedSource: ByteSource {
                 rebasing: buffer[..<min(buffer.count, source.count - state.hashed)])
             let count = try source.read(at: state.hashed, into: room)
             guard count > 0 else { throw VFSError(.io, "the bytes to upload are fewer than announced") }
-            state.hasher.update(bufferPointer: UnsafeRawBufferPointer(rebasing: room[..<count]))
+            state.hasher.update(UnsafeRawBufferPointer(rebasing: room[..<count]))
             state.hashed += count
         }
         var digits: [UInt8] = []
-        Hex.append(state.hasher.finalize(), to: &digits)
+        Hex.append(state.hasher.finish(), to: &digits)
         state.digits = digits
         let finished = state
         self.state.withLock { $0 = finished }

@@ -1,7 +1,7 @@
+import CloudMountCrypto
 import CloudMountKit
 import CloudMountPlatform
 import CloudMountVFS
-import Crypto
 import Glibc
 
 /// Unfinished large files that a process of CloudMount has left behind: invisible, and on the bill for ever.
@@ -89,7 +89,7 @@ enum B2Leftovers {
     }
 
     private static func digest(_ text: String) -> String {
-        Hex.string(SHA256.hash(data: Array(text.utf8)).prefix(6))
+        Hex.string(SHA256.digest(Array(text.utf8)).prefix(6))
     }
 }
 

@@ -1,8 +1,8 @@
+import CloudMountCrypto
 import CloudMountHTTP
 import CloudMountKit
 import CloudMountPlatform
 import CloudMountVFS
-import Crypto
 import Synchronization
 
 /// Reads of files: the bytes asked for of the version asked for, held against the file's SHA-1 where all of them come by.
@@ -103,7 +103,7 @@ final class B2CheckedSink: ByteSink {
     private struct State {
         var sha1: String?
         var size = 0
-        var hasher = Insecure.SHA1()
+        var hasher = SHA1()
         var hashed = 0
         var held: [UInt8] = []
         var isRight = false
@@ -153,12 +153,12 @@ final class B2CheckedSink: ByteSink {
                     let verdict = deliver(bytes, &state)
                     guard case .proceed = verdict else { return verdict }
                 }
-                state.hasher.update(bufferPointer: bytes)
+                state.hasher.update(bytes)
                 state.hashed += bytes.count
                 return .proceed
             }
-            state.hasher.update(bufferPointer: bytes)
-            guard Hex.string(state.hasher.finalize()) == sha1 else {
+            state.hasher.update(bytes)
+            guard Hex.string(state.hasher.finish()) == sha1 else {
                 state.hasFailed = true
                 return .stop
             }

@@ -18,11 +18,29 @@ final class S3Client: Sendable {
         var profile: S3Profile
         var features: S3Features
         var signer: S3Signer?
+        /// As the last request wrote it.
+        var time: (seconds: Int, text: String) = (.min, "")
         var regionIsKnown: Bool
         /// The store has named a request that it answered well; false for good once it has not named one that it refused.
         var namesRequests: Bool?
         /// The bucket takes no upload without its MD5, as those with a default retention.
         var wantsMD5 = false
+
+        /// Where the next request goes, and what signs it when: made anew only when something has changed.
+        mutating func signing(
+            with credentials: S3Credentials, at seconds: Int
+        ) -> (S3Route, S3Signer, time: String) {
+            let seconds = seconds + route.clockOffset
+            if time.seconds != seconds { time = (seconds, WireDate.basic(seconds)) }
+            if let signer, signer.credentials == credentials, signer.region == route.region,
+                signer.day.utf8.elementsEqual(time.text.utf8.prefix(8))
+            {
+                return (route, signer, time.text)
+            }
+            let made = S3Signer(credentials, region: route.region, day: String(time.text.prefix(8)))
+            signer = made
+            return (route, made, time.text)
+        }
     }
     private let state: Mutex<State>
     /// Where requests go before any answer has said otherwise.
@@ -104,14 +122,12 @@ final class S3Client: Sendable {
             }
             let answer = try await credentials.current()
             let (http, route) = sign(request, answer.credentials, hash)
-            let wire = VFSError.Wire(
-                operation: request.operation, key: request.key?.string, endpoint: route.authority)
             let response: HTTPResponse
             do throws(HTTPError) {
                 response = try await engine.perform(http, body: target)
             } catch {
                 leave(route, error)
-                throw VFSError(error, wire: wire)
+                throw VFSError(error, wire: request.wire(route))
             }
             if 200..<300 ~= response.status {
                 if response.head.isNamedByStore { state.withLock { $0.namesRequests = $0.namesRequests ?? true } }
@@ -123,7 +139,8 @@ final class S3Client: Sendable {
             if isCured { continue }
             let isOfStore = try await isOfStore(response, to: request)
             throw S3Errors.error(
-                status: response.status, headers: response.headers, body: body, isOfStore: isOfStore, wire: wire,
+                status: response.status, headers: response.headers, body: body, isOfStore: isOfStore,
+                wire: request.wire(route),
                 throttlesWith403: profile.throttlesWith403)
         }
     }
@@ -184,20 +201,12 @@ final class S3Client: Sendable {
 
     /// The signed request, and the route that it takes.
     func sign(_ request: S3Request, _ credentials: S3Credentials?, _ hash: String) -> (HTTPRequest, S3Route) {
-        let seconds = now().seconds
         guard let credentials else {
             let route = route
             return (request.http(route: route, signer: nil, payloadHash: hash, time: "", options: transfer), route)
         }
-        var (route, signer) = state.withLock { ($0.route, $0.signer) }
-        let time = WireDate.basic(seconds + route.clockOffset)
-        let day = time.utf8.prefix(8)
-        if signer?.credentials != credentials || signer?.region != route.region
-            || !(signer?.day.utf8.elementsEqual(day) ?? false)
-        {
-            signer = S3Signer(credentials, region: route.region, day: String(Substring(day)))
-            state.withLock { $0.signer = signer }
-        }
+        let seconds = now().seconds
+        let (route, signer, time) = state.withLock { $0.signing(with: credentials, at: seconds) }
         return (request.http(route: route, signer: signer, payloadHash: hash, time: time, options: transfer), route)
     }
 
@@ -275,7 +284,10 @@ final class S3Client: Sendable {
         guard let date = response.headers["date"].flatMap(WireDate.http) else { return false }
         let offset = date.seconds - now().seconds
         guard abs(offset - route.clockOffset) > 240 else { return false }
-        state.withLock { $0.route.clockOffset = offset }
+        state.withLock { state in
+            state.route = S3Route(
+                endpoint: state.route.endpoint, region: state.route.region, clockOffset: offset)
+        }
         return true
     }
 

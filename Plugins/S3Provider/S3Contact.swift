@@ -1,7 +1,7 @@
+import CloudMountCrypto
 import CloudMountHTTP
 import CloudMountPlatform
 import CloudMountVFS
-import Crypto
 import Glibc
 import Synchronization
 
@@ -113,8 +113,8 @@ final class S3ProbeName: Sendable {
         var host = [CChar](repeating: 0, count: 256)
         _ = gethostname(&host, host.count - 1)
         var hash = SHA256()
-        hash.update(data: host.map { UInt8(bitPattern: $0) })
-        hash.update(data: Array("\(getuid()) \(options.mountName)".utf8))
-        return ObjectKey(S3Probe.stem(below: options.prefix).string + Hex.string(hash.finalize().prefix(8)))
+        hash.update(host.map { UInt8(bitPattern: $0) })
+        hash.update(Array("\(getuid()) \(options.mountName)".utf8))
+        return ObjectKey(S3Probe.stem(below: options.prefix).string + Hex.string(hash.finish().prefix(8)))
     }
 }

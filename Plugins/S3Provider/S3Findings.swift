@@ -1,5 +1,5 @@
+import CloudMountCrypto
 import CloudMountPlatform
-import Crypto
 
 /// What a probe has found, in the form in which it is kept on this machine, for a day.
 ///
@@ -31,10 +31,10 @@ struct S3Findings {
         ]
         var hash = SHA256()
         for part in parts {
-            hash.update(data: Array(part.utf8))
-            hash.update(data: [0])
+            hash.update(Array(part.utf8))
+            hash.update([0])
         }
-        subject = Hex.string(hash.finalize())
+        subject = Hex.string(hash.finish())
     }
 
     /// Of the file.

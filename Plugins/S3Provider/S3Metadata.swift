@@ -72,30 +72,46 @@ enum S3Metadata {
 
     static func metadata(_ headers: HTTPHeaders) -> ObjectMetadata {
         var metadata = ObjectMetadata()
-        for field in headers.fields {
-            let name = field.name.utf8
-            guard let first = name.first else { continue }
+        headers.forEach { name, value in
+            guard let first = name.first else { return }
             switch first | 0x20 {
             case UInt8(ascii: "x"):
-                guard let key = userName(name) else { continue }
-                if key.utf8.elementsEqual("mtime".utf8), let time = Timestamp(decimalSeconds: field.value) {
+                guard let key = userName(name) else { return }
+                let value = String(decoding: value, as: UTF8.self)
+                if key.utf8.elementsEqual("mtime".utf8), let time = Timestamp(decimalSeconds: value) {
                     metadata.modified = time
                 } else if key.utf8.elementsEqual(Self.nonce.utf8) {
-                    metadata.nonce = ObjectMetadata.isNonce(field.value) ? field.value : nil
+                    metadata.nonce = ObjectMetadata.isNonce(value) ? value : nil
                 } else {
-                    metadata.user[key] = decode(field.value)
+                    metadata.user[key] = decode(value)
                 }
             case UInt8(ascii: "c"), UInt8(ascii: "e"):
-                let lower = field.name.lowercased()
-                if lower.utf8.elementsEqual("content-type".utf8) {
-                    metadata.contentType = field.value
-                } else if Self.headers.contains(lower), let value = stored(lower, field.value) {
+                if isNamed(name, "content-type") {
+                    metadata.contentType = String(decoding: value, as: UTF8.self)
+                } else if let lower = Self.headers.first(where: { isNamed(name, $0) }),
+                    let value = stored(lower, String(decoding: value, as: UTF8.self))
+                {
                     metadata.headers[lower] = value
                 }
-            default: continue
+            default: return
             }
         }
         return metadata
+    }
+
+    /// - Parameter other: in lower case.
+    private static func isNamed(_ name: UnsafeBufferPointer<UInt8>, _ other: String) -> Bool {
+        var other = other
+        return other.withUTF8 { $0.count == name.count && isLower(name, $0) }
+    }
+
+    /// Whether `name` begins with `start`, which is in lower case and not longer.
+    private static func isLower(_ name: UnsafeBufferPointer<UInt8>, _ start: UnsafeBufferPointer<UInt8>) -> Bool {
+        for index in start.indices {
+            let byte = name[index]
+            guard (byte &- 65 < 26 ? byte | 32 : byte) == start[index] else { return false }
+        }
+        return true
     }
 
     /// Some stores keep `aws-chunked`, the framing of the upload, among the encodings of the content. Nil: nothing is
@@ -107,12 +123,12 @@ enum S3Metadata {
         return own.isEmpty ? nil : own.joined(separator: ", ")
     }
 
-    private static func userName(_ name: String.UTF8View) -> String? {
-        let count = prefix.utf8.count
-        guard name.count > count, zip(name, prefix.utf8).allSatisfy({ ($0 &- 65 < 26 ? $0 | 32 : $0) == $1 }) else {
-            return nil
+    private static func userName(_ name: UnsafeBufferPointer<UInt8>) -> String? {
+        var prefix = prefix
+        return prefix.withUTF8 { prefix in
+            guard name.count > prefix.count, isLower(name, prefix) else { return nil }
+            return String(decoding: name[prefix.count...], as: UTF8.self).lowercased()
         }
-        return String(name.dropFirst(count))?.lowercased()
     }
 
     // MARK: Values

@@ -1,6 +1,6 @@
+import CloudMountCrypto
 import CloudMountPlatform
 import CloudMountVFS
-import Crypto
 
 /// Hashes of what is uploaded.
 enum S3Payload {
@@ -23,12 +23,12 @@ enum S3Payload {
 
     /// Base64, as `Content-MD5` wants it.
     static func md5(_ source: any ByteSource, lane: String = "hash") async throws(VFSError) -> String {
-        Base64.encode(Array(try await digest(source, Insecure.MD5(), lane: lane)))
+        Base64.encode(try await digest(source, MD5(), lane: lane))
     }
 
-    private static func digest<Hash: HashFunction & Sendable>(
+    private static func digest<Hash: Hashing>(
         _ source: any ByteSource, _ hash: Hash, lane: String
-    ) async throws(VFSError) -> Hash.Digest {
+    ) async throws(VFSError) -> [UInt8] {
         let count = source.count
         var hasher = hash
         if count > inlineLimit || !hashNow(&hasher, source, count) {
@@ -45,11 +45,11 @@ enum S3Payload {
                 offset = extent.upperBound
             }
         }
-        return hasher.finalize()
+        return hasher.finish()
     }
 
     /// False, and nothing hashed, when not all bytes are there at once.
-    private static func hashNow<Hash: HashFunction>(
+    private static func hashNow<Hash: Hashing>(
         _ hasher: inout Hash, _ source: any ByteSource, _ count: Int
     ) -> Bool {
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: count, alignment: 64)
@@ -60,11 +60,11 @@ enum S3Payload {
             guard let more = source.readNow(at: done, into: rest) else { return false }
             done += more
         }
-        hasher.update(bufferPointer: UnsafeRawBufferPointer(buffer))
+        hasher.update(UnsafeRawBufferPointer(buffer))
         return true
     }
 
-    private static func update<Hash: HashFunction>(
+    private static func update<Hash: Hashing>(
         _ hasher: inout Hash, _ source: any ByteSource, _ extent: Extent, buffer size: Int
     ) throws(VFSError) {
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: min(size, extent.count), alignment: 64)
@@ -75,15 +75,11 @@ enum S3Payload {
             let target = UnsafeMutableRawBufferPointer(rebasing: buffer[..<wanted])
             let count = try source.read(at: offset, into: target)
             guard count > 0 else { throw VFSError(.io, "the bytes to upload are fewer than announced") }
-            hasher.update(bufferPointer: UnsafeRawBufferPointer(rebasing: target[..<count]))
+            hasher.update(UnsafeRawBufferPointer(rebasing: target[..<count]))
             offset += count
         }
     }
 
     /// Base64, as `Content-MD5` wants it.
-    static func md5(_ bytes: [UInt8]) -> String {
-        var hasher = Insecure.MD5()
-        bytes.withUnsafeBytes { hasher.update(bufferPointer: $0) }
-        return Base64.encode(Array(hasher.finalize()))
-    }
+    static func md5(_ bytes: [UInt8]) -> String { Base64.encode(MD5.digest(bytes)) }
 }

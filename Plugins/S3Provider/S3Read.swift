@@ -28,7 +28,7 @@ final class S3Reader: Sendable {
         guard response.status == 200, let etag = S3ETag.of(response.headers) else {
             throw client.error(.malformedResponse, "an object without an ETag", wire, response.head)
         }
-        guard let size = response.headers["content-length"].flatMap({ Int($0) }), size >= 0 else {
+        guard let size = response.headers.number("content-length") else {
             return try await measured(wire, etag, response.head)
         }
         return info(key, size: size, etag: etag, response.headers)
@@ -141,11 +141,11 @@ final class S3Reader: Sendable {
     }
 
     private func info(_ key: ObjectKey, size: Int, etag: ETag, _ headers: HTTPHeaders) -> ObjectInfo {
-        let stored = (headers["last-modified"] ?? headers["date"]).flatMap(WireDate.http) ?? Timestamp(seconds: 0)
+        let told = headers.value(of: "last-modified", WireDate.http) ?? headers.value(of: "date", WireDate.http)
         let encryption = S3Encryption.told(headers)
         storage.sawEncryption(encryption)
         return ObjectInfo(
-            key: key, size: size, etag: etag, stored: stored,
+            key: key, size: size, etag: etag, stored: (told ?? nil) ?? Timestamp(seconds: 0),
             storageClass: S3Storage.told(headers["x-amz-storage-class"]),
             encryption: encryption, metadata: S3Metadata.metadata(headers))
     }
@@ -153,7 +153,9 @@ final class S3Reader: Sendable {
 
 /// The version that an answer names.
 enum S3ETag {
-    static let of: @Sendable (HTTPHeaders) -> ETag? = { $0["etag"].flatMap { ETag(header: $0) } }
+    static let of: @Sendable (HTTPHeaders) -> ETag? = { headers in
+        headers.value(of: "etag", ETag.unquoted).flatMap { $0.isEmpty ? nil : ETag($0) }
+    }
 }
 
 extension ObjectKey {

@@ -27,32 +27,34 @@ struct S3Request: Sendable {
     mutating func field(_ name: String, _ value: String) { fields.append(S3Signer.Field(name: name, value: value)) }
     mutating func parameter(_ name: String, _ value: String = "") { query.append((name, value)) }
 
+    /// What an error says of it.
+    func wire(_ route: S3Route) -> VFSError.Wire {
+        VFSError.Wire(operation: operation, key: key?.string, endpoint: route.authority)
+    }
+
     mutating func xml(_ body: [UInt8]) {
         self.body = BytesSource(body)
         field("content-type", "application/xml")
     }
 
-    /// The escaped query as it goes out and is signed: sorted by name.
-    var canonicalQuery: String {
-        guard !query.isEmpty else { return "" }
-        var bytes: [UInt8] = []
-        bytes.reserveCapacity(128)
+    /// Appends the escaped query as it goes out and is signed: sorted by name.
+    func appendQuery(to bytes: inout [UInt8]) {
+        let start = bytes.count
         for parameter in query.sorted(by: { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }) {
-            if !bytes.isEmpty { bytes.append(UInt8(ascii: "&")) }
-            bytes += PercentEncoding.encode(parameter.name, keepSlash: false).utf8
+            if bytes.count > start { bytes.append(UInt8(ascii: "&")) }
+            PercentEncoding.append(parameter.name, keepSlash: false, to: &bytes)
             bytes.append(UInt8(ascii: "="))
-            bytes += PercentEncoding.encode(parameter.value, keepSlash: false).utf8
+            PercentEncoding.append(parameter.value, keepSlash: false, to: &bytes)
         }
-        return String(decoding: bytes, as: UTF8.self)
     }
 }
 
-/// Where requests go and how they are signed at the moment.
-struct S3Route: Sendable, Equatable {
-    var endpoint: S3Endpoint
-    var region: String
+/// Where requests go and how they are signed at the moment. A class, for every request takes one along.
+final class S3Route: Sendable {
+    let endpoint: S3Endpoint
+    let region: String
     /// The store's clock minus ours, in seconds.
-    var clockOffset = 0
+    let clockOffset: Int
     let authority: String
     let bucketPath: String
     let url: String
@@ -66,10 +68,15 @@ struct S3Route: Sendable, Equatable {
         url = endpoint.url
     }
 
-    /// Escaped.
-    func path(_ key: ObjectKey?) -> String {
-        guard let key else { return bucketPath.isEmpty ? "/" : bucketPath }
-        return "\(bucketPath)/\(PercentEncoding.encode(key.string, keepSlash: true))"
+    /// Escaped, behind what `bytes` holds.
+    func appendPath(_ key: ObjectKey?, to bytes: inout [UInt8]) {
+        bytes.put(bucketPath)
+        if let key {
+            bytes.append(UInt8(ascii: "/"))
+            PercentEncoding.append(key.string, keepSlash: true, to: &bytes)
+        } else if bucketPath.isEmpty {
+            bytes.append(UInt8(ascii: "/"))
+        }
     }
 }
 
@@ -81,25 +88,37 @@ extension S3Request {
     func http(
         route: S3Route, signer: S3Signer?, payloadHash: String, time: String, options: HTTPOptions
     ) -> HTTPRequest {
-        let path = route.path(key)
-        let query = canonicalQuery
+        var url: [UInt8] = []
+        url.reserveCapacity(256)
+        url.put(route.url)
+        let start = url.count
+        route.appendPath(key, to: &url)
+        let path = start..<url.count
+        if !query.isEmpty {
+            url.append(UInt8(ascii: "?"))
+            appendQuery(to: &url)
+        }
         var headers = HTTPHeaders()
         for field in fields { headers.append(field.name, field.value) }
         if let signer {
-            var signed = fields.filter { Self.isSigned($0.name) }
+            let own = fields.filter { Self.isSigned($0.name) }
+            var signed = [S3Signer.Field(name: "host", value: route.authority)]
+            signed.reserveCapacity(4 + own.count)
             func add(_ name: String, _ value: String) {
                 signed.append(S3Signer.Field(name: name, value: value))
                 headers.append(name, value)
             }
-            signed.append(S3Signer.Field(name: "host", value: route.authority))
             add("x-amz-content-sha256", payloadHash)
             add("x-amz-date", time)
             if let token = signer.credentials.sessionToken { add("x-amz-security-token", token) }
-            headers.append(
-                "authorization",
-                signer.authorization(
-                    method: method.rawValue, path: path, query: query, headers: signed, payloadHash: payloadHash,
-                    time: time))
+            if !own.isEmpty {
+                signed += own
+                signed.sort(by: S3Signer.Field.precedes)
+            }
+            let value = signer.authorization(
+                method: method.rawValue, path: url[path], query: url[path.upperBound...].dropFirst(),
+                headers: signed, payloadHash: payloadHash, time: time)
+            value.withUnsafeBufferPointer { headers.append("authorization", $0) }
         }
         var options = options
         options.maxBodyBytes = maxBodyBytes
@@ -107,8 +126,8 @@ extension S3Request {
             options.stallBytesPerSecond = 0
             options.allowWork(on: worksOn)
         }
-        let url = query.isEmpty ? "\(route.url)\(path)" : "\(route.url)\(path)?\(query)"
-        return HTTPRequest(method, url, headers: headers, body: body, options: options)
+        return HTTPRequest(
+            method, String(decoding: url, as: UTF8.self), headers: headers, body: body, options: options)
     }
 
     /// What a proxy may rewrite (range and conditions included) is left out of the signature.

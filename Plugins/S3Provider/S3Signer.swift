@@ -1,16 +1,18 @@
+import CloudMountCrypto
 import CloudMountPlatform
-import Crypto
+import Glibc
 
 /// AWS Signature Version 4 in headers, for one set of credentials, day and region.
 ///
-/// Made once and kept: deriving the key costs four HMACs, a signature one hash and one HMAC.
+/// Made once and kept: deriving the key costs four HMACs, a signature one hash and one HMAC. All of it in bytes: every small
+/// request pays for it.
 /// Source: "Signature Version 4 signing process", AWS General Reference.
-struct S3Signer: Sendable {
+final class S3Signer: Sendable {
     let credentials: S3Credentials
     let region: String
     /// `yyyymmdd`.
     let day: String
-    private let key: SymmetricKey
+    private let key: HMACKey
     /// `20130524/us-east-1/s3/aws4_request`
     private let scope: String
     /// All of the header before the names of the signed headers.
@@ -20,10 +22,8 @@ struct S3Signer: Sendable {
         self.credentials = credentials
         self.region = region
         self.day = day
-        var key = SymmetricKey(data: Array("AWS4\(credentials.secretAccessKey)".utf8))
-        for part in [day, region, service, "aws4_request"] {
-            key = SymmetricKey(data: HMAC<SHA256>.authenticationCode(for: Array(part.utf8), using: key))
-        }
+        var key = HMACKey(Array("AWS4\(credentials.secretAccessKey)".utf8))
+        for part in [day, region, service, "aws4_request"] { key = HMACKey(key.code(Array(part.utf8))) }
         self.key = key
         scope = "\(day)/\(region)/\(service)/aws4_request"
         start = "AWS4-HMAC-SHA256 Credential=\(credentials.accessKeyID)/\(scope), SignedHeaders="
@@ -33,88 +33,105 @@ struct S3Signer: Sendable {
         /// Lower case.
         var name: String
         var value: String
+
+        /// By bytes, as headers are signed.
+        static func precedes(_ left: Field, _ right: Field) -> Bool {
+            var (left, right) = (left.name, right.name)
+            return left.withUTF8 { left in
+                right.withUTF8 { right in
+                    guard let a = left.baseAddress, let b = right.baseAddress else { return left.count < right.count }
+                    let order = memcmp(a, b, min(left.count, right.count))
+                    return order < 0 || order == 0 && left.count < right.count
+                }
+            }
+        }
     }
 
     /// The value of the `Authorization` header.
     /// - Parameters:
     ///   - path: escaped, beginning with `/`.
     ///   - query: escaped, its parameters sorted by name, each with `=`.
-    ///   - headers: the ones to sign; any order.
+    ///   - headers: the ones to sign, in order of their names.
     ///   - payloadHash: what `x-amz-content-sha256` says.
     ///   - time: `yyyymmddThhmmssZ` of `day`, what `x-amz-date` says.
     func authorization(
-        method: String, path: String, query: String, headers: [Field], payloadHash: String, time: String
-    ) -> String {
-        var headers = headers
-        headers.sort { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
+        method: String, path: ArraySlice<UInt8>, query: ArraySlice<UInt8>, headers: [Field], payloadHash: String,
+        time: String
+    ) -> [UInt8] {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(1024)
-        bytes += method.utf8
+        bytes.put(method)
         bytes.append(newline)
-        bytes += path.utf8
+        bytes.append(contentsOf: path)
         bytes.append(newline)
-        bytes += query.utf8
+        bytes.append(contentsOf: query)
         bytes.append(newline)
         for field in headers {
-            bytes += field.name.utf8
+            bytes.put(field.name)
             bytes.append(0x3A)
             Self.appendTrimmed(field.value, to: &bytes)
             bytes.append(newline)
         }
         bytes.append(newline)
-        let names = Self.joined(headers)
-        bytes += names.utf8
+        Self.appendNames(headers, to: &bytes)
         bytes.append(newline)
-        bytes += payloadHash.utf8
-        let canonical = Self.sha256(bytes)
+        bytes.put(payloadHash)
 
-        bytes.removeAll(keepingCapacity: true)
-        bytes += "AWS4-HMAC-SHA256\n".utf8
-        bytes += time.utf8
-        bytes.append(newline)
-        bytes += scope.utf8
-        bytes.append(newline)
-        Hex.append(canonical, to: &bytes)
-        let signature = HMAC<SHA256>.authenticationCode(for: bytes, using: key)
+        withUnsafeTemporaryAllocation(of: UInt8.self, capacity: SHA256.digestCount) { digest in
+            guard let room = digest.baseAddress else { return }
+            var hash = SHA256()
+            bytes.withUnsafeBytes { hash.update($0) }
+            hash.finish(into: room)
+            bytes.removeAll(keepingCapacity: true)
+            bytes.put("AWS4-HMAC-SHA256\n")
+            bytes.put(time)
+            bytes.append(newline)
+            bytes.put(scope)
+            bytes.append(newline)
+            Hex.append(UnsafeBufferPointer(digest), to: &bytes)
 
-        bytes.removeAll(keepingCapacity: true)
-        bytes += start.utf8
-        bytes += names.utf8
-        bytes += ", Signature=".utf8
-        Hex.append(signature, to: &bytes)
-        return String(decoding: bytes, as: UTF8.self)
+            bytes.withUnsafeBytes { key.code($0, into: room) }
+            bytes.removeAll(keepingCapacity: true)
+            bytes.put(start)
+            Self.appendNames(headers, to: &bytes)
+            bytes.put(", Signature=")
+            Hex.append(UnsafeBufferPointer(digest), to: &bytes)
+        }
+        return bytes
     }
 
     private var newline: UInt8 { 0x0A }
 
-    static func sha256(_ bytes: [UInt8]) -> SHA256Digest {
-        var hasher = SHA256()
-        bytes.withUnsafeBytes { hasher.update(bufferPointer: $0) }
-        return hasher.finalize()
-    }
-
-    private static func joined(_ headers: [Field]) -> String {
-        var names: [UInt8] = []
-        names.reserveCapacity(128)
-        for field in headers {
-            if !names.isEmpty { names.append(0x3B) }
-            names += field.name.utf8
+    private static func appendNames(_ headers: [Field], to bytes: inout [UInt8]) {
+        for index in headers.indices {
+            if index > 0 { bytes.append(0x3B) }
+            bytes.put(headers[index].name)
         }
-        return String(decoding: names, as: UTF8.self)
     }
 
     /// Without spaces at the ends, and inner runs of them made one.
     private static func appendTrimmed(_ value: String, to bytes: inout [UInt8]) {
         let start = bytes.count
         var pendingSpace = false
-        for byte in value.utf8 {
-            if byte == 0x20 {
-                pendingSpace = bytes.count > start
-            } else {
-                if pendingSpace { bytes.append(0x20) }
-                pendingSpace = false
-                bytes.append(byte)
+        var value = value
+        value.withUTF8 { value in
+            for byte in value {
+                if byte == 0x20 {
+                    pendingSpace = bytes.count > start
+                } else {
+                    if pendingSpace { bytes.append(0x20) }
+                    pendingSpace = false
+                    bytes.append(byte)
+                }
             }
         }
+    }
+}
+
+extension [UInt8] {
+    /// The bytes of `text`, behind the others.
+    mutating func put(_ text: String) {
+        var text = text
+        text.withUTF8 { append(contentsOf: $0) }
     }
 }

@@ -39,10 +39,34 @@ public struct HTTPHeaders: Sendable, Equatable {
         name.withUTF8 { name in value.withUTF8 { append(name, $0) } }
     }
 
+    /// The same with a value that is in bytes already.
+    package mutating func append(_ name: StaticString, _ value: UnsafeBufferPointer<UInt8>) {
+        append(UnsafeBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount), value)
+    }
+
     /// The first field of that name.
     public subscript(name: String) -> String? {
         var name = name
         return name.withUTF8 { find($0) }.map { text($0.colon + 2, $0.end) }
+    }
+
+    /// What `body` makes of the value of the first field of that name; nil when there is none.
+    package func value<Result>(of name: StaticString, _ body: (UnsafeBufferPointer<UInt8>) -> Result) -> Result? {
+        guard let mark = find(UnsafeBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount)) else {
+            return nil
+        }
+        return bytes.withUnsafeBufferPointer { body(UnsafeBufferPointer(rebasing: $0[mark.colon + 2..<mark.end])) }
+    }
+
+    /// Calls `body` with name and value of each field, in order.
+    package func forEach(_ body: (_ name: UnsafeBufferPointer<UInt8>, _ value: UnsafeBufferPointer<UInt8>) -> Void) {
+        bytes.withUnsafeBufferPointer { bytes in
+            for mark in marks {
+                body(
+                    UnsafeBufferPointer(rebasing: bytes[mark.start..<mark.colon]),
+                    UnsafeBufferPointer(rebasing: bytes[mark.colon + 2..<mark.end]))
+            }
+        }
     }
 
     mutating func reserve(fields: Int, bytes count: Int) {
@@ -78,49 +102,58 @@ public struct HTTPHeaders: Sendable, Equatable {
     /// - Parameter name: in any case.
     func find(_ name: UnsafeBufferPointer<UInt8>) -> Mark? {
         bytes.withUnsafeBufferPointer { bytes in
-            marks.first { mark in
-                guard mark.colon - mark.start == name.count else { return false }
-                for index in 0..<name.count where Self.lower(bytes[mark.start + index]) != Self.lower(name[index]) {
-                    return false
+            marks.withUnsafeBufferPointer { marks in
+                for mark in marks where mark.colon - mark.start == name.count {
+                    var index = 0
+                    while index < name.count, Self.lower(bytes[mark.start + index]) == Self.lower(name[index]) {
+                        index += 1
+                    }
+                    if index == name.count { return mark }
                 }
-                return true
+                return nil
             }
         }
     }
 
     /// The value of the first field of that name as a decimal number; nil when it is none.
-    func number(_ name: StaticString) -> Int? {
-        guard let mark = find(UnsafeBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount)),
-            mark.end > mark.colon + 2
-        else { return nil }
-        return number(mark)
+    package func number(_ name: StaticString) -> Int? {
+        value(of: name, Self.wholeNumber) ?? nil
     }
 
     /// Whether there is a Content-Length that is no number, or two that say different things.
     var contradictsItsLength: Bool {
-        let name: StaticString = "content-length"
         var told: Int?
-        for mark in marks where mark.colon - mark.start == name.utf8CodeUnitCount {
-            let isLength = (0..<name.utf8CodeUnitCount).allSatisfy {
-                Self.lower(bytes[mark.start + $0]) == name.utf8Start[$0]
-            }
-            guard isLength else { continue }
-            guard mark.end > mark.colon + 2, let number = number(mark), told == nil || told == number else {
-                return true
-            }
+        var odd = false
+        forEach { name, value in
+            guard Self.isSame(name, "content-length") else { return }
+            let number = Self.wholeNumber(value)
+            odd = odd || number == nil || (told != nil && told != number)
             told = number
         }
-        return false
+        return odd
     }
 
-    private func number(_ mark: Mark) -> Int? {
+    private static func wholeNumber(_ value: UnsafeBufferPointer<UInt8>) -> Int? {
+        var rest = value[...]
+        return number(&rest).flatMap { rest.isEmpty ? $0 : nil }
+    }
+
+    private static func isSame(_ name: UnsafeBufferPointer<UInt8>, _ other: StaticString) -> Bool {
+        guard name.count == other.utf8CodeUnitCount else { return false }
+        for index in 0..<name.count where lower(name[index]) != lower(other.utf8Start[index]) { return false }
+        return true
+    }
+
+    /// Takes the digits from the front of `text`; nil when there are none, or more than fit.
+    package static func number(_ text: inout Slice<UnsafeBufferPointer<UInt8>>) -> Int? {
         var number = 0
-        for index in mark.colon + 2..<mark.end {
-            let digit = bytes[index] &- 0x30
-            guard digit < 10, number < Int.max / 16 else { return nil }
+        let start = text.startIndex
+        while let digit = text.first.map({ $0 &- 0x30 }), digit < 10 {
+            guard number < Int.max / 16 else { return nil }
             number = number * 10 + Int(digit)
+            text.removeFirst()
         }
-        return number
+        return text.startIndex > start ? number : nil
     }
 
     private func text(_ start: Int, _ end: Int) -> String {

@@ -14,6 +14,22 @@ public enum PercentEncoding {
         bytes.withUnsafeBufferPointer { encode($0, keepSlash: keepSlash) }
     }
 
+    /// The same, behind what `output` holds.
+    public static func append(_ string: String, keepSlash: Bool, to output: inout [UInt8]) {
+        var string = string
+        string.withUTF8 { bytes in
+            for byte in bytes {
+                if isPlain(byte, keepSlash) {
+                    output.append(byte)
+                } else {
+                    output.append(UInt8(ascii: "%"))
+                    output.append(digit(byte >> 4))
+                    output.append(digit(byte & 15))
+                }
+            }
+        }
+    }
+
     private static func encode(_ bytes: UnsafeBufferPointer<UInt8>, keepSlash: Bool) -> String {
         var escaped = 0
         for byte in bytes where !isPlain(byte, keepSlash) { escaped += 1 }

@@ -16,7 +16,11 @@ public enum ReadRefusal: Error, Equatable {
 public final class ReadJudge: Sendable {
     private let request: ReadRequest
     private let version: @Sendable (HTTPHeaders) -> ETag?
-    private let seen = Mutex<ReadRefusal?>(nil)
+    /// Of the last good answer: it is asked for twice, when the body begins and when it has ended.
+    private let last = Mutex<Verdict?>(nil)
+
+    /// The size of the whole object, and its version.
+    public typealias Verdict = Result<(size: Int, etag: ETag), ReadRefusal>
 
     /// - Parameter version: finds the version that the store names in its answer.
     public init(_ request: ReadRequest, version: @escaping @Sendable (HTTPHeaders) -> ETag?) {
@@ -25,28 +29,29 @@ public final class ReadJudge: Sendable {
     }
 
     /// Why a good answer was refused, once one was.
-    public var refusal: ReadRefusal? { seen.withLock { $0 } }
+    public var refusal: ReadRefusal? {
+        if case .failure(let refusal)? = last.withLock({ $0 }) { refusal } else { nil }
+    }
 
     public func accepts(_ head: HTTPResponseHead) -> Bool {
         guard head.status == 200 || head.status == 206 else { return false }
-        switch verdict(head) {
-        case .success: return true
-        case .failure(let refusal):
-            seen.withLock { $0 = refusal }
-            return false
-        }
+        let verdict = judged(head)
+        last.withLock { $0 = verdict }
+        if case .success = verdict { return true } else { return false }
     }
 
-    /// - Returns: the size of the whole object, and its version.
-    public func verdict(_ head: HTTPResponseHead) -> Result<(size: Int, etag: ETag), ReadRefusal> {
+    /// On the answer that `accepts` was asked about last.
+    public func verdict(_ head: HTTPResponseHead) -> Verdict { last.withLock { $0 } ?? judged(head) }
+
+    private func judged(_ head: HTTPResponseHead) -> Verdict {
         guard head.status == 200 || head.status == 206, let etag = version(head.headers),
-            let length = head.headers["content-length"].flatMap({ Int($0) }), length >= 0
+            let length = head.headers.number("content-length")
         else { return .failure(.malformed) }
         if let version = request.version, version != etag { return .failure(.stale) }
         let extent = request.extent ?? Extent(0, .max)
-        if let range = head.headers["content-range"] {
+        if let range = head.headers.value(of: "content-range", Self.contentRange) {
             // Poor servers send the right range under status 200; the field counts, not the status.
-            guard let (sent, size) = Self.contentRange(range), sent.lowerBound == extent.lowerBound,
+            guard let (sent, size) = range, sent.lowerBound == extent.lowerBound,
                 sent.upperBound == min(extent.upperBound, size), sent.count == length
             else { return .failure(.malformed) }
             return .success((size, etag))
@@ -58,11 +63,12 @@ public final class ReadJudge: Sendable {
     }
 
     /// `bytes 0-9/100`
-    private static func contentRange(_ text: String) -> (Extent, size: Int)? {
-        guard text.hasPrefix("bytes ") else { return nil }
-        let parts = text.dropFirst(6).split(whereSeparator: { $0 == "-" || $0 == "/" })
-        guard parts.count == 3, let first = Int(parts[0]), let last = Int(parts[1]), let size = Int(parts[2]),
-            first >= 0, last >= first, size > last
+    private static func contentRange(_ text: UnsafeBufferPointer<UInt8>) -> (Extent, size: Int)? {
+        guard text.starts(with: "bytes ".utf8) else { return nil }
+        var rest = text.dropFirst(6)
+        guard let first = HTTPHeaders.number(&rest), rest.popFirst() == UInt8(ascii: "-"),
+            let last = HTTPHeaders.number(&rest), rest.popFirst() == UInt8(ascii: "/"),
+            let size = HTTPHeaders.number(&rest), rest.isEmpty, last >= first, size > last
         else { return nil }
         return (Extent(first, last + 1), size)
     }

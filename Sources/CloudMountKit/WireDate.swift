@@ -44,17 +44,19 @@ public enum WireDate {
     }
 
     /// `Wed, 21 Oct 2015 07:28:00 GMT` (RFC 9110, IMF-fixdate). Nil for anything else.
+    public static func http(_ text: UnsafeBufferPointer<UInt8>) -> Timestamp? {
+        guard text.count == 29, text[3] == 0x2C, let day = number(text, 5, 2), let year = number(text, 12, 4),
+            let hour = number(text, 17, 2), let minute = number(text, 20, 2), let second = number(text, 23, 2),
+            1...31 ~= day, hour < 24, minute < 60, second <= 60
+        else { return nil }
+        let name = text[8..<11]
+        guard let month = months.firstIndex(where: { name.elementsEqual($0.utf8) }) else { return nil }
+        return Timestamp(seconds: days(year, month + 1, day) * 86_400 + hour * 3600 + minute * 60 + second)
+    }
+
     public static func http(_ text: String) -> Timestamp? {
         var text = text
-        return text.withUTF8 { text in
-            guard text.count == 29, text[3] == 0x2C, let day = number(text, 5, 2), let year = number(text, 12, 4),
-                let hour = number(text, 17, 2), let minute = number(text, 20, 2), let second = number(text, 23, 2),
-                1...31 ~= day, hour < 24, minute < 60, second <= 60
-            else { return nil }
-            let name = text[8..<11]
-            guard let month = months.firstIndex(where: { name.elementsEqual($0.utf8) }) else { return nil }
-            return Timestamp(seconds: days(year, month + 1, day) * 86_400 + hour * 3600 + minute * 60 + second)
-        }
+        return text.withUTF8 { http($0) }
     }
 
     /// The same form of a point in time, as a header has it.

@@ -14,6 +14,11 @@ public enum Hex {
     }
 
     public static func append(_ bytes: some Sequence<UInt8>, to output: inout [UInt8]) {
+        if bytes.withContiguousStorageIfAvailable({ append($0, to: &output) }) != nil { return }
+        append(Array(bytes), to: &output)
+    }
+
+    public static func append(_ bytes: UnsafeBufferPointer<UInt8>, to output: inout [UInt8]) {
         let digits = digits.utf8Start
         for byte in bytes {
             output.append(digits[Int(byte >> 4)])

@@ -1,6 +1,6 @@
+import CloudMountCrypto
 import CloudMountPlatform
 import CloudMountVFS
-import Crypto
 import Glibc
 import Synchronization
 import TestServers
@@ -8,7 +8,7 @@ import Testing
 
 @testable import B2Provider
 
-func sha1(_ bytes: [UInt8]) -> String { Hex.string(Insecure.SHA1.hash(data: bytes)) }
+func sha1(_ bytes: [UInt8]) -> String { Hex.string(SHA1.digest(bytes)) }
 
 /// Hands out upload URLs `/up/1`, `/up/2`, … and takes what is sent there.
 private func uploads(

@@ -1,3 +1,4 @@
+import CloudMountCrypto
 import CloudMountHTTP
 import CloudMountPlatform
 import CloudMountVFS
@@ -88,7 +89,7 @@ struct RequestTests {
             }
             #expect(signs == expected, "\(mode)")
         }
-        let hash = Hex.string(S3Signer.sha256(Array("body".utf8)))
+        let hash = Hex.string(SHA256.digest(Array("body".utf8)))
         for (mode, expected) in [("always", hash), ("never", "UNSIGNED-PAYLOAD")] {
             let server = try ScriptedServer { _, _ in ScriptedAnswer(headers: [("ETag", "\"e\"")]) }
             let provider = try provider(server, known.merging(["sign_payload": .string(mode)]) { $1 })
@@ -104,7 +105,7 @@ struct RequestTests {
             for index in 0..<20_000_003 { buffer[index] = UInt8(truncatingIfNeeded: index &* 31) }
             count = 20_000_003
         }
-        #expect(try await S3Payload.sha256(BytesSource(bytes)) == Hex.string(S3Signer.sha256(bytes)))
+        #expect(try await S3Payload.sha256(BytesSource(bytes)) == Hex.string(SHA256.digest(bytes)))
         #expect(try await S3Payload.sha256(BytesSource([])) == S3Payload.empty)
         for count in [10, 500_000] {
             let error = await #expect(throws: VFSError.self) { try await S3Payload.sha256(Short(count: count)) }

@@ -24,6 +24,7 @@ for what in "${@:-build}"; do
         program pkg-config pkg-config
         package libfuse3-dev pkg-config --exists fuse3
         package libcurl4-openssl-dev pkg-config --exists libcurl
+        package libssl-dev pkg-config --exists libcrypto
         package libyaml-dev pkg-config --exists yaml-0.1
         package libxml2-dev pkg-config --exists libxml-2.0
         ;;
