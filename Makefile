@@ -6,12 +6,14 @@
 # make hostile each verb of the stores answered by all the nonsense there is; `make test` takes a third of it
 # make tsan     the fast path from many threads under ThreadSanitizer
 # make build    the release binary: .build/release/cloudmount
-# make install  puts it into $(PREFIX)/bin, with a link for mount(8) in $(SBINDIR)
+# make install  puts it, stripped, into $(PREFIX)/bin, with a link for mount(8) in $(SBINDIR)
 
 PREFIX ?= /usr/local
 # Where mount(8) looks for its helpers.
 SBINDIR ?= /usr/sbin
 SHELL := /bin/bash
+# Names of functions stay in the binary, for perf and gdb: docs/decisions/009.
+RELEASE := -c release --static-swift-stdlib -debug-info-format none
 # A warning is an error in our own targets.
 STRICT := CLOUDMOUNT_STRICT=1
 CHECKED := --explicit-target-dependency-import-check error
@@ -31,7 +33,7 @@ setup-build:
 	@Tests/Tools/setup.sh build
 
 build: setup-build
-	swift build -c release --static-swift-stdlib --product cloudmount
+	swift build $(RELEASE) --product cloudmount
 
 lint:
 	swift format lint --strict -r -p Sources Plugins Tests Package.swift
@@ -76,11 +78,11 @@ bench: build
 
 bench-requests: setup-build
 	@Tests/Tools/setup.sh bench
-	swift build -c release --static-swift-stdlib --product request-bench
+	swift build $(RELEASE) --product request-bench
 	@Tests/Bench/requests.py $(BENCH)
 
 install: build
-	install -D -m 755 .build/release/cloudmount $(DESTDIR)$(PREFIX)/bin/cloudmount
+	install -D -s -m 755 .build/release/cloudmount $(DESTDIR)$(PREFIX)/bin/cloudmount
 	install -d $(DESTDIR)$(SBINDIR)
 	ln -sfn $(PREFIX)/bin/cloudmount $(DESTDIR)$(SBINDIR)/mount.fuse.cloudmount
 
