@@ -115,6 +115,8 @@ final class S3Signer: Sendable {
         var pendingSpace = false
         var value = value
         value.withUTF8 { value in
+            // Nearly always.
+            if !value.contains(0x20) { return bytes.append(contentsOf: value) }
             for byte in value {
                 if byte == 0x20 {
                     pendingSpace = bytes.count > start

@@ -15,7 +15,8 @@ public struct HTTPHeaders: Sendable, Equatable {
     /// All fields as C strings, one after another: what libcurl takes, and one allocation instead of two per field.
     private(set) var bytes: [UInt8] = []
     private(set) var marks: [Mark] = []
-    /// Whether a name or value holds a byte that would end its line; such a request is refused.
+    /// Whether a name or value holds a byte that would end its line; such a request is refused. Not told of what came off
+    /// the wire line by line.
     private(set) var holdsControlBytes = false
 
     public init() {}
@@ -81,10 +82,19 @@ public struct HTTPHeaders: Sendable, Equatable {
         var high = line.count
         while low < high, Self.isBlank(line[low]) { low += 1 }
         while high > low, Self.isBlank(line[high - 1]) { high -= 1 }
-        append(UnsafeBufferPointer(rebasing: line[..<colon]), UnsafeBufferPointer(rebasing: line[low..<high]))
+        add(UnsafeBufferPointer(rebasing: line[..<colon]), UnsafeBufferPointer(rebasing: line[low..<high]))
     }
 
     private mutating func append(_ name: UnsafeBufferPointer<UInt8>, _ value: UnsafeBufferPointer<UInt8>) {
+        add(name, value)
+        // Without branches, for many bytes at once.
+        var control: UInt8 = 0
+        for byte in name { control |= (byte <= 0x20 ? 1 : 0) | (byte == 0x7F ? 1 : 0) }
+        for byte in value { control |= (byte < 0x20 ? 1 : 0) & (byte != 0x09 ? 1 : 0) | (byte == 0x7F ? 1 : 0) }
+        if control != 0 { holdsControlBytes = true }
+    }
+
+    private mutating func add(_ name: UnsafeBufferPointer<UInt8>, _ value: UnsafeBufferPointer<UInt8>) {
         let start = bytes.count
         bytes.append(contentsOf: name)
         let colon = bytes.count
@@ -93,10 +103,6 @@ public struct HTTPHeaders: Sendable, Equatable {
         bytes.append(contentsOf: value)
         marks.append(Mark(start: start, colon: colon, end: bytes.count))
         bytes.append(0)
-        var control = false
-        for byte in name { control = control || byte <= 0x20 || byte == 0x7F }
-        for byte in value { control = control || (byte < 0x20 && byte != 0x09) || byte == 0x7F }
-        if control { holdsControlBytes = true }
     }
 
     /// - Parameter name: in any case.
