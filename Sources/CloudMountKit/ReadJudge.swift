@@ -16,8 +16,8 @@ public enum ReadRefusal: Error, Equatable {
 public final class ReadJudge: Sendable {
     private let request: ReadRequest
     private let version: @Sendable (HTTPHeaders) -> ETag?
-    /// Of the last good answer: it is asked for twice, when the body begins and when it has ended.
-    private let last = Mutex<Verdict?>(nil)
+    /// The last good answer: its verdict is asked for twice, when the body begins and when it has ended.
+    private let last = Mutex<(head: HTTPResponseHead, verdict: Verdict)?>(nil)
 
     /// The size of the whole object, and its version.
     public typealias Verdict = Result<(size: Int, etag: ETag), ReadRefusal>
@@ -30,18 +30,22 @@ public final class ReadJudge: Sendable {
 
     /// Why a good answer was refused, once one was.
     public var refusal: ReadRefusal? {
-        if case .failure(let refusal)? = last.withLock({ $0 }) { refusal } else { nil }
+        if case .failure(let refusal)? = last.withLock({ $0?.verdict }) { refusal } else { nil }
     }
 
     public func accepts(_ head: HTTPResponseHead) -> Bool {
         guard head.status == 200 || head.status == 206 else { return false }
         let verdict = judged(head)
-        last.withLock { $0 = verdict }
+        last.withLock { $0 = (head, verdict) }
         if case .success = verdict { return true } else { return false }
     }
 
-    /// On the answer that `accepts` was asked about last.
-    public func verdict(_ head: HTTPResponseHead) -> Verdict { last.withLock { $0 } ?? judged(head) }
+    public func verdict(_ head: HTTPResponseHead) -> Verdict {
+        if let last = last.withLock({ $0 }), last.head.status == head.status, last.head.headers == head.headers {
+            return last.verdict
+        }
+        return judged(head)
+    }
 
     private func judged(_ head: HTTPResponseHead) -> Verdict {
         guard head.status == 200 || head.status == 206, let etag = version(head.headers),
