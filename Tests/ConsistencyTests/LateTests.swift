@@ -52,6 +52,45 @@ struct LateTests {
         #expect(try await mount.contents().filter { !$0.key.hasSuffix("/") } == ["e/x": ours + more])
     }
 
+    @Test(
+        "What lands after an unlink has been refused is what the file is made of from then on",
+        arguments: [true, false], [true, false])
+    func landedAfterRefusal(bareAnswers: Bool, isHeardFirst: Bool) async throws {
+        var capabilities = StoreKind.conditional.capabilities
+        capabilities.useTinyParts()
+        let mount = try Mount(capabilities, bareAnswers: bareAnswers)
+        var wanted = pattern(20_000, seed: 3)
+        try await mount.write("f", wanted)
+        let inode = try await mount.inode("f")
+        let handle = try await mount.fs.open(inode, flags: Flags.readWrite)
+        try await mount.fs.write(inode, handle, 10_000, ours)
+        let (isThere, goOn) = (Gate(), Gate())
+        mount.hooks.at(.before, .completeUpload, "f") {
+            isThere.open()
+            await goOn.wait()
+        }
+        let syncing = Task { await outcome { () async throws(VFSError) in try await mount.fs.fsync(inode, handle) } }
+        await isThere.wait()
+        mount.faults.add(.delete, calls: 1...100, .fail(.forbidden))
+        let removing = Task {
+            await failure { () async throws(VFSError) in try await mount.fs.unlink(Mount.root, "f") }
+        }
+        await pause(.milliseconds(400))
+        if isHeardFirst { goOn.open() }
+        #expect(await removing.value == .permissionDenied)
+        goOn.open()
+        _ = await syncing.value
+        mount.faults.clear()
+        try await mount.fs.write(inode, handle, 2_000, theirs)
+        try await mount.fs.fsync(inode, handle)
+        try await mount.fs.close(inode, handle)
+        wanted.replaceSubrange(10_000..<10_000 + ours.count, with: ours)
+        wanted.replaceSubrange(2_000..<2_000 + theirs.count, with: theirs)
+        #expect(try await mount.contents() == ["f": wanted])
+        await mount.fs.drain()
+        #expect(mount.fs.statistics().failedCommits.isEmpty)
+    }
+
     @Test("A change of a folder is not undone by an older store of it that comes later")
     func markersInOrder() async throws {
         for kind in [StoreKind.conditional, .unconditional] {
