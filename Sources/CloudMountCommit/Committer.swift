@@ -13,17 +13,21 @@ package struct LocalBytes: Sendable {
     package var forget: @Sendable (StreamingUpload) -> Void
     /// Told when the call that makes the write visible goes on though the commit has been given up: with what it ends.
     package var givenUp: @Sendable (Task<Result<ObjectInfo, VFSError>, Never>, SealedWrite) -> Void
+    /// Told when what is stored may yet get another version by this very write, with the same bytes.
+    package var mayChange: @Sendable () -> Void
 
     package init(
         staged: StagedFile?, stream: StreamingUpload?, generation: UInt64,
         forget: @escaping @Sendable (StreamingUpload) -> Void,
-        givenUp: @escaping @Sendable (Task<Result<ObjectInfo, VFSError>, Never>, SealedWrite) -> Void
+        givenUp: @escaping @Sendable (Task<Result<ObjectInfo, VFSError>, Never>, SealedWrite) -> Void,
+        mayChange: @escaping @Sendable () -> Void = {}
     ) {
         self.staged = staged
         self.stream = stream
         self.generation = generation
         self.forget = forget
         self.givenUp = givenUp
+        self.mayChange = mayChange
     }
 }
 
@@ -325,7 +329,9 @@ package struct Committer: Sendable {
                 try await provider.copy(request)
             }
         } catch {
-            // The bytes are stored: what fails here is the times alone. Which of the two versions is there, the store tells.
+            // The bytes are stored: what fails here is the times alone. Which of the two versions is there, the store tells; of a call
+            // without an answer not for good.
+            if CommitVerdict.isUnclear(error) { local.mayChange() }
             guard CommitVerdict.needsLook(error) || error.code == .cancelled else { return info }
             guard let there = try await provider.headIfThere(write.key), WriteMark(write).isOn(there) else {
                 return info

@@ -123,7 +123,7 @@ package struct DirectoryMove: Sendable {
             case .failure(let error):
                 failure = failure ?? error
                 // Its answer may be all that was lost.
-                if CommitVerdict.needsLook(error), let there = try? await provider.headIfThere(target(object.key)),
+                if CommitVerdict.isUnclear(error), let there = try? await provider.headIfThere(target(object.key)),
                     there.size == object.size, there.stored >= object.stored,
                     there.metadata?.nonce != nil,
                     there.metadata?.nonce == (try? await provider.headIfThere(object.key))?.metadata?.nonce

@@ -104,7 +104,8 @@ final class MountContext: Sendable {
     }
 
     /// Begins work that nobody waits for.
-    func begin(_ work: @escaping @Sendable () async -> Void) {
+    @discardableResult
+    func begin(_ work: @escaping @Sendable () async -> Void) -> Task<Void, Never> {
         Task(executorPreference: provider.executor) { await work() }
     }
 }

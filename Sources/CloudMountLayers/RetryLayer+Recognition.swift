@@ -7,7 +7,7 @@ import Synchronization
 // and size is the write's own (`WriteMark`). Sizes and times alone prove nothing, and without a nonce the failure stands.
 //
 // It does not matter whether an answer is known to have been lost: the write may have been sent by an earlier call,
-// or by this mount before it was started anew.
+// or by this mount before it was started anew. But a copy with its source's nonce may be anybody's.
 
 extension RetryLayer {
     public func put(_ request: PutRequest, from source: any ByteSource) async throws(VFSError) -> ObjectInfo {
@@ -18,8 +18,18 @@ extension RetryLayer {
     }
 
     public func copy(_ request: CopyRequest) async throws(VFSError) -> ObjectInfo {
-        try await recognising(ProviderCall(.copy, request.destination), { await mark(of: request) }) {
-            inner throws(VFSError) in try await inner.copy(request)
+        // A copy that keeps its source's metadata has the mark of everybody's copies of it: only where one of its own may have been
+        // carried out is what is there taken for that.
+        let isTold = Mutex(request.metadata != nil)
+        return try await recognising(
+            ProviderCall(.copy, request.destination), { isTold.withLock { $0 } ? await mark(of: request) : nil }
+        ) { inner throws(VFSError) in
+            do throws(VFSError) {
+                return try await inner.copy(request)
+            } catch {
+                if error.leavesOpen { isTold.withLock { $0 = true } }
+                throw error
+            }
         }
     }
 
@@ -121,8 +131,7 @@ extension RetryLayer {
         return (standing, changed)
     }
 
-    /// A copy that keeps its source's metadata keeps its nonce, and is told from other copies of it by nothing else;
-    /// but then it holds the same bytes and metadata.
+    /// What the copy will have.
     private func mark(of request: CopyRequest) async -> WriteMark? {
         let size = request.source.size
         if let metadata = request.metadata { return metadata.nonce.map { WriteMark(nonce: $0, size: size) } }

@@ -56,20 +56,32 @@ struct LateTests {
         "What lands after an unlink has been refused is what the file is made of from then on",
         arguments: [true, false], [true, false])
     func landedAfterRefusal(bareAnswers: Bool, isHeardFirst: Bool) async throws {
+        for isOpen in [true, false] {
+            try await landedAfterRefusal(bareAnswers: bareAnswers, isHeardFirst: isHeardFirst, isOpen: isOpen)
+        }
+    }
+
+    private func landedAfterRefusal(bareAnswers: Bool, isHeardFirst: Bool, isOpen: Bool) async throws {
         var capabilities = StoreKind.conditional.capabilities
         capabilities.useTinyParts()
         let mount = try Mount(capabilities, bareAnswers: bareAnswers)
         var wanted = pattern(20_000, seed: 3)
         try await mount.write("f", wanted)
         let inode = try await mount.inode("f")
-        let handle = try await mount.fs.open(inode, flags: Flags.readWrite)
+        var handle = try await mount.fs.open(inode, flags: Flags.readWrite)
         try await mount.fs.write(inode, handle, 10_000, ours)
         let (isThere, goOn) = (Gate(), Gate())
         mount.hooks.at(.before, .completeUpload, "f") {
             isThere.open()
             await goOn.wait()
         }
-        let syncing = Task { await outcome { () async throws(VFSError) in try await mount.fs.fsync(inode, handle) } }
+        let first = handle
+        let storing = Task {
+            await outcome { () async throws(VFSError) in
+                // As after a write through a shared mapping, no flush has come before.
+                if isOpen { try await mount.fs.fsync(inode, first) } else { try await mount.fs.release(inode, first) }
+            }
+        }
         await isThere.wait()
         mount.faults.add(.delete, calls: 1...100, .fail(.forbidden))
         let removing = Task {
@@ -79,8 +91,9 @@ struct LateTests {
         if isHeardFirst { goOn.open() }
         #expect(await removing.value == .permissionDenied)
         goOn.open()
-        _ = await syncing.value
+        _ = await storing.value
         mount.faults.clear()
+        if !isOpen { handle = try await mount.fs.open(inode, flags: Flags.readWrite) }
         try await mount.fs.write(inode, handle, 2_000, theirs)
         try await mount.fs.fsync(inode, handle)
         try await mount.fs.close(inode, handle)

@@ -78,6 +78,11 @@ struct Remover: Sendable {
                 target = try tree.stored.target(inode)
                 continue
             }
+            // One that is about to replace what is somebody else's would take that along.
+            if failure != nil, commits.landings.mayReplaceOther(target.key, than: target.object?.etag), attempt < 4 {
+                try await commits.landings.clear(target.key)
+                continue
+            }
             isForeign = failure != nil
             // What was changed here is given up; what somebody else has stored meanwhile stays, and is shown.
             if let failure, tree.dirtyGeneration(inode) == nil {
@@ -179,6 +184,9 @@ struct Remover: Sendable {
             }
             for object in page.objects {
                 if object.key == key {
+                    guard object.size == 0 else {
+                        throw VFSError(.notEmpty, "\(key) is an object with a body, which somebody may want")
+                    }
                     marker = object
                 } else if deletingUnreachable, Self.isUnreachable(object.key, below: key) {
                     try unreachable.take([object], below: key)

@@ -123,10 +123,9 @@ struct Renamer: Sendable {
     /// the store compares, one that is to replace another version is refused; versions with the same bytes may have one ETag.
     private func mayLand(_ move: Move, over seen: StoredNames.Target?, _ object: ObjectInfo) -> Bool {
         let capabilities = context.capabilities
-        guard capabilities.conditionalCreate, capabilities.conditionalReplace, capabilities.conditionalCopy else {
-            return true
-        }
-        return commits.landings.mayLand(move.key, over: object.etag, inPlaceOf: seen?.object?.etag)
+        guard capabilities.conditionalCreate, capabilities.conditionalReplace else { return true }
+        return commits.landings.mayLand(
+            move.key, over: object, nonce: tree.stored.nonce(move.inode), isNew: seen == nil)
     }
 
     /// Keeps the bytes of a file that is about to be replaced, for who has it open.
@@ -154,11 +153,18 @@ struct Renamer: Sendable {
     private func sourceHasChanged(
         _ move: Move, _ source: StoredNames.Target, _ seen: StoredNames.Target?
     ) async throws(VFSError) -> Bool {
-        // A commit of ours that was cut short may have reached the store.
+        // A commit of ours that was cut short may have reached the store, or be about to replace there what is somebody else's.
+        if commits.landings.mayReplaceOther(source.key, than: source.object?.etag) {
+            try await commits.landings.clear(source.key)
+            if tree.stored.hasLanded(move.inode, since: source.object?.etag) { return false }
+        }
         if try await commits.recognise(move.inode) { return false }
         // Nor is it certain what a copy that could not be pinned has left under the new name.
         tree.stored.distrust([move.source, move.target])
         guard tree.dirtyGeneration(move.inode) != nil else { return false }
+        guard let content = tree.contentIfAny(move.inode), content.unchangedBase() == nil else {
+            throw VFSError(.busy, "\(source.key) was changed by somebody else")
+        }
         // The version of somebody else stays under the old name; what was written here goes on under the new one.
         tree.stored.move(move.inode, to: move.target, .unstored(replacing: seen?.object?.etag))
         if let seen { commits.forget(seen.inode) }
@@ -204,8 +210,8 @@ struct Renamer: Sendable {
         } catch {
             if error.code == .permissionDenied {
                 failure = error
-            } else if await isGone(old) {
-                return arrive(move, old, copied, isClean: true)
+            } else if let isFree = await isGone(old) {
+                return arrive(move, old, copied, isClean: isFree)
             } else {
                 // Whether it still will be deleted, only time tells: both names stay.
                 tree.stored.stay(move.inode, from: copied, to: old)
@@ -227,12 +233,13 @@ struct Renamer: Sendable {
         arrive(move, old, copied, isClean: failure == nil)
     }
 
-    private func isGone(_ object: ObjectInfo) async -> Bool {
+    /// - Returns: when the version is not there any more, whether nothing is; nil when it is, or the store does not tell.
+    private func isGone(_ object: ObjectInfo) async -> Bool? {
         let there = await attempt { () async throws(VFSError) in
             try await context.provider.headIfThere(object.key)
         }
-        guard case .success(let there) = there else { return false }
-        return there?.etag != object.etag
+        guard case .success(let there) = there, there?.etag != object.etag else { return nil }
+        return there == nil
     }
 
     private func arrive(_ move: Move, _ old: ObjectInfo, _ copied: ObjectInfo, isClean: Bool) {

@@ -19,8 +19,8 @@ final class Commits: Sendable {
         var write: SealedWrite?
         /// What it was made of.
         var generations: [UInt64] = []
-        /// Writes whose end is not known, by their nonces.
-        var uncertain: [String: Attempt] = [:]
+        /// Writes whose end is not known, the last of them.
+        var uncertain: [Attempt] = []
         /// Such that came before the last write which was stored: what of them lands late is still ours.
         var past: [WriteMark] = []
         /// Attempts in a row that ended because the file had changed meanwhile.
@@ -32,6 +32,7 @@ final class Commits: Sendable {
         let write: SealedWrite
         let seal: StoredNames.Seal
         let snapshot: ContentSnapshot
+        var mark: WriteMark { WriteMark(write) }
     }
 
     /// How an attempt ended.
@@ -44,7 +45,9 @@ final class Commits: Sendable {
 
     /// A file that changes under every attempt is not sent for ever.
     private static let mostRepeats = 8
-    private static let mostPast = 16
+    private static let mostUncertain = 16
+    /// Of one file that fails for days, and of one that is stored.
+    private static let (mostFailed, mostPast) = (10_000, 16)
 
     private let context: MountContext
     private let tree: Tree
@@ -114,7 +117,7 @@ final class Commits: Sendable {
                 (entry.task, entry.error, entry.failedSince, entry.repeats) = (nil, nil, nil, 0)
                 entry.write = nil
                 entry.past = Self.marks(entry).suffix(Self.mostPast)
-                entry.uncertain = [:]
+                entry.uncertain = []
                 entries[inode] = entry.past.isEmpty ? nil : entry
             }
             return .stored
@@ -165,9 +168,11 @@ final class Commits: Sendable {
         // A call that was given up may still come to its effect: nothing is sent to the same key before that.
         try await landings.clear(write.key)
         let begun = write
+        let isInDoubt = Mutex(false)
         let local = LocalBytes(
             staged: snapshot.staged, stream: snapshot.stream, generation: snapshot.generation,
-            forget: { content.forget($0) }, givenUp: { self.await($0, inode, begun, as: $1) })
+            forget: { content.forget($0) }, givenUp: { self.await($0, inode, begun, as: $1) },
+            mayChange: { isInDoubt.withLock { $0 = true } })
         let outcome: CommitOutcome
         do throws(VFSError) {
             outcome = try await committer.commit(
@@ -180,14 +185,18 @@ final class Commits: Sendable {
             let failed = Attempt(write: write, seal: seal, snapshot: snapshot.withoutBytes)
             entries.withLock { entries in
                 entries[inode]?.write = failed.write
-                if CommitVerdict.isUnclear(error) {
-                    entries[inode]?.uncertain[failed.write.nonce] = failed
+                if CommitVerdict.isUnclear(error), var entry = entries[inode] {
+                    Self.note(failed, &entry)
+                    entries[inode] = entry
                 }
             }
             throw error
         }
         switch outcome {
-        case .stored(let info): await settle(inode, seal, snapshot, content, write, info)
+        case .stored(let info):
+            if !isInDoubt.withLock({ $0 }) { forget(WriteMark(write), of: inode) }
+            landings.isStored(WriteMark(write))
+            await settle(inode, seal, snapshot, content, write, info)
         case .earlier(let info):
             // Of one that came before what is stored nothing is known but that it is ours: it is what is replaced next.
             if await !known(inode, info, content, info.metadata?.nonce) {
@@ -205,6 +214,23 @@ final class Commits: Sendable {
         }
     }
 
+    private static func note(_ failed: Attempt, _ entry: inout Entry) {
+        entry.uncertain.removeAll { $0.mark.nonce == failed.mark.nonce }
+        entry.uncertain.append(failed)
+        guard entry.uncertain.count > mostUncertain else { return }
+        // Its bytes are known no more; that it is ours is.
+        entry.past.append(entry.uncertain.removeFirst().mark)
+        if entry.past.count > mostFailed { entry.past.removeFirst(mostFailed / 2) }
+    }
+
+    /// What is stored is known by its version from now on: another tool may keep its mark beside other bytes.
+    private func forget(_ mark: WriteMark, of inode: InodeID) {
+        entries.withLock { entries in
+            entries[inode]?.uncertain.removeAll { $0.mark == mark }
+            entries[inode]?.past.removeAll { $0 == mark }
+        }
+    }
+
     // MARK: Calls that were given up
 
     /// What a call stores that nobody waits for goes again, unless the file still has that name: then it is its version.
@@ -217,8 +243,7 @@ final class Commits: Sendable {
         var noted = write
         if write.key == begun.key { noted.replaces = begun.replaces }
         let late = noted
-        landings.follow(begun.key, replacing: write.replaces) {
-            if let info = await self.landings.outcome(of: call, write) { await self.settleLate(info, inode, late) }
+        landings.follow(call, write, at: begun.key, { await self.settleLate($0, inode, late) }) {
             if isKept { self.tree.giveBackContent(inode) }
         }
     }
@@ -291,8 +316,9 @@ final class Commits: Sendable {
     ) async -> Bool {
         let attempt: Attempt? = entries.withLock { entries in
             guard var entry = entries[inode], let nonce,
-                let attempt = entry.uncertain.removeValue(forKey: nonce)
+                let index = entry.uncertain.firstIndex(where: { $0.mark.nonce == nonce })
             else { return nil }
+            let attempt = entry.uncertain.remove(at: index)
             (entry.error, entry.failedSince, entry.repeats) = (nil, nil, 0)
             entries[inode] = entry
             return attempt
@@ -408,7 +434,7 @@ final class Commits: Sendable {
     }
 
     private static func marks(_ entry: Entry) -> [WriteMark] {
-        entry.past + entry.uncertain.values.map { WriteMark($0.write) }
+        entry.past + entry.uncertain.map(\.mark)
     }
 
     private func marks(_ inode: InodeID) -> [WriteMark] { entries.withLock { $0[inode].map(Self.marks) ?? [] } }
