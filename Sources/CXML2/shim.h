@@ -15,7 +15,7 @@ typedef struct {
     void *context;
     // Out: the document has a DOCTYPE.
     int doctype;
-    // Out: a callback asked to stop.
+    // Out: a callback asked to stop, or a namespace is longer than any.
     int stopped;
     xmlParserCtxtPtr parser;
 } cm_xml_callbacks;
@@ -26,14 +26,22 @@ static inline void cm_xml_stop(cm_xml_callbacks *callbacks) {
     xmlStopParser(callbacks->parser);
 }
 
+// A namespace is inherited by all that it encloses, so its length is asked at each tag: a long one would cost the square of the document.
+// 0 when it is too long.
+static inline int cm_xml_space(const xmlChar *uri, size_t *length) {
+    *length = uri == NULL ? 0 : strnlen((const char *)uri, 257);
+    return *length <= 256;
+}
+
 static void cm_xml_start(void *user, const xmlChar *name, const xmlChar *prefix, const xmlChar *uri, int namespaces,
                          const xmlChar **namespace_list, int attributes, int defaulted, const xmlChar **attribute_list) {
     cm_xml_callbacks *callbacks = (cm_xml_callbacks *)user;
     (void)prefix; (void)namespaces; (void)namespace_list;
     (void)attributes; (void)defaulted; (void)attribute_list;
     if (callbacks->stopped) return;
-    const char *space = uri == NULL ? "" : (const char *)uri;
-    if (callbacks->start(callbacks->context, name, strlen((const char *)name), uri, strlen(space)) != 0) {
+    size_t length;
+    if (!cm_xml_space(uri, &length)
+        || callbacks->start(callbacks->context, name, strlen((const char *)name), uri, length) != 0) {
         cm_xml_stop(callbacks);
     }
 }
@@ -42,8 +50,9 @@ static void cm_xml_end(void *user, const xmlChar *name, const xmlChar *prefix, c
     cm_xml_callbacks *callbacks = (cm_xml_callbacks *)user;
     (void)prefix;
     if (callbacks->stopped) return;
-    const char *space = uri == NULL ? "" : (const char *)uri;
-    if (callbacks->end(callbacks->context, name, strlen((const char *)name), uri, strlen(space)) != 0) {
+    size_t length;
+    if (!cm_xml_space(uri, &length)
+        || callbacks->end(callbacks->context, name, strlen((const char *)name), uri, length) != 0) {
         cm_xml_stop(callbacks);
     }
 }

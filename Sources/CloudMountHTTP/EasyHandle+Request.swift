@@ -31,6 +31,17 @@ extension EasyHandle {
             (options.caFile.map { Authorities(file: $0) } ?? system).apply(to: raw)
             caFile = options.caFile
         }
+        // What counts as never leaving this machine must not: a proxy of the environment would be sent it, credentials and all.
+        let direct = Loopback.isHost(ofURL: request.url)
+        if direct != isDirect {
+            // Of no characters: none; nil: the environment's.
+            if direct {
+                cm_easy_set_string(raw, CURLOPT_PROXY, "")
+            } else {
+                cm_easy_set_pointer(raw, CURLOPT_PROXY, nil)
+            }
+            isDirect = direct
+        }
         let accepted = request.url.withCString { cm_easy_set_string(raw, CURLOPT_URL, $0) }
         guard accepted == CURLE_OK else { throw HTTPError(accepted, detail: "") }
         take(wanted, request.method)

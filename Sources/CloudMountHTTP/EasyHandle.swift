@@ -29,6 +29,8 @@ final class EasyHandle {
     var verb: HTTPMethod?
     var connectTimeout: Duration?
     var caFile: String?
+    /// The last transfer went past any proxy of the environment.
+    var isDirect = false
     let system: Authorities
     var inlineBody = UnsafeMutableRawBufferPointer(start: nil, count: 0)
     let errorText: UnsafeMutablePointer<CChar>

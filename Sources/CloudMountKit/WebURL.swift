@@ -1,3 +1,5 @@
+import CloudMountHTTP
+
 /// A URL of `http` or `https`, as far as a store's address has any: `http(s)://host[:port][/path]`.
 public struct WebURL: Sendable, Hashable {
     public var isTLS: Bool
@@ -71,10 +73,7 @@ public struct WebURL: Sendable, Hashable {
     public var text: String { origin + path }
 
     /// What is sent there never leaves this machine.
-    public var isLoopback: Bool {
-        host == "localhost" || host == "[::1]"
-            || host.hasPrefix("127.") && host.utf8.allSatisfy { $0 == 0x2E || 0x30...0x39 ~= $0 }
-    }
+    public var isLoopback: Bool { Loopback.isHost(host.utf8) }
 
     /// Whether requests for `other` go to the same place: scheme, host and port.
     public func hasOrigin(of other: WebURL) -> Bool {

@@ -34,7 +34,7 @@ public enum XMLError: Error, Sendable, Equatable {
     case doctype
     /// Nested deeper than the limit.
     case tooDeep
-    /// More bytes than the limit.
+    /// More bytes than the limit, or a namespace of more than 256.
     case tooLarge
 }
 
@@ -64,6 +64,7 @@ public struct XMLReader: Sendable {
         }
         if callbacks.doctype != 0 { throw .doctype }
         if state.tooDeep { throw .tooDeep }
+        if callbacks.stopped != 0 { throw .tooLarge }
         if code != 0 { throw .malformed(Int(code)) }
     }
 

@@ -124,6 +124,23 @@ struct ListingTests {
         try await fs.releasedir(TestMount.root, handle)
     }
 
+    @Test("Many who have a long directory open share one list of its names")
+    func sharedList() async throws {
+        let mount = try TestMount()
+        for number in 0..<2000 { try await mount.put("\(number)", []) }
+        _ = try await mount.fs.list(TestMount.root)
+        // More names than all lists of a mount may have.
+        var handles: [HandleID] = []
+        for _ in 0..<10_000 {
+            let handle = try await mount.fs.opendir(TestMount.root)
+            #expect(try await !mount.fs.readdir(TestMount.root, handle, from: 0, capacity: 3).isEmpty)
+            handles.append(handle)
+        }
+        try await mount.write("new", [1])
+        #expect(try await mount.fs.list(TestMount.root).count == 2001)
+        for handle in handles { try await mount.fs.releasedir(TestMount.root, handle) }
+    }
+
     @Test("Who reads the beginning and closes ends the listing")
     func closedEarly() async throws {
         let gate = Gate()

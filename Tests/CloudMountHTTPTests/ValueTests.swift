@@ -50,3 +50,16 @@ struct HeaderTests {
         #expect(headers.fields.map(\.value) == ["\"1\"", "ü", "\"2\"", ""])
     }
 }
+
+@Suite("Loopback")
+struct LoopbackTests {
+    @Test(
+        "Addresses of this machine are told from others",
+        arguments: [
+            ("http://localhost/x", true), ("http://localhost:8080/x?y", true), ("https://127.0.0.1:1/", true),
+            ("http://[::1]:9000/b/k", true), ("http://localhost.example.com/", false), ("http://127.evil.com/", false),
+            ("http://10.0.0.1/127.0.0.1", false), ("http://example.com/localhost", false), ("localhost", false),
+            ("http://[fe80::1]/", false),
+        ])
+    func loopback(url: String, isLoopback: Bool) { #expect(Loopback.isHost(ofURL: url) == isLoopback) }
+}

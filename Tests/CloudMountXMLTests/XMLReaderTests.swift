@@ -126,6 +126,16 @@ struct XMLReaderTests {
         #expect(throws: XMLError.tooDeep) { try events(nested(100_000)) }
     }
 
+    @Test("A namespace is no longer than one is, for it is told again with each name")
+    func longNamespace() throws {
+        let space = String(repeating: "a", count: 256)
+        #expect(try events("<x xmlns=\"\(space)\"><y/></x>").count == 4)
+        let long = "<x xmlns=\"\(space)a\">" + String(repeating: "<y/>", count: 1000) + "</x>"
+        #expect(throws: XMLError.tooLarge) { try events(long) }
+        let prefixed = "<x xmlns:p=\"\(space)a\"><y><p:z/></y></x>"
+        #expect(throws: XMLError.tooLarge) { try events(prefixed) }
+    }
+
     @Test("Size is limited")
     func size() {
         var reader = XMLReader()

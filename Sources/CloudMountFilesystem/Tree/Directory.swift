@@ -72,16 +72,29 @@ final class Directory {
     /// Objects whose metadata was looked at without finding any, while the evidence is unknown.
     var emptySamples = 0
 
+    /// What streams read who began since the last change of the names.
+    private weak var told: Listing?
+
+    /// All names there are, one list for all who read them.
+    func names(_ held: HeldNames) -> Listing {
+        if let told { return told }
+        let listing = Listing(complete: children.map(\.name), held)
+        told = listing
+        return listing
+    }
+
     /// Takes `node` in under its name, in the place of any other.
     func put(_ node: Node) {
         if let old = children[node.name], old.kind == .directory { subdirectories -= 1 }
         children[node.name] = node
+        told = nil
         if node.kind == .directory { subdirectories += 1 }
     }
 
     func take(_ node: Node) {
         guard children[node.name] === node else { return }
         children[node.name] = nil
+        told = nil
         if node.kind == .directory { subdirectories -= 1 }
     }
 

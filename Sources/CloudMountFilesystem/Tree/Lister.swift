@@ -8,6 +8,7 @@ final class Lister: Sendable {
     private let revalidator: Revalidator
     private let sampler: Sampler
     private let sweeper: Sweeper
+    private let held = HeldNames()
 
     /// How many pages a directory may have to be listed while nobody reads it.
     static let unreadPages = 10
@@ -94,13 +95,14 @@ final class Lister: Sendable {
         let (listing, start) = try tree.withNames { names throws(VFSError) -> (Listing, UInt32?) in
             let node = try names.directory(open.inode)
             guard let directory = node.directory else { throw VFSError(.stale, "the directory is gone") }
+            try held.requireRoom()
             if let listing = directory.listing {
                 // Before it can be given up as nobody's.
                 listing.want()
                 return (listing, nil)
             }
             if directory.completeUntil > now || node.isOrphan {
-                return (Listing(complete: directory.children.map(\.name)), nil)
+                return (directory.names(held), nil)
             }
             let generation = mark(directory, now)
             guard let listing = directory.listing else { throw VFSError(.io, "a listing was lost") }
@@ -119,7 +121,7 @@ final class Lister: Sendable {
         directory.generation += 1
         directory.usedAt = now
         directory.isFading = false
-        directory.listing = Listing()
+        directory.listing = Listing(held)
         directory.removed = []
         directory.hasPassedOver = false
         directory.misses = 0

@@ -13,17 +13,30 @@ final class Listing: Sendable {
     }
 
     private let state: Mutex<State>
+    private let held: HeldNames
 
     /// A listing that begins empty and grows.
-    init() { state = Mutex(State(names: [], isComplete: false)) }
+    init(_ held: HeldNames) {
+        state = Mutex(State(names: [], isComplete: false))
+        self.held = held
+    }
 
     /// A listing that is known already.
-    init(complete names: [FileName]) { state = Mutex(State(names: names, isComplete: true)) }
+    init(complete names: [FileName], _ held: HeldNames) {
+        state = Mutex(State(names: names, isComplete: true))
+        self.held = held
+        held.add(names.count)
+    }
+
+    deinit { held.add(-state.withLock { $0.names.count }) }
 
     func want() { state.withLock { $0.isWanted = true } }
     var isWanted: Bool { state.withLock { $0.isWanted } }
 
-    func append(_ names: [FileName]) { change { $0.names += names } }
+    func append(_ names: [FileName]) {
+        held.add(names.count)
+        change { $0.names += names }
+    }
 
     func finish(_ failure: VFSError? = nil) {
         change {
@@ -66,6 +79,23 @@ final class Listing: Sendable {
                 return false
             }
             if now { continuation.resume() }
+        }
+    }
+}
+
+/// The names in all listings that somebody reads or that are under way, of one mount. Whoever may open directories can hold them, each in
+/// another state.
+final class HeldNames: Sendable {
+    /// Some 256 MiB.
+    static let most = 16 << 20
+    private let count = Atomic(0)
+
+    func add(_ names: Int) { count.wrappingAdd(names, ordering: .relaxed) }
+
+    /// - Throws: `busy` when there are too many for another list.
+    func requireRoom() throws(VFSError) {
+        guard count.load(ordering: .relaxed) < Self.most else {
+            throw VFSError(.busy, "too many open directories hold long listings")
         }
     }
 }
