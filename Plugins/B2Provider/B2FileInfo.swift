@@ -20,6 +20,8 @@ enum B2FileInfo {
     private static let headerPrefix = "x-bz-info-"
     private static let maxNameBytes = 50
     private static let maxEntries = 10
+    /// Entries that share one.
+    private static let maxPacked = 256
     /// The file's name and its information, as headers; less where the file is encrypted or the bucket locks files.
     private static let maxHeaderBytes = 7000
     private static let maxHeaderBytesProtected = 2048
@@ -59,6 +61,7 @@ enum B2FileInfo {
             entries.append((name, value))
         }
         guard given <= limit(isProtected: isProtected) else { throw tooLarge(isProtected) }
+        guard entries.count <= maxPacked else { throw tooLarge(isProtected) }
         entries = packed(entries)
         let size = entries.reduce(encode(name).utf8.count) {
             $0 + headerPrefix.utf8.count + $1.name.utf8.count + encode($1.value).utf8.count
@@ -111,8 +114,12 @@ enum B2FileInfo {
     static func metadata(_ info: [String: String], contentType: String?) -> ObjectMetadata {
         var metadata = ObjectMetadata(contentType: contentType)
         var info = info
-        if let text = info.removeValue(forKey: more) {
-            for entry in text.split(separator: "&") {
+        // One that holds more is not ours, and stays what it is.
+        if let text = info[more], case let entries = text.split(separator: "&", maxSplits: maxPacked),
+            entries.count <= maxPacked
+        {
+            info[more] = nil
+            for entry in entries {
                 let parts = entry.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
                 guard parts.count == 2 else { continue }
                 info[decode(String(parts[0]))] = decode(String(parts[1]))

@@ -51,7 +51,8 @@ struct B2Lister: Sendable {
             guard error.code == .notFound else { throw error }
             throw VFSError(.bucketNotFound, "there is no such bucket", wire: error.wire)
         }
-        guard let answer = await ListAnswer.read(response.body, request, position) else {
+        let answer = await B2Client.read(response.body) { ListAnswer.read($0, request, position) }
+        guard let answer else {
             throw client.malformed("a listing that cannot be read", call.operation, request.prefix, response)
         }
         client.pageSizes.note(response.body.count, of: answer.page.objects.count + answer.page.commonPrefixes.count)
@@ -114,16 +115,8 @@ private struct ListAnswer: Sendable {
     var page = ListPage()
     var next: ListPosition?
 
-    /// Longer answers are read away from the thread that all transfers share.
-    private static let inlineLimit = 256 << 10
-
     /// - Returns: nil when the bytes are no listing.
-    static func read(_ bytes: [UInt8], _ request: ListRequest, _ position: ListPosition) async -> ListAnswer? {
-        guard bytes.count > inlineLimit else { return parsed(bytes, request, position) }
-        return await Task.detached { parsed(bytes, request, position) }.value
-    }
-
-    private static func parsed(_ bytes: [UInt8], _ request: ListRequest, _ position: ListPosition) -> ListAnswer? {
+    static func read(_ bytes: [UInt8], _ request: ListRequest, _ position: ListPosition) -> ListAnswer? {
         var answer = ListAnswer()
         var markers: [ObjectKey: Int] = [:]
         var isWhole = true

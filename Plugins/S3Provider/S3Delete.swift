@@ -82,14 +82,13 @@ final class S3Deleter: Sendable {
         }
         wire.xml(document.bytes)
         wire.field("content-md5", S3Payload.md5(document.bytes))
-        let parser = DeleteParser()
-        let response = try await client.missingMeansBucket { () async throws(VFSError) in
-            try await client.send(wire, parsedBy: parser)
+        let (told, response) = try await client.missingMeansBucket { () async throws(VFSError) in
+            try await client.send(wire) { DeleteParser() }
         }
-        guard parser.isWanted else { throw client.refusal(wire, response) }
+        guard told.isWanted else { throw client.refusal(wire, response) }
         let asked = Set(objects.map(\.key))
         var failures: [DeleteFailure] = []
-        for refused in parser.errors where asked.contains(refused.key) {
+        for refused in told.errors where asked.contains(refused.key) {
             let error = S3Errors.error(
                 status: response.status, headers: response.headers, body: refused.body, isOfStore: false,
                 wire: VFSError.Wire(
@@ -103,14 +102,19 @@ final class S3Deleter: Sendable {
 }
 
 /// Reads `DeleteResult`.
-private final class DeleteParser: XMLHandler {
-    private(set) var isWanted = false
-    private(set) var errors: [(key: ObjectKey, body: S3ErrorBody)] = []
+private final class DeleteParser: S3Parser {
+    struct Answer: Sendable {
+        var isWanted = false
+        var errors: [(key: ObjectKey, body: S3ErrorBody)] = []
+    }
+
+    private(set) var answer = Answer()
+    private(set) var entries = 0
     private var key = ObjectKey("")
     private var body = S3ErrorBody()
 
     func start(_ name: XMLText, depth: Int) {
-        if depth == 1 { isWanted = S3Root(stringLiteral: "DeleteResult").matches(name) }
+        if depth == 1 { answer.isWanted = S3Root(stringLiteral: "DeleteResult").matches(name) }
         if depth == 2 {
             key = ObjectKey("")
             body = S3ErrorBody()
@@ -122,7 +126,9 @@ private final class DeleteParser: XMLHandler {
         case (3, "Key"): key = ObjectKey(text.string)
         case (3, "Code"): body.code = text.string
         case (3, "Message"): body.message = text.string
-        case (2, "Error"): errors.append((key, body))
+        case (2, "Error"):
+            entries += 1
+            if entries <= S3Client.mostEntries { answer.errors.append((key, body)) }
         default: break
         }
     }

@@ -133,8 +133,7 @@ final class ListParser: XMLHandler {
     private var names: [UInt8] = []
     private var entries: [Entry] = []
     private var prefixes: [Range<Int>] = []
-    /// Ten times what was asked for: stores may pass over that, but not by any number.
-    static let most = 10_000
+    private static let most = S3Client.mostEntries
     private var count: Int { entries.count + prefixes.count }
     private var entry = Entry()
     private var place = Place.root

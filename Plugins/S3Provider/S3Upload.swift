@@ -160,26 +160,27 @@ final class S3Uploader: Sendable {
 
     /// ListParts, all pages.
     func listParts(_ upload: Upload) async throws(VFSError) -> [UploadedPart] {
-        let parser = PartsParser()
+        var parts: [UploadedPart] = []
         var marker = 0
         while true {
             var wire = S3Request("ListParts", .get, upload.key)
             wire.parameter("uploadId", upload.id)
             if marker > 0 { wire.parameter("part-number-marker", "\(marker)") }
             client.addPayer(&wire)
-            let response = try await inUpload { () async throws(VFSError) in
-                try await client.send(wire, parsedBy: parser)
+            let (page, response) = try await inUpload { () async throws(VFSError) in
+                try await client.send(wire) { PartsParser() }
             }
-            guard parser.isWanted else { throw client.refusal(wire, response) }
-            guard parser.isTruncated else { break }
-            guard let last = parser.parts.last?.number, last > marker, last <= UploadedPart.most,
-                parser.parts.count <= UploadedPart.most
+            guard page.isWanted else { throw client.refusal(wire, response) }
+            parts += page.parts
+            guard page.isTruncated else { break }
+            guard let last = page.parts.last?.number, last > marker, last <= UploadedPart.most,
+                parts.count <= UploadedPart.most
             else {
                 throw client.error(.malformedResponse, "a listing of parts that does not go on", wire, response.head)
             }
             marker = last
         }
-        return parser.parts.sorted { $0.number < $1.number }
+        return parts.sorted { $0.number < $1.number }
     }
 
     /// ListMultipartUploads, its first page.
@@ -188,10 +189,9 @@ final class S3Uploader: Sendable {
         wire.parameter("uploads")
         wire.parameter("prefix", prefix.string)
         client.addPayer(&wire)
-        let parser = UploadsParser()
-        let response = try await client.send(wire, parsedBy: parser)
-        guard parser.isWanted else { throw client.refusal(wire, response) }
-        return parser.uploads.filter { $0.key.hasPrefix(prefix) }
+        let (found, response) = try await client.send(wire) { UploadsParser() }
+        guard found.isWanted else { throw client.refusal(wire, response) }
+        return found.uploads.filter { $0.key.hasPrefix(prefix) }
     }
 
     private func part(_ operation: String, _ upload: Upload, _ number: Int) -> S3Request {
@@ -214,13 +214,18 @@ final class S3Uploader: Sendable {
 }
 
 /// Reads `ListMultipartUploadsResult`.
-private final class UploadsParser: XMLHandler {
-    private(set) var isWanted = false
-    private(set) var uploads: [Upload] = []
+private final class UploadsParser: S3Parser {
+    struct Answer: Sendable {
+        var isWanted = false
+        var uploads: [Upload] = []
+    }
+
+    private(set) var answer = Answer()
+    private(set) var entries = 0
     private var upload = Upload(key: "", id: "")
 
     func start(_ name: XMLText, depth: Int) {
-        if depth == 1 { isWanted = S3Root(stringLiteral: "ListMultipartUploadsResult").matches(name) }
+        if depth == 1 { answer.isWanted = S3Root(stringLiteral: "ListMultipartUploadsResult").matches(name) }
         if depth == 2 { upload = Upload(key: "", id: "") }
     }
 
@@ -228,35 +233,41 @@ private final class UploadsParser: XMLHandler {
         switch (depth, name) {
         case (3, "Key"): upload.key = ObjectKey(text.string)
         case (3, "UploadId"): upload.id = text.string
-        case (2, "Upload"): if !upload.id.isEmpty { uploads.append(upload) }
+        case (2, "Upload"):
+            entries += 1
+            if !upload.id.isEmpty, entries <= S3Client.mostEntries { answer.uploads.append(upload) }
         default: break
         }
     }
 }
 
 /// Reads `ListPartsResult`.
-private final class PartsParser: XMLHandler {
-    private(set) var isWanted = false
-    private(set) var isTruncated = false
-    private(set) var parts: [UploadedPart] = []
+private final class PartsParser: S3Parser {
+    struct Answer: Sendable {
+        var isWanted = false
+        var isTruncated = false
+        var parts: [UploadedPart] = []
+    }
+
+    private(set) var answer = Answer()
+    private(set) var entries = 0
     private var part = UploadedPart(number: 0, size: 0, tag: "")
 
     func start(_ name: XMLText, depth: Int) {
-        if depth == 1 {
-            isWanted = S3Root(stringLiteral: "ListPartsResult").matches(name)
-            isTruncated = false
-        }
+        if depth == 1 { answer.isWanted = S3Root(stringLiteral: "ListPartsResult").matches(name) }
         if depth == 2 { part = UploadedPart(number: 0, size: 0, tag: "") }
     }
 
     func end(_ name: XMLText, text: XMLText, depth: Int) {
-        guard isWanted else { return }
+        guard answer.isWanted else { return }
         switch (depth, name) {
         case (3, "PartNumber"): part.number = text.integer ?? 0
         case (3, "Size"): part.size = UploadedPart.possible(text.integer ?? 0)
         case (3, "ETag"): part.tag = text.string
-        case (2, "Part"): if part.number > 0 { parts.append(part) }
-        case (2, "IsTruncated"): isTruncated = text == "true"
+        case (2, "Part"):
+            entries += 1
+            if part.number > 0, entries <= S3Client.mostEntries { answer.parts.append(part) }
+        case (2, "IsTruncated"): answer.isTruncated = text == "true"
         default: break
         }
     }

@@ -26,34 +26,37 @@ final class S3VersionLister: Sendable {
                 if let version = marker.version { wire.parameter("version-id-marker", version) }
             }
             client.addPayer(&wire)
-            let parser = VersionsParser(key)
-            let response = try await client.missingMeansBucket { () async throws(VFSError) in
-                try await client.send(wire, parsedBy: parser)
+            let (page, response) = try await client.missingMeansBucket { () async throws(VFSError) in
+                try await client.send(wire) { VersionsParser(key) }
             }
-            guard parser.isWanted else { throw client.refusal(wire, response) }
-            versions += parser.versions
+            guard page.isWanted else { throw client.refusal(wire, response) }
+            versions += page.versions
             // Other keys that begin like it come after it.
-            guard parser.isTruncated, !parser.isPast else { return versions }
-            guard let next = parser.nextKey, markers.goOn(at: "\(next) \(parser.nextVersion ?? "")"),
+            guard page.isTruncated, !page.isPast else { return versions }
+            guard let next = page.nextKey, markers.goOn(at: "\(next) \(page.nextVersion ?? "")"),
                 versions.count <= ObjectVersion.most
             else {
                 throw client.error(.malformedResponse, "a listing of versions that does not go on", wire, response.head)
             }
-            marker = (next, parser.nextVersion)
+            marker = (next, page.nextVersion)
         }
     }
 }
 
 /// Reads the versions of one key out of `ListVersionsResult`.
-private final class VersionsParser: XMLHandler {
-    private(set) var isWanted = false
-    private(set) var isTruncated = false
-    /// Another key has come.
-    private(set) var isPast = false
-    private(set) var versions: [ObjectVersion] = []
-    private var nextKeyText: String?
-    private(set) var nextVersion: String?
-    private var isEncoded = true
+private final class VersionsParser: S3Parser {
+    struct Answer: Sendable {
+        var isWanted = false
+        var isTruncated = false
+        /// Another key has come.
+        var isPast = false
+        var versions: [ObjectVersion] = []
+        var nextKey: String?
+        var nextVersion: String?
+    }
+
+    private(set) var entries = 0
+    private var page = Answer()
     private let key: ObjectKey
     private var name = ""
     private var current: ObjectVersion
@@ -63,7 +66,11 @@ private final class VersionsParser: XMLHandler {
         current = Self.empty(key)
     }
 
-    var nextKey: String? { nextKeyText.map(decoded) }
+    var answer: Answer {
+        var answer = page
+        answer.nextKey = page.nextKey.map(Self.decoded)
+        return answer
+    }
 
     private static func empty(_ key: ObjectKey) -> ObjectVersion {
         ObjectVersion(
@@ -71,20 +78,21 @@ private final class VersionsParser: XMLHandler {
             isDeleteMarker: false)
     }
 
-    private func decoded(_ text: String) -> String {
-        isEncoded ? PercentEncoding.decode(text, plusIsSpace: true) ?? text : text
-    }
+    private static func decoded(_ text: String) -> String { PercentEncoding.decode(text, plusIsSpace: true) ?? text }
 
     func start(_ name: XMLText, depth: Int) {
-        if depth == 1 { isWanted = S3Root(stringLiteral: "ListVersionsResult").matches(name) }
-        if depth == 2 { current = Self.empty(key) }
+        if depth == 1 { page.isWanted = S3Root(stringLiteral: "ListVersionsResult").matches(name) }
+        if depth == 2 {
+            current = Self.empty(key)
+            self.name = ""
+        }
     }
 
     func end(_ name: XMLText, text: XMLText, depth: Int) {
         switch (depth, name) {
-        case (2, "IsTruncated"): isTruncated = text == "true"
-        case (2, "NextKeyMarker"): nextKeyText = text.string
-        case (2, "NextVersionIdMarker"): nextVersion = text.string
+        case (2, "IsTruncated"): page.isTruncated = text == "true"
+        case (2, "NextKeyMarker"): page.nextKey = text.string
+        case (2, "NextVersionIdMarker"): page.nextVersion = text.string
         case (2, "Version"): finish(isMarker: false)
         case (2, "DeleteMarker"): finish(isMarker: true)
         case (3, "Key"): self.name = text.string
@@ -98,11 +106,12 @@ private final class VersionsParser: XMLHandler {
     }
 
     private func finish(isMarker: Bool) {
-        guard ObjectKey(name) == key || ObjectKey(decoded(name)) == key else {
-            isPast = true
+        entries += 1
+        guard ObjectKey(name) == key || ObjectKey(Self.decoded(name)) == key else {
+            page.isPast = true
             return
         }
         current.isDeleteMarker = isMarker
-        versions.append(current)
+        if entries <= S3Client.mostEntries { page.versions.append(current) }
     }
 }

@@ -35,7 +35,31 @@ final class S3Fields: XMLHandler {
     }
 }
 
+/// Reads an answer of any number of entries.
+protocol S3Parser: XMLHandler, SendableMetatype {
+    associatedtype Answer: Sendable
+    var answer: Answer { get }
+    /// As many as have come; those beyond `S3Client.mostEntries` are not kept.
+    var entries: Int { get }
+}
+
 extension S3Client {
+    /// Ten times what was asked for: stores may pass over that, but not by any number.
+    static let mostEntries = 10_000
+
+    /// Sends a request whose answer is read by a parser.
+    /// - Throws: `corrupted` when the document is cut short or broken, or has too many entries.
+    func send<Parser: S3Parser>(
+        _ request: S3Request, parsedBy parser: @escaping @Sendable () -> Parser
+    ) async throws(VFSError) -> (Parser.Answer, HTTPResponse) {
+        try await send(request) { body throws(XMLError) in
+            let parser = parser()
+            try XMLReader().read(body, into: parser)
+            guard parser.entries <= Self.mostEntries else { throw .tooLarge }
+            return parser.answer
+        }
+    }
+
     /// Sends a request whose answer is a document.
     ///
     /// S3 may say 200 before it knows the outcome of a long operation and write an `<Error>` afterwards, or be cut off:
@@ -44,21 +68,14 @@ extension S3Client {
         let fields = S3Fields(root: root)
         var request = request
         request.maxBodyBytes = min(request.maxBodyBytes, Self.mostOfSmall)
-        let response = try await send(request, parsedBy: fields)
-        guard fields.isWanted else { throw refusal(request, response) }
-        return (fields, response)
-    }
-
-    /// Sends a request whose answer is read by `handler`.
-    /// - Throws: `corrupted` when the document is cut short or broken.
-    func send(_ request: S3Request, parsedBy handler: any XMLHandler) async throws(VFSError) -> HTTPResponse {
         let response = try await send(request)
         do throws(XMLError) {
-            try XMLReader().read(Self.trimmed(response.body), into: handler)
+            try XMLReader().read(Self.trimmed(response.body), into: fields)
         } catch {
             throw broken(request, response)
         }
-        return response
+        guard fields.isWanted else { throw refusal(request, response) }
+        return (fields, response)
     }
 
     /// Bytes of an answer of a few fields, and the white space before it.

@@ -184,10 +184,18 @@ final class WebDAVClient: Sendable {
         request.body = BytesSource(body)
         request.maxBodyBytes = depth == 0 ? 1 << 20 : 64 << 20
         let response = try await send(request)
-        guard response.status == 207, let responses = WebDAVMultistatus.read(response.body) else {
+        guard response.status == 207, let responses = await Self.read(response.body) else {
             throw WebDAVErrors.odd("an answer to PROPFIND that is no multistatus", response, wire: wire(request))
         }
         return (responses, response)
+    }
+
+    /// Longer answers are read away from the thread that all transfers share.
+    private static let inlineLimit = 256 << 10
+
+    private static func read(_ body: [UInt8]) async -> [WebDAVResponse]? {
+        guard body.count > inlineLimit else { return WebDAVMultistatus.read(body) }
+        return await Task.detached { WebDAVMultistatus.read(body) }.value
     }
 
     /// What lies under a key, with or without a slash at its end; nil when the server says that there is nothing.

@@ -23,10 +23,16 @@ public struct JSONReader: ~Copyable {
 
     /// Deeper than any answer nests.
     private static let maxDepth = 64
+    /// Elements of all arrays of one text that are read, not skipped: B2 has no longer pages. Two bytes of text may become hundreds in
+    /// memory.
+    public static let mostElements = 10_000
+    /// Members of one object that is read as strings.
+    public static let mostStrings = 100
 
     private let bytes: UnsafeBufferPointer<UInt8>
     private var index = 0
     private var depth = 0
+    private var elements = 0
 
     private init(_ bytes: UnsafeBufferPointer<UInt8>) { self.bytes = bytes }
 
@@ -58,18 +64,29 @@ public struct JSONReader: ~Copyable {
         } while try goesOn(until: UInt8(ascii: "}"))
     }
 
-    /// Calls `element` for each element; it must read or skip the value.
+    /// Calls `element` for each element; it must read or skip the value. Beyond `mostElements` the text is an error.
     public mutating func array(_ element: (inout JSONReader) throws(JSONError) -> Void) throws(JSONError) {
+        try eachElement { reader throws(JSONError) in
+            reader.elements += 1
+            guard reader.elements <= Self.mostElements else { throw JSONError() }
+            try element(&reader)
+        }
+    }
+
+    private mutating func eachElement(
+        _ element: (inout JSONReader) throws(JSONError) -> Void
+    ) throws(JSONError) {
         try open(UInt8(ascii: "["))
         if try close(UInt8(ascii: "]")) { return }
         repeat { try element(&self) } while try goesOn(until: UInt8(ascii: "]"))
     }
 
-    /// An object whose values are strings; those that are not are left out.
+    /// An object whose values are strings; those that are not are left out. More than `mostStrings` are an error.
     public mutating func strings() throws(JSONError) -> [String: String] {
         var result: [String: String] = [:]
         try object { reader, name throws(JSONError) in
             guard reader.peek() == UInt8(ascii: "\"") else { return try reader.skip() }
+            guard result.count < Self.mostStrings else { throw JSONError() }
             result[try Self.decoded(name.bytes, isEscaped: name.bytes.contains(0x5C))] = try reader.string()
         }
         return result
@@ -147,7 +164,7 @@ public struct JSONReader: ~Copyable {
     public mutating func skip() throws(JSONError) {
         switch peek() {
         case UInt8(ascii: "{"): try object { reader, _ throws(JSONError) in try reader.skip() }
-        case UInt8(ascii: "["): try array { reader throws(JSONError) in try reader.skip() }
+        case UInt8(ascii: "["): try eachElement { reader throws(JSONError) in try reader.skip() }
         case UInt8(ascii: "\""): _ = try text()
         case UInt8(ascii: "t"): try word("true")
         case UInt8(ascii: "f"): try word("false")

@@ -87,6 +87,21 @@ struct FileInfoTests {
         #expect((made != nil) == fits)
     }
 
+    @Test("An entry that holds more others than are ever put into one stays what it is")
+    func packed() throws {
+        func others(_ count: Int) -> [String: String] {
+            Dictionary(uniqueKeysWithValues: (0..<count).map { ("n\($0)", "v") })
+        }
+        let most = try B2FileInfo.entries(ObjectMetadata(user: others(256)), name: "k", isProtected: false)
+        let info = Dictionary(uniqueKeysWithValues: most.map { ($0.name, $0.value) })
+        #expect(B2FileInfo.metadata(info, contentType: nil).user == others(256))
+        #expect(throws: VFSError.self) {
+            try B2FileInfo.entries(ObjectMetadata(user: others(257)), name: "k", isProtected: false)
+        }
+        let text = Array(repeating: "a=b", count: 257).joined(separator: "&")
+        #expect(B2FileInfo.metadata([B2FileInfo.more: text], contentType: nil).user == [B2FileInfo.more: text])
+    }
+
     @Test("What grows in headers counts as it is sent")
     func encodedLimit() {
         let given = ObjectMetadata(user: ["n": String(repeating: "ü", count: 2000)])

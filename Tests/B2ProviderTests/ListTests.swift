@@ -193,6 +193,40 @@ struct ListTests {
         #expect(found.objects[9_999].metadata?.user["mode"] == "0100644")
     }
 
+    @Test("More entries than B2 has on a page are no listing, in however many pieces they come")
+    func endless() async throws {
+        let entry = "{\"action\":\"upload\",\"fileId\":\"1\",\"fileName\":\"a\"}"
+        let half = "\"files\": [" + Array(repeating: entry, count: 5001).joined(separator: ",") + "]"
+        let texts = [
+            "{\(half), \(half), \"nextFileName\": null}",
+            "{\(half), \"nextFileName\": null, \"skipped\": [\(Array(repeating: "1", count: 10_001).joined(separator: ","))]}",
+        ]
+        for (text, isListing) in zip(texts, [false, true]) {
+            let script = try ScriptedB2 { request, _ in
+                ["b2_list_file_names", "b2_list_file_versions"].contains(request.operation) ? .json(text) : nil
+            }
+            let provider = try await script.prepared()
+            let error = await failure { _ = try await provider.list(ListRequest(prefix: "", delimited: true)) }
+            #expect(error?.code == (isListing ? nil : .malformedResponse))
+            let other = await failure { _ = try await provider.versions(of: "a") }
+            #expect(other?.code == (isListing ? nil : .malformedResponse))
+        }
+    }
+
+    @Test("A file with more information than B2 keeps is no file")
+    func muchInformation() async throws {
+        @Sendable func information(_ count: Int) -> String {
+            "{" + (0..<count).map { "\"\($0)\":\"\"" }.joined(separator: ",") + "}"
+        }
+        let script = try listing { request in
+            page([file("p/a", info: information(request.text.contains("\"p/\"") ? 100 : 101))])
+        }
+        let provider = try await script.prepared()
+        #expect(try await provider.list(ListRequest(prefix: "p/", delimited: true)).objects.count == 1)
+        let error = await failure { _ = try await provider.list(ListRequest(prefix: "", delimited: true)) }
+        #expect(error?.code == .malformedResponse)
+    }
+
     @Test("The versions of one name, and of no other")
     func versions() async throws {
         let script = try listing { request in

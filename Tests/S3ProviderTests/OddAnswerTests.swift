@@ -38,6 +38,32 @@ struct OddAnswerTests {
         }
     }
 
+    @Test("Answers of any number of entries are none")
+    func endless() async throws {
+        @Sendable func answer(_ root: String, _ entry: String, _ count: Int) -> String {
+            "<\(root)><IsTruncated>false</IsTruncated>\(String(repeating: entry, count: count))</\(root)>"
+        }
+        for (count, isFine) in [(10_000, true), (10_001, false)] {
+            let server = try ScriptedServer { request, _ in
+                let query = request.path + request.query
+                return .xml(
+                    query.contains("uploadId")
+                        ? answer("ListPartsResult", "<Part><PartNumber>1</PartNumber></Part>", count)
+                        : query.contains("delete")
+                            ? answer("DeleteResult", "<Error><Key>o</Key></Error>", count)
+                            : answer("ListVersionsResult", "<Version><Key>k</Key></Version>", count))
+            }
+            let provider = try provider(server, known)
+            provider.bucket.client.features.versions = true
+            let errors = [
+                await failure { try await provider.versions(of: "k") },
+                await failure { try await provider.listParts(Upload(key: "k", id: "U")) },
+                await failure { try await provider.delete([DeleteRequest("k"), DeleteRequest("l")]) },
+            ]
+            #expect(errors.map { $0 == nil } == [isFine, isFine, isFine], "\(errors)")
+        }
+    }
+
     @Test("An answer that breaks off is asked for again, whoever has begun it")
     func cut() async throws {
         let server = try ScriptedServer { _, _ in
