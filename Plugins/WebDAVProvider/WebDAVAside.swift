@@ -80,10 +80,14 @@ struct WebDAVAside: Sendable {
     }
 
     /// Ends the removals of processes that have ended; what cannot have its place again stays.
+    ///
+    /// Whoever may write into the area chooses such names: what this mount can have taken from nowhere it moves nowhere, for that would be
+    /// done with this user's rights.
     func sweep() async {
         guard let found = try? await found() else { return }
+        let top = ObjectKey(dav.options.prefix)
         for (aside, name) in found {
-            guard let key = name.key else { continue }
+            guard let key = name.key, key != top, key.hasPrefix(top), (try? dav.check(key)) != nil else { continue }
             try? await end(aside, key)
         }
     }

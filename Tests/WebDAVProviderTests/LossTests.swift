@@ -151,6 +151,28 @@ struct LossTests {
         #expect(fake.node("/dav/ä b/d/x") != nil && aside(fake).isEmpty && fake.node("/dav/e") == nil)
     }
 
+    @Test(
+        "A folder whose name says that it belongs where no mount has taken it from stays where it is",
+        arguments: [
+            "../x/", "Team/../../x/", "Team/./x/", "Team//x/", "other/x/", "Team/.cloudmount/x/", "Team/", "Teams/x/",
+        ])
+    func foreign(key: ObjectKey) async throws {
+        let fake = FakeDAV()
+        for folder in ["Team", "Team/.cloudmount", "other", "Team/ours"] { fake.makeFolder("/dav/" + folder) }
+        func aside(_ key: ObjectKey) -> String {
+            "/dav/" + WebDAVAside.Name(key).fresh(in: "Team/.cloudmount/").string.dropLast()
+        }
+        let (theirs, ours) = (aside(key), aside("Team/ours/d/"))
+        for folder in [theirs, ours] {
+            fake.makeFolder(folder)
+            fake.put(folder + "/f", "f")
+        }
+        let (_, server) = try await prepared(fake, prefix: "Team/")
+        #expect(fake.node(theirs + "/f") != nil && fake.node("/dav/Team/ours/d/f") != nil)
+        let moved = server.seen.filter { $0.method == "MOVE" && $0.path.contains("gone-") }
+        #expect(moved.map { $0.headers["destination"]?.hasSuffix("/dav/Team/ours/d/") } == [true])
+    }
+
     @Test("The name aside of a long key stays a name, and is the key's alone")
     func longNames() {
         let long = String(repeating: "ä/", count: 300)
