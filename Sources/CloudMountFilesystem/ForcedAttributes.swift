@@ -11,6 +11,12 @@ public struct ForcedAttributes: Sendable, Equatable {
 
     public init() {}
 
+    private var saysNothing: Bool { self == ForcedAttributes() }
+
+    /// Whether an extended attribute is shown, and may be changed. `security.capability` gives what an owner and a mode give, and who
+    /// copies files with all their attributes takes it along: where the mount says the one, nobody else says the other.
+    func shows(attribute name: String) -> Bool { saysNothing || name.hasPrefix("user.") }
+
     private func permissions(of kind: FileKind) -> UInt32? {
         switch kind {
         case .directory: directoryPermissions

@@ -87,6 +87,39 @@ struct ForeignBucketTests {
         #expect((shown.uid, shown.permissions) == (3, 0o400))
     }
 
+    @Test("Where the mount says owner or mode, others give nobody privileges by attributes either")
+    func privileges() async throws {
+        let text = #"{"security.capability":"AQ==","trusted.x":"AQ==","user.x":"AQ=="}"#
+        let forcings: [(inout ForcedAttributes) -> Void] = [
+            { _ in }, { $0.uid = 7 }, { $0.gid = 7 }, { $0.filePermissions = 0o640 },
+            { $0.directoryPermissions = 0o750 },
+        ]
+        for (number, force) in forcings.enumerated() {
+            for isListed in [true, false] {
+                let mount = try TestMount { force(&$0.forced) }
+                try await mount.put("f", [1], ObjectMetadata(user: ["xattr": text, "mode": "0100644"]))
+                let inode = try await mount.inode("f")
+                if isListed { _ = try await mount.fs.list(TestMount.root) }
+                let names = ["security.capability", "trusted.x", "user.x"]
+                #expect(try await mount.fs.listxattr(inode) == (number == 0 ? names : ["user.x"]))
+                for name in names {
+                    let isHidden = number > 0 && name != "user.x"
+                    let refused: VFSError.Code? = isHidden ? .notSupported : nil
+                    #expect(
+                        await failure { () async throws(VFSError) in _ = try await mount.fs.getxattr(inode, name) }
+                            == refused)
+                    #expect(
+                        await failure { () async throws(VFSError) in try await mount.fs.setxattr(inode, name, [1]) }
+                            == refused)
+                }
+                // What is stored stays.
+                try await mount.fs.setattr(inode) { $0.modified = .at(Timestamp(seconds: 5)) }
+                let stored = try await mount.store.head(ObjectKey("f")).metadata?.user["xattr"]
+                #expect(names.allSatisfy { stored?.contains($0) == true }, "\(stored ?? "")")
+            }
+        }
+    }
+
     @Test(
         "Hidden links are not there, and nothing takes their names or their bytes from them", arguments: [true, false])
     func hidden(isListed: Bool) async throws {

@@ -219,6 +219,9 @@ struct AttributeChanger: Sendable {
         // The namespaces of xattr(7) that an object's metadata can hold.
         let namespaces = ["user.", "trusted.", "security."]
         if namespaces.contains(name) { return VFSError(.invalidArgument, "an attribute without a name") }
+        guard context.settings().forced.shows(attribute: name) else {
+            return VFSError(.notSupported, "the mount says owner or mode, and only user attributes are taken")
+        }
         guard changing else { return nil }
         guard namespaces.contains(where: { name.hasPrefix($0) }) else {
             return VFSError(.notSupported, "no such kind of attribute")
@@ -253,11 +256,16 @@ struct AttributeChanger: Sendable {
     func xattrNamesNow(_ inode: InodeID) -> [String]? {
         let view = tree.inspect(inode) { ($0.isKnownInFull, $0.details?.xattrs.keys.sorted() ?? []) }
         guard let (isKnown, names) = view else { return [] }
-        return isKnown ? names : nil
+        return isKnown ? shown(names) : nil
+    }
+
+    private func shown(_ names: [String]) -> [String] {
+        let forced = context.settings().forced
+        return names.filter { forced.shows(attribute: $0) }
     }
 
     func xattrNames(_ inode: InodeID) async throws(VFSError) -> [String] {
-        try await xattrs(inode).keys.sorted()
+        shown(try await xattrs(inode).keys.sorted())
     }
 
     private func xattrs(_ inode: InodeID) async throws(VFSError) -> [String: [UInt8]] {
