@@ -241,11 +241,11 @@ final class S3Client: Sendable {
         guard !cures.credentials else { return false }
         cures.credentials = true
         switch body?.code.flatMap({ S3Errors.verdict(code: $0) })?.code {
-        case .credentialsExpired?: return await credentials.replace(used, force: true)
-        case .credentialsInvalid?, .permissionDenied?: return await credentials.replace(used, force: false)
+        case .credentialsExpired?: return await credentials.replace(used, .expired)
+        case .credentialsInvalid?, .permissionDenied?: return await credentials.replace(used, .refused)
         // The answer to HEAD has no body that could say which it is.
         case nil where response.body.isEmpty && used.sessionToken != nil:
-            return await credentials.replace(used, force: response.status == 400)
+            return await credentials.replace(used, response.status == 400 ? .perhapsExpired : .refused)
         default: return false
         }
     }

@@ -92,6 +92,7 @@ struct SharedFileCredentials: S3CredentialSource {
                 throw .credentials("the credential_process of profile '\(profile)' is not run: \(fault)")
             }
             answer.credentials = try ProcessCredentials(command: process).load().credentials
+            answer.isOfCommand = true
         default:
             throw .credentials("profile '\(profile)' has one of aws_access_key_id and aws_secret_access_key only")
         }

@@ -38,7 +38,7 @@ struct ProcessCredentials: S3CredentialSource {
             throw .credentials("credential_process is not a command")
         }
         let output = try run(words)
-        return S3CredentialAnswer(credentials: try Self.parse(output, of: name))
+        return S3CredentialAnswer(credentials: try Self.parse(output, of: name), isOfCommand: true)
     }
 
     static func parse(_ output: [UInt8], of name: String) throws(VFSError) -> S3Credentials {

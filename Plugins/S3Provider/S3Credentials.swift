@@ -23,6 +23,8 @@ struct S3CredentialAnswer: Sendable {
     var region: String?
     /// Files that it was read from: a change of one means that the answer is old.
     var files: [WatchedFile] = []
+    /// A command has printed them.
+    var isOfCommand = false
 }
 
 /// Where credentials come from.

@@ -267,9 +267,9 @@ struct CredentialTests {
         let store = S3CredentialStore(
             SharedFileCredentials(profile: "work", environment: environment), now: TestClock().now)
         let old = try await store.current().credentials
-        #expect(await store.replace(old, force: false) == false)
+        #expect(await store.replace(old, .refused) == false)
         folder.write("credentials", "[work]\naws_access_key_id = NEW\naws_secret_access_key = NS\n")
-        #expect(await store.replace(old, force: false))
+        #expect(await store.replace(old, .refused))
         #expect(try await store.current().credentials?.accessKeyID == "NEW")
     }
 
@@ -327,7 +327,59 @@ struct CredentialTests {
         let error = await #expect(throws: VFSError.self) { try await store.current() }
         #expect(error?.message == "no luck")
         source.fail(false)
+        clock.advance(S3CredentialStore.interval)
         #expect(try await store.current().credentials?.expiration?.seconds == clock.now().seconds + 900)
+    }
+
+    @Test("A command that fails is not run for each call, and its failure is told meanwhile")
+    func failingOften() async throws {
+        let clock = TestClock()
+        let source = Expiring(clock)
+        source.fail(true)
+        let store = S3CredentialStore(source, now: clock.now)
+        for number in 0..<40 {
+            let error = await #expect(throws: VFSError.self) { try await store.current() }
+            #expect(error?.message == "no luck")
+            #expect(source.loads == 1 + number / 10)
+            clock.advance(1)
+        }
+        source.fail(false)
+        #expect(try await store.current().credentials?.accessKeyID == "A5")
+        // A clock that is set back holds nothing up.
+        source.fail(true)
+        let known = try await store.current().credentials
+        for _ in 0..<3 { #expect(await store.replace(known, .expired) == false) }
+        #expect(source.loads == 6)
+        clock.advance(-7200)
+        #expect(await store.replace(known, .expired) == false)
+        #expect(source.loads == 7)
+    }
+
+    @Test("Refusals that may be something else do not run a command for each object; clear ones wait for a while only")
+    func refusedOften() async throws {
+        let clock = TestClock()
+        let source = Expiring(clock)
+        let store = S3CredentialStore(source, now: clock.now)
+        _ = try await store.current()
+        clock.advance(60)
+        // The first after a quiet time is one.
+        #expect(await store.replace(try await store.current().credentials, .perhapsExpired))
+        #expect(source.loads == 2)
+        for _ in 0..<59 {
+            #expect(await store.replace(try await store.current().credentials, .perhapsExpired) == false)
+            clock.advance(1)
+        }
+        #expect(source.loads == 2)
+        // The store has said it clearly.
+        #expect(await store.replace(try await store.current().credentials, .expired))
+        #expect(source.loads == 3)
+        #expect(await store.replace(try await store.current().credentials, .expired) == false)
+        clock.advance(S3CredentialStore.interval)
+        #expect(await store.replace(try await store.current().credentials, .expired))
+        #expect(source.loads == 4)
+        // Who was refused with older ones has others now.
+        #expect(await store.replace(S3Credentials(accessKeyID: "A1", secretAccessKey: "S"), .perhapsExpired))
+        #expect(source.loads == 4)
     }
 
     @Test("Many callers share one reading")
