@@ -94,6 +94,6 @@ extension ObjectKey {
     /// The key up to and with the next `/` after its first `count` bytes; nil when there is none.
     func commonPrefix(after count: Int) -> ObjectKey? {
         guard let slash = utf8.dropFirst(count).firstIndex(of: UInt8(ascii: "/")) else { return nil }
-        return ObjectKey(String(string[...slash]))
+        return ObjectKey(String(Substring(utf8[...slash])))
     }
 }

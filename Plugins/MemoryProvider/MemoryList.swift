@@ -40,7 +40,7 @@ extension ObjectKey {
     func commonPrefix(after count: Int) -> ObjectKey? {
         let rest = utf8.dropFirst(count)
         guard let slash = rest.firstIndex(of: UInt8(ascii: "/")) else { return nil }
-        return ObjectKey(String(string[...slash]))
+        return ObjectKey(String(Substring(utf8[...slash])))
     }
 
     /// For a key that ends in `/`: the least key above all that begin with it (`0` is the character after `/`).

@@ -111,7 +111,7 @@ enum MountTable {
         var path = path
         while path.utf8.count > 1, path.utf8.last == UInt8(ascii: "/") { path.removeLast() }
         guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { return try real(path) }
-        let name = path[path.index(after: slash)...]
+        let name = path[path.utf8.index(after: slash)...]
         var link = [CChar](repeating: 0, count: 1)
         if name.isEmpty || name == "." || name == ".." || readlink(path, &link, 1) >= 0 { return try real(path) }
         let parent = try real(slash == path.startIndex ? "/" : String(path[..<slash]))

@@ -49,6 +49,7 @@ struct TableTests {
         #expect(try MountTable.resolve("/proc/self/") != "/proc/self")
         #expect(try MountTable.resolve("/tmp/../tmp//x-absent/") == "/tmp/x-absent")
         #expect(try MountTable.resolve("/") == "/")
+        #expect(try Array(MountTable.resolve("/tmp/\u{301}x").utf8) == Array("/tmp/\u{301}x".utf8))
         #expect(throws: VFSError.self) { try MountTable.resolve("/absent-directory/x") }
     }
 

@@ -31,6 +31,18 @@ extension Conformance {
             #expect(try await bench.list("d/", delimited: true).prefixes == ["d/e/"])
             #expect(try await bench.names("d/") == ["d/e/f/g"])
         },
+        // What begins with such a character is one character with the slash before it, to who asks a String.
+        ConformanceCase("a delimiter folds names that begin with a combining character") { bench in
+            try await bench.put("d/\u{301}x")
+            let top = try await bench.list(delimited: true)
+            #expect(top.prefixes == ["d/"] && top.objects.isEmpty)
+            #expect(try await bench.list("d/", delimited: true).objects.map(\.key) == [bench.key("d/\u{301}x")])
+            #expect(try await bench.names("d/\u{301}").count == 1)
+        },
+        ConformanceCase("a delimiter folds empty segments before a combining character", needs: .oddSegments) { bench in
+            try await bench.put("e//\u{301}x")
+            #expect(try await bench.list("e/", delimited: true).prefixes == ["e//"])
+        },
         ConformanceCase("a prefix that is no folder") { bench in
             for name in ["d/ab", "d/abc/x", "d/abd/x", "d/ac", "dab"] { try await bench.put(name) }
             let page = try await bench.list("d/ab", delimited: true)

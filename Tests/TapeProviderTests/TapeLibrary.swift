@@ -99,7 +99,7 @@ final class TapeLibrary: Sendable {
             guard let stored = state.objects[key] else { continue }
             let rest = key.utf8.dropFirst(prefix.byteCount)
             let slash = query["delimiter"] == nil ? nil : rest.firstIndex(of: UInt8(ascii: "/"))
-            let name = slash.map { ObjectKey(String(key.string[...$0])) } ?? key
+            let name = slash.map { ObjectKey(String(Substring(key.utf8[...$0]))) } ?? key
             if name == last { continue }
             if let after, name <= after { continue }
             if objects.count + prefixes.count == Int(query["limit"] ?? "") {
