@@ -2,7 +2,8 @@ import CloudMountPlatform
 import CloudMountVFS
 import Glibc
 
-/// What providers keep from one start to the next: small files in the cache's folder, which is this user's alone and locked by this process.
+/// What providers keep from one start to the next: small files in a folder of the cache's, which is this user's alone, whatever others may put
+/// beside it. Where it is not, nothing is kept: each start finds out anew.
 struct FindingsFolder: ProviderMemory {
     private static let mostBytes = 4096
     private let path: String
@@ -11,26 +12,34 @@ struct FindingsFolder: ProviderMemory {
     init(in directory: String) { path = directory + "/findings" }
 
     func recall(_ name: String) async -> [UInt8]? {
-        guard let file = file(name) else { return nil }
-        return await BlockingPool.shared.run("findings") { Self.read(file) }
+        guard Self.isPlain(name) else { return nil }
+        return await BlockingPool.shared.run("findings") { opened().flatMap { Self.read(name, in: $0) } }
     }
 
     func keep(_ bytes: [UInt8], as name: String) async {
-        guard let file = file(name), bytes.count <= Self.mostBytes else { return }
-        let path = path
+        guard Self.isPlain(name), bytes.count <= Self.mostBytes else { return }
         await BlockingPool.shared.run("findings") {
             _ = mkdir(path, 0o700)
-            Self.write(bytes, file)
+            if let folder = opened() { Self.write(bytes, name, in: folder) }
         }
     }
 
-    private func file(_ name: String) -> String? {
-        let isPlain = name.utf8.allSatisfy { 0x61...0x7A ~= $0 || 0x30...0x39 ~= $0 }
-        return isPlain && 1...64 ~= name.utf8.count ? "\(path)/\(name)" : nil
+    private static func isPlain(_ name: String) -> Bool {
+        1...64 ~= name.utf8.count && name.utf8.allSatisfy { 0x61...0x7A ~= $0 || 0x30...0x39 ~= $0 }
     }
 
-    private static func read(_ file: String) -> [UInt8]? {
-        let raw = open(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
+    /// The folder itself, of this user and nobody else's to write; nil when it is not there or is another's.
+    private func opened() -> Descriptor? {
+        let raw = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+        guard raw >= 0 else { return nil }
+        let folder = Descriptor(owning: raw)
+        var status = stat()
+        guard fstat(raw, &status) == 0, status.st_uid == geteuid(), fchmod(raw, 0o700) == 0 else { return nil }
+        return folder
+    }
+
+    private static func read(_ name: String, in folder: Descriptor) -> [UInt8]? {
+        let raw = openat(folder.raw, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
         guard raw >= 0 else { return nil }
         let descriptor = Descriptor(owning: raw)
         var status = stat()
@@ -41,12 +50,17 @@ struct FindingsFolder: ProviderMemory {
         return 1...mostBytes ~= count ? Array(bytes[..<count]) : nil
     }
 
-    private static func write(_ bytes: [UInt8], _ file: String) {
-        let raw = open(file + ".new", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0o600)
+    private static func write(_ bytes: [UInt8], _ name: String, in folder: Descriptor) {
+        let fresh = name + ".new"
+        // What a crash has left, or what somebody put there while the folder was open to him.
+        unlinkat(folder.raw, fresh, 0)
+        let raw = openat(folder.raw, fresh, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
         guard raw >= 0 else { return }
         let descriptor = Descriptor(owning: raw)
-        guard pwrite(descriptor.raw, bytes, bytes.count, 0) == bytes.count, rename(file + ".new", file) == 0 else {
-            unlink(file + ".new")
+        guard pwrite(descriptor.raw, bytes, bytes.count, 0) == bytes.count,
+            renameat(folder.raw, fresh, folder.raw, name) == 0
+        else {
+            unlinkat(folder.raw, fresh, 0)
             return
         }
     }
