@@ -1,6 +1,7 @@
 import CloudMountFilesystem
 import CloudMountLayers
 import CloudMountVFS
+import MemoryProvider
 import MountHarness
 import Testing
 
@@ -144,6 +145,26 @@ struct LateTests {
         try await mount.fs.setattr(folder) { $0.uid = 7 }
         try mount.remount()
         #expect(try await mount.attributes("d")?.permissions == 0o711)
+    }
+
+    @Test("A change of attributes while its file is stored is stored when it returns, though somebody writes")
+    func changedBesideCommit() async throws {
+        let mount = try Mount()
+        let (inode, handle) = try await mount.fs.create(Mount.root, "f", flags: Flags.readWrite)
+        try await mount.fs.write(inode, handle, 0, ours)
+        let change = Once()
+        mount.hooks.at(.before, .put, "f") {
+            change.start {
+                await failure { () async throws(VFSError) in
+                    try await mount.fs.setattr(inode) { $0.permissions = 0o640 }
+                }
+            }
+            await pause(.milliseconds(100))
+        }
+        try await mount.fs.fsync(inode, handle)
+        #expect(await change.result() == nil)
+        #expect(try await mount.store.head("f").metadata?.user["mode"] == "0100640")
+        try await mount.fs.close(inode, handle)
     }
 
     @Test("What is changed while the last commit of a closed file is under way is stored")

@@ -133,6 +133,7 @@ struct AttributeChanger: Sendable {
     ) async throws(VFSError) {
         var before: NodeChange?
         let (isWritten, generation): (Bool, UInt64)
+        let isBeside = commits.isUnderWay(inode)
         do throws(VFSError) {
             (isWritten, generation) = try await described(inode) { insists throws(VFSError) in
                 try tree.change(inode, insists: insists, isStored: isStored) { change throws(VFSError) in
@@ -144,8 +145,8 @@ struct AttributeChanger: Sendable {
             goBack(inode, resized)
             throw error
         }
-        // A file that is open for writing takes its attributes along when its bytes are committed.
-        guard !isWritten, isStored else { return }
+        // A file that is open for writing takes its attributes along when its bytes are committed; that may be just over.
+        guard isStored, !isWritten || isBeside || commits.isUnderWay(inode) else { return }
         do throws(VFSError) {
             try await store(inode)
         } catch {

@@ -466,6 +466,8 @@ final class Commits: Sendable {
         committer.abandon(upload)
     }
 
+    func isUnderWay(_ inode: InodeID) -> Bool { entries.withLock { $0[inode]?.task != nil } }
+
     func error(_ inode: InodeID) -> VFSError? { entries.withLock { $0[inode]?.error } }
 
     // MARK: All files
