@@ -206,7 +206,13 @@ package struct DirectoryMove: Sendable {
 
     /// Takes away again what this move has put under the new name, as far as it is still that.
     package func takeBack(_ made: [Moved]) async {
-        let own = made.filter { $0.new.etag != replaced?.etag || $0.new.key != replaced?.key }.map(\.new)
+        // What has no source any more somebody else has moved here meanwhile, and counts on.
+        guard let there = try? await provider.all(below: from) else { return }
+        let sources = Dictionary(there.map { ($0.key, $0.etag) }, uniquingKeysWith: { $1 })
+        let own = made.filter { moved in
+            guard moved.new.etag != replaced?.etag || moved.new.key != replaced?.key else { return false }
+            return moved.old.key == moved.new.key || sources[moved.old.key] == moved.old.etag
+        }.map(\.new)
         for requests in deletions(own, undoing: true) {
             _ = await attempt { () async throws(VFSError) in try await provider.deleteAll(requests) }
         }

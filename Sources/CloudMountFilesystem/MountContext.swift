@@ -104,8 +104,7 @@ final class MountContext: Sendable {
     }
 
     /// Begins work that nobody waits for.
-    @discardableResult
-    func begin(_ work: @escaping @Sendable () async -> Void) -> Task<Void, Never> {
+    func begin(_ work: @escaping @Sendable () async -> Void) {
         Task(executorPreference: provider.executor) { await work() }
     }
 }

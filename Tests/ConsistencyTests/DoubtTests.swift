@@ -60,21 +60,27 @@ struct DoubtTests {
         }
     }
 
-    @Test("A lock that is stored long after its maker was told that it is not goes again")
-    func lateLock() async throws {
+    @Test("Times that a streamed file gets long after its close make no stranger of it", arguments: [true, false])
+    func lateTimes(isPartial: Bool) async throws {
         let mount = try Mount()
-        try await mount.listTop()
-        // As if it took effect after the look.
-        mount.faults.add(.put, calls: 1...1, .dropReply(.gone))
-        mount.faults.add(.head, calls: 1...1, .fail(.gone))
-        mount.faults.add(.head, calls: 2...2, .fail(VFSError(.notFound, "not yet")))
-        let made = await failure { () async throws(VFSError) in
-            _ = try await mount.fs.create(Mount.root, "lock", flags: Flags.write | Flags.exclusive)
+        var wanted = pattern(20 << 20, seed: 3)
+        let (inode, handle) = try await mount.fs.create(Mount.root, "f", flags: Flags.readWrite)
+        for offset in stride(from: 0, to: wanted.count, by: 1 << 20) {
+            try await mount.fs.write(inode, handle, offset, Array(wanted[offset..<offset + (1 << 20)]))
         }
-        #expect(made == .connectionFailed)
-        #expect(try await mount.contents() == ["lock": []])
-        await settled { mount.ledger.account.versions.isEmpty || mount.ledger.account.destroyed.count == 1 }
-        #expect(try await mount.contents().isEmpty)
+        try await mount.fs.setattr(inode) { $0.modified = .at(Timestamp(seconds: 1_000_000)) }
+        mount.faults.add(.copy, calls: 1...1, .fail(.gone))
+        try await mount.fs.fsync(inode, handle)
+        #expect(mount.faults.calls(.copy) == 1)
+        let stored = try await mount.store.head("f")
+        _ = try await mount.store.copy(
+            CopyRequest(source: stored, destination: "f", metadata: stored.metadata))
+        let (offset, bytes) = isPartial ? (1000, ours) : (0, pattern(21 << 20, seed: 4))
+        try await mount.fs.write(inode, handle, offset, bytes)
+        try await mount.fs.close(inode, handle)
+        wanted.replaceSubrange(offset..<min(wanted.count, offset + bytes.count), with: bytes)
+        #expect(try await mount.contents() == ["f": wanted])
+        #expect(mount.fs.statistics().failedCommits.isEmpty)
     }
 
     @Test("What a store forbids to undo keeps nobody from its name")

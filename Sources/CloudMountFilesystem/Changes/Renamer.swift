@@ -153,11 +153,11 @@ struct Renamer: Sendable {
     private func sourceHasChanged(
         _ move: Move, _ source: StoredNames.Target, _ seen: StoredNames.Target?
     ) async throws(VFSError) -> Bool {
-        // A commit of ours that was cut short may have reached the store, or be about to replace there what is somebody else's.
+        // One of ours that was cut short may be about to replace there what is somebody else's. What it becomes waits for this rename.
         if commits.landings.mayReplaceOther(source.key, than: source.object?.etag) {
-            try await commits.landings.clear(source.key)
-            if tree.stored.hasLanded(move.inode, since: source.object?.etag) { return false }
+            throw VFSError(.busy, "a write of \(source.key) is still on its way")
         }
+        // Or it may have reached the store.
         if try await commits.recognise(move.inode) { return false }
         // Nor is it certain what a copy that could not be pinned has left under the new name.
         tree.stored.distrust([move.source, move.target])

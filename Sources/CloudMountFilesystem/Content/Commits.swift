@@ -19,8 +19,10 @@ final class Commits: Sendable {
         var write: SealedWrite?
         /// What it was made of.
         var generations: [UInt64] = []
-        /// Writes whose end is not known, the last of them.
+        /// Writes whose end is not known.
         var uncertain: [Attempt] = []
+        /// What is stored, which may yet get another version by the same write, with the same bytes.
+        var changing: ObjectInfo?
         /// Such that came before the last write which was stored: what of them lands late is still ours.
         var past: [WriteMark] = []
         /// Attempts in a row that ended because the file had changed meanwhile.
@@ -45,8 +47,9 @@ final class Commits: Sendable {
 
     /// A file that changes under every attempt is not sent for ever.
     private static let mostRepeats = 8
-    private static let mostUncertain = 16
-    /// Of one file that fails for days, and of one that is stored.
+    /// Of one file that fails for hours: attempts, and pieces of their images.
+    private static let (mostUncertain, mostPieces) = (4096, 1 << 20)
+    /// Of one that fails for days, and of one that is stored.
     private static let (mostFailed, mostPast) = (10_000, 16)
 
     private let context: MountContext
@@ -118,7 +121,7 @@ final class Commits: Sendable {
                 entry.write = nil
                 entry.past = Self.marks(entry).suffix(Self.mostPast)
                 entry.uncertain = []
-                entries[inode] = entry.past.isEmpty ? nil : entry
+                entries[inode] = entry.past.isEmpty && entry.changing == nil ? nil : entry
             }
             return .stored
         }
@@ -194,8 +197,7 @@ final class Commits: Sendable {
         }
         switch outcome {
         case .stored(let info):
-            if !isInDoubt.withLock({ $0 }) { forget(WriteMark(write), of: inode) }
-            landings.isStored(WriteMark(write))
+            forget(WriteMark(write), of: inode, changing: isInDoubt.withLock { $0 } ? info : nil)
             await settle(inode, seal, snapshot, content, write, info)
         case .earlier(let info):
             // Of one that came before what is stored nothing is known but that it is ours: it is what is replaced next.
@@ -217,17 +219,22 @@ final class Commits: Sendable {
     private static func note(_ failed: Attempt, _ entry: inout Entry) {
         entry.uncertain.removeAll { $0.mark.nonce == failed.mark.nonce }
         entry.uncertain.append(failed)
-        guard entry.uncertain.count > mostUncertain else { return }
-        // Its bytes are known no more; that it is ours is.
-        entry.past.append(entry.uncertain.removeFirst().mark)
+        let pieces = entry.uncertain.reduce(0) { $0 + $1.snapshot.image.pieceCount }
+        guard entry.uncertain.count > 2, entry.uncertain.count > mostUncertain || pieces > mostPieces else { return }
+        // Its bytes are known no more; that it is ours is. What was sent when the store fell silent, and last, is the likeliest to be there.
+        entry.past.append(entry.uncertain.remove(at: entry.uncertain.count / 2).mark)
         if entry.past.count > mostFailed { entry.past.removeFirst(mostFailed / 2) }
     }
 
     /// What is stored is known by its version from now on: another tool may keep its mark beside other bytes.
-    private func forget(_ mark: WriteMark, of inode: InodeID) {
+    /// - Parameter changing: it may yet get another version.
+    private func forget(_ mark: WriteMark, of inode: InodeID, changing: ObjectInfo?) {
         entries.withLock { entries in
             entries[inode]?.uncertain.removeAll { $0.mark == mark }
             entries[inode]?.past.removeAll { $0 == mark }
+            var stored = changing
+            if stored?.metadata?.nonce == nil { stored?.metadata = ObjectMetadata(nonce: mark.nonce) }
+            entries[inode]?.changing = stored
         }
     }
 
@@ -323,7 +330,16 @@ final class Commits: Sendable {
             entries[inode] = entry
             return attempt
         }
-        guard let attempt else { return false }
+        guard let attempt else {
+            let before = entries.withLock { $0[inode]?.changing }
+            guard let before, let nonce, WriteMark(before) == WriteMark(nonce: nonce, size: info.size) else {
+                return false
+            }
+            // The same bytes under a new version.
+            _ = tree.stored.noteLate(inode, info, over: before.etag, nonce: nonce, isHeld: true)
+            content.relocate(from: before, to: info)
+            return true
+        }
         // With its folder it may have got another name since.
         var write = attempt.write
         write.key = info.key
@@ -434,7 +450,7 @@ final class Commits: Sendable {
     }
 
     private static func marks(_ entry: Entry) -> [WriteMark] {
-        entry.past + entry.uncertain.map(\.mark)
+        entry.past + entry.uncertain.map(\.mark) + (entry.changing.flatMap { WriteMark($0) }.map { [$0] } ?? [])
     }
 
     private func marks(_ inode: InodeID) -> [WriteMark] { entries.withLock { $0[inode].map(Self.marks) ?? [] } }

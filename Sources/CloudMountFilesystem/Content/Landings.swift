@@ -20,11 +20,6 @@ final class Landings: Sendable {
     /// Where what such a call has stored is being taken away.
     private let undoing = Mutex<Set<ObjectKey>>([])
     private let ended = Waiters()
-    /// Looked for again and again, by nonce, until they are stored after all.
-    private let missing = Mutex<Set<String>>([])
-    private let isEnding = Mutex(false)
-    /// When it is looked for what has not been found right after a call that nobody has answered: since then the store may have done it.
-    private static let looks: [Duration] = [.seconds(5), .seconds(25), .seconds(90)]
 
     init(context: MountContext, tree: Tree) { (self.context, self.tree) = (context, tree) }
 
@@ -43,11 +38,7 @@ final class Landings: Sendable {
 
     /// Returns when nothing more can land, or after the policy's deadline: what is still on its way then is followed for as long as the
     /// process lives.
-    func clearAll() async {
-        isEnding.withLock { $0 = true }
-        ended.resume()
-        _ = await context.wait(on: ended, until: { self.underWay.withLock { $0.isEmpty } })
-    }
+    func clearAll() async { _ = await context.wait(on: ended, until: { self.underWay.withLock { $0.isEmpty } }) }
 
     /// Sees a call to its end, and keeps its key until then.
     /// - Parameter settle: what becomes of what it has stored.
@@ -57,78 +48,34 @@ final class Landings: Sendable {
     ) {
         let mark = WriteMark(write)
         keep(key, Call(replaces: write.replaces, mark: mark)) {
-            let isFound: Bool?
             switch await call.value {
-            case .success(let info):
-                await settle(info)
-                isFound = true
-            case .failure(let error) where !CommitVerdict.isUnclear(error): isFound = true
-            case .failure: isFound = await self.look(for: mark, at: write.key, settle)
+            case .success(let info): await settle(info)
+            case .failure(let error) where !CommitVerdict.isUnclear(error): break
+            case .failure: await self.look(for: mark, at: write.key, settle)
             }
             ended()
-            if isFound != true { self.lookAgain(for: mark, at: write.key, settle) }
         }
     }
 
-    @discardableResult
-    private func keep(
-        _ key: ObjectKey, _ call: Call, _ work: @escaping @Sendable () async -> Void
-    ) -> Task<Void, Never> {
+    private func keep(_ key: ObjectKey, _ call: Call, _ work: @escaping @Sendable () async -> Void) {
         underWay.withLock { $0[key] = call }
-        return context.begin {
+        context.begin {
             await work()
             self.underWay.withLock { _ = $0.removeValue(forKey: key) }
             self.ended.resume()
         }
     }
 
-    /// - Returns: whether what has the mark is there; nil when the store does not tell.
+    /// What a call has stored that was not answered. A store may carry it out still later: then it is there again, and stays, for by then
+    /// somebody may have use for it.
     private func look(
         for mark: WriteMark, at key: ObjectKey, _ settle: @Sendable (ObjectInfo) async -> Void
-    ) async -> Bool? {
+    ) async {
         let there = await persistently { () async throws(VFSError) -> ObjectInfo?? in
             .some(try await self.context.provider.headIfThere(key))
         }
-        guard let there else { return nil }
-        guard let there, mark.isOn(there) else { return false }
-        await settle(there)
-        return true
+        if let there, let there, mark.isOn(there) { await settle(there) }
     }
-
-    /// A store may carry out long after what it has not answered.
-    private func lookAgain(
-        for mark: WriteMark, at key: ObjectKey, _ settle: @escaping @Sendable (ObjectInfo) async -> Void
-    ) {
-        missing.withLock { _ = $0.insert(mark.nonce) }
-        let clock = context.clock
-        context.begin { [weak self] in
-            for pause in Self.looks {
-                let due = clock.monotonic() + pause.nanoseconds
-                while let ended = self?.ended, clock.monotonic() < due {
-                    let isOver = { [weak self] in self?.isMissing(mark) != true }
-                    await ended.wait(unless: isOver, for: .nanoseconds(due - min(due, clock.monotonic())))
-                    if isOver() { return }
-                }
-                guard let self else { return }
-                // Another call to the key is being followed: nothing is changed under it.
-                if self.underWay.withLock({ $0[key] != nil }) { continue }
-                await self.keep(key, Call(replaces: nil, mark: mark)) {
-                    let isFound = await self.look(for: mark, at: key) { there in
-                        if self.isMissing(mark) { await settle(there) }
-                    }
-                    if isFound == true { self.isStored(mark) }
-                }.value
-            }
-            self?.isStored(mark)
-        }
-    }
-
-    private func isMissing(_ mark: WriteMark) -> Bool {
-        !isEnding.withLock { $0 } && missing.withLock { $0.contains(mark.nonce) }
-    }
-
-    /// The same write has been stored after all: what has its mark is wanted.
-    func isStored(_ mark: WriteMark) { missing.withLock { _ = $0.remove(mark.nonce) } }
 
     /// Whether a call that was given up can still come to its effect under the key when that holds a copy of `object`, or harm the copy.
     /// - Parameters:
@@ -151,10 +98,7 @@ final class Landings: Sendable {
     /// Whether a new object has been stored is not known, and its caller has been told that it has not: it goes again.
     func undoLater(_ mark: WriteMark, at key: ObjectKey) {
         keep(key, Call(replaces: nil, mark: mark)) {
-            let isFound = await self.look(for: mark, at: key) { _ in await self.undo(mark, at: key) }
-            if isFound != true {
-                self.lookAgain(for: mark, at: key) { _ in await self.undo(mark, at: key) }
-            }
+            await self.look(for: mark, at: key) { _ in await self.undo(mark, at: key) }
         }
     }
 
@@ -170,7 +114,7 @@ final class Landings: Sendable {
             guard mark.isOn(there) else { return true }
             let undoing = DeleteRequest(key, version: there.etag, nonce: mark.nonce, undoes: true)
             let failure = try await self.context.provider.delete([undoing]).first?.error
-            if let failure, failure.code == .permissionDenied { throw failure }
+            if let failure, Self.lasting.contains(failure.code) { throw failure }
             return failure == nil || failure?.code == .notFound ? true : nil
         }
         // A listing may have shown it.
@@ -180,7 +124,13 @@ final class Landings: Sendable {
             "a write that was given up may be in the store and could not be taken away", metadata: ["key": "\(key)"])
     }
 
-    /// Tries for some minutes, until there is a value, or the store forbids it.
+    /// What a store says that it will say again.
+    private static let lasting: Set<VFSError.Code> = [
+        .permissionDenied, .credentialsInvalid, .bucketNotFound, .archived, .notSupported, .invalidArgument,
+        .invalidName, .quotaExceeded, .readOnly, .notPermitted,
+    ]
+
+    /// Tries for some minutes, until there is a value, or the store refuses it.
     private func persistently<Value: Sendable>(
         _ work: @escaping @Sendable () async throws(VFSError) -> Value?
     ) async -> Value? {
@@ -188,7 +138,7 @@ final class Landings: Sendable {
         for _ in 0..<200 {
             switch await attempt(work) {
             case .success(let value?): return value
-            case .failure(let error) where error.code == .permissionDenied: return nil
+            case .failure(let error) where Self.lasting.contains(error.code): return nil
             default: break
             }
             await context.clock.sleep(pause)

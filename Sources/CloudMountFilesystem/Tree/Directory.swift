@@ -76,8 +76,9 @@ final class Directory {
     private weak var told: Listing?
 
     /// All names there are, one list for all who read them.
-    func names(_ held: HeldNames) -> Listing {
+    func names(_ held: HeldNames) throws(VFSError) -> Listing {
         if let told { return told }
+        try held.requireRoom()
         let listing = Listing(complete: children.map(\.name), held)
         told = listing
         return listing

@@ -95,15 +95,15 @@ final class Lister: Sendable {
         let (listing, start) = try tree.withNames { names throws(VFSError) -> (Listing, UInt32?) in
             let node = try names.directory(open.inode)
             guard let directory = node.directory else { throw VFSError(.stale, "the directory is gone") }
-            try held.requireRoom()
             if let listing = directory.listing {
                 // Before it can be given up as nobody's.
                 listing.want()
                 return (listing, nil)
             }
             if directory.completeUntil > now || node.isOrphan {
-                return (directory.names(held), nil)
+                return (try directory.names(held), nil)
             }
+            try held.requireRoom()
             let generation = mark(directory, now)
             guard let listing = directory.listing else { throw VFSError(.io, "a listing was lost") }
             return (listing, generation)
