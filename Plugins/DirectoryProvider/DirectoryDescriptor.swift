@@ -7,25 +7,31 @@ import Glibc
 extension Descriptor {
     /// Names in a directory, without `.` and `..`, in no order; those that are not UTF-8 are left out: no key names them.
     func entries() throws(SystemError) -> [(name: String, type: UInt8)] {
+        var result: [(name: String, type: UInt8)] = []
+        try eachEntry { name, type in
+            if let name = String(validating: name, as: UTF8.self) { result.append((name, type)) }
+        }
+        return result
+    }
+
+    /// Calls `body` with the bytes and the type (`DT_…`) of each name in a directory, without `.` and `..`, in no order.
+    func eachEntry(_ body: (UnsafeRawBufferPointer, UInt8) throws(SystemError) -> Void) throws(SystemError) {
         let copy = try SystemError.check { openat(raw, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
         guard let stream = fdopendir(copy) else {
             close(copy)
             throw SystemError(errno)
         }
         defer { closedir(stream) }
-        var result: [(name: String, type: UInt8)] = []
         while true {
             errno = 0
             guard let entry = readdir(stream) else {
                 if errno != 0 { throw SystemError(errno) }
-                return result
+                return
             }
             let type = entry.pointee.d_type
-            let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
-                String(validating: bytes.prefix { $0 != 0 }, as: UTF8.self)
-            }
-            if let name, !name.utf8.elementsEqual(".".utf8), !name.utf8.elementsEqual("..".utf8) {
-                result.append((name, type))
+            try withUnsafeBytes(of: &entry.pointee.d_name) { bytes throws(SystemError) in
+                let name = UnsafeRawBufferPointer(rebasing: bytes.prefix { $0 != 0 })
+                if !name.elementsEqual(".".utf8), !name.elementsEqual("..".utf8) { try body(name, type) }
             }
         }
     }

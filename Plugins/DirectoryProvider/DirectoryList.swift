@@ -6,8 +6,10 @@ import Glibc
 struct DirectoryLister: Sendable {
     let objects: DirectoryObjects
 
-    /// The continuation is the least key that the next page may begin with. Nothing is remembered between pages.
+    /// The continuation is the least key that the next page may begin with. Nothing is remembered between pages: each looks at all names
+    /// of a directory and keeps as many as it has room for.
     func list(_ request: ListRequest, limit: Int) throws(VFSError) -> ListPage {
+        if limit == 1, request.continuation == nil, let page = try first(request.prefix) { return page }
         var walk = ListingWalk(objects, request, most: limit + 1)
         try system("listing \(objects.folder.path)") { () throws(SystemError) in
             try walk.walkTree()
@@ -27,6 +29,20 @@ struct DirectoryLister: Sendable {
             if let info = item.info { page.objects.append(info) } else { page.commonPrefixes.append(item.key) }
         }
         return page
+    }
+
+    /// The first page of one key, where the prefix is that key: whoever looks something up asks so, and need not wait until all its
+    /// neighbours have been looked at. Whether there are others, only the next page tells.
+    private func first(_ prefix: ObjectKey) throws(VFSError) -> ListPage? {
+        if prefix.isEmpty { return nil }
+        do throws(VFSError) {
+            guard let entry = try objects.find(prefix) else { return nil }
+            return ListPage(objects: [entry.info], continuation: prefix.string + "\0")
+        } catch {
+            // A listing shows what may be seen and not read.
+            guard error.code == .permissionDenied else { throw error }
+            return nil
+        }
     }
 }
 
@@ -55,11 +71,22 @@ private struct ListingWalk {
         self.most = most
     }
 
+    private static let longestKey = Capabilities().maxKeyBytes
+
+    /// Names that are kept of one directory at a time: fewer of each the deeper it lies, for all on the way are in memory at once.
+    private static func room(_ most: Int, depth: Int) -> Int { max(512, most >> min(depth, 32)) }
+
+    /// Where most names of a directory turn out to be nothing, it is gone through again and again, and with more room each time.
+    private static let mostRoom = 65_536
+
+    // MARK: Tree
+
     /// Begins at the deepest directory that the prefix names.
     mutating func walkTree() throws(SystemError) {
         let bytes = prefix.utf8
         let end = bytes.lastIndex(of: UInt8(ascii: "/")).map { bytes.index(after: $0) } ?? bytes.startIndex
         let base = ObjectKey(String(prefix.string[..<end]))
+        if !start.hasPrefix(base), base < start { return }
         do throws(SystemError) {
             if base.isEmpty { return try walk(objects.folder.root, "") }
             guard let path = DirectoryPaths.plain(base) else { return }
@@ -73,36 +100,71 @@ private struct ListingWalk {
         }
     }
 
-    private mutating func walk(_ directory: Descriptor, _ base: ObjectKey) throws(SystemError) {
-        var children: [(key: ObjectKey, name: String)] = []
-        for (name, type) in try directory.entries() {
-            if base.isEmpty, name.utf8.elementsEqual(DirectoryPaths.area.utf8) { continue }
-            var isDirectory = type == DT_DIR
-            if type == DT_UNKNOWN {
-                guard let status = try? directory.status(of: name) else { continue }
-                isDirectory = status.kind == S_IFDIR
+    private mutating func walk(_ directory: Descriptor, _ base: ObjectKey, depth: Int = 0) throws(SystemError) {
+        var room = min(most - items.count, Self.room(most, depth: depth))
+        var visited: ObjectKey?
+        while true {
+            let children = try least(of: directory, base, after: visited, room: room)
+            let sorted = children.sorted
+            for child in sorted {
+                if items.count >= most { return }
+                do throws(SystemError) {
+                    try visit(child.key, child.value, in: directory, depth: depth)
+                } catch {
+                    // Gone since the directory was read.
+                    if ![ENOENT, ENOTDIR, ELOOP].contains(error.code) { throw error }
+                }
             }
-            // With its slash a directory sorts where its keys do.
-            let key = ObjectKey(base.string + name + (isDirectory ? "/" : ""))
-            // A deeper key is none, and directories may lie as deep in each other as nobody's stack reaches.
-            if key.byteCount > Self.longestKey { continue }
-            let isWithin = key.hasPrefix(prefix) || (isDirectory && prefix.hasPrefix(key))
-            let isAhead = isDirectory && !delimited ? start < key.afterAllWithin : start <= key
-            if isWithin, isAhead { children.append((key, name)) }
-        }
-        children.sort { $0.key < $1.key }
-        for (key, name) in children {
-            if items.count >= most { return }
-            do throws(SystemError) {
-                try visit(key, name, in: directory)
-            } catch {
-                // Gone since the directory was read.
-                if ![ENOENT, ENOTDIR, ELOOP].contains(error.code) { throw error }
-            }
+            guard children.hasMore, items.count < most else { return }
+            visited = sorted.last?.key
+            room = min(max(room, 64) * 4, Self.room(Self.mostRoom, depth: depth))
         }
     }
 
-    private mutating func visit(_ key: ObjectKey, _ name: String, in directory: Descriptor) throws(SystemError) {
+    /// The first names of a directory that the listing may show, in the order of their keys: with its slash a directory sorts where its
+    /// keys do.
+    private func least(
+        of directory: Descriptor, _ base: ObjectKey, after visited: ObjectKey?, room: Int
+    ) throws(SystemError) -> LeastKeys<String> {
+        var children = LeastKeys<String>(most: room)
+        let count = base.byteCount
+        let tail = Array(prefix.utf8.dropFirst(count))
+        let from = start.hasPrefix(base) ? Array(start.utf8.dropFirst(count)) : []
+        let past = visited.map { Array($0.utf8.dropFirst(count)) } ?? []
+        var bound: [UInt8]?
+        try directory.eachEntry { name, type throws(SystemError) in
+            if base.isEmpty, name.elementsEqual(DirectoryPaths.area.utf8) { return }
+            guard name.starts(with: tail), let isDirectory = Self.isDirectory(name, type, in: directory) else { return }
+            let last = isDirectory ? UInt8(ascii: "/") : nil
+            // A deeper key is none, and directories may lie as deep in each other as nobody's stack reaches.
+            if count + name.count + (isDirectory ? 1 : 0) > Self.longestKey { return }
+            // `0` is the character after the slash.
+            let end = isDirectory && !delimited ? UInt8(ascii: "0") : last
+            if Self.isLess(name, end, from) || isDirectory && !delimited && Self.isEqual(name, end, from) { return }
+            if visited != nil, !Self.isLess(past, name, last) { return }
+            if let bound, !Self.isLess(name, last, bound) { return children.leaveOut() }
+            guard let text = String(validating: name, as: UTF8.self) else { return }
+            children.add(ObjectKey(base.string + text + (isDirectory ? "/" : ""))) { text }
+            bound = children.bound.map { Array($0.utf8.dropFirst(count)) }
+        }
+        return children
+    }
+
+    /// Nil for what is no object and no directory.
+    private static func isDirectory(_ name: UnsafeRawBufferPointer, _ type: UInt8, in directory: Descriptor) -> Bool? {
+        switch Int(type) {
+        case DT_DIR: return true
+        case DT_REG, DT_LNK: return false
+        case DT_UNKNOWN:
+            let text = String(decoding: name, as: UTF8.self)
+            guard let status = try? directory.status(of: text) else { return nil }
+            return status.kind == S_IFDIR
+        default: return nil
+        }
+    }
+    private mutating func visit(
+        _ key: ObjectKey, _ name: String, in directory: Descriptor, depth: Int
+    ) throws(SystemError) {
         guard key.endsWithSlash else {
             if let entry = try file(name, in: directory, key) { items.append(Item(key: key, info: entry.info)) }
             return
@@ -115,7 +177,7 @@ private struct ListingWalk {
         if key.hasPrefix(prefix), start <= key, let entry = try objects.entry(below, key) {
             items.append(Item(key: key, info: entry.info))
         }
-        try walk(below, key)
+        try walk(below, key, depth: depth + 1)
     }
 
     private func file(_ name: String, in directory: Descriptor, _ key: ObjectKey) throws(SystemError) -> DirectoryEntry?
@@ -137,38 +199,108 @@ private struct ListingWalk {
 
     // MARK: Hidden area
 
+    /// Its names are in no order that keys have: all of them are looked at, and those opened that the page has room for.
     mutating func walkHidden() throws(SystemError) {
+        let area: Descriptor
         do throws(SystemError) {
-            try walkHidden(try objects.folder.root.open(DirectoryPaths.keys, for: .directory), "")
+            area = try objects.folder.root.open(DirectoryPaths.keys, for: .directory)
         } catch {
             if error.code != ENOENT { throw error }
+            return
+        }
+        let escaped = Array(DirectoryPaths.escape(prefix.string, all: true).utf8)
+        var (found, room) = (0, most)
+        var seen: ObjectKey?
+        while true {
+            // Of each whether it is a common prefix.
+            var keys = LeastKeys<Bool>(most: room)
+            try gather(area, [], escaped, after: seen, &keys)
+            let sorted = keys.sorted
+            for entry in sorted where found < most {
+                if entry.value {
+                    items.append(Item(key: entry.key, info: nil))
+                    found += 1
+                } else if let info = try hidden(entry.key) {
+                    items.append(Item(key: entry.key, info: info, rank: entry.key.endsWithSlash ? 0 : 2))
+                    found += 1
+                }
+            }
+            guard keys.hasMore, found < most else { return }
+            seen = sorted.last?.key
+            room = min(max(room, 64) * 4, Self.mostRoom)
         }
     }
 
-    private static let longestKey = Capabilities().maxKeyBytes
+    private func hidden(_ key: ObjectKey) throws(SystemError) -> ObjectInfo? {
+        guard let file = try? objects.folder.root.open(DirectoryPaths.hidden(key), for: .reading) else { return nil }
+        return try objects.entry(file, key)?.info
+    }
+
     /// Pieces of the longest escaped key: three characters for each byte.
     private static let mostPieces = 3 * longestKey / 240 + 1
 
-    private mutating func walkHidden(
-        _ directory: Descriptor, _ base: String, pieces: Int = 1
+    private func gather(
+        _ directory: Descriptor, _ base: [UInt8], _ wanted: [UInt8], after seen: ObjectKey?, pieces: Int = 1,
+        _ keys: inout LeastKeys<Bool>
     ) throws(SystemError) {
-        for (name, _) in try directory.entries() {
-            if name.utf8.last == UInt8(ascii: "+") {
+        var deeper: [[UInt8]] = []
+        try directory.eachEntry { name, type throws(SystemError) in
+            if name.last == UInt8(ascii: "+") {
+                let path = base + name.dropLast()
                 // Deeper, or no directory: nothing of ours.
-                guard pieces < Self.mostPieces, let below = try? directory.open(name, for: .directory) else { continue }
-                try walkHidden(below, base + String(name.unicodeScalars.dropLast()), pieces: pieces + 1)
-                continue
+                guard pieces < Self.mostPieces, type == DT_DIR || type == DT_UNKNOWN,
+                    path.starts(with: wanted) || wanted.starts(with: path)
+                else { return }
+                deeper.append(Array(name))
+                return
             }
-            guard let text = DirectoryPaths.unescape((base + name).utf8) else { continue }
+            guard type == DT_REG || type == DT_UNKNOWN, Self.mayBegin(base, name, with: wanted) else { return }
+            let path = base + name
+            guard path.starts(with: wanted), let text = DirectoryPaths.unescape(path) else { return }
             let key = ObjectKey(text)
-            guard key.hasPrefix(prefix) else { continue }
-            if delimited, let common = key.commonPrefix(after: prefix.byteCount) {
-                if start <= common { items.append(Item(key: common, info: nil)) }
-            } else if start <= key {
-                if let file = try? directory.open(name, for: .reading), let entry = try objects.entry(file, key) {
-                    items.append(Item(key: key, info: entry.info, rank: key.endsWithSlash ? 0 : 2))
-                }
+            let common = delimited ? key.commonPrefix(after: prefix.byteCount) : nil
+            let shown = common ?? key
+            guard start <= shown, seen.map({ $0 < shown }) ?? true else { return }
+            // What only unescapes to the key is not where the key is looked for.
+            keys.add(shown) {
+                DirectoryPaths.escape(text, all: true).utf8.elementsEqual(path) ? common != nil : nil
             }
         }
+        for name in deeper {
+            guard let below = try? directory.open(String(decoding: name, as: UTF8.self), for: .directory) else {
+                continue
+            }
+            try gather(below, base + name.dropLast(), wanted, after: seen, pieces: pieces + 1, &keys)
+        }
+    }
+
+    /// Without making anything: most names of the area are not asked for.
+    private static func mayBegin(_ base: [UInt8], _ name: UnsafeRawBufferPointer, with wanted: [UInt8]) -> Bool {
+        if wanted.count <= base.count { return true }
+        return name.starts(with: wanted.dropFirst(base.count))
+    }
+
+    // MARK: Order
+
+    /// Whether a name and what stands after it come before `bound`, in the order of bytes.
+    private static func isLess(_ name: UnsafeRawBufferPointer, _ end: UInt8?, _ bound: [UInt8]) -> Bool {
+        compare(name, end, bound) < 0
+    }
+
+    private static func isLess(_ bound: [UInt8], _ name: UnsafeRawBufferPointer, _ end: UInt8?) -> Bool {
+        compare(name, end, bound) > 0
+    }
+
+    private static func isEqual(_ name: UnsafeRawBufferPointer, _ end: UInt8?, _ bound: [UInt8]) -> Bool {
+        compare(name, end, bound) == 0
+    }
+
+    private static func compare(_ name: UnsafeRawBufferPointer, _ end: UInt8?, _ bound: [UInt8]) -> Int {
+        for (index, byte) in bound.enumerated() {
+            let own = index < name.count ? name[index] : index == name.count ? end : nil
+            guard let own else { return -1 }
+            if own != byte { return own < byte ? -1 : 1 }
+        }
+        return name.count + (end == nil ? 0 : 1) > bound.count ? 1 : 0
     }
 }

@@ -22,16 +22,20 @@ struct DirectoryObjects: Sendable {
         let plain = DirectoryPaths.plain(key)
         // A key with a slash that has a body is in the hidden area, beside a directory that may exist.
         if key.endsWithSlash, let entry = try open(DirectoryPaths.hidden(key), key) { return entry }
-        if let plain, let entry = try open(plain, key) { return entry }
+        // A file of the name without the slash is another object.
+        let purpose = key.endsWithSlash ? Descriptor.Purpose.directory : .reading
+        if let plain, let entry = try open(plain, key, for: purpose) { return entry }
         if let entry = try open(DirectoryPaths.hidden(key), key) { return entry }
         // It may have moved out of the hidden area between the two looks.
         guard let plain else { return nil }
-        return try open(plain, key)
+        return try open(plain, key, for: purpose)
     }
 
-    private func open(_ path: String, _ key: ObjectKey) throws(VFSError) -> DirectoryEntry? {
+    private func open(
+        _ path: String, _ key: ObjectKey, for purpose: Descriptor.Purpose = .reading
+    ) throws(VFSError) -> DirectoryEntry? {
         do throws(SystemError) {
-            let file = try folder.root.open(path, for: .reading)
+            let file = try folder.root.open(path, for: purpose)
             return try entry(file, key)
         } catch {
             switch error.code {

@@ -39,6 +39,7 @@ public final class DirectoryProvider: ObjectProvider {
         capabilities.conditionalDelete = true
         capabilities.pinnedRead = true
         capabilities.listingCarriesMetadata = true
+        capabilities.cheapLooks = true
         capabilities.sortedListing = true
         return capabilities
     }()

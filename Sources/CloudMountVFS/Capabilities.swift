@@ -66,6 +66,9 @@ public struct Capabilities: Sendable, Equatable {
     public var rangedRead = true
     /// `ListPage` objects carry `metadata`.
     public var listingCarriesMetadata = false
+    /// There are no round trips to save: to look at a key, and whether there is anything below it, costs less than to list the names that
+    /// begin alike.
+    public var cheapLooks = false
     /// Listings come in byte order of the keys.
     public var sortedListing = false
     /// Objects whose key ends in `/` keep their metadata.

@@ -90,4 +90,16 @@ struct ListedMetadataTests {
             try await mount.fs.close(inode, handle)
         }
     }
+
+    @Test("Where looks are cheap, a name is looked up without a listing of those that begin alike")
+    func cheapLooks() async throws {
+        let mount = try mount { $0.cheapLooks = true }
+        try await mount.put("f", [1])
+        try await mount.put("d/x", [1])
+        for (name, isThere) in [("f", true), ("d", true), ("none", false)] {
+            mount.traffic.reset()
+            #expect((try await mount.attributes(name) != nil) == isThere)
+            #expect(mount.traffic.keys(.head) == [name] && mount.traffic.keys(.list) == [name + "/"])
+        }
+    }
 }

@@ -182,7 +182,7 @@ final class Resolver: Sendable {
         case .some:
             finding.object = try await seen(question.key)
             if finding.object == nil { finding = try await below(question.key) }
-        case nil where capabilities.listingCarriesMetadata && capabilities.sortedListing:
+        case nil where capabilities.listingCarriesMetadata && capabilities.sortedListing && !capabilities.cheapLooks:
             finding = try await answerOnce(question.key)
         case nil:
             async let object = attempt { () async throws(VFSError) in
