@@ -13,7 +13,8 @@ struct MountPoint {
     let path: String
 
     private enum Step {
-        case name(String)
+        /// - Parameter depth: how many of the path's names it ends; 0: it is a link's.
+        case name(String, depth: Int)
         /// The folder that has been reached by a link of this user's.
         case belongs(to: uid_t, link: String)
     }
@@ -24,9 +25,19 @@ struct MountPoint {
     /// - Returns: nil when something on the way is missing.
     /// - Throws: `permissionDenied` for a link that is not followed.
     static func find(_ path: String) throws(VFSError) -> MountPoint? {
+        try walk(path, obeysLinks: true) { _, _, _ in false }
+    }
+
+    /// - Parameters:
+    ///   - obeysLinks: links of other users are not followed to what is not theirs.
+    ///   - make: makes a name of the path that is missing, in the folder that is held; it is told how many names of the path that ends.
+    ///     Where a link leads nothing is made.
+    static func walk(
+        _ path: String, obeysLinks: Bool, _ make: (Descriptor, String, Int) throws(VFSError) -> Bool
+    ) throws(VFSError) -> MountPoint? {
         let root = try open("/", in: AT_FDCWD, path)
         guard var here = root else { return nil }
-        var steps = names(path)
+        var steps: [Step] = names(path).enumerated().map { .name($1, depth: $0 + 1) }.reversed()
         var links = 0
         while let step = steps.popLast() {
             switch step {
@@ -37,8 +48,10 @@ struct MountPoint {
                         "\(path): the link '\(link)' of user \(owner) leads to what is not that user's; root does not follow it"
                     )
                 }
-            case .name(let name):
-                guard let next = try open(name, in: here.raw, path) else { return nil }
+            case .name(let name, let depth):
+                var next = try open(name, in: here.raw, path)
+                if next == nil, depth > 0, try make(here, name, depth) { next = try open(name, in: here.raw, path) }
+                guard let next else { return nil }
                 let found = try status(next, path)
                 guard found.st_mode & S_IFMT == S_IFLNK else {
                     here = next
@@ -46,24 +59,21 @@ struct MountPoint {
                 }
                 links += 1
                 guard links <= mostLinks else { throw VFSError(systemCall: ELOOP, path) }
-                if found.st_uid != 0, found.st_uid != geteuid() {
+                if obeysLinks, found.st_uid != 0, found.st_uid != geteuid() {
                     steps.append(.belongs(to: found.st_uid, link: name))
                 }
                 let target = try target(next, path)
-                steps += names(target)
-                if target.hasPrefix("/"), let root { here = root }
+                steps += names(target).reversed().map { .name($0, depth: 0) }
+                if target.utf8.first == UInt8(ascii: "/"), let root { here = root }
             }
         }
         guard let resolved = link("/proc/self/fd/\(here.raw)") else { throw VFSError(systemCall: errno, path) }
         return MountPoint(directory: here, path: resolved)
     }
 
-    /// The last one first.
-    private static func names(_ path: String) -> [Step] {
-        path.split(separator: "/").reversed().filter { $0 != "." }.map { .name(String($0)) }
-    }
+    fileprivate static func names(_ path: String) -> [String] { ObjectKey(path).names.filter { $0 != "." } }
 
-    private static func open(_ name: String, in directory: Int32, _ path: String) throws(VFSError) -> Descriptor? {
+    fileprivate static func open(_ name: String, in directory: Int32, _ path: String) throws(VFSError) -> Descriptor? {
         // O_PATH: held, not opened, so that nobody who serves it is asked.
         let raw = openat(directory, name, 0o10000000 | O_NOFOLLOW | O_CLOEXEC)
         if raw >= 0 { return Descriptor(owning: raw) }
@@ -71,7 +81,7 @@ struct MountPoint {
         throw VFSError(systemCall: errno, path)
     }
 
-    private static func status(_ descriptor: Descriptor, _ path: String) throws(VFSError) -> stat {
+    fileprivate static func status(_ descriptor: Descriptor, _ path: String) throws(VFSError) -> stat {
         var status = stat()
         guard fstat(descriptor.raw, &status) == 0 else { throw VFSError(systemCall: errno, path) }
         return status
@@ -91,10 +101,66 @@ struct MountPoint {
     }
 }
 
+/// A folder that was made for a mount: which one it is, and in which.
+public struct MadeFolder: Sendable {
+    fileprivate struct Identity: Sendable, Equatable {
+        var device: dev_t
+        var inode: ino_t
+
+        init(_ status: stat) { (device, inode) = (status.st_dev, status.st_ino) }
+    }
+
+    /// As it was asked for, without a slash at its end.
+    public let path: String
+    private let itself: Identity
+    private let parent: Identity
+
+    fileprivate init(path: String, itself: stat, parent: stat) {
+        self.path = path
+        (self.itself, self.parent) = (Identity(itself), Identity(parent))
+    }
+
+    /// Removes it if it is empty and still where it was made, whatever its name and those above it lead to by now.
+    /// - Returns: whether it is gone by this.
+    public func remove() -> Bool {
+        guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { return false }
+        let name = String(path[path.utf8.index(after: slash)...])
+        let above = slash == path.startIndex ? "/" : String(path[..<slash])
+        guard let point = try? MountPoint.walk(above, obeysLinks: geteuid() == 0, { _, _, _ in false }),
+            let there = try? MountPoint.status(point.directory, path), Identity(there) == parent,
+            let folder = try? MountPoint.open(name, in: point.directory.raw, path),
+            let now = try? MountPoint.status(folder, path), Identity(now) == itself
+        else { return false }
+        return unlinkat(point.directory.raw, name, AT_REMOVEDIR) == 0
+    }
+}
+
 extension FUSEMount {
-    /// Before root makes folders on the way to a mount.
-    /// - Throws: `permissionDenied` when another user's link leads there that is not followed.
-    public static func checkLinks(on path: String) throws(VFSError) {
-        if geteuid() == 0 { _ = try MountPoint.find(path) }
+    /// Makes what is missing of the folder at `path`, each in one that is held: nobody can put a link in the way. Blocks.
+    /// - Parameters:
+    ///   - path: absolute.
+    ///   - made: told what is made, the outermost first.
+    /// - Throws: `permissionDenied`, also when another user's link leads there that root does not follow; `notDirectory`, `notFound`, `io`.
+    public static func makeFolders(_ path: String, made: (MadeFolder) -> Void) throws(VFSError) {
+        let names = MountPoint.names(path)
+        func fault(_ code: VFSError.Code, _ what: String) -> VFSError { VFSError(code, "the folder \(path) \(what)") }
+        let point = try MountPoint.walk(path, obeysLinks: geteuid() == 0) { parent, name, depth throws(VFSError) in
+            guard mkdirat(parent.raw, name, 0o755) == 0 else {
+                if errno == EEXIST { return true }
+                let reason = String(cString: strerror(errno))
+                throw fault(VFSError.Code(systemCall: errno), "cannot be made: \(reason)")
+            }
+            if let folder = try MountPoint.open(name, in: parent.raw, path) {
+                made(
+                    MadeFolder(
+                        path: "/" + names.prefix(depth).joined(separator: "/"),
+                        itself: try MountPoint.status(folder, path), parent: try MountPoint.status(parent, path)))
+            }
+            return true
+        }
+        guard let point else { throw fault(.notFound, "is behind a link that leads nowhere") }
+        guard try MountPoint.status(point.directory, path).st_mode & S_IFMT == S_IFDIR else {
+            throw VFSError(.notDirectory, "\(path) is not a directory")
+        }
     }
 }

@@ -24,6 +24,14 @@ public struct ObjectKey: Sendable {
     public func hasPrefix(_ prefix: ObjectKey) -> Bool { string.utf8.starts(with: prefix.string.utf8) }
     public var endsWithSlash: Bool { string.utf8.last == UInt8(ascii: "/") }
 
+    // By bytes: a combining character after a slash, or one before it that goes with what follows, is one `Character` with it.
+
+    /// What stands between slashes, empty pieces left out.
+    public var names: [String] { utf8.split(separator: UInt8(ascii: "/")).map { String(Substring($0)) } }
+
+    /// Without the slash at its end, if it has one.
+    public var withoutSlash: ObjectKey { endsWithSlash ? ObjectKey(String(Substring(utf8.dropLast()))) : self }
+
     public static func + (left: ObjectKey, right: ObjectKey) -> ObjectKey { ObjectKey(left.string + right.string) }
 
     /// The key without its first `count` bytes, which must end on a character boundary.

@@ -83,9 +83,20 @@ struct TableTests {
             for path in ["anna/\(name)", "anna/\(name)/below"] {
                 let error = #expect(throws: VFSError.self) { _ = try found(path) }
                 #expect(error?.code == .permissionDenied, "\(path)")
-                #expect(throws: VFSError.self) { try FUSEMount.checkLinks(on: "\(folder)/\(path)") }
+                #expect(throws: VFSError.self) { try FUSEMount.makeFolders("\(folder)/\(path)/new") { _ in } }
             }
         }
+        // What begins with a combining character is a name of its own all the same.
+        make("anna/\u{301}x", owner: 1234)
+        link("anna/\u{301}out", to: "\(folder)/bert", owner: 1234)
+        #expect(try found("anna/\u{301}x") == "\(folder)/anna/\u{301}x")
+        for (name, target) in [("by", "\u{301}out/."), ("by-more", "./\u{301}out")] {
+            link("anna/\(name)", to: target, owner: 1234)
+            #expect(throws: VFSError.self) { _ = try found("anna/\(name)") }
+        }
+        make("bert/\u{301}in", owner: 1234)
+        link("anna/far", to: "\u{301}out/\u{301}in", owner: 1234)
+        #expect(throws: VFSError.self) { _ = try found("anna/far") }
         link("anna/loop", to: "loop", owner: 1234)
         #expect(throws: VFSError.self) { _ = try found("anna/loop") }
     }
