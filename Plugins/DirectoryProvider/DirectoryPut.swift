@@ -84,7 +84,7 @@ struct DirectoryWriter: Sendable {
                 if error.code != ENOENT { throw error }
             }
             var directory = folder.root
-            for name in path.split(separator: "/").map(String.init) {
+            for name in ObjectKey(path).names {
                 let isNew = mkdirat(directory.raw, name, 0o777) == 0
                 if !isNew, errno != EEXIST { throw SystemError(errno) }
                 if isNew { touched.append(directory) }

@@ -200,7 +200,7 @@ final class WebDAVClient: Sendable {
 
     /// What lies under a key, with or without a slash at its end; nil when the server says that there is nothing.
     func look(at key: ObjectKey) async throws(VFSError) -> WebDAVEntry? {
-        let bare = key.endsWithSlash ? ObjectKey(String(key.string.dropLast())) : key
+        let bare = key.withoutSlash
         let found: ([WebDAVResponse], HTTPResponse)
         do throws(VFSError) {
             found = try await propfind(root.path(bare), bare, depth: 0)
@@ -226,7 +226,7 @@ final class WebDAVClient: Sendable {
 
     /// What is in a folder; nil when there is no such folder.
     func children(of folder: ObjectKey) async throws(VFSError) -> WebDAVChildren? {
-        let bare = folder.endsWithSlash ? ObjectKey(String(folder.string.dropLast())) : folder
+        let bare = folder.withoutSlash
         let found: ([WebDAVResponse], HTTPResponse)
         do throws(VFSError) {
             found = try await propfind(root.path(bare), bare, depth: 1)

@@ -56,7 +56,7 @@ final class WebDAVFolder: Sendable {
 
     /// Whether a key lies where unfinished things do.
     func isOurs(_ key: ObjectKey) -> Bool {
-        key.hasPrefix(area) || key == ObjectKey(String(area.string.dropLast()))
+        key.hasPrefix(area) || key == area.withoutSlash
     }
 
     /// Equal tags mean equal bytes: the server has called none weak so far, as those are that other bytes may have too.
@@ -73,13 +73,13 @@ final class WebDAVFolder: Sendable {
 
     /// When a staged file was begun, by the server's clock; nil when its name does not tell.
     func begun(_ staged: ObjectKey) -> Int? {
-        let parts = staged.string.dropFirst(area.string.count).split(separator: "-")
+        let parts = staged.dropping(area.byteCount).string.split(separator: "-")
         guard parts.count == 3, parts[0] == "put", let seconds = Int(parts[1]), seconds > 0 else { return nil }
         return seconds
     }
 
     func makeArea() async throws(VFSError) {
-        let key = ObjectKey(String(area.string.dropLast()))
+        let key = area.withoutSlash
         do throws(VFSError) {
             _ = try await client.makeFolder(key)
         } catch {

@@ -25,8 +25,8 @@ struct WebDAVRoot: Sendable {
     /// The pieces of an escaped path between its slashes, without the empty ones at its ends; two slashes are one for servers.
     private static func segments(_ path: some StringProtocol) -> [[UInt8]]? {
         var segments: [[UInt8]] = []
-        for piece in path.split(separator: "/") {
-            guard let bytes = PercentEncoding.decodeBytes(String(piece), plusIsSpace: false) else { return nil }
+        for piece in ObjectKey(String(path)).names {
+            guard let bytes = PercentEncoding.decodeBytes(piece, plusIsSpace: false) else { return nil }
             segments.append(bytes)
         }
         return segments
@@ -40,7 +40,7 @@ struct WebDAVRoot: Sendable {
 
     /// Of the object, or of the folder without the slash at its end: what it is, is seen by its answer.
     func path(_ key: ObjectKey) -> String {
-        let text = key.endsWithSlash ? String(key.string.dropLast()) : key.string
+        let text = key.withoutSlash.string
         if text.isEmpty { return url.path + "/" }
         return "\(url.path)/\(PercentEncoding.encode(text, keepSlash: true))"
     }
@@ -64,9 +64,11 @@ struct WebDAVRoot: Sendable {
     func place(_ href: String) -> Place {
         var path = href[...]
         for scheme in ["http://", "https://"] where path.hasPrefix(scheme) {
-            path = path.dropFirst(scheme.count).drop { $0 != "/" }
+            path = Substring(path.utf8.dropFirst(scheme.utf8.count).drop { $0 != UInt8(ascii: "/") })
         }
-        guard path.isEmpty || path.first == "/", let found = Self.segments(path), found.starts(with: segments) else {
+        guard path.isEmpty || path.utf8.first == UInt8(ascii: "/"), let found = Self.segments(path),
+            found.starts(with: segments)
+        else {
             return .outside
         }
         let names = found.dropFirst(segments.count)

@@ -28,14 +28,14 @@ struct UnmountCommand: ParsableCommand {
 
     /// A path as the daemon knows it: absolute, without a slash at its end. The file system is not asked.
     private func absolute(_ target: String) -> String {
-        guard target.contains("/") || target == "." else { return target }
+        guard target.utf8.contains(UInt8(ascii: "/")) || target == "." else { return target }
         var path = target
-        if !path.hasPrefix("/"), let here = getcwd(nil, 0) {
+        if path.utf8.first != UInt8(ascii: "/"), let here = getcwd(nil, 0) {
             path = String(cString: here) + "/" + path
             free(here)
         }
         var components: [Substring] = []
-        for component in path.split(separator: "/") where component != "." {
+        for component in path.utf8.split(separator: UInt8(ascii: "/")).map(Substring.init) where component != "." {
             if component == ".." { _ = components.popLast() } else { components.append(component) }
         }
         return "/" + components.joined(separator: "/")

@@ -93,8 +93,8 @@ final class TestMount: Sendable {
 
     func attributes(_ path: String) async throws -> FileAttributes? {
         var found = try await fs.getattr(TestMount.root)
-        for name in path.split(separator: "/") {
-            guard let next = try await fs.lookup(found.inode, String(name)) else { return nil }
+        for name in ObjectKey(path).names {
+            guard let next = try await fs.lookup(found.inode, name) else { return nil }
             found = next
         }
         return found

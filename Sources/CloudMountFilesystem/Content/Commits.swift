@@ -397,7 +397,7 @@ final class Commits: Sendable {
         _ inode: InodeID, _ seal: StoredNames.Seal, _ snapshot: ContentSnapshot, _ content: FileContent,
         _ write: SealedWrite, _ info: ObjectInfo
     ) async {
-        let name = info.key.string.split(separator: "/").last.map(String.init) ?? info.key.string
+        let name = info.key.names.last ?? info.key.string
         let place = tree.stored.keptBeside(inode, as: FileName(unchecked: name))
         var kept = write
         kept.key = info.key

@@ -95,7 +95,7 @@ extension Namespace {
     /// A directory has gone from under its key; an object that it hid is to be looked at again.
     mutating func forgetDirectory(_ key: ObjectKey, _ name: FileName, in parent: Directory?, _ now: UInt64) {
         hidden.remove(below: key)
-        if hidden.remove(ObjectKey(String(key.string.dropLast()))) {
+        if hidden.remove(key.withoutSlash) {
             parent?.distrust()
             parent?.setAbsent(name, nil)
         } else {

@@ -514,15 +514,15 @@ struct StoredNames: Sendable {
 
     /// Where the name of an object's key is, as far as memory has its folders.
     func place(of key: ObjectKey) -> Place? {
-        var names = key.string.split(separator: "/")[...]
+        var names = key.names[...]
         guard let last = names.popLast() else { return nil }
         return withNames { all in
             var parent = all[Namespace.root]
             while let name = names.popFirst() {
-                parent = parent?.directory?.children[FileName(unchecked: String(name))]
+                parent = parent?.directory?.children[FileName(unchecked: name)]
             }
             return parent.flatMap {
-                $0.directory == nil ? nil : Place(parent: $0.id, name: FileName(unchecked: String(last)))
+                $0.directory == nil ? nil : Place(parent: $0.id, name: FileName(unchecked: last))
             }
         }
     }
