@@ -218,9 +218,8 @@ let package = Package(
         tests(
             "CloudMountFilesystemTests",
             [
-                "MountHarness", "CloudMountFilesystem", "CloudMountStaging", "CloudMountLayers", "CloudMountPlatform",
-                "CloudMountVFS",
-                "MemoryProvider", "TestSeeds",
+                "MountHarness", "CloudMountFilesystem", "CloudMountCommit", "CloudMountStaging", "CloudMountLayers",
+                "CloudMountPlatform", "CloudMountVFS", "MemoryProvider", "TestSeeds",
             ]),
     ]
 )

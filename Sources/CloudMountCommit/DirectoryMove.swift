@@ -14,6 +14,8 @@ package struct DirectoryMove: Sendable {
     package let attributes: StoredAttributes
     private let provider: any ObjectProvider
     private let capabilities: Capabilities
+    /// What its objects take, for as long as it lasts.
+    private let room: NameRoom
 
     /// Copies under way at once; where the store has to be looked at first, about half of them wait for the look.
     private static let width = 192
@@ -31,8 +33,9 @@ package struct DirectoryMove: Sendable {
 
     package init(
         from: ObjectKey, to: ObjectKey, replaced: ObjectInfo?, attributes: StoredAttributes,
-        provider: any ObjectProvider
+        provider: any ObjectProvider, budget: NameBudget = .shared
     ) {
+        room = budget.room()
         self.from = from
         self.to = to
         self.replaced = replaced
@@ -49,7 +52,7 @@ package struct DirectoryMove: Sendable {
     /// - Throws: `notEmpty` when somebody else has put something there, `tooLarge` when there are too many, and why a copy failed. What was
     ///   copied is taken away again, but nothing that others have stored there.
     package func copyAll() async throws(VFSError) -> [Moved] {
-        let objects = try await provider.all(below: from)
+        let objects = try await provider.all(below: from, in: room)
         guard capabilities.serverCopy || objects.isEmpty else { throw VFSError(.crossDevice, "the store cannot copy") }
         let longest = objects.map(\.key.byteCount).max() ?? from.byteCount
         guard longest - from.byteCount + to.byteCount <= capabilities.maxKeyBytes else {
@@ -199,7 +202,7 @@ package struct DirectoryMove: Sendable {
 
     /// Whether the old tree is certain to hold all that was copied, each as the version that was copied.
     package func isWhole(_ moved: [Moved]) async -> Bool {
-        guard let there = try? await provider.all(below: from) else { return false }
+        guard let there = try? await provider.all(below: from, in: room) else { return false }
         let versions = Dictionary(there.map { ($0.key, $0.etag) }, uniquingKeysWith: { $1 })
         return moved.allSatisfy { $0.old.key == $0.new.key || versions[$0.old.key] == $0.old.etag }
     }
@@ -232,16 +235,16 @@ package struct DirectoryMove: Sendable {
 extension ObjectProvider {
     /// All objects whose keys begin with `prefix`.
     /// - Throws: `tooLarge` when they are more than can be kept in memory.
-    package func all(below prefix: ObjectKey, gatheredIn empty: Gathered = Gathered()) async throws(VFSError)
-        -> [ObjectInfo]
-    {
-        var gathered = empty
+    package func all(
+        below prefix: ObjectKey, in room: NameRoom, most: Int = Gathered.most
+    ) async throws(VFSError) -> [ObjectInfo] {
+        var gathered = Gathered(in: room, most: most)
         var continuation: String?
         var order = PageOrder(capabilities)
         repeat {
             let page = try await list(ListRequest(prefix: prefix, delimited: false, continuation: continuation))
             try order.check(page)
-            try gathered.take(page.objects, below: prefix)
+            try await gathered.take(page.objects, below: prefix)
             continuation = page.continuation
         } while continuation != nil
         return gathered.objects

@@ -35,19 +35,22 @@ package struct PageOrder: Sendable {
     }
 }
 
-/// Objects of a listing that are all kept in memory at once: no more than that is worth.
+/// Objects of a listing that are all kept in memory at once: no more than that is worth, and than there is room for.
 package struct Gathered: Sendable {
     /// Bytes: some 700,000 objects with keys of usual length.
     package static let most = 256 << 20
+    /// A move has them as they were and as they are, by their paths besides, and lists them once more.
+    private static let copies = 4
 
     package private(set) var objects: [ObjectInfo] = []
     private var bytes = 0
     private let most: Int
+    private let room: NameRoom
 
-    package init(most: Int = Gathered.most) { self.most = most }
+    package init(in room: NameRoom, most: Int = Gathered.most) { (self.room, self.most) = (room, most) }
 
     /// - Throws: `tooLarge` when there are more than can be kept.
-    package mutating func take(_ more: some Sequence<ObjectInfo>, below prefix: ObjectKey) throws(VFSError) {
+    package mutating func take(_ more: some Sequence<ObjectInfo>, below prefix: ObjectKey) async throws(VFSError) {
         for object in more {
             bytes += object.footprint
             guard bytes <= most else {
@@ -56,6 +59,7 @@ package struct Gathered: Sendable {
             }
             objects.append(object)
         }
+        try await room.cover(bytes * Self.copies)
     }
 }
 

@@ -11,6 +11,7 @@ final class MountContext: Sendable {
     let mostPieces: Int
     let mostOfDirectory: Int
     let mostFoldersHere: Int
+    let names: NameBudget
     let provider: any ObjectProvider
     let capabilities: Capabilities
     let staging: StagingArea
@@ -33,6 +34,7 @@ final class MountContext: Sendable {
         mostPieces = settings.mostPieces
         mostOfDirectory = settings.mostOfDirectory
         mostFoldersHere = settings.mostFoldersHere
+        names = settings.names
         self.provider = provider
         capabilities = provider.capabilities
         self.staging = staging

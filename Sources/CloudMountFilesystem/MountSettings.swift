@@ -1,3 +1,4 @@
+package import CloudMountCommit
 public import CloudMountVFS
 
 /// What one mounted file system is told about itself.
@@ -26,6 +27,8 @@ public struct MountSettings: Sendable {
     public var mostPieces = 1 << 20
     /// Bytes that the names and nodes of one directory may take while it is listed: some three million entries.
     public var mostOfDirectory = 1 << 30
+    /// What listings and moves of all mounts take together.
+    package var names = NameBudget.shared
     /// Empty directories that are shown while the mount lives, though the store keeps none.
     public var mostFoldersHere = 100_000
 

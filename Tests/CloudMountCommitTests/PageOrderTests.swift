@@ -60,9 +60,9 @@ struct PageOrderTests {
             let key = ObjectKey("d/\(number)" + String(repeating: "x", count: 500))
             _ = try await store.put(PutRequest(key: key), from: BytesSource([]))
         }
-        #expect(try await store.all(below: "d/").count == 20)
-        let room = Gathered(most: 20 * 500)
-        let error = await #expect(throws: VFSError.self) { try await store.all(below: "d/", gatheredIn: room) }
+        #expect(try await store.all(below: "d/", in: NameBudget(limit: 1 << 20).room()).count == 20)
+        let room = NameBudget(limit: 1 << 20).room()
+        let error = await #expect(throws: VFSError.self) { try await store.all(below: "d/", in: room, most: 20 * 500) }
         #expect(error?.code == .tooLarge)
         #expect(error?.retry == .never)
     }

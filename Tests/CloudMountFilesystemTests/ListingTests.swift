@@ -1,3 +1,4 @@
+import CloudMountCommit
 import CloudMountFilesystem
 import CloudMountLayers
 import CloudMountVFS
@@ -85,6 +86,33 @@ struct ListingTests {
         #expect(depth == MemoryProvider.fullCapabilities.maxKeyBytes / 2)
     }
 
+    @Test("Names of characters that go with the slash beside them are names", arguments: ["\u{301}x", "x\u{600}"])
+    func joined(name: String) async throws {
+        let mount = try TestMount()
+        try await mount.put("d/\(name)", [1])
+        try await mount.put("e/\(name)/f", [2])
+        let (d, e) = (try await mount.inode("d"), try await mount.inode("e"))
+        func names(_ inode: InodeID) async throws -> [[UInt8]] {
+            try await mount.fs.list(inode).map { Array($0.name.utf8) }
+        }
+        for inode in [d, e] { #expect(try await names(inode) == [Array(name.utf8)]) }
+        #expect(try await mount.read("d/\(name)") == [1])
+        // Renamed, a file and a directory, and read under the new names.
+        try await mount.write("g", [3])
+        try await mount.fs.rename(TestMount.root, "g", e, name + "g")
+        try await mount.fs.rename(e, name, d, name + "d")
+        #expect(try await Set(names(d)) == [Array(name.utf8), Array((name + "d").utf8)])
+        #expect(try await names(e) == [Array((name + "g").utf8)])
+        #expect(try await mount.read("e/\(name)g") == [3])
+        mount.remount()
+        let below = try await mount.inode("d")
+        let moved = try #require(try await mount.fs.lookup(below, name + "d"))
+        #expect(try await names(moved.inode) == [[102]])
+        try await mount.fs.unlink(moved.inode, "f")
+        try await mount.fs.rmdir(below, name + "d")
+        #expect(try await mount.keys("d/").map { Array($0.utf8) } == [Array("d/\(name)".utf8)])
+    }
+
     /// A store whose folders go on for very long, ten files to a page.
     private func endless(
         mostOfDirectory: Int = 1 << 30, _ beforePage: @escaping @Sendable (Int) async -> Void = { _ in }
@@ -111,6 +139,24 @@ struct ListingTests {
         let (mount, fs) = try endless(mostOfDirectory: 256 << 10)
         #expect(await failure { () async throws(VFSError) in try await fs.list(TestMount.root) } == .tooLarge)
         #expect(mount.traffic[.list] < 200)
+    }
+
+    @Test("Directories that are open share what names may take, and give it back when they are closed")
+    func sharedRoom() async throws {
+        let budget = NameBudget(limit: 100 << 10, free: 0, patience: .zero)
+        let mount = try TestMount { $0.names = budget }
+        for folder in ["a", "b"] {
+            for number in 0..<250 { try await mount.put("\(folder)/\(number)", []) }
+        }
+        let (a, b) = (try await mount.inode("a"), try await mount.inode("b"))
+        let handle = try await mount.fs.opendir(a)
+        #expect(try await mount.fs.list(a).count == 250)
+        #expect(budget.used > 250 * 200)
+        #expect(await failure { () async throws(VFSError) in try await mount.fs.list(b) } == .tooLarge)
+        try await mount.fs.releasedir(a, handle)
+        #expect(budget.used == 0)
+        #expect(try await mount.fs.list(b).count == 250)
+        #expect(budget.used == 0)
     }
 
     @Test("Nobody reads it: the listing of an open directory ends by itself, and who reads it later sees it whole")

@@ -155,7 +155,7 @@ struct Remover: Sendable {
     /// hidden like a file of that name; its metadata tells.
     private func oldMarker(_ target: StoredNames.Target) async throws(VFSError) -> ObjectInfo? {
         if let object = target.object, object.key != target.key { return object }
-        let key = ObjectKey(String(target.key.string.dropLast()))
+        let key = target.key.withoutSlash
         guard tree.stored.isHidden(key), let there = try await context.provider.headIfThere(key),
             AttributeCodec.isDirectory(there)
         else { return nil }
@@ -172,7 +172,7 @@ struct Remover: Sendable {
         let target = try tree.stored.target(inode)
         let key = target.key
         guard !key.isEmpty else { throw VFSError(.busy, "the root of a mount cannot be removed") }
-        var unreachable = Gathered()
+        var unreachable = Gathered(in: context.names.room())
         var marker: ObjectInfo?
         var request = ListRequest(prefix: key, delimited: false, limit: 2, takesUnreadable: true)
         var order = PageOrder(context.capabilities)
@@ -189,7 +189,7 @@ struct Remover: Sendable {
                     }
                     marker = object
                 } else if deletingUnreachable, Self.isUnreachable(object.key, below: key) {
-                    try unreachable.take([object], below: key)
+                    try await unreachable.take([object], below: key)
                 } else {
                     // Others have put something there: the next listing shows it.
                     tree.stored.noteUnseen(in: inode)

@@ -250,7 +250,7 @@ struct Renamer: Sendable {
     }
 
     private static func name(_ key: ObjectKey) -> FileName {
-        FileName(unchecked: key.string.split(separator: "/").last.map(String.init) ?? key.string)
+        FileName(unchecked: key.names.last ?? key.string)
     }
 
     /// Somebody else has stored something under the new name that nobody here has seen: it stays, and the file goes beside it.
@@ -291,7 +291,7 @@ struct Renamer: Sendable {
         guard let seal = tree.stored.sealMarker(move.inode) else { throw VFSError(.notFound, "the directory is gone") }
         let job = DirectoryMove(
             from: source.key, to: ObjectKey(move.key.string + "/"), replaced: replaced, attributes: seal.attributes,
-            provider: context.provider)
+            provider: context.provider, budget: context.names)
         guard job.to.byteCount + tree.stored.longestHeld(below: move.inode) <= context.capabilities.maxKeyBytes else {
             throw VFSError(.nameTooLong, "a key below \(job.to) would be too long")
         }

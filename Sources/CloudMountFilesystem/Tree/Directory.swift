@@ -1,3 +1,4 @@
+import CloudMountCommit
 import CloudMountVFS
 
 /// What is known of a directory's names.
@@ -57,6 +58,8 @@ final class Directory {
     var isFading = false
     /// A listing under way.
     var listing: Listing?
+    /// What its names take of the budget, while it is listed or open: nothing takes them away meanwhile.
+    var room: NameRoom?
     /// Names that went while it is under way, and must not come back by it.
     var removed: Set<FileName> = []
     /// The listing under way has left out a name that is about to be given to something.

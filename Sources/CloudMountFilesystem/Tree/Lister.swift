@@ -49,6 +49,7 @@ final class Lister: Sendable {
         tree.withNames { names in
             guard let node = names[inode] else { return }
             node.openCount -= 1
+            if node.openCount == 0, node.directory?.listing == nil { node.directory?.room = nil }
             names.dropIfUnused(node)
         }
     }
@@ -145,6 +146,7 @@ final class Lister: Sendable {
                 else { return [] }
                 directory.listing = nil
                 directory.removed = []
+                if node.openCount == 0 { directory.room = nil }
                 if case .failure(let error) = result, error.code == .tooLarge { directory.tooLongToList = true }
                 if case .failure(let error) = result, let known = self.revalidator.remembered(node, &names, error) {
                     result = .success(.remembered)
@@ -220,8 +222,15 @@ final class Lister: Sendable {
     }
 
     private func load(_ id: InodeID, _ generation: UInt32, _ pages: Int) async throws(VFSError) -> Loaded {
-        let found: ObjectKey? = tree.withNames { names in names[id].flatMap { names.key(of: $0) } }
-        guard let prefix = found else { throw VFSError(.stale, "the directory is gone") }
+        let found: (ObjectKey, NameRoom)? = tree.withNames { names in
+            guard let node = names[id], let directory = node.directory, let key = names.key(of: node) else {
+                return nil
+            }
+            let room = directory.room ?? context.names.room()
+            directory.room = room
+            return (key, room)
+        }
+        guard let (prefix, room) = found else { throw VFSError(.stale, "the directory is gone") }
         var continuation: String?
         var count = 0
         var weight = 0
@@ -255,6 +264,7 @@ final class Lister: Sendable {
             guard weight <= context.mostOfDirectory else {
                 throw VFSError(.tooLarge, "the directory '\(prefix)' has more entries than can be listed")
             }
+            try await room.cover(weight)
             if wantsMarker { try? await revalidator.revalidate(id) }
             if !sampling.ids.isEmpty {
                 if sampling.awaited {
