@@ -115,9 +115,10 @@ struct ListingTests {
 
     /// A store whose folders go on for very long, ten files to a page.
     private func endless(
-        mostOfDirectory: Int = 1 << 30, _ beforePage: @escaping @Sendable (Int) async -> Void = { _ in }
+        mostOfDirectory: Int = 1 << 30, budget: NameBudget = .shared,
+        _ beforePage: @escaping @Sendable (Int) async -> Void = { _ in }
     ) throws -> (TestMount, MountedBucket) {
-        let mount = try TestMount { $0.mostOfDirectory = mostOfDirectory }
+        let mount = try TestMount { ($0.mostOfDirectory, $0.names) = (mostOfDirectory, budget) }
         let listings = ScriptedListings(inner: mount.store) { request in
             let page = request.continuation.flatMap { Int($0) } ?? 0
             await beforePage(page)
@@ -157,6 +158,19 @@ struct ListingTests {
         #expect(budget.used == 0)
         #expect(try await mount.fs.list(b).count == 250)
         #expect(budget.used == 0)
+    }
+
+    @Test("A listing that is given up gives back what it had")
+    func givenUpRoom() async throws {
+        let budget = NameBudget(limit: 1 << 20, free: 0, patience: .zero)
+        let gate = Gate()
+        let (mount, fs) = try endless(budget: budget) { page in if page >= 5 { await gate.wait() } }
+        let handle = try await fs.opendir(TestMount.root)
+        await settled { mount.traffic[.list] >= 6 && budget.used > 0 }
+        try await fs.releasedir(TestMount.root, handle)
+        gate.open()
+        await settled { mount.traffic[.list] >= 10 && budget.used == 0 }
+        #expect(mount.traffic[.list] >= 10 && budget.used == 0)
     }
 
     @Test("Nobody reads it: the listing of an open directory ends by itself, and who reads it later sees it whole")

@@ -326,6 +326,7 @@ final class Lister: Sendable {
             if Self.isRead(node, generation) { return false }
             directory.listing = nil
             directory.removed = []
+            if node.openCount == 0 { directory.room = nil }
             directory.tooLongToList = true
             return true
         }
