@@ -84,6 +84,13 @@ import Testing
             ])
     }
 
+    @Test("hidden keys are cut as bytes: a combining character after a slash begins a name")
+    func combining() async throws {
+        _ = try await provider.put(PutRequest(key: "e//\u{301}x"), from: BytesSource([]))
+        let page = try await provider.list(ListRequest(prefix: "e/", delimited: true))
+        #expect(page.commonPrefixes == ["e//"] && page.objects.isEmpty)
+    }
+
     @Test("pages of any length tell each key once and in order, whatever lies between the keys")
     func pages() async throws {
         var generator = SeededGenerator(seed: 8)
