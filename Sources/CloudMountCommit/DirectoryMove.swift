@@ -210,7 +210,7 @@ package struct DirectoryMove: Sendable {
     /// Takes away again what this move has put under the new name, as far as it is still that.
     package func takeBack(_ made: [Moved]) async {
         // What has no source any more somebody else has moved here meanwhile, and counts on.
-        guard let there = try? await provider.all(below: from) else { return }
+        guard let there = try? await provider.all(below: from, in: room) else { return }
         let sources = Dictionary(there.map { ($0.key, $0.etag) }, uniquingKeysWith: { $1 })
         let own = made.filter { moved in
             guard moved.new.etag != replaced?.etag || moved.new.key != replaced?.key else { return false }
