@@ -65,7 +65,7 @@ struct DirectoryRemover: Sendable {
     }
 
     /// Removes directories that were there only for keys below them, upwards from `path`, as far as they are empty.
-    private func removeImplicit(_ path: String) {
+    func removeImplicit(_ path: String) {
         var path = path
         while path != "." {
             let (parent, name) = DirectoryPaths.split(path)

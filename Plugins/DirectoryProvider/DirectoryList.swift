@@ -44,6 +44,13 @@ struct DirectoryLister: Sendable {
             return nil
         }
     }
+
+    /// Whether the hidden area holds an object whose key begins with `prefix`.
+    func hidesAny(below prefix: ObjectKey) throws(VFSError) -> Bool {
+        var walk = ListingWalk(objects, ListRequest(prefix: prefix, delimited: false), most: 1)
+        try system("listing \(objects.folder.path)") { () throws(SystemError) in try walk.walkHidden() }
+        return !walk.items.isEmpty
+    }
 }
 
 /// Gathers the first keys of a listing, from the tree in key order and from the hidden area in any.

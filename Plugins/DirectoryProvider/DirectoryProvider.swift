@@ -32,6 +32,8 @@ public final class DirectoryProvider: ObjectProvider {
         capabilities.multipart = true
         capabilities.completeSetsMetadata = true
         capabilities.serverCopy = true
+        capabilities.moves = true
+        capabilities.movesFolders = true
         capabilities.rangeCopy = true
         capabilities.conditionalCreate = true
         capabilities.conditionalReplace = true
@@ -77,6 +79,10 @@ public final class DirectoryProvider: ObjectProvider {
 
     public func copy(_ request: CopyRequest) async throws(VFSError) -> ObjectInfo {
         try await blocking { rooms throws(VFSError) in try rooms.copier.copy(request) }
+    }
+
+    public func move(_ request: MoveRequest) async throws(VFSError) -> ObjectInfo? {
+        try await blocking { rooms throws(VFSError) in try rooms.mover.move(request) }
     }
 
     public func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure] {
@@ -148,6 +154,7 @@ struct DirectoryRooms: Sendable {
     let writer: DirectoryWriter
     let copier: DirectoryCopier
     let remover: DirectoryRemover
+    let mover: DirectoryMover
     let uploads: DirectoryUploads
 
     init(_ folder: Folder) {
@@ -157,6 +164,8 @@ struct DirectoryRooms: Sendable {
         writer = DirectoryWriter(folder: folder, records: records, objects: objects)
         copier = DirectoryCopier(records: records, objects: objects, writer: writer)
         remover = DirectoryRemover(folder: folder, records: records, objects: objects, writer: writer)
+        mover = DirectoryMover(
+            folder: folder, records: records, objects: objects, lister: lister, writer: writer, remover: remover)
         uploads = DirectoryUploads(folder: folder, records: records, writer: writer)
     }
 }

@@ -81,6 +81,24 @@ struct MemoryBucket: Sendable {
         }
     }
 
+    /// The object goes on under another key, with the same ETag.
+    mutating func move(
+        _ object: StoredObject, to key: ObjectKey, at now: Timestamp, keepingVersions: Bool, _ cause: Cause
+    ) {
+        var moved = object
+        moved.info.key = key
+        store(moved, keepingVersions: keepingVersions, cause)
+        let old = object.info.key
+        let index = lowerBound(old)
+        if index < keys.count, keys[index] == old { keys.remove(at: index) }
+        guard keepingVersions else {
+            history[old] = nil
+            return
+        }
+        let marker = ObjectInfo(key: old, size: 0, etag: ETag(nextName()), stored: now)
+        history[old, default: []].append(StoredObject(info: marker, bytes: [], isDeleteMarker: true))
+    }
+
     private mutating func record(_ old: StoredObject, _ cause: Cause) {
         destructions += 1
         // Halved, so that dropping the oldest costs little each time.

@@ -5,7 +5,7 @@ import Synchronization
 public struct Destruction: Sendable {
     /// The verbs that destroy.
     public enum Verb: String, Sendable {
-        case put, copy, completeUpload, delete
+        case put, copy, move, completeUpload, delete
     }
 
     public var key: ObjectKey
@@ -74,7 +74,7 @@ extension MemoryProvider {
     private func isAtomic(_ verb: Destruction.Verb, _ precondition: Precondition) -> Bool {
         switch (verb, precondition) {
         // Its source is a condition too.
-        case (.copy, _): capabilities.conditionalCopy
+        case (.copy, _), (.move, _): capabilities.conditionalCopy
         case (_, .none): true
         case (.delete, _): capabilities.conditionalDelete
         case (_, .absent): capabilities.conditionalCreate

@@ -62,6 +62,11 @@ static inline int cm_open_beneath(int root, const char *path, int flags, unsigne
     return (int)syscall(SYS_openat2, root, path, &how, sizeof how);
 }
 
+// renameat2(2) with RENAME_NOREPLACE: EEXIST where the new name is taken.
+static inline int cm_rename_new(int from, const char *name, int to, const char *new_name) {
+    return (int)syscall(SYS_renameat2, from, name, to, new_name, 1);
+}
+
 static inline ssize_t cm_copy_file_range(int from, off_t *from_offset, int to, off_t *to_offset, size_t count) {
     extern ssize_t copy_file_range(int, off_t *, int, off_t *, size_t, unsigned);
     return copy_file_range(from, from_offset, to, to_offset, count, 0);

@@ -73,7 +73,7 @@ extension Verb {
         case .read: .reads
         case .head: .lookups
         case .list, .listParts, .versions: .listings
-        case .prepare, .delete, .abortUpload: nil
+        case .prepare, .move, .delete, .abortUpload, .space: nil
         }
     }
 }

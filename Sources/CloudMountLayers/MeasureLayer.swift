@@ -78,6 +78,8 @@ extension Verb {
         case .abortUpload: 11
         case .listParts: 12
         case .versions: 13
+        case .move: 14
+        case .space: 15
         }
     }
 }

@@ -59,6 +59,15 @@ public struct PrefixLayer: ObjectProvider {
         return up(try await inner.copy(request))
     }
 
+    public func move(_ request: MoveRequest) async throws(VFSError) -> ObjectInfo? {
+        var request = request
+        request.source = down(request.source)
+        request.destination = prefix + request.destination
+        return try await inner.move(request).map { up($0) }
+    }
+
+    public func space() async throws(VFSError) -> StoreSpace? { try await inner.space() }
+
     public func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure] {
         let objects = objects.map { object in
             var object = object

@@ -4,12 +4,13 @@ public import CloudMountVFS
 public enum Verb: String, Sendable, CaseIterable {
     case prepare, list, head, read, put, copy, delete
     case beginUpload, uploadPart, copyPart, completeUpload, abortUpload, listParts, versions
+    case move, space
 }
 
 /// One call of one verb: what a layer may want to know about it without looking into the request.
 public struct ProviderCall: Sendable {
     public var verb: Verb
-    /// The object, or the prefix of a listing; nil for `prepare`.
+    /// The object (a copy's or move's destination), or the prefix of a listing; nil for `prepare` and `space`.
     public var key: ObjectKey?
     /// Bytes that travel up with it.
     public var bytesUp = 0
@@ -71,6 +72,16 @@ extension ProviderLayer {
         try await perform(ProviderCall(.copy, request.destination)) { inner throws(VFSError) in
             try await inner.copy(request)
         }
+    }
+
+    public func move(_ request: MoveRequest) async throws(VFSError) -> ObjectInfo? {
+        try await perform(ProviderCall(.move, request.destination)) { inner throws(VFSError) in
+            try await inner.move(request)
+        }
+    }
+
+    public func space() async throws(VFSError) -> StoreSpace? {
+        try await perform(ProviderCall(.space, nil)) { inner throws(VFSError) in try await inner.space() }
     }
 
     public func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure] {

@@ -81,6 +81,38 @@ extension RetryLayer {
         }
     }
 
+    /// A move whose answer was lost is asked about before it is sent again, and before what the store says to a repeat is believed: the
+    /// source that is gone, or the destination that is taken, may be its own doing.
+    public func move(_ request: MoveRequest) async throws(VFSError) -> ObjectInfo? {
+        let call = ProviderCall(.move, request.destination)
+        return try await bounded(call) {
+            await attempt { () async throws(VFSError) in try await moved(request, call) }
+        }
+    }
+
+    private func moved(_ request: MoveRequest, _ call: ProviderCall) async throws(VFSError) -> ObjectInfo? {
+        var course = RetryCourse(call, self, limitedFromStart: false)
+        var isInDoubt = false
+        while true {
+            do throws(VFSError) {
+                if isInDoubt, case .done(let made) = try await inner.whatBecame(of: request) { return made }
+                do throws(VFSError) {
+                    let made = try await inner.move(request)
+                    course.succeeded()
+                    return made
+                } catch {
+                    if isInDoubt, error.couldBeOurOwnMove, case .done(let made) = try await inner.whatBecame(of: request) {
+                        return made
+                    }
+                    if error.leavesOpen { isInDoubt = true }
+                    throw error
+                }
+            } catch {
+                try await course.pause(after: error)
+            }
+        }
+    }
+
     /// A deletion whose answer was lost may have been carried out, and the name may have been given to something new with the same bytes,
     /// which have the same ETag: it is repeated only for what is still the version that was meant.
     public func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure] {
@@ -188,6 +220,8 @@ extension VFSError {
         default: false
         }
     }
+
+    fileprivate var couldBeOurOwnMove: Bool { code == .notFound || couldBeOurOwnWrite }
 
     fileprivate var couldBeOurOwnWrite: Bool {
         switch code {

@@ -149,7 +149,7 @@ extension Verb {
     /// The bytes are in the store already.
     var worksInStore: Bool {
         switch self {
-        case .copy, .copyPart, .completeUpload: true
+        case .copy, .copyPart, .completeUpload, .move: true
         default: false
         }
     }
@@ -157,8 +157,8 @@ extension Verb {
     /// Time spent may be bytes moved, here or inside the store.
     var movesContent: Bool {
         switch self {
-        case .read, .put, .copy, .uploadPart, .copyPart, .completeUpload: true
-        case .prepare, .list, .head, .delete, .beginUpload, .abortUpload, .listParts, .versions: false
+        case .read, .put, .copy, .uploadPart, .copyPart, .completeUpload, .move: true
+        case .prepare, .list, .head, .delete, .beginUpload, .abortUpload, .listParts, .versions, .space: false
         }
     }
 }

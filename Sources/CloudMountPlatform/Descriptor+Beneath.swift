@@ -25,6 +25,12 @@ extension Descriptor {
         return Descriptor(owning: try SystemError.check { cm_open_beneath(raw, path, flags, 0o666) })
     }
 
+    /// Gives what has `name` in this directory the name `newName` in `target`, which nothing may have (renameat2(2) with RENAME_NOREPLACE).
+    /// - Throws: EEXIST; EINVAL where the file system cannot do it in one step.
+    public func rename(_ name: String, to newName: String, in target: Descriptor) throws(SystemError) {
+        try SystemError.check { cm_rename_new(raw, name, target.raw, newName) }
+    }
+
     /// Copies bytes from this file to `target`: in the kernel where the file systems agree to it, without moving them where
     /// they can share them (copy_file_range(2)).
     public func copy(from offset: Int, count: Int, to target: Descriptor, at targetOffset: Int) throws(SystemError) {

@@ -44,6 +44,12 @@ public struct Capabilities: Sendable, Equatable {
     public var completeSetsMetadata = false
     /// `copy` is done by the store.
     public var serverCopy = false
+    /// `move` gives an object another key: nothing is copied and nothing deleted. Version and precondition are held to as by `copy`: in one
+    /// step with `conditionalCopy`, else they are looked at just before.
+    public var moves = false
+    /// `move` gives a folder another key with everything in it, also what no key can say. What is in it keeps its version (ETag) and its
+    /// metadata. The store itself refuses it where the destination has anything.
+    public var movesFolders = false
     /// `copyPart` works: unchanged ranges of a large object need not travel.
     public var rangeCopy = false
     /// `put` and `completeUpload` honour `.absent` in one step with the write. Without it, and without the three that
@@ -86,6 +92,8 @@ public struct Capabilities: Sendable, Equatable {
     public var metadata = true
     /// Old versions can be listed and read.
     public var versions = false
+    /// `space` tells how much room there is.
+    public var tellsSpace = false
     /// What `quotaExceeded` says holds for all mounts of the endpoint: caps are the account's.
     public var sharedQuota = false
 

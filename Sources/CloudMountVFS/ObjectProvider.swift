@@ -10,7 +10,7 @@
 ///   shorter than announced is `corrupted` with `.backoff`. "Not found" is said only when the store said so; an answer
 ///   that could not be had is never an answer.
 /// - **Errors.** `VFSError` with the code closest to the cause, retry advice, and the wire detail; no secret in either.
-/// - **Preconditions** (`put`, `copy`, `completeUpload`, and the version in a `DeleteRequest`) are never ignored: the
+/// - **Preconditions** (`put`, `copy`, `move`, `completeUpload`, and the version in a `DeleteRequest`) are never ignored: the
 ///   core passes them and never compares by itself. Where the store can hold to one, it does so in one step with the
 ///   change; the capabilities `conditionalCreate`, `conditionalReplace`, `conditionalCopy` and `conditionalDelete`
 ///   say that. Elsewhere compare yourself, just before the call that makes the change visible: before the completing
@@ -61,6 +61,16 @@ public protocol ObjectProvider: Sendable {
     /// - Throws: `stale` when the source has been changed or is gone (`notFound` may be said instead when it is gone),
     ///   `preconditionFailed`, `tooLarge`, `notSupported` without `Capabilities.serverCopy`.
     func copy(_ request: CopyRequest) async throws(VFSError) -> ObjectInfo
+
+    /// Gives an object (`Capabilities.moves`) or a folder with all that is in it (`Capabilities.movesFolders`) another key.
+    /// - Returns: what is under the new key; nil for a folder that is there only by what is in it.
+    /// - Throws: `notFound`, `stale` when the source has been replaced, `preconditionFailed`; `notSupported` where this one cannot be moved:
+    ///   nothing has changed then, and the core copies.
+    func move(_ request: MoveRequest) async throws(VFSError) -> ObjectInfo?
+
+    /// How much room there is (`Capabilities.tellsSpace`).
+    /// - Returns: nil when the store does not say.
+    func space() async throws(VFSError) -> StoreSpace?
 
     /// Deletes up to `Capabilities.maxDeleteKeys` objects; one that is absent counts as deleted. With `Capabilities.realFolders` a folder that
     /// has something in it is refused with `notEmpty`, also when that has come since the last look: nothing is ever deleted with it.
@@ -115,6 +125,8 @@ extension ObjectProvider {
     public func copy(_ request: CopyRequest) async throws(VFSError) -> ObjectInfo {
         throw unsupported("server-side copy")
     }
+    public func move(_ request: MoveRequest) async throws(VFSError) -> ObjectInfo? { throw unsupported("move") }
+    public func space() async throws(VFSError) -> StoreSpace? { nil }
     public func beginUpload(_ key: ObjectKey, metadata: ObjectMetadata) async throws(VFSError) -> Upload {
         throw unsupported("multipart upload")
     }

@@ -100,6 +100,39 @@ public struct CopyRequest: Sendable {
     }
 }
 
+/// One object, or a folder with everything in it, under another key.
+public struct MoveRequest: Sendable {
+    /// The version to move, and no other. A folder has a key that ends in a slash, and no version to be held to.
+    public var source: ObjectInfo
+    /// Ends in a slash where the source does.
+    public var destination: ObjectKey
+    /// Of the destination; of a folder's `.absent`, which is: no object has its key, or the key without the slash, or one below it.
+    public var precondition: Precondition
+    /// Of the source's version, where it is known. Providers leave it alone; by it a move is known whose answer was lost.
+    public var nonce: String?
+
+    public init(
+        source: ObjectInfo, destination: ObjectKey, precondition: Precondition = .absent, nonce: String? = nil
+    ) {
+        self.source = source
+        self.destination = destination
+        self.precondition = precondition
+        self.nonce = nonce
+    }
+}
+
+/// How much room a store has for this mount, in bytes.
+public struct StoreSpace: Hashable, Sendable {
+    public var used: Int
+    /// What can still be stored.
+    public var available: Int
+
+    public init(used: Int, available: Int) {
+        self.used = ObjectInfo.possible(used)
+        self.available = ObjectInfo.possible(available)
+    }
+}
+
 /// A multipart upload that has begun.
 public struct Upload: Hashable, Sendable, Codable {
     public var key: ObjectKey

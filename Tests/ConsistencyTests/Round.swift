@@ -19,11 +19,11 @@ final class Round: Sendable {
 
         init(seed: UInt64) {
             self.seed = seed
-            kind = StoreKind.all[Int(seed % 4)]
-            rule = [CachePolicy.OnConflict.keepBoth, .fail, .overwrite][Int(seed / 4 % 3)]
-            hasTinyParts = seed / 12 % 3 == 0
-            patience = Int(seed / 36 % 3)
-            hasBareAnswers = seed / 108 % 2 == 0
+            kind = StoreKind.all[Int(seed % 5)]
+            rule = [CachePolicy.OnConflict.keepBoth, .fail, .overwrite][Int(seed / 5 % 3)]
+            hasTinyParts = seed / 15 % 3 == 0
+            patience = Int(seed / 45 % 3)
+            hasBareAnswers = seed / 135 % 2 == 0
         }
 
         var capabilities: Capabilities {

@@ -29,7 +29,13 @@ struct StoreKind: Sendable, CustomTestStringConvertible {
         $0.readsOldVersions = true
         $0.deleteKeepsVersion = true
     }
-    static let all = [conditional, unconditional, listed, versioned]
+    /// As a server of folders: what gets another name is moved.
+    static let moving = StoreKind("objects and folders are moved") {
+        $0.listingCarriesMetadata = true
+        $0.moves = true
+        $0.movesFolders = true
+    }
+    static let all = [conditional, unconditional, listed, versioned, moving]
 }
 
 extension Capabilities {

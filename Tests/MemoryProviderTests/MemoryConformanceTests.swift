@@ -39,6 +39,18 @@ import Testing
     func conforms(_ test: ConformanceCase) async throws { try await Self.subject.run(test) }
 }
 
+@Suite("The memory provider that moves") struct MovingMemoryConformanceTests {
+    static let subject = Subject {
+        var capabilities = MemoryProvider.fullCapabilities
+        capabilities.moves = true
+        capabilities.movesFolders = true
+        return MemoryProvider(capabilities: capabilities)
+    }
+
+    @Test("keeps the provider contract", arguments: try await subject.cases())
+    func conforms(_ test: ConformanceCase) async throws { try await Self.subject.run(test) }
+}
+
 @Suite("The suite itself") struct ConformanceSuiteTests {
     @Test("tells which cases were left out, and why")
     func leftOut() async throws {

@@ -141,7 +141,7 @@ extension Verb {
     /// Whether it can change what a key shows.
     package var changes: Bool {
         switch self {
-        case .put, .copy, .delete, .completeUpload: true
+        case .put, .copy, .move, .delete, .completeUpload: true
         default: false
         }
     }

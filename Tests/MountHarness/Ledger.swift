@@ -121,7 +121,12 @@ package final class Ledger: Sendable {
     ) {
         state.withLock { state in
             state.time += 1
-            for (key, etag) in state.current where now[key] != etag {
+            // What is moved goes on under another key.
+            for (key, etag) in now where verb == .move && state.current[key] != etag {
+                state.versions[etag]?.key = key
+            }
+            let moved = verb == .move ? Set(now.values) : []
+            for (key, etag) in state.current where now[key] != etag && !moved.contains(etag) {
                 guard let version = state.versions[etag] else { continue }
                 state.destroyed.append(
                     Loss(
@@ -129,7 +134,7 @@ package final class Ledger: Sendable {
                         wasLate: Ledger.isLate, called: called, time: state.time,
                         successor: now[key]))
             }
-            for (key, etag) in now where state.current[key] != etag {
+            for (key, etag) in now where state.current[key] != etag && (verb != .move || state.versions[etag] == nil) {
                 state.versions[etag] = Version(
                     etag: etag, key: key, maker: actor, verb: verb, source: source, made: state.time,
                     bytes: bytes[etag] ?? [])
@@ -176,7 +181,7 @@ package struct LedgerLayer: ProviderLayer {
         _ call: ProviderCall, source: String?, _ body: @escaping CallBody<Value>
     ) async throws(VFSError) -> Value {
         switch call.verb {
-        case .put, .copy, .delete, .completeUpload:
+        case .put, .copy, .move, .delete, .completeUpload:
             let called = ledger.tick()
             await ledger.turnstile.enter()
             let result = await outcome { () async throws(VFSError) in try await body(inner) }

@@ -76,10 +76,21 @@ struct Bench: Sendable {
         return (objects, prefixes, pages)
     }
 
-    /// Takes away what the case has left.
-    func empty() async throws {
-        let left = try await list().objects.map { DeleteRequest($0.key) }
-        _ = try await delete(left.reversed())
+    /// Takes away what the case has left, and the folder that its keys were in once that is empty.
+    func empty(_ place: String) async throws {
+        var left: [ObjectKey] = []
+        var request = ListRequest(prefix: key(""), delimited: false)
+        repeat {
+            let page = try await provider.list(request)
+            left += page.objects.map(\.key)
+            request.continuation = page.continuation
+        } while request.continuation != nil
+        // A folder goes after what is in it.
+        let folders = left.filter(\.endsWithSlash).sorted { $0.byteCount > $1.byteCount }
+        for keys in [left.filter { !$0.endsWithSlash }] + folders.map({ [$0] }) {
+            _ = try await delete(keys.map { DeleteRequest($0) })
+        }
+        if capabilities.realFolders { _ = try await delete([DeleteRequest(ObjectKey(place))]) }
     }
 
     /// Names of this case in listing order.

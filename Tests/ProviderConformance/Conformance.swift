@@ -1,5 +1,6 @@
 import CloudMountLayers
 public import CloudMountVFS
+import Synchronization
 public import Testing
 
 /// What a case needs of a store, by its capabilities.
@@ -20,6 +21,8 @@ struct Need: Sendable {
     static let singlePart = Need("minParts: an upload of one part is too short") { $0.minParts == 1 }
     static let equalParts = Need("equalParts: parts may differ in size") { $0.equalParts }
     static let serverCopy = Need("no serverCopy: the store copies nothing") { $0.serverCopy }
+    static let moves = Need("no moves: an object gets another name by a copy") { $0.moves }
+    static let movesFolders = Need("no movesFolders: what is in a folder is copied one by one") { $0.movesFolders }
     static let rangeCopy = Need("no rangeCopy: the store makes no parts of ranges") { $0.rangeCopy }
     static let conditionalCreate = Need("no conditionalCreate: of racing creators several may win") {
         $0.conditionalCreate
@@ -100,6 +103,8 @@ public final class Subject: Sendable {
     private let deviations: [KnownDeviation]
     let missingBucket: (@Sendable () async throws -> any ObjectProvider)?
     let wrongCredentials: (@Sendable () async throws -> any ObjectProvider)?
+    private let remove: (@Sendable () async throws -> Void)?
+    private let hasRun = Mutex<Set<String>>([])
     private let place: String
     private let isShared: Bool
 
@@ -110,17 +115,21 @@ public final class Subject: Sendable {
     ///   - retries: puts the retry layer around the provider, as a mount has it: for stores that now and then answer 503.
     ///   - isShared: the bucket is not for these tests alone. All keys then begin with a name of this run, and each case
     ///     takes away what it has made.
-    ///   - start: makes the provider, on an empty bucket unless it is shared. Called once, `prepare` follows.
+    ///   - remove: takes the bucket away that `start` has made, with what is in it. Called when all cases have run.
+    ///   - start: makes the provider, on an empty bucket unless it is shared: one that it makes itself, where it can. Called once, `prepare`
+    ///     follows.
     public init(
         deviations: [KnownDeviation] = [], retries: Bool = false, isShared: Bool = false,
         missingBucket: (@Sendable () async throws -> any ObjectProvider)? = nil,
         wrongCredentials: (@Sendable () async throws -> any ObjectProvider)? = nil,
+        remove: (@Sendable () async throws -> Void)? = nil,
         start: @escaping @Sendable () async throws -> any ObjectProvider
     ) {
         self.deviations = deviations
         self.missingBucket = missingBucket
         self.wrongCredentials = wrongCredentials
         self.isShared = isShared
+        self.remove = remove
         place = isShared ? "conformance-\(ObjectMetadata.newNonce().prefix(12))/" : ""
         started = Once {
             let bare = try await start()
@@ -171,8 +180,19 @@ public final class Subject: Sendable {
         let bench = Bench(provider, self, prefix: "\(place)c\(Conformance.number(of: test))/")
         let result: Result<Void, any Error>
         do { result = .success(try await run(test, on: bench)) } catch { result = .failure(error) }
-        if isShared { try await bench.empty() }
+        if isShared { try await bench.empty(place) }
+        try await removeAfterLast(test)
         try result.get()
+    }
+
+    private func removeAfterLast(_ test: ConformanceCase) async throws {
+        guard let remove else { return }
+        let left = Set(try await leftOut().map(\.name))
+        let isLast = hasRun.withLock { hasRun in
+            guard hasRun.insert(test.name).inserted else { return false }
+            return hasRun.count + left.count == Conformance.cases.count
+        }
+        if isLast { try await remove() }
     }
 
     private func run(_ test: ConformanceCase, on bench: Bench) async throws {
@@ -189,7 +209,7 @@ public final class Subject: Sendable {
 public enum Conformance {
     public static let cases: [ConformanceCase] =
         keyCases + objectCases + rangeCases + listingCases + metadataCases + preconditionCases + copyCases + uploadCases
-        + deleteCases + streamingCases + errorCases + folderCases
+        + deleteCases + streamingCases + errorCases + folderCases + moveCases
 
     static func number(of test: ConformanceCase) -> Int { (cases.firstIndex { $0.name == test.name } ?? 0) + 1 }
 }

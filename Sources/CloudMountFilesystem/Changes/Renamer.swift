@@ -82,14 +82,14 @@ struct Renamer: Sendable {
             try await moveUnstored(move, source, seen)
             return true
         }
-        guard context.capabilities.serverCopy else { throw VFSError(.crossDevice, "the store cannot copy") }
+        guard context.capabilities.serverCopy || context.capabilities.moves else {
+            throw VFSError(.crossDevice, "the store cannot copy")
+        }
         if mayLand(move, over: seen, object) { try await commits.landings.clear(move.key) }
         if let replaced = move.replaced { seen = try tree.stored.target(replaced) }
         let condition: Precondition = seen?.object.map { .match($0.etag) } ?? .absent
         do throws(VFSError) {
-            let copied = try await context.provider.copy(
-                CopyRequest(source: object, destination: move.key, precondition: condition))
-            try await finish(move, object, copied, replacedAny: seen?.object != nil)
+            try await transfer(move, object, condition, replacedAny: seen?.object != nil)
             return true
         } catch {
             switch error.code {
@@ -112,10 +112,44 @@ struct Renamer: Sendable {
                 try await keepBoth(move, object)
                 return true
             default:
-                // The copy may have been made.
-                if CommitVerdict.isUnclear(error) { tree.stored.distrust([move.target]) }
+                // It may have been carried out.
+                if CommitVerdict.isUnclear(error) {
+                    tree.stored.distrust(context.capabilities.moves ? [move.target, move.source] : [move.target])
+                }
                 throw error
             }
+        }
+    }
+
+    /// The object gets its new key: in one step where the store can, else by a copy, after which the old one goes.
+    private func transfer(
+        _ move: Move, _ object: ObjectInfo, _ condition: Precondition, replacedAny: Bool
+    ) async throws(VFSError) {
+        if context.capabilities.moves, var moved = try await moveInStore(move, object, condition) {
+            moved.size = object.size
+            tree.stored.relocate(move.inode, from: object, to: moved)
+            return arrive(move, object, moved, isClean: true)
+        }
+        guard context.capabilities.serverCopy else { throw VFSError(.crossDevice, "the store cannot copy") }
+        let copied = try await context.provider.copy(
+            CopyRequest(source: object, destination: move.key, precondition: condition))
+        try await finish(move, object, copied, replacedAny: replacedAny)
+    }
+
+    /// - Returns: nil where this object has to be copied.
+    private func moveInStore(
+        _ move: Move, _ object: ObjectInfo, _ condition: Precondition
+    ) async throws(VFSError) -> ObjectInfo? {
+        let request = MoveRequest(
+            source: object, destination: move.key, precondition: condition, nonce: tree.stored.nonce(move.inode))
+        do throws(VFSError) {
+            return try await context.provider.move(request)
+        } catch {
+            if error.code == .notSupported { return nil }
+            // What is moved is under one name only: where its answer was lost, that is to be known.
+            guard CommitVerdict.isUnclear(error), case .done(let moved?) = try? await context.provider.whatBecame(of: request)
+            else { throw error }
+            return moved
         }
     }
 
@@ -258,17 +292,14 @@ struct Renamer: Sendable {
         let now = context.clock.now()
         for attempt in 1...ConflictName.most {
             let key = ConflictName.key(beside: move.key, now: now, attempt: attempt)
-            let copied: ObjectInfo
+            let beside = Move(
+                source: move.source, inode: move.inode, target: move.target, key: key, replaced: nil)
             do throws(VFSError) {
-                copied = try await context.provider.copy(
-                    CopyRequest(source: object, destination: key, precondition: .absent))
+                try await transfer(beside, object, .absent, replacedAny: false)
             } catch {
                 guard error.code == .preconditionFailed, attempt < ConflictName.most else { throw error }
                 continue
             }
-            let beside = Move(
-                source: move.source, inode: move.inode, target: move.target, key: key, replaced: nil)
-            try await finish(beside, object, copied, replacedAny: false)
             context.log.warning(
                 "renamed here and changed elsewhere: both are kept",
                 metadata: ["key": "\(move.key)", "kept": "\(key)"])
@@ -297,6 +328,13 @@ struct Renamer: Sendable {
         }
         let made: [DirectoryMove.Moved]
         try await commits.landings.clear(job.to)
+        // The marker of an old tool is no part of the folder.
+        let isOwnMarker = source.object.map { $0.key == source.key } ?? true
+        if context.capabilities.movesFolders, move.replaced == nil, isOwnMarker,
+            let isDone = try await moveWhole(move, job, source.object, noReplace: noReplace)
+        {
+            return isDone
+        }
         do throws(VFSError) {
             try await requireNoFile(move)
             made = try await job.copyAll()
@@ -336,6 +374,37 @@ struct Renamer: Sendable {
             tree.stored.distrust([move.target, move.source])
             throw error
         }
+    }
+
+    /// The store gives the folder its new name, with all that is in it, seen here or not.
+    /// - Returns: nil where it has to be copied; false when what was known of a name is not so any more.
+    private func moveWhole(
+        _ move: Move, _ job: DirectoryMove, _ marker: ObjectInfo?, noReplace: Bool
+    ) async throws(VFSError) -> Bool? {
+        let folder = marker ?? ObjectInfo(key: job.from, size: 0, etag: ETag(""), stored: Timestamp(seconds: 0))
+        let request = MoveRequest(source: folder, destination: job.to)
+        var (moved, isSure): (ObjectInfo?, Bool) = (nil, true)
+        do throws(VFSError) {
+            moved = try await context.provider.move(request)
+        } catch {
+            switch error.code {
+            // One that only this mount knows, or that holds what the store cannot move.
+            case .notSupported, .notFound: return nil
+            case .preconditionFailed, .alreadyExists:
+                tree.stored.distrust([move.target])
+                if noReplace { throw VFSError(.alreadyExists, "\(move.target.name) exists", wire: error.wire) }
+                return false
+            default:
+                guard CommitVerdict.isUnclear(error) else { throw error }
+                // Copies must not be made of what may still be moving.
+                tree.stored.distrust([move.source, move.target])
+                guard case .done(let found) = try? await context.provider.whatBecame(of: request) else { throw error }
+                (moved, isSure) = (found, false)
+            }
+        }
+        tree.stored.move(
+            move.inode, to: move.target, .whole(marker: moved, from: job.from, to: job.to, isSure: isSure))
+        return true
     }
 
     /// Nothing has been deleted: all is as it was.

@@ -384,6 +384,8 @@ struct StoredNames: Sendable {
         case stored(old: ObjectInfo, new: ObjectInfo)
         /// By the part of the old key below the directory.
         case directory(marker: ObjectInfo?, [ObjectKey: DirectoryMove.Moved])
+        /// A directory with all that is in it, which is as it was, or, where that is not sure, is looked at again.
+        case whole(marker: ObjectInfo?, from: ObjectKey, to: ObjectKey, isSure: Bool)
     }
 
     /// Hangs a node into another place of the tree, in one step: nobody sees a new path with an old version.
@@ -419,6 +421,10 @@ struct StoredNames: Sendable {
                 node.directory?.markerObject = marker
                 node.directory?.marker = marker == nil ? .absent : .present
                 arrive(below: node, moved, &names, &relocations)
+            case .whole(let marker, let from, let to, let isSure):
+                node.directory?.markerObject = marker
+                node.directory?.marker = marker == nil ? .absent : .present
+                arrive(below: node, from, to, isSure: isSure, &relocations)
             }
             node.relocated = nil
             node.changed = time
@@ -463,6 +469,31 @@ struct StoredNames: Sendable {
                     arrive(child, one.old, one.new, names)
                     if let content = child.content { relocations.append((content, one)) }
                 }
+            }
+        }
+    }
+
+    /// What is below the node has the same versions under other keys.
+    private func arrive(
+        below node: Node, _ from: ObjectKey, _ to: ObjectKey, isSure: Bool,
+        _ relocations: inout [(FileContent, DirectoryMove.Moved)]
+    ) {
+        func moved(_ old: ObjectInfo?) -> DirectoryMove.Moved? {
+            guard let old, old.key.hasPrefix(from) else { return nil }
+            var new = old
+            new.key = ObjectKey(to.string + old.key.dropping(from.byteCount).string)
+            return DirectoryMove.Moved(old: old, new: new)
+        }
+        for one in node.withAllBelow {
+            if let directory = one.directory {
+                if one !== node, let marker = moved(directory.markerObject) { directory.markerObject = marker.new }
+                if !isSure { directory.distrust() }
+            } else if !isSure {
+                one.validUntil = 0
+            }
+            guard let content = one.content else { continue }
+            for base in [content.base(), content.origin()] {
+                if let moved = moved(base) { relocations.append((content, moved)) }
             }
         }
     }
