@@ -176,7 +176,7 @@ let package = Package(
             ["B2Provider", "CloudMountLayers", "ProviderConformance", "CloudMountVFS", "TestServers"]),
         tests(
             "WebDAVProviderTests",
-            ["WebDAVProvider", "CloudMountKit", "CloudMountHTTP", "CloudMountVFS", "TestServers"]),
+            ["WebDAVProvider", "CloudMountLayers", "CloudMountKit", "CloudMountHTTP", "CloudMountVFS", "TestServers"]),
         tests(
             "WebDAVConformanceTests",
             ["WebDAVProvider", "CloudMountLayers", "ProviderConformance", "CloudMountVFS", "TestServers"]),

@@ -33,7 +33,7 @@ struct WebDAVRequest {
 
 /// What is in a folder.
 struct WebDAVChildren: Sendable {
-    /// Without the folder itself.
+    /// Without the folder itself, in order of their keys, a folder's with its slash.
     var entries: [WebDAVEntry] = []
     /// Names that no key can say: they are there, and no request of ours reaches them by themselves.
     var nameless = 0
@@ -184,18 +184,12 @@ final class WebDAVClient: Sendable {
         request.body = BytesSource(body)
         request.maxBodyBytes = depth == 0 ? 1 << 20 : 64 << 20
         let response = try await send(request)
-        guard response.status == 207, let responses = await Self.read(response.body) else {
+        let body = response.body
+        let read = await WebDAVMultistatus.apart(body.count) { WebDAVMultistatus.read(body) }
+        guard response.status == 207, let responses = read else {
             throw WebDAVErrors.odd("an answer to PROPFIND that is no multistatus", response, wire: wire(request))
         }
         return (responses, response)
-    }
-
-    /// Longer answers are read away from the thread that all transfers share.
-    private static let inlineLimit = 256 << 10
-
-    private static func read(_ body: [UInt8]) async -> [WebDAVResponse]? {
-        guard body.count > inlineLimit else { return WebDAVMultistatus.read(body) }
-        return await Task.detached { WebDAVMultistatus.read(body) }.value
     }
 
     /// What lies under a key, with or without a slash at its end; nil when the server says that there is nothing.
@@ -235,7 +229,10 @@ final class WebDAVClient: Sendable {
             if bare.isEmpty { throw missing(error.wire) }
             return nil
         }
-        let entries = try entries(found, bare, depth: 1)
+        let answer = found
+        let entries = try await WebDAVMultistatus.apart(answer.1.body.count) {
+            attemptNow { () throws(VFSError) in try self.entries(answer, bare, depth: 1) }
+        }.get()
         // An answer that names nothing is no empty folder.
         guard let itself = entries.itself else {
             throw odd("an answer that does not name what was asked for", found.1, bare)
@@ -278,6 +275,7 @@ final class WebDAVClient: Sendable {
             guard names.insert(name).inserted else { continue }
             if isItself { itself = entry } else { below.entries.append(entry) }
         }
+        below.entries = below.entries.map { ($0, $0.ordered) }.sorted { $0.1 < $1.1 }.map(\.0)
         return (itself, below)
     }
 

@@ -39,7 +39,7 @@ struct WebDAVCopier: Sendable {
 
     /// What a version is now.
     /// - Throws: `stale`, `notFound`.
-    private func current(_ source: ObjectInfo) async throws(VFSError) -> WebDAVEntry {
+    func current(_ source: ObjectInfo) async throws(VFSError) -> WebDAVEntry {
         guard let there = try await client.look(at: source.key), !there.isFolder else {
             throw WebDAVErrors.notFound(source.key)
         }
@@ -96,8 +96,10 @@ struct WebDAVCopier: Sendable {
             }
             throw error
         }
-        var entry = there
-        entry.metadata = metadata
-        return entry.info()
+        // It may have been replaced since the look: of `If` only MOVE and DELETE are proved to obey it.
+        guard let now = try await client.look(at: there.key), now.tag == there.tag, now.metadata == metadata else {
+            throw WebDAVErrors.stale(there.key)
+        }
+        return now.info()
     }
 }

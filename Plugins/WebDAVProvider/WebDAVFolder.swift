@@ -12,8 +12,14 @@ struct WebDAVServer: Sendable, Equatable {
     /// It is known to look and act in one step. Apache lets two who make a file at the same time both have made it, and of most servers
     /// nobody knows. Conditions are sent all the same, and only not relied upon.
     var isOneStep = false
+    /// A folder is moved with all that is in it, which keeps its tags and properties, and never onto what is there.
+    var movesFolders = false
+    /// It tells how much room there is.
+    var tellsSpace = false
     /// What is moved keeps its tag.
     var moveKeepsTag = false
+    /// The tag in the answer to PUT is the one that a look shows afterwards: rclone tells the one from before it has set the time.
+    var tellsTag = false
     /// Properties of ours are kept, and moved along.
     var keepsRecord = false
     /// `X-OC-Mtime` sets the time, and tags do not depend on it.

@@ -3,6 +3,8 @@ import CloudMountVFS
 /// Lists.
 struct WebDAVLister: Sendable {
     let dav: WebDAVFolder
+    /// Bytes of the folders that are held at once.
+    var mostHeld = 128 << 20
 
     private var client: WebDAVClient { dav.client }
     private var server: WebDAVServer { dav.server }
@@ -29,7 +31,7 @@ struct WebDAVLister: Sendable {
         return walk.page
     }
 
-    /// Keys of a page of a listing of everything below.
+    /// Keys of a page of a listing of everything below; what a folder that has just been fetched has more comes along.
     private static let usualPage = 1000
     /// Deeper than any key can say.
     private static let mostDepth = WebDAVRoot.maxKeyBytes / 2
@@ -40,13 +42,17 @@ struct WebDAVLister: Sendable {
         let most: Int
         var page = ListPage()
         var last: ObjectKey?
-        var depth = 0
+        /// Bytes of the folders that are being gone through.
+        var held = 0
 
         init(request: ListRequest) {
             self.request = request
             after = request.continuation.map { ObjectKey($0) }
             most = request.limit ?? (request.delimited ? .max : WebDAVLister.usualPage)
         }
+
+        /// Nothing more is taken, whatever has been fetched already.
+        var isClosed: Bool { request.limit != nil && isFull }
 
         var isFull: Bool { page.objects.count + page.commonPrefixes.count >= most }
 
@@ -71,6 +77,12 @@ struct WebDAVLister: Sendable {
             throw VFSError(.malformedResponse, "folders without end")
         }
         guard let children = try await client.children(of: folder) else { return true }
+        let weight = children.entries.reduce(0) { $0 + $1.weight }
+        walk.held += weight
+        defer { walk.held -= weight }
+        guard walk.held <= mostHeld else {
+            throw VFSError(.tooLarge, "the folders from “\(walk.request.prefix)” down hold more than memory does")
+        }
         // Who asks for everything below may mean to move or remove it.
         if children.nameless > 0, !walk.request.delimited {
             throw VFSError(
@@ -87,9 +99,9 @@ struct WebDAVLister: Sendable {
             walk.page.objects.append(info)
             walk.last = folder
         }
-        let items = children.entries.map { ($0, $0.isFolder ? ObjectKey($0.key.string + "/") : $0.key) }
-            .filter { $0.1.hasPrefix(walk.request.prefix) && !dav.isOurs($0.1) }.sorted { $0.1 < $1.1 }
-        for (entry, key) in items {
+        for entry in children.entries {
+            let key = entry.ordered
+            guard key.hasPrefix(walk.request.prefix), !dav.isOurs(key) else { continue }
             if entry.isFolder, !walk.request.delimited {
                 if walk.isPastAll(in: key) { continue }
                 if walk.isFull { return false }
@@ -97,7 +109,7 @@ struct WebDAVLister: Sendable {
                 continue
             }
             if walk.isPast(key) { continue }
-            if walk.isFull { return false }
+            if walk.isClosed { return false }
             walk.last = key
             if entry.isFolder {
                 walk.page.commonPrefixes.append(key)

@@ -15,6 +15,7 @@ struct WebDAVResponse: Sendable, Equatable {
     var modified: Timestamp?
     var record: String?
     var quotaAvailable: Int?
+    var quotaUsed: Int?
     /// The worst status of any property, nil when there are none.
     var worst: Int?
 }
@@ -25,6 +26,16 @@ enum WebDAVMultistatus {
     static let namespace: StaticString = "urn:cloudmount:dav"
     /// More responses than any folder that is kept whole in memory.
     static let most = 250_000
+
+    /// Longer ones are none of ours.
+    static let mostRecord = 16 << 10
+    /// Bodies longer than this are read away from the thread that all transfers share.
+    private static let inlineLimit = 256 << 10
+
+    /// Works on what a body of `size` bytes says: where it is long, on a thread of the pool.
+    static func apart<Value: Sendable>(_ size: Int, _ work: @escaping @Sendable () -> Value) async -> Value {
+        size > inlineLimit ? await Task.detached { work() }.value : work()
+    }
 
     /// - Returns: nil when the body is none, or not whole.
     static func read(_ body: [UInt8]) -> [WebDAVResponse]? {
@@ -101,7 +112,9 @@ enum WebDAVMultistatus {
 
         private func property(_ name: XMLText, in space: XMLText, _ text: XMLText) {
             if space == WebDAVMultistatus.namespace {
-                if name == "record" { found.record = Self.trimmed(text) }
+                if name == "record", text.bytes.count <= WebDAVMultistatus.mostRecord {
+                    found.record = Self.trimmed(text)
+                }
                 return
             }
             guard space == "DAV:" else { return }
@@ -110,6 +123,7 @@ enum WebDAVMultistatus {
             case "getetag": found.tag = Self.trimmed(text)
             case "getlastmodified": found.modified = WireDate.http(Self.trimmed(text))
             case "quota-available-bytes": found.quotaAvailable = text.integer
+            case "quota-used-bytes": found.quotaUsed = text.integer
             default: break
             }
         }
@@ -128,6 +142,7 @@ enum WebDAVMultistatus {
             response.modified = found.modified ?? response.modified
             response.record = found.record ?? response.record
             response.quotaAvailable = found.quotaAvailable ?? response.quotaAvailable
+            response.quotaUsed = found.quotaUsed ?? response.quotaUsed
         }
 
         /// `HTTP/1.1 200 OK`

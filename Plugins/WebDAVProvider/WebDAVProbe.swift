@@ -30,6 +30,9 @@ struct WebDAVProbe: Sendable {
         do throws(VFSError) {
             try await probe(one, two, &server)
             server.exclusiveFolders = try await refusesSecond(three)
+            if server.exclusiveMove, server.moveKeepsTag {
+                server.movesFolders = try await movesFolders(keepsRecord: server.keepsRecord)
+            }
         } catch {
             for key in [one, two, three] { await dav.discard(key) }
             if error.code == .permissionDenied {
@@ -47,9 +50,10 @@ struct WebDAVProbe: Sendable {
     private func removeLeftovers() async {
         guard let there = try? await client.children(of: dav.area)?.entries else { return }
         let now = client.serverSeconds
-        for entry in there where !entry.isFolder {
+        for entry in there {
             guard let begun = dav.begun(entry.key), begun < now - Self.life else { continue }
-            await dav.discard(entry.key)
+            // Folders of this name are of the probe.
+            await dav.discard(entry.ordered)
         }
     }
 
@@ -59,8 +63,8 @@ struct WebDAVProbe: Sendable {
     private static let time = Timestamp(seconds: 1_600_000_000)
 
     private func probe(_ one: ObjectKey, _ two: ObjectKey, _ server: inout WebDAVServer) async throws(VFSError) {
-        let before = try await writer.upload(BytesSource(Self.first), to: one, modified: Self.time)
-        let after = try await writer.upload(BytesSource(Self.second), to: one, modified: Self.time)
+        let before = try await writer.upload(BytesSource(Self.first), to: one, modified: Self.time, looks: true)
+        let after = try await writer.upload(BytesSource(Self.second), to: one, modified: Self.time, looks: true)
         guard let there = try await client.look(at: one), there.size == 1 else { return }
         // A tag that is made of the time would be the same for other bytes.
         server.keepsTime = there.modified == Self.time && before.tag != after.tag && !there.isWeak
@@ -69,7 +73,8 @@ struct WebDAVProbe: Sendable {
             try await self.client.setRecord(record, at: self.client.root.path(one), one)
         }
         if case .failure(let error) = isSet, error.code.isUnreachable || error.code == .cancelled { throw error }
-        let other = try await writer.upload(BytesSource("cc"), to: two, modified: nil)
+        let other = try await writer.upload(BytesSource("cc"), to: two, modified: nil, looks: true)
+        server.tellsTag = other.told == other.tag && (!server.keepsTime || after.told == after.tag)
         server.exclusiveMove = try await refuses(412) { () async throws(VFSError) in
             try await self.dav.move(one, to: two, overwrite: false, condition: nil)
         }
@@ -125,6 +130,42 @@ struct WebDAVProbe: Sendable {
             if error.code.isUnreachable || error.code == .cancelled { throw error }
             return error.wire?.status == status
         }
+    }
+
+    /// Whether a folder goes nowhere where something is, and elsewhere with what is in it, which stays what it was.
+    private func movesFolders(keepsRecord: Bool) async throws(VFSError) -> Bool {
+        let folders = (0..<3).map { _ in ObjectKey(dav.staging().string + "/") }
+        let result = await attempt { () async throws(VFSError) in
+            try await self.movesFolder(folders[0], onto: folders[1], to: folders[2], keepsRecord: keepsRecord)
+        }
+        for folder in folders { await dav.discard(folder) }
+        switch result {
+        case .success(let moves): return moves
+        case .failure(let error) where error.code.isUnreachable || error.code == .cancelled: throw error
+        case .failure: return false
+        }
+    }
+
+    private func movesFolder(
+        _ folder: ObjectKey, onto taken: ObjectKey, to free: ObjectKey, keepsRecord: Bool
+    ) async throws(VFSError) -> Bool {
+        for folder in [folder, taken] { guard try await client.makeFolder(folder) else { return false } }
+        let (file, moved) = (ObjectKey(folder.string + "a"), ObjectKey(free.string + "a"))
+        _ = try await writer.upload(BytesSource(Self.first), to: file, modified: nil, looks: true)
+        guard let before = try await client.look(at: file) else { return false }
+        if keepsRecord {
+            try await client.setRecord(
+                WebDAVRecord(tag: before.tag, metadata: Self.full), at: client.root.path(file), file)
+        }
+        let refuses = try await refuses(412) { () async throws(VFSError) in
+            try await self.dav.move(folder, to: taken, overwrite: false, condition: nil)
+        }
+        guard refuses, try await client.look(at: file)?.tag == before.tag else { return false }
+        try await dav.move(folder, to: free, overwrite: false, condition: nil)
+        guard let after = try await client.look(at: moved), try await client.look(at: folder) == nil else {
+            return false
+        }
+        return after.tag == before.tag && (!keepsRecord || after.metadata == Self.full)
     }
 
     private func refusesSecond(_ folder: ObjectKey) async throws(VFSError) -> Bool {

@@ -13,6 +13,7 @@ public final class WebDAVProvider: ObjectProvider {
     private let writer: WebDAVWriter
     private let chunks: WebDAVChunks
     private let copier: WebDAVCopier
+    private let mover: WebDAVMover
     private let remover: WebDAVRemover
 
     public static let descriptor = ProviderDescriptor(
@@ -40,6 +41,7 @@ public final class WebDAVProvider: ObjectProvider {
         writer = WebDAVWriter(dav: dav)
         chunks = WebDAVChunks(dav: dav, writer: writer)
         copier = WebDAVCopier(dav: dav, writer: writer)
+        mover = WebDAVMover(dav: dav, copier: copier, writer: writer)
         remover = WebDAVRemover(dav: dav)
     }
 
@@ -56,6 +58,9 @@ public final class WebDAVProvider: ObjectProvider {
         capabilities.maxObjectSize = ObjectInfo.sizeLimit
         capabilities.maxListKeys = WebDAVMultistatus.most
         capabilities.serverCopy = server.copies
+        capabilities.moves = server.exclusiveMove
+        capabilities.movesFolders = server.movesFolders
+        capabilities.tellsSpace = server.tellsSpace
         capabilities.conditionalCreate = server.exclusiveMove && server.isOneStep
         capabilities.conditionalReplace = server.conditions && server.isOneStep
         capabilities.conditionalCopy = capabilities.conditionalCreate && capabilities.conditionalReplace
@@ -91,7 +96,9 @@ public final class WebDAVProvider: ObjectProvider {
         guard let itself, itself.isFolder else {
             throw VFSError(.bucketNotFound, "the folder \(dav.client.root.url.text) is not there")
         }
-        dav.server = writable ? try await WebDAVProbe(dav: dav, writer: writer).run() : WebDAVServer()
+        var server = writable ? try await WebDAVProbe(dav: dav, writer: writer).run() : WebDAVServer()
+        server.tellsSpace = await dav.client.tellsSpace()
+        dav.server = server
     }
 
     public func list(_ request: ListRequest) async throws(VFSError) -> ListPage { try await lister.list(request) }
@@ -107,6 +114,10 @@ public final class WebDAVProvider: ObjectProvider {
     }
 
     public func copy(_ request: CopyRequest) async throws(VFSError) -> ObjectInfo { try await copier.copy(request) }
+
+    public func move(_ request: MoveRequest) async throws(VFSError) -> ObjectInfo? { try await mover.move(request) }
+
+    public func space() async throws(VFSError) -> StoreSpace? { try await dav.client.space() }
 
     public func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure] {
         try await remover.delete(objects)

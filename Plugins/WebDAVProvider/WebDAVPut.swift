@@ -11,6 +11,8 @@ struct WebDAVStaged: Sendable {
     var size: Int
     var stored: Timestamp
     var metadata: ObjectMetadata?
+    /// The tag that the answer to PUT has told.
+    var told: String?
 }
 
 /// Writes whose MOVE may have taken place: by the nonce, what would show it. Servers that keep no nonce cannot tell.
@@ -164,8 +166,9 @@ struct WebDAVWriter: Sendable {
     }
 
     /// One PUT, and its outcome.
+    /// - Parameter looks: whatever the answer tells.
     func upload(
-        _ source: any ByteSource, to key: ObjectKey, modified: Timestamp?, type: String? = nil
+        _ source: any ByteSource, to key: ObjectKey, modified: Timestamp?, type: String? = nil, looks: Bool = false
     ) async throws(VFSError) -> WebDAVStaged {
         var request = WebDAVRequest(.put, client.root.path(key), key)
         request.body = source
@@ -178,17 +181,19 @@ struct WebDAVWriter: Sendable {
         guard [200, 201, 204].contains(response.status) else {
             throw WebDAVErrors.odd("an odd answer to PUT", response, wire: client.wire(request))
         }
+        let text = response.headers["etag"].flatMap { $0.hasPrefix("W/") ? nil : $0 }
+        let told = text.flatMap { ETag(header: $0)?.value }
         // 200 is also what a portal says to anything.
-        if response.status != 200, let text = response.headers["etag"], !text.hasPrefix("W/"),
-            let etag = ETag(header: text), let date = response.headers["date"].flatMap(WireDate.http)
+        if response.status != 200, server.tellsTag, !looks, let told,
+            let date = response.headers["date"].flatMap(WireDate.http)
         {
-            return WebDAVStaged(key: key, tag: etag.value, size: source.count, stored: date)
+            return WebDAVStaged(key: key, tag: told, size: source.count, stored: date, told: told)
         }
         guard let there = try await client.look(at: key), !there.isFolder, there.size == source.count else {
             throw WebDAVErrors.odd("what was sent is not there", response, wire: client.wire(request))
         }
         dav.noteTag(there)
-        return WebDAVStaged(key: key, tag: there.tag, size: there.size, stored: there.modified)
+        return WebDAVStaged(key: key, tag: there.tag, size: there.size, stored: there.modified, told: told)
     }
 
     // MARK: Taking a place
@@ -218,7 +223,8 @@ struct WebDAVWriter: Sendable {
 
     private static let mostTries = 4
 
-    private func place(
+    /// MOVE from wherever it lies, onto what `precondition` allows.
+    func place(
         _ staged: WebDAVStaged, at key: ObjectKey, _ precondition: Precondition
     ) async throws(VFSError) {
         var madeParents = false

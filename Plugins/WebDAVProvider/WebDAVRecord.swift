@@ -102,6 +102,12 @@ struct WebDAVEntry: Sendable, Equatable {
     /// Nil where there is none that belongs to this content.
     var metadata: ObjectMetadata?
 
+    /// The key by which listings have it: a folder's with its slash.
+    var ordered: ObjectKey { isFolder ? ObjectKey(key.string + "/") : key }
+
+    /// Bytes of memory, about.
+    var weight: Int { 256 + key.byteCount + (metadata?.user.reduce(0) { $0 + 64 + $1.key.utf8.count + $1.value.utf8.count } ?? 0) }
+
     var version: WebDAVVersion { WebDAVVersion(tag: tag, nonce: metadata?.nonce) }
 
     /// Folders have no version of their own.

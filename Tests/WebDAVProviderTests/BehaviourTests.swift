@@ -14,13 +14,13 @@ struct BehaviourTests {
         #expect(
             good.dav.server
                 == WebDAVServer(
-                    exclusiveMove: true, conditions: true, isOneStep: true, moveKeepsTag: true, keepsRecord: true,
-                    exclusiveFolders: true, copies: true))
+                    exclusiveMove: true, conditions: true, isOneStep: true, movesFolders: true, moveKeepsTag: true,
+                    tellsTag: true, keepsRecord: true, exclusiveFolders: true, copies: true))
         #expect(fake.paths == ["/dav", "/dav/.cloudmount"])
         var poor = FakeDAV.Traits()
         (poor.conditions, poor.properties, poor.exclusiveMove) = (false, false, false)
         let (bad, _) = try await prepared(FakeDAV(poor))
-        #expect(bad.dav.server == WebDAVServer(isOneStep: true, exclusiveFolders: true))
+        #expect(bad.dav.server == WebDAVServer(isOneStep: true, tellsTag: true, exclusiveFolders: true))
         #expect(!bad.capabilities.metadata && !bad.capabilities.conditionalCreate && !bad.capabilities.serverCopy)
         var plain = FakeDAV.Traits()
         (plain.conditions, plain.properties) = (false, false)
@@ -44,6 +44,29 @@ struct BehaviourTests {
         #expect(try await prepared(FakeDAV(traits)).provider.dav.server.keepsTime)
         traits.tagsAreTimes = true
         #expect(try await !prepared(FakeDAV(traits)).provider.dav.server.keepsTime)
+        // Such a tag looks as if it were none where PUT tells another.
+        traits.putTellsEarlyTag = true
+        let (dav, _) = try await prepared(FakeDAV(traits))
+        #expect(!dav.dav.server.keepsTime)
+        let metadata = ObjectMetadata(modified: Timestamp(seconds: 1_500_000_000))
+        let stored = try await dav.put(PutRequest(key: "f", metadata: metadata), from: BytesSource("x"))
+        #expect(try await dav.head("f").etag == stored.etag)
+    }
+
+    @Test("What PUT tells of the tag is believed where it is what a look shows")
+    func toldTag() async throws {
+        var traits = FakeDAV.Traits()
+        for (tells, isEarly) in [(true, false), (false, false), (true, true)] {
+            (traits.putTellsTag, traits.putTellsEarlyTag, traits.keepsTime) = (tells, isEarly, true)
+            let (dav, server) = try await prepared(FakeDAV(traits))
+            #expect(dav.dav.server.tellsTag == (tells && !isEarly))
+            let before = server.seen.count
+            let metadata = ObjectMetadata(modified: Timestamp(seconds: 1_500_000_000))
+            let stored = try await dav.put(PutRequest(key: "f", metadata: metadata), from: BytesSource("x"))
+            let looks = server.seen.dropFirst(before).count { $0.method == "PROPFIND" }
+            #expect(looks == (dav.dav.server.tellsTag ? 0 : 1))
+            #expect(try await dav.head("f").etag == stored.etag)
+        }
     }
 
     @Test("A server that takes nothing is mounted for reading, and says why")

@@ -18,6 +18,8 @@ final class FakeDAV: Sendable {
         var tagsAreTimes = false
         var weak = false
         var putTellsTag = true
+        /// With a time of the writer's, PUT tells the tag from before it was set, as rclone does.
+        var putTellsEarlyTag = false
         var keepsTime = false
         var moveKeepsTag = true
         var isReadOnly = false
@@ -25,6 +27,8 @@ final class FakeDAV: Sendable {
         var name = "rclone/v1.75.2"
         /// Bytes that there is room for.
         var room = Int.max
+        /// As the root's properties say it.
+        var quota: (available: String, used: String)?
     }
 
     struct Node: Sendable {
@@ -106,7 +110,9 @@ final class FakeDAV: Sendable {
             var node = Node(bytes: request.body, tag: nextTag(), record: there?.record)
             if traits.keepsTime, let time = request.headers["x-oc-mtime"].flatMap({ Int($0) }) { node.time = time }
             nodes[path] = node
-            let headers = [("Date", "Tue, 14 Nov 2023 22:13:20 GMT"), ("ETag", tag(node))]
+            let isEarly = traits.putTellsEarlyTag && request.headers["x-oc-mtime"] != nil
+            let tag = isEarly ? "\"early\(node.tag)\"" : tag(node)
+            let headers = [("Date", "Tue, 14 Nov 2023 22:13:20 GMT"), ("ETag", tag)]
             return ScriptedAnswer(status: there == nil ? 201 : 204, headers: traits.putTellsTag ? headers : [])
         case "MKCOL":
             if there != nil { return ScriptedAnswer(status: 405) }
@@ -186,6 +192,7 @@ final class FakeDAV: Sendable {
 
     private func propfind(_ path: String, _ request: SeenRequest, _ nodes: [String: Node]) -> ScriptedAnswer {
         guard let there = nodes[path] else { return ScriptedAnswer(status: 404) }
+        if request.text.contains("quota-available-bytes") { return quota(path) }
         var answer = describe(path, there)
         if request.headers["depth"] == "1", there.bytes == nil {
             for (key, node) in nodes.sorted(by: { $0.key < $1.key }) where Self.parent(key) == path {
@@ -194,6 +201,15 @@ final class FakeDAV: Sendable {
             answer += odd.withLock { $0[path] ?? "" }
         }
         return Self.multistatus(answer)
+    }
+
+    private func quota(_ path: String) -> ScriptedAnswer {
+        let names = ["quota-available-bytes", "quota-used-bytes"]
+        let values = traits.quota.map { [$0.available, $0.used] }
+        let properties = zip(names, values ?? ["", ""]).map { "<D:\($0)>\($1)</D:\($0)>" }.joined()
+        return Self.multistatus(
+            "<D:response><D:href>\(path)/</D:href><D:propstat><D:prop>\(properties)</D:prop>"
+                + "<D:status>HTTP/1.1 \(values == nil ? 404 : 200) X</D:status></D:propstat></D:response>")
     }
 
     private func describe(_ path: String, _ node: Node) -> String {

@@ -1,5 +1,6 @@
 import CloudMountKit
 import CloudMountVFS
+import TestServers
 import Testing
 
 @testable import WebDAVProvider
@@ -113,6 +114,23 @@ struct MultistatusTests {
         for text in ["", "v", "v=%zz", "t=text", "v=1;m=later", "v=1;n=a%20b", "v=1;x"] {
             #expect(WebDAVRecord(text) == nil, "\(text)")
         }
+    }
+
+    @Test("A record that is longer than any of ours is passed over, and the rest of the answer stands")
+    func longRecord() throws {
+        for (count, isRead) in [(1000, true), (16 << 10, true), (1 + 16 << 10, false), (1 << 20, false)] {
+            let answer = FakeDAV.multistatus(
+                """
+                <D:response><D:href>/dav/f</D:href><D:propstat><D:prop><D:getcontentlength>7</D:getcontentlength>\
+                <x:record xmlns:x="urn:cloudmount:dav">\(String(repeating: "v", count: count))</x:record></D:prop>\
+                <D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response>
+                """)
+            let read = try #require(WebDAVMultistatus.read(answer.body)?.first)
+            #expect(read.size == 7 && (read.record != nil) == isRead)
+        }
+        // The longest that is written is read.
+        let metadata = ObjectMetadata(user: ["n": String(repeating: "“", count: WebDAVRecord.maxMetadataBytes / 3)])
+        #expect(WebDAVRecord(tag: "t", metadata: metadata).text.utf8.count < WebDAVMultistatus.mostRecord)
     }
 
     @Test("A version is the tag, and the nonce where there is one; a record of another tag is not believed")
