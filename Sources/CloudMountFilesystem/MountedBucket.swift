@@ -25,6 +25,7 @@ public final class MountedBucket: FileOperations {
     private let remover: Remover
     private let renamer: Renamer
     private let attributes: AttributeChanger
+    private let room: Room
 
     /// - Parameters:
     ///   - provider: prepared, and already wrapped in its layers.
@@ -53,6 +54,7 @@ public final class MountedBucket: FileOperations {
         let commits = Commits(context: context, tree: tree, revalidator: revalidator, markers: markers)
         let remover = Remover(context: context, tree: tree, resolver: resolver, commits: commits, markers: markers)
         self.context = context
+        room = Room(context: context)
         self.tree = tree
         self.revalidator = revalidator
         self.lister = lister
@@ -339,8 +341,7 @@ public final class MountedBucket: FileOperations {
     }
 
     public func statfs(reply: consuming Reply<FileSystemStatistics>) {
-        let blocks: UInt64 = 1 << 38
-        reply.send(FileSystemStatistics(blocks: blocks, freeBlocks: blocks, files: 1 << 40, freeFiles: 1 << 40))
+        room.answer(reply)
     }
 
     // MARK: Files

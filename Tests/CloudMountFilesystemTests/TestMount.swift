@@ -139,7 +139,7 @@ struct JitterLayer: ProviderLayer {
     }
 }
 
-private func removeTree(_ path: String) {
+func removeTree(_ path: String) {
     guard let stream = opendir(path) else { return }
     var names: [String] = []
     while let entry = readdir(stream) {

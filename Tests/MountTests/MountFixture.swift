@@ -226,6 +226,19 @@ actor MountFixture {
             seconds: 60)
     }
 
+    /// How often the first mount has called each verb of its store.
+    func requests() async throws -> [String: Int] {
+        let result = try await command("status", "--json")
+        let report = try JSONSerialization.jsonObject(with: Data(result.output.utf8)) as? [String: Any]
+        let mount = (report?["mounts"] as? [[String: Any]])?.first
+        var calls: [String: Int] = [:]
+        for entry in mount?["requests"] as? [[String: Any]] ?? [] {
+            if let verb = entry["verb"] as? String { calls[verb] = entry["calls"] as? Int }
+        }
+        guard !calls.isEmpty else { throw TestSupportError("status tells no requests: \(result)") }
+        return calls
+    }
+
     /// `cloudmount status --json`, of which `path` names a member (`mounts.0.state`).
     func status(_ path: String) async throws -> String {
         let result = try await command("status", "--json")
