@@ -23,6 +23,7 @@ extension Subject {
             deviations: deviations,
             missingBucket: { try await provider(server().url + "/missing") },
             wrongCredentials: { try await provider(server().url, password: "wrong") },
+            remove: { try await server().curl(["-X", "DELETE", server().url + "/conformance/"]) },
             start: { try await provider(server().makeFolder("conformance")) })
     }
 }
@@ -51,4 +52,23 @@ private let replacing = KnownDeviation(
 
     @Test("keeps the provider contract", arguments: try await subject.cases())
     func conforms(_ test: ConformanceCase) async throws { try await Self.subject.run(test) }
+}
+
+@Suite("A folder that a conformance run shares") struct SharedWebDAVTests {
+    @Test("holds afterwards what it held before, without a folder more")
+    func shared() async throws {
+        let server = try await ApacheWebDAV.shared()
+        let folder = try await server.makeFolder("shared")
+        try await server.curl(["-T", "-", "\(folder)/foreign"], input: "x")
+        let context = ProviderContext(
+            mountName: "shared", bucket: folder,
+            credentials: OptionValues(["username": .string(server.user), "password": .string(server.password)]))
+        let provider = try WebDAVProvider.descriptor.make(context)
+        let subject = Subject(isShared: true) { provider }
+        let cases = try await subject.cases().filter { $0.name.contains("folder") }
+        #expect(cases.count > 8)
+        for test in cases { try await subject.run(test) }
+        let left = try await provider.list(ListRequest(prefix: "", delimited: false)).objects
+        #expect(left.map(\.key) == ["foreign"])
+    }
 }
