@@ -4,7 +4,7 @@ import Testing
 extension MountTests {
     @Suite("Files")
     struct Files {
-        @Test("What was written is read back, at once and after a remount", arguments: Store.everyday)
+        @Test("What was written is read back, at once and after a remount", arguments: Store.everywhere)
         func contents(store: Store) async throws {
             try await MountFixture.use(store) { mount in
                 try await mount.python(
@@ -25,7 +25,7 @@ extension MountTests {
             }
         }
 
-        @Test("Random writes, truncations and reads agree with a local file", arguments: Store.everyday)
+        @Test("Random writes, truncations and reads agree with a local file", arguments: Store.everywhere)
         func randomWrites(store: Store) async throws {
             try await MountFixture.use(store) { mount in
                 try await mount.python(
@@ -58,7 +58,7 @@ extension MountTests {
             }
         }
 
-        @Test("A small change deep in a large stored file leaves the rest as it was", arguments: Store.everyday)
+        @Test("A small change deep in a large stored file leaves the rest as it was", arguments: Store.everywhere)
         func changeWithin(store: Store) async throws {
             try await MountFixture.use(store) { mount in
                 try await mount.shell("head -c 40000000 /dev/urandom > $W/big && cp $W/big big")
@@ -90,7 +90,7 @@ extension MountTests {
             }
         }
 
-        @Test("Two processes append to one file and lose nothing", arguments: Store.everyday)
+        @Test("Two processes append to one file and lose nothing", arguments: Store.everywhere)
         func append(store: Store) async throws {
             try await MountFixture.use(store) { mount in
                 try await mount.shell(
@@ -111,7 +111,7 @@ extension MountTests {
             }
         }
 
-        @Test("Writers and readers of many files at once see what each wrote", arguments: Store.everyday)
+        @Test("Writers and readers of many files at once see what each wrote", arguments: Store.everywhere)
         func concurrency(store: Store) async throws {
             try await MountFixture.use(store) { mount in
                 try await mount.python(
@@ -135,7 +135,7 @@ extension MountTests {
             }
         }
 
-        @Test("A reader follows a writer of the same file through another handle", arguments: Store.everyday)
+        @Test("A reader follows a writer of the same file through another handle", arguments: Store.everywhere)
         func readWhileWriting(store: Store) async throws {
             try await MountFixture.use(store) { mount in
                 try await mount.python(
@@ -153,7 +153,7 @@ extension MountTests {
             }
         }
 
-        @Test("A shared writable map of a file is written, and both ways are seen", arguments: Store.everyday)
+        @Test("A shared writable map of a file is written, and both ways are seen", arguments: Store.everywhere)
         func memoryMap(store: Store) async throws {
             try await MountFixture.use(store) { mount in
                 try await mount.python(
@@ -181,7 +181,7 @@ extension MountTests {
             }
         }
 
-        @Test("Holes are made, found, punched and read as zeros", arguments: Store.everyday)
+        @Test("Holes are made, found, punched and read as zeros", arguments: Store.everywhere)
         func holes(store: Store) async throws {
             try await MountFixture.use(store) { mount in
                 try await mount.shell(
@@ -213,7 +213,7 @@ extension MountTests {
             }
         }
 
-        @Test("copy_file_range copies whole stored files and parts", arguments: Store.everyday)
+        @Test("copy_file_range copies whole stored files and parts", arguments: Store.everywhere)
         func copyFileRange(store: Store) async throws {
             try await MountFixture.use(store) { mount in
                 try await mount.shell("head -c 12000000 /dev/urandom > $W/a && cp $W/a a")
@@ -240,7 +240,8 @@ extension MountTests {
             }
         }
 
-        @Test("A file lives on after its unlink while it is open, and is never stored again", arguments: Store.everyday)
+        @Test(
+            "A file lives on after its unlink while it is open, and is never stored again", arguments: Store.everywhere)
         func unlinkWhileOpen(store: Store) async throws {
             try await MountFixture.use(store) { mount in
                 try await mount.python(
@@ -264,7 +265,7 @@ extension MountTests {
             }
         }
 
-        @Test("A file stays itself when it is renamed while open", arguments: Store.everyday)
+        @Test("A file stays itself when it is renamed while open", arguments: Store.everywhere)
         func renameWhileOpen(store: Store) async throws {
             try await MountFixture.use(store) { mount in
                 try await mount.python(
@@ -290,7 +291,7 @@ extension MountTests {
 
         @Test(
             "fsync stores what was written so far; a duplicate of the handle, closed in a child, does no harm",
-            arguments: Store.everyday)
+            arguments: Store.everywhere)
         func durability(store: Store) async throws {
             try await MountFixture.use(store) { mount in
                 try await mount.python(
@@ -310,7 +311,7 @@ extension MountTests {
             }
         }
 
-        @Test("O_TRUNC, O_EXCL, O_NOFOLLOW, touch and truncate do what open(2) says", arguments: Store.everyday)
+        @Test("O_TRUNC, O_EXCL, O_NOFOLLOW, touch and truncate do what open(2) says", arguments: Store.describing)
         func openFlags(store: Store) async throws {
             try await MountFixture.use(store) { mount in
                 try await mount.python(

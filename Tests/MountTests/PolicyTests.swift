@@ -221,7 +221,7 @@ extension MountTests {
             }
         }
 
-        @Test("A conflict keeps both, fails or overwrites, for each mount its own way", arguments: Store.everyday)
+        @Test("A conflict keeps both, fails or overwrites, for each mount its own way", arguments: Store.everywhere)
         func conflict(_ store: Store) async throws {
             let owner = try TemporaryFolder("mount")
             let bucket = try await Bucket.make(in: store, below: owner.path)
@@ -277,7 +277,7 @@ extension MountTests {
 
         @Test(
             "A changed object is seen at once with its new bytes: at open, and at every look",
-            arguments: Store.everyday)
+            arguments: Store.everywhere)
         func fresh(_ store: Store) async throws {
             let owner = try TemporaryFolder("mount")
             let bucket = try await Bucket.make(in: store, below: owner.path)

@@ -5,7 +5,7 @@ import Testing
 extension MountTests {
     @Suite("POSIX")
     struct Posix {
-        @Test("Each wrong call has the error that POSIX names", arguments: Store.everyday)
+        @Test("Each wrong call has the error that POSIX names", arguments: Store.describing)
         func errors(store: Store) async throws {
             try await MountFixture.use(store) { mount in
                 try await mount.python(
@@ -36,7 +36,7 @@ extension MountTests {
             }
         }
 
-        @Test("rename: every kind over every kind, into itself, with each flag", arguments: Store.everyday)
+        @Test("rename: every kind over every kind, into itself, with each flag", arguments: Store.describing)
         func renames(store: Store) async throws {
             try await MountFixture.use(store) { mount in
                 try await mount.python(
@@ -66,7 +66,8 @@ extension MountTests {
         }
 
         @Test(
-            "Names that many threads move about end in one place each, the same in the store", arguments: Store.everyday
+            "Names that many threads move about end in one place each, the same in the store",
+            arguments: Store.everywhere
         )
         func manyRenames(store: Store) async throws {
             try await MountFixture.use(store) { mount in
@@ -203,7 +204,7 @@ extension MountTests {
 
         @Test(
             "A folder is read whole while its entries come and go, and seekdir finds its place",
-            arguments: Store.everyday)
+            arguments: Store.everywhere)
         func directories(store: Store) async throws {
             try await MountFixture.use(store) { mount in
                 try await mount.python(

@@ -1,3 +1,4 @@
+import Foundation
 import TestServers
 import Testing
 
@@ -9,6 +10,11 @@ enum Store: String, CaseIterable, Sendable, CustomTestStringConvertible {
 
     /// The stores that every case runs on.
     static let everyday: [Store] = chosen([.folder, .seaweedFS, .b2])
+    /// Those and WebDAV: cases that ask for bytes and names, and for no attribute that a server without properties does not keep. What is long
+    /// (a gibibyte, ten thousand entries, thousands of small files) is left to the others.
+    static let everywhere: [Store] = chosen([.folder, .seaweedFS, .b2, .rcloneDAV, .apacheDAV])
+    /// Where files keep mode, owner, links and extended attributes: not `rclone serve webdav`, which has no properties.
+    static let describing: [Store] = chosen([.folder, .seaweedFS, .b2, .apacheDAV])
     /// Where folder objects keep their metadata and keys may be anything, which is not so on SeaweedFS.
     static let faithful: [Store] = chosen([.folder, .moto, .b2])
 
@@ -124,7 +130,7 @@ struct Bucket: Sendable {
 
     /// The bytes of an object as text, read without CloudMount.
     func content(_ key: String) async throws -> String {
-        if let webDAV { return try await webDAV.curl(["\(name)/\(key)"]) }
+        if let webDAV { return try await webDAV.curl([url(of: key)]) }
         guard let remote else { return try await ChildProcess.output(of: ["cat", "\(name)/\(key)"]) }
         return try await rclone(["cat", "t:\(name)/\(key)"], remote)
     }
@@ -135,9 +141,9 @@ struct Bucket: Sendable {
             for folder in key.split(separator: "/").dropLast().indices.map({ index in
                 key.split(separator: "/")[...index].joined(separator: "/")
             }) {
-                try await webDAV.curl(["-X", "MKCOL", "\(name)/\(folder)/"], mayFail: true)
+                try await webDAV.curl(["-X", "MKCOL", url(of: folder + "/")], mayFail: true)
             }
-            try await webDAV.curl(["-T", "-", "\(name)/\(key)"], input: text)
+            try await webDAV.curl(["-T", "-", url(of: key)], input: text)
             return
         }
         guard let remote else {
@@ -150,7 +156,7 @@ struct Bucket: Sendable {
 
     func delete(_ key: String) async throws {
         if let webDAV {
-            try await webDAV.curl(["-X", "DELETE", "\(name)/\(key)"])
+            try await webDAV.curl(["-X", "DELETE", url(of: key)])
             return
         }
         guard let remote else {
@@ -160,8 +166,14 @@ struct Bucket: Sendable {
         try await rclone(["deletefile", "t:\(name)/\(key)"], remote)
     }
 
+    /// Of a WebDAV server.
+    private func url(of key: String) -> String {
+        let escaped = key.addingPercentEncoding(withAllowedCharacters: .urlPathAllowed) ?? key
+        return "\(name)/\(escaped)"
+    }
+
     /// Of a store that is a folder of this machine.
-    private var path: String { webDAV.map { "\($0.root)/\(name.split(separator: "/").last ?? "")" } ?? name }
+    var path: String { webDAV.map { "\($0.root)/\(name.split(separator: "/").last ?? "")" } ?? name }
 
     /// The environment in which rclone knows the store as `t:`; nil for a folder.
     var remote: [String: String]? { server?.rcloneRemote(named: "t") ?? b2?.rcloneRemote(named: "t") }

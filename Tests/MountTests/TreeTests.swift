@@ -70,7 +70,7 @@ extension MountTests {
             }
         }
 
-        @Test("git clones, commits, checks out, packs and finds its repository whole", arguments: Store.everyday)
+        @Test("git clones, commits, checks out, packs and finds its repository whole", arguments: Store.everywhere)
         func git(store: Store) async throws {
             try await MountFixture.use(store) { mount in
                 try await mount.shell(
@@ -94,7 +94,7 @@ extension MountTests {
         }
 
         @Test(
-            "SQLite creates, inserts, vacuums and finds its database whole", arguments: Store.everyday,
+            "SQLite creates, inserts, vacuums and finds its database whole", arguments: Store.everywhere,
             ["delete", "wal"])
         func sqlite(store: Store, journal: String) async throws {
             try await MountFixture.use(store) { mount in
@@ -116,7 +116,7 @@ extension MountTests {
             }
         }
 
-        @Test("Editors save: write beside and rename over, with a backup or without", arguments: Store.everyday)
+        @Test("Editors save: write beside and rename over, with a backup or without", arguments: Store.everywhere)
         func editors(store: Store) async throws {
             try await MountFixture.use(store) { mount in
                 try await mount.python(
