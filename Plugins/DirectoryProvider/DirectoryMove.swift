@@ -131,7 +131,8 @@ struct DirectoryMover: Sendable {
             switch error.code {
             // Something that is no object has the name, or somebody's object that came this moment.
             case EEXIST, ENOTEMPTY:
-                throw try isTaken(destination) ? DirectoryErrors.precondition(destination) : Self.unsupported(destination)
+                throw try isTaken(destination)
+                    ? DirectoryErrors.precondition(destination) : Self.unsupported(destination)
             case ENOENT: throw DirectoryErrors.notFound(destination)
             case EINVAL, ENOSYS, ENOTSUP, EXDEV, EBUSY, ENOTDIR, EISDIR, ELOOP, ENAMETOOLONG, EILSEQ:
                 throw Self.unsupported(destination)

@@ -106,7 +106,9 @@ struct WebDAVEntry: Sendable, Equatable {
     var ordered: ObjectKey { isFolder ? ObjectKey(key.string + "/") : key }
 
     /// Bytes of memory, about.
-    var weight: Int { 256 + key.byteCount + (metadata?.user.reduce(0) { $0 + 64 + $1.key.utf8.count + $1.value.utf8.count } ?? 0) }
+    var weight: Int {
+        256 + key.byteCount + (metadata?.user.reduce(0) { $0 + 64 + $1.key.utf8.count + $1.value.utf8.count } ?? 0)
+    }
 
     var version: WebDAVVersion { WebDAVVersion(tag: tag, nonce: metadata?.nonce) }
 

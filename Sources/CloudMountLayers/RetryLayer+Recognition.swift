@@ -101,7 +101,9 @@ extension RetryLayer {
                     course.succeeded()
                     return made
                 } catch {
-                    if isInDoubt, error.couldBeOurOwnMove, case .done(let made) = try await inner.whatBecame(of: request) {
+                    if isInDoubt, error.couldBeOurOwnMove,
+                        case .done(let made) = try await inner.whatBecame(of: request)
+                    {
                         return made
                     }
                     if error.leavesOpen { isInDoubt = true }

@@ -54,7 +54,9 @@ struct MoveTests {
 
     @Test("A name that another machine takes at the last moment is not moved onto", arguments: ["e", "e/x"])
     func taken(key: String) async throws {
-        for (flags, expected) in [(RenameFlags.noReplace, [VFSError.Code.alreadyExists]), ([], [.notEmpty, .notDirectory])] {
+        for (flags, expected) in [
+            (RenameFlags.noReplace, [VFSError.Code.alreadyExists]), ([], [.notEmpty, .notDirectory]),
+        ] {
             let mount = try moving()
             let theirs = theirs
             try await mount.put("d/x", ours)
@@ -83,7 +85,8 @@ struct MoveTests {
     }
 
     @Test(
-        "A move whose answer was lost is known by what is where, and neither repeated nor undone", arguments: ["a", "d"])
+        "A move whose answer was lost is known by what is where, and neither repeated nor undone",
+        arguments: ["a", "d"])
     func lostAnswer(name: String) async throws {
         let mount = try moving()
         try await mount.put("a", ours)
@@ -102,7 +105,8 @@ struct MoveTests {
         #expect(try await mount.read(new) == ours)
     }
 
-    @Test("One that takes place after its caller has been refused leaves all bytes in the store", arguments: ["a", "d"])
+    @Test(
+        "One that takes place after its caller has been refused leaves all bytes in the store", arguments: ["a", "d"])
     func late(name: String) async throws {
         let mount = try moving()
         let (goOn, theirs) = (Gate(), theirs)

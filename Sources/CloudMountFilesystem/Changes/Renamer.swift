@@ -147,7 +147,8 @@ struct Renamer: Sendable {
         } catch {
             if error.code == .notSupported { return nil }
             // What is moved is under one name only: where its answer was lost, that is to be known.
-            guard CommitVerdict.isUnclear(error), case .done(let moved?) = try? await context.provider.whatBecame(of: request)
+            guard CommitVerdict.isUnclear(error),
+                case .done(let moved?) = try? await context.provider.whatBecame(of: request)
             else { throw error }
             return moved
         }
