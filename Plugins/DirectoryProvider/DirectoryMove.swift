@@ -94,13 +94,38 @@ struct DirectoryMover: Sendable {
         guard try !lister.hidesAny(below: source) else { throw Self.unsupported(source) }
         if try isTaken(destination) { throw DirectoryErrors.precondition(destination) }
         do throws(SystemError) {
-            _ = try folder.root.open(from, for: .directory)
+            let directory = try folder.root.open(from, for: .directory)
+            let longest = writer.longestKey
+            if destination.byteCount > source.byteCount,
+                try Self.grows(directory, from: source.byteCount, to: destination.byteCount, beyond: longest)
+            {
+                throw SystemError(ENAMETOOLONG)
+            }
         } catch {
+            if error.code == ENAMETOOLONG {
+                throw VFSError(.nameTooLong, "a key below “\(destination)” would be too long")
+            }
             if [ENOENT, ENOTDIR, ELOOP].contains(error.code) { throw DirectoryErrors.notFound(source) }
             throw DirectoryErrors.map(error, "moving “\(source)”")
         }
         try rename(from, to, replaces: false, destination, &touched)
         return try objects.find(destination)?.info
+    }
+
+    /// Whether a key below the directory is no longer than `most` now, and would be.
+    private static func grows(
+        _ directory: Descriptor, from old: Int, to new: Int, beyond most: Int
+    ) throws(SystemError) -> Bool {
+        for (name, type) in try directory.entries() {
+            let isDirectory = type == DT_DIR
+            let count = name.utf8.count + (isDirectory ? 1 : 0)
+            guard old + count <= most else { continue }
+            if new + count > most { return true }
+            guard isDirectory else { continue }
+            let below = try directory.open(name, for: .directory)
+            if try grows(below, from: old + count, to: new + count, beyond: most) { return true }
+        }
+        return false
     }
 
     /// Whether there is an object under the key; for a folder's, also below it or under the name without the slash.

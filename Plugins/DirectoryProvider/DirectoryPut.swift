@@ -7,6 +7,7 @@ struct DirectoryWriter: Sendable {
     let folder: Folder
     let records: DirectoryRecords
     let objects: DirectoryObjects
+    let longestKey = Capabilities().maxKeyBytes
 
     func put(_ request: PutRequest, from source: any ByteSource) throws(VFSError) -> ObjectInfo {
         try check(request.key, request.metadata)
@@ -20,7 +21,9 @@ struct DirectoryWriter: Sendable {
 
     func check(_ key: ObjectKey, _ metadata: ObjectMetadata) throws(VFSError) {
         if key.isEmpty { throw VFSError(.invalidName, "an object needs a key") }
-        if key.byteCount > 1024 { throw VFSError(.nameTooLong, "a key of \(key.byteCount) bytes is longer than 1024") }
+        if key.byteCount > longestKey {
+            throw VFSError(.nameTooLong, "a key of \(key.byteCount) bytes is longer than \(longestKey)")
+        }
         let count = metadata.user.reduce(0) { $0 + $1.key.utf8.count + $1.value.utf8.count }
         if count > 32 << 10 { throw VFSError(.tooLarge, "\(count) bytes of metadata are too many") }
         if let nonce = metadata.nonce, !ObjectMetadata.isNonce(nonce) {

@@ -179,6 +179,19 @@ struct MoveTests {
         }
     }
 
+    @Test("A folder does not move where something known in it would have too long a key")
+    func tooLong() async throws {
+        let mount = try moving()
+        let name = String(repeating: "x", count: 200)
+        let long = (0..<4).map { _ in name }.joined(separator: "/")
+        try await mount.put("d/\(long)", ours)
+        try await mount.listTop()
+        _ = try await mount.inode("d/\(long)")
+        #expect(await rename(mount, "d", String(repeating: "y", count: 240)) == .nameTooLong)
+        #expect(try await mount.contents() == ["d/\(long)": ours])
+        #expect(await rename(mount, "d", "e") == nil)
+    }
+
     @Test("A file that is new here and in no store yet moves with its folder")
     func unstored() async throws {
         let mount = try moving()

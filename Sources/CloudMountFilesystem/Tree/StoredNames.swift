@@ -498,8 +498,9 @@ struct StoredNames: Sendable {
         }
     }
 
-    /// Bytes of the longest path below the directory that the store has nothing of yet; a subdirectory's with its slash.
-    func longestHeld(below inode: InodeID) -> Int {
+    /// Bytes of the longest path below the directory, of all that is known or of what the store has nothing of yet; a subdirectory's with its
+    /// slash.
+    func longest(below inode: InodeID, onlyHeld: Bool) -> Int {
         withNames { names in
             guard let node = names[inode] else { return 0 }
             var longest = 0
@@ -507,7 +508,7 @@ struct StoredNames: Sendable {
             while let (node, length) = open.popLast() {
                 for child in node.directory?.children ?? NodeTable() {
                     let end = length + child.name.string.utf8.count + (child.directory == nil ? 0 : 1)
-                    if child.isHeld { longest = max(longest, end) }
+                    if child.isHeld || !onlyHeld { longest = max(longest, end) }
                     if child.directory != nil { open.append((child, end)) }
                 }
             }
