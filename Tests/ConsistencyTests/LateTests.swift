@@ -147,9 +147,10 @@ struct LateTests {
         #expect(try await mount.attributes("d")?.permissions == 0o711)
     }
 
-    @Test("A change of attributes while its file is stored is stored when it returns, though somebody writes")
-    func changedBesideCommit() async throws {
-        let mount = try Mount()
+    /// A file with bytes of ours, whose mode is changed to 0640 while they are on their way.
+    private func changedWhileStored(
+        _ mount: Mount
+    ) async throws -> (inode: InodeID, handle: HandleID, change: Once) {
         let (inode, handle) = try await mount.fs.create(Mount.root, "f", flags: Flags.readWrite)
         try await mount.fs.write(inode, handle, 0, ours)
         let change = Once()
@@ -161,6 +162,13 @@ struct LateTests {
             }
             await pause(.milliseconds(100))
         }
+        return (inode, handle, change)
+    }
+
+    @Test("A change of attributes while its file is stored is stored when it returns, though somebody writes")
+    func changedBesideCommit() async throws {
+        let mount = try Mount()
+        let (inode, handle, change) = try await changedWhileStored(mount)
         try await mount.fs.fsync(inode, handle)
         #expect(await change.result() == nil)
         #expect(try await mount.store.head("f").metadata?.user["mode"] == "0100640")
@@ -170,17 +178,7 @@ struct LateTests {
     @Test("What is changed while the last commit of a closed file is under way is stored")
     func changedAfterRelease() async throws {
         let mount = try Mount()
-        let (inode, handle) = try await mount.fs.create(Mount.root, "f", flags: Flags.readWrite)
-        try await mount.fs.write(inode, handle, 0, ours)
-        let change = Once()
-        mount.hooks.at(.before, .put, "f") {
-            change.start {
-                await failure { () async throws(VFSError) in
-                    try await mount.fs.setattr(inode) { $0.permissions = 0o640 }
-                }
-            }
-            await pause(.milliseconds(100))
-        }
+        let (inode, handle, change) = try await changedWhileStored(mount)
         // As after a write through a shared mapping, no flush has come before.
         try await mount.fs.release(inode, handle)
         await settled { mount.ledger.account.versions.values.contains { $0.key == "f" } }

@@ -9,14 +9,6 @@ struct MoveTests {
     private let ours = pattern(1000, seed: 1)
     private let theirs = pattern(700, seed: 2)
 
-    private func rename(
-        _ mount: Mount, _ name: String, _ new: String, flags: RenameFlags = []
-    ) async -> VFSError.Code? {
-        await failure { () async throws(VFSError) in
-            try await mount.fs.rename(Mount.root, name, Mount.root, new, flags: flags)
-        }
-    }
-
     private func moving() throws -> Mount { try Mount(StoreKind.moving.capabilities) }
 
     @Test("A file and a folder of any size cost one call each, and nothing is copied or deleted")

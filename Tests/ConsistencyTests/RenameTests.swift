@@ -9,14 +9,6 @@ struct RenameTests {
     private let ours = pattern(1000, seed: 1)
     private let theirs = pattern(700, seed: 2)
 
-    private func rename(
-        _ mount: Mount, _ name: String, _ new: String, flags: RenameFlags = []
-    ) async -> VFSError.Code? {
-        await failure { () async throws(VFSError) in
-            try await mount.fs.rename(Mount.root, name, Mount.root, new, flags: flags)
-        }
-    }
-
     @Test(
         "NOREPLACE onto a name that another machine has made since the listing is refused, and both files stay",
         arguments: StoreKind.all)

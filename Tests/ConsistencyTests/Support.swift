@@ -99,6 +99,13 @@ extension Mount {
     }
 }
 
+/// - Returns: why a name of the top directory cannot be given up for another.
+func rename(_ mount: Mount, _ name: String, _ new: String, flags: RenameFlags = []) async -> VFSError.Code? {
+    await failure { () async throws(VFSError) in
+        try await mount.fs.rename(Mount.root, name, Mount.root, new, flags: flags)
+    }
+}
+
 /// Waits for a task for some seconds; nil when it has not ended by then.
 func soon<Value: Sendable>(_ task: Task<Value, Never>) async -> Value? {
     let gate = Gate()
