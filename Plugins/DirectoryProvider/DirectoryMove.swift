@@ -32,7 +32,12 @@ struct DirectoryMover: Sendable {
                 throw error
             }
         }
-        for directory in touched { try folder.sync(directory) }
+        do throws(VFSError) {
+            for directory in touched { try folder.sync(directory) }
+        } catch {
+            // It has taken place, and may be gone again after a power cut.
+            throw VFSError(.unavailable, error.message, retry: error.retry)
+        }
         return info
     }
 

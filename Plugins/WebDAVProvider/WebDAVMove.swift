@@ -25,7 +25,9 @@ struct WebDAVMover: Sendable {
     /// The source is compared just before, and looked at again under its new name: what has come in its place meanwhile has moved, and is
     /// not destroyed.
     private func moveFile(_ request: MoveRequest) async throws(VFSError) -> ObjectInfo {
-        guard dav.server.exclusiveMove else { throw VFSError(.notSupported, "this server moves over what is there") }
+        guard dav.server.exclusiveMove, dav.server.moveKeepsTag else {
+            throw VFSError(.notSupported, "this server moves over what is there, or makes another version of it")
+        }
         let key = request.source.key
         let there = try await copier.current(request.source)
         let itself = WebDAVStaged(key: key, tag: there.tag, size: there.size, stored: there.modified)
@@ -34,11 +36,18 @@ struct WebDAVMover: Sendable {
         } catch {
             if error.leavesOpen || error.code == .preconditionFailed { throw error }
             guard try await client.look(at: key) == nil else { throw error }
+            // Servers also say of what they have carried out that it failed.
+            if let moved = try await arrived(request.destination, there) { return moved }
             throw WebDAVErrors.notFound(key)
         }
-        guard let moved = try await client.look(at: request.destination), !moved.isFolder, moved.size == there.size,
-            !dav.server.moveKeepsTag || moved.version == there.version
-        else { throw WebDAVErrors.stale(key) }
+        guard let moved = try await arrived(request.destination, there) else { throw WebDAVErrors.stale(key) }
+        return moved
+    }
+
+    private func arrived(_ key: ObjectKey, _ source: WebDAVEntry) async throws(VFSError) -> ObjectInfo? {
+        guard let moved = try await client.look(at: key), !moved.isFolder, moved.size == source.size,
+            moved.version == source.version
+        else { return nil }
         dav.noteTag(moved)
         return moved.info()
     }

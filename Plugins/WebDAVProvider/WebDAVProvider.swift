@@ -58,7 +58,8 @@ public final class WebDAVProvider: ObjectProvider {
         capabilities.maxObjectSize = ObjectInfo.sizeLimit
         capabilities.maxListKeys = WebDAVMultistatus.most
         capabilities.serverCopy = server.copies
-        capabilities.moves = server.exclusiveMove
+        // What has moved is told from what another client has put there meanwhile by its tag.
+        capabilities.moves = server.exclusiveMove && server.moveKeepsTag
         capabilities.movesFolders = server.movesFolders
         capabilities.tellsSpace = server.tellsSpace
         capabilities.conditionalCreate = server.exclusiveMove && server.isOneStep

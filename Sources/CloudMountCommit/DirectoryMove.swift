@@ -63,8 +63,9 @@ package struct DirectoryMove: Sendable {
         var made: [Moved] = []
         do throws(VFSError) {
             // The marker claims the name: of two who move something there at the same time the store lets one in.
-            if let claim = try await claim(marker) { made.append(claim) }
-            try await copy(objects.filter { $0.key != from }, &made)
+            let claim = try await claim(marker)
+            if let moved = claim?.moved { made.append(moved) }
+            try await copy(objects.filter { $0.key != from }, &made, isClaimed: claim?.isExclusive ?? false)
             return made
         } catch {
             // Nothing has been deleted: the old tree is whole.
@@ -81,7 +82,10 @@ package struct DirectoryMove: Sendable {
         }
     }
 
-    private func claim(_ marker: ObjectInfo?) async throws(VFSError) -> Moved? {
+    /// - Returns: whether nobody else can have claimed the name as well.
+    private func claim(
+        _ marker: ObjectInfo?
+    ) async throws(VFSError) -> (moved: Moved, isExclusive: Bool)? {
         guard capabilities.emptyFolders else { return nil }
         // A folder object with a body is somebody's file: it moves as one.
         if let marker, marker.size > 0 { return nil }
@@ -97,7 +101,8 @@ package struct DirectoryMove: Sendable {
             do throws(VFSError) {
                 let info = try await provider.putOnce(
                     PutRequest(key: to, metadata: metadata, precondition: condition), from: BytesSource([]))
-                return Moved(old: marker ?? info, new: info)
+                let isExclusive = condition == .absent && capabilities.conditionalCreate
+                return (Moved(old: marker ?? info, new: info), isExclusive)
             } catch {
                 guard condition != .none, error.code == .preconditionFailed || error.code == .alreadyExists else {
                     throw error
@@ -113,10 +118,12 @@ package struct DirectoryMove: Sendable {
         }
     }
 
-    private func copy(_ objects: [ObjectInfo], _ made: inout [Moved]) async throws(VFSError) {
+    /// - Parameter isClaimed: nobody else makes the same copies. Otherwise one whose answer was lost counts as somebody's.
+    private func copy(_ objects: [ObjectInfo], _ made: inout [Moved], isClaimed: Bool) async throws(VFSError) {
         let results = await inParallelToEnd(objects, width: Self.width) { object async throws(VFSError) -> Moved in
-            if object.key.endsWithSlash, object.size == 0 { return try await copyFolder(object) }
-            let request = CopyRequest(source: object, destination: target(object.key), precondition: .absent)
+            if object.key.endsWithSlash, object.size == 0 { return try await copyFolder(object, isClaimed) }
+            var request = CopyRequest(source: object, destination: target(object.key), precondition: .absent)
+            request.mayBeOthers = !isClaimed
             return Moved(old: object, new: try await provider.copy(request))
         }
         var failure: VFSError?
@@ -126,7 +133,8 @@ package struct DirectoryMove: Sendable {
             case .failure(let error):
                 failure = failure ?? error
                 // Its answer may be all that was lost.
-                if CommitVerdict.isUnclear(error), let there = try? await provider.headIfThere(target(object.key)),
+                if isClaimed, CommitVerdict.isUnclear(error),
+                    let there = try? await provider.headIfThere(target(object.key)),
                     there.size == object.size, there.stored >= object.stored,
                     there.metadata?.nonce != nil,
                     there.metadata?.nonce == (try? await provider.headIfThere(object.key))?.metadata?.nonce
@@ -142,12 +150,13 @@ package struct DirectoryMove: Sendable {
         }
     }
 
-    private func copyFolder(_ object: ObjectInfo) async throws(VFSError) -> Moved {
+    private func copyFolder(_ object: ObjectInfo, _ isClaimed: Bool) async throws(VFSError) -> Moved {
         let key = target(object.key)
         // Where folders are made by themselves, one is there as soon as something is in it.
         let condition: Precondition = capabilities.folderObjects ? .absent : .none
         do throws(VFSError) {
-            let request = CopyRequest(source: object, destination: key, precondition: condition)
+            var request = CopyRequest(source: object, destination: key, precondition: condition)
+            request.mayBeOthers = !isClaimed
             return Moved(old: object, new: try await provider.copy(request))
         } catch {
             // Some stores list a folder object and copy none (SeaweedFS): a new one does as well.

@@ -118,6 +118,7 @@ package final class NameRoom: Sendable {
         let more = bytes - budget.free - held
         if more <= 0 { return }
         guard await budget.takeInTurn(more, held: held) else {
+            if Task.isCancelled { throw .cancelled }
             throw VFSError(
                 .tooLarge, "there is no memory for more names: others are being listed or moved, or too many")
         }

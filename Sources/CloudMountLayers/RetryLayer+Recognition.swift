@@ -21,13 +21,14 @@ extension RetryLayer {
         // A copy that keeps its source's metadata has the mark of everybody's copies of it: only where one of its own may have been
         // carried out is what is there taken for that.
         let isTold = Mutex(request.metadata != nil)
+        let mayBeOthers = request.metadata == nil && request.mayBeOthers
         return try await recognising(
             ProviderCall(.copy, request.destination), { isTold.withLock { $0 } ? await mark(of: request) : nil }
         ) { inner throws(VFSError) in
             do throws(VFSError) {
                 return try await inner.copy(request)
             } catch {
-                if error.leavesOpen { isTold.withLock { $0 = true } }
+                if error.leavesOpen, !mayBeOthers { isTold.withLock { $0 = true } }
                 throw error
             }
         }
@@ -92,24 +93,26 @@ extension RetryLayer {
 
     private func moved(_ request: MoveRequest, _ call: ProviderCall) async throws(VFSError) -> ObjectInfo? {
         var course = RetryCourse(call, self, limitedFromStart: false)
-        var isInDoubt = false
+        var doubt: VFSError?
         while true {
             do throws(VFSError) {
-                if isInDoubt, case .done(let made) = try await inner.whatBecame(of: request) { return made }
+                if doubt != nil, case .done(let made) = try await inner.whatBecame(of: request) { return made }
                 do throws(VFSError) {
                     let made = try await inner.move(request)
                     course.succeeded()
                     return made
                 } catch {
-                    if isInDoubt, error.couldBeOurOwnMove,
+                    if doubt != nil, error.couldBeOurOwnMove,
                         case .done(let made) = try await inner.whatBecame(of: request)
                     {
                         return made
                     }
-                    if error.leavesOpen { isInDoubt = true }
+                    if error.leavesOpen { doubt = error }
                     throw error
                 }
             } catch {
+                // What is said of a repeat says nothing of the first, which may still be under way.
+                if let doubt, !error.leavesOpen, error.code != .cancelled { throw course.gaveUp(doubt) }
                 try await course.pause(after: error)
             }
         }

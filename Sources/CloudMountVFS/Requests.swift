@@ -89,6 +89,9 @@ public struct CopyRequest: Sendable {
     public var metadata: ObjectMetadata?
     /// Of the destination. Where that is the source, `.match` of the source's ETag says no more than `source` does.
     public var precondition: Precondition
+    /// Somebody else may be making the same copy, and what he has made must not be taken for this one when its answer was lost. Providers
+    /// leave it alone.
+    package var mayBeOthers = false
 
     public init(
         source: ObjectInfo, destination: ObjectKey, metadata: ObjectMetadata? = nil, precondition: Precondition = .none

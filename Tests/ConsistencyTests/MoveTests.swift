@@ -32,6 +32,29 @@ struct MoveTests {
         #expect(try await mount.inode("f/e") == folder)
     }
 
+    @Test("What was stored without an answer goes along with its folder, and the file goes on from there")
+    func movedAfterLostAnswer() async throws {
+        let mount = try moving()
+        var wanted = pattern(20_000, seed: 3)
+        try await mount.put("d/f", wanted)
+        try await mount.listTop()
+        let inode = try await mount.inode("d/f")
+        let handle = try await mount.fs.open(inode, flags: Flags.readWrite)
+        try await mount.fs.write(inode, handle, 10_000, ours)
+        mount.faults.add(.put, calls: 1...1, .dropReply(.gone))
+        mount.faults.add(.head, calls: 1...1, .fail(.gone))
+        let lost = await failure { () async throws(VFSError) in try await mount.fs.fsync(inode, handle) }
+        #expect(lost == .connectionFailed)
+        #expect(await rename(mount, "d", "e") == nil)
+        try await mount.fs.write(inode, handle, 15_000, theirs)
+        try await mount.fs.fsync(inode, handle)
+        try await mount.fs.close(inode, handle)
+        wanted.replaceSubrange(10_000..<10_000 + ours.count, with: ours)
+        wanted.replaceSubrange(15_000..<15_000 + theirs.count, with: theirs)
+        #expect(try await mount.contents() == ["e/f": wanted])
+        #expect(mount.fs.statistics().failedCommits.isEmpty)
+    }
+
     @Test("What nobody here has seen goes along with its folder, also what has come since the listing")
     func unseen() async throws {
         let mount = try moving()

@@ -219,10 +219,14 @@ final class Commits: Sendable {
     private static func note(_ failed: Attempt, _ entry: inout Entry) {
         entry.uncertain.removeAll { $0.mark.nonce == failed.mark.nonce }
         entry.uncertain.append(failed)
-        let pieces = entry.uncertain.reduce(0) { $0 + $1.snapshot.image.pieceCount }
-        guard entry.uncertain.count > 2, entry.uncertain.count > mostUncertain || pieces > mostPieces else { return }
-        // Its bytes are known no more; that it is ours is. What was sent when the store fell silent, and last, is the likeliest to be there.
-        entry.past.append(entry.uncertain.remove(at: entry.uncertain.count / 2).mark)
+        var pieces = entry.uncertain.reduce(0) { $0 + $1.snapshot.image.pieceCount }
+        while entry.uncertain.count > 2, entry.uncertain.count > mostUncertain || pieces > mostPieces {
+            // Its bytes are known no more; that it is ours is. What was sent when the store fell silent, and last, is the likeliest to be
+            // there.
+            let dropped = entry.uncertain.remove(at: entry.uncertain.count / 2)
+            pieces -= dropped.snapshot.image.pieceCount
+            entry.past.append(dropped.mark)
+        }
         if entry.past.count > mostFailed { entry.past.removeFirst(mostFailed / 2) }
     }
 
@@ -331,19 +335,25 @@ final class Commits: Sendable {
             return attempt
         }
         guard let attempt else {
-            let before = entries.withLock { $0[inode]?.changing }
-            guard let before, let nonce, WriteMark(before) == WriteMark(nonce: nonce, size: info.size) else {
+            let changing = entries.withLock { $0[inode]?.changing }
+            guard var before = changing, let nonce, WriteMark(before) == WriteMark(nonce: nonce, size: info.size) else {
                 return false
             }
+            if let base = content.base(), base.etag == before.etag { before.key = base.key }
             // The same bytes under a new version.
             _ = tree.stored.noteLate(inode, info, over: before.etag, nonce: nonce, isHeld: true)
             content.relocate(from: before, to: info)
             return true
         }
-        // With its folder it may have got another name since.
-        var write = attempt.write
+        // With its folder it may have got another name since, and so may what it was based on.
+        var (write, snapshot) = (attempt.write, attempt.snapshot)
+        if let base = content.base(), base.key == info.key, base.etag == snapshot.base?.etag,
+            snapshot.base?.key == write.key
+        {
+            snapshot.base = base
+        }
         write.key = info.key
-        await settle(inode, attempt.seal, attempt.snapshot, content, write, info)
+        await settle(inode, attempt.seal, snapshot, content, write, info)
         return true
     }
 

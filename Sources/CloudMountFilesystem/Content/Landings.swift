@@ -126,8 +126,8 @@ final class Landings: Sendable {
 
     /// What a store says that it will say again.
     private static let lasting: Set<VFSError.Code> = [
-        .permissionDenied, .credentialsInvalid, .bucketNotFound, .archived, .notSupported, .invalidArgument,
-        .invalidName, .quotaExceeded, .readOnly, .notPermitted,
+        .permissionDenied, .bucketNotFound, .archived, .notSupported, .invalidArgument, .invalidName, .readOnly,
+        .notPermitted,
     ]
 
     /// Tries for some minutes, until there is a value, or the store refuses it.

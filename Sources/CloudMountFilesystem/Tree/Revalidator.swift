@@ -111,7 +111,10 @@ final class Revalidator: Sendable {
     func versionIsGone(_ inode: InodeID, _ base: ObjectInfo) async -> Bool {
         guard let place = tree.stored.place(of: inode) else { return false }
         let key: ObjectKey? = tree.withNames { names in
-            names[inode].flatMap { $0.isHeld || $0.version != base.etag ? nil : names.key(of: $0) }
+            // One that is getting another name is not gone: that is known when it has it.
+            names[inode].flatMap {
+                $0.isHeld || $0.version != base.etag || !names.isFree([inode]) ? nil : names.key(of: $0)
+            }
         }
         guard let key, key == base.key else {
             tree.stored.distrust([place])
