@@ -51,7 +51,7 @@ struct B2Lister: Sendable {
             guard error.code == .notFound else { throw error }
             throw VFSError(.bucketNotFound, "there is no such bucket", wire: error.wire)
         }
-        let answer = await B2Client.read(response.body) { ListAnswer.read($0, request, position) }
+        let answer = await LongAnswer.read(response.body.count) { ListAnswer.read(response.body, request, position) }
         guard let answer else {
             throw client.malformed("a listing that cannot be read", call.operation, request.prefix, response)
         }

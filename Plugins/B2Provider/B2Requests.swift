@@ -92,20 +92,11 @@ final class B2Client: Sendable {
         _ call: B2Call, _ read: @escaping @Sendable (inout JSONReader) throws(JSONError) -> Value?
     ) async throws(VFSError) -> Value {
         let response = try await send(call)
-        guard let value = await Self.read(response.body, { JSONReader.read($0, read) ?? nil }) else {
+        guard let value = await LongAnswer.read(response.body.count, { JSONReader.read(response.body, read) ?? nil })
+        else {
             throw malformed("an answer that cannot be read", call.operation, call.key, response)
         }
         return value
-    }
-
-    /// Longer answers are read away from the thread that all transfers share.
-    private static let inlineLimit = 256 << 10
-
-    static func read<Value: Sendable>(
-        _ bytes: [UInt8], _ read: @escaping @Sendable ([UInt8]) -> Value?
-    ) async -> Value? {
-        guard bytes.count > inlineLimit else { return read(bytes) }
-        return await Task.detached { read(bytes) }.value
     }
 
     /// A request whose good answer says nothing new. It names a file all the same: a portal's page does not, nor an answer to something

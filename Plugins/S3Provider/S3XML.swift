@@ -1,4 +1,5 @@
 import CloudMountHTTP
+import CloudMountKit
 import CloudMountVFS
 import CloudMountXML
 
@@ -80,8 +81,6 @@ extension S3Client {
 
     /// Bytes of an answer of a few fields, and the white space before it.
     private static let mostOfSmall = 1 << 20
-    /// Longer answers are read away from the thread that all transfers share.
-    private static let inlineLimit = 512 << 10
 
     /// Sends a request whose answer may be long.
     /// - Parameter read: given the document.
@@ -91,8 +90,7 @@ extension S3Client {
     ) async throws(VFSError) -> (Value, HTTPResponse) {
         let response = try await send(request)
         let body = response.body
-        let reading: @Sendable () -> Value? = { try? read(Self.trimmed(body)) }
-        let value = body.count > Self.inlineLimit ? await Task.detached { reading() }.value : reading()
+        let value = await LongAnswer.read(body.count, over: 512 << 10) { try? read(Self.trimmed(body)) }
         guard let value else { throw broken(request, response) }
         return (value, response)
     }

@@ -185,7 +185,7 @@ final class WebDAVClient: Sendable {
         request.maxBodyBytes = depth == 0 ? 1 << 20 : 64 << 20
         let response = try await send(request)
         let body = response.body
-        let read = await WebDAVMultistatus.apart(body.count) { WebDAVMultistatus.read(body) }
+        let read = await LongAnswer.read(body.count) { WebDAVMultistatus.read(body) }
         guard response.status == 207, let responses = read else {
             throw WebDAVErrors.odd("an answer to PROPFIND that is no multistatus", response, wire: wire(request))
         }
@@ -230,7 +230,7 @@ final class WebDAVClient: Sendable {
             return nil
         }
         let answer = found
-        let entries = try await WebDAVMultistatus.apart(answer.1.body.count) {
+        let entries = try await LongAnswer.read(answer.1.body.count) {
             attemptNow { () throws(VFSError) in try self.entries(answer, bare, depth: 1) }
         }.get()
         // An answer that names nothing is no empty folder.

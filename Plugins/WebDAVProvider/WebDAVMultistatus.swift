@@ -29,14 +29,6 @@ enum WebDAVMultistatus {
 
     /// Longer ones are none of ours.
     static let mostRecord = 16 << 10
-    /// Bodies longer than this are read away from the thread that all transfers share.
-    private static let inlineLimit = 256 << 10
-
-    /// Works on what a body of `size` bytes says: where it is long, on a thread of the pool.
-    static func apart<Value: Sendable>(_ size: Int, _ work: @escaping @Sendable () -> Value) async -> Value {
-        size > inlineLimit ? await Task.detached { work() }.value : work()
-    }
-
     /// - Returns: nil when the body is none, or not whole.
     static func read(_ body: [UInt8]) -> [WebDAVResponse]? {
         let handler = Handler()

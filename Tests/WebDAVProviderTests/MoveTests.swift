@@ -1,4 +1,5 @@
 import CloudMountHTTP
+import CloudMountKit
 import CloudMountLayers
 import CloudMountVFS
 import Glibc
@@ -183,7 +184,7 @@ struct MoveTests {
     func apart() async {
         let names = await Task(executorPreference: HTTPEngine.shared) {
             var names: [String] = []
-            for size in [1000, 300 << 10] { names.append(await WebDAVMultistatus.apart(size) { threadName() }) }
+            for size in [1000, 300 << 10] { names.append(await LongAnswer.read(size) { threadName() }) }
             return names
         }.value
         #expect(names[0] == "cm-transfer" && names[1] != "cm-transfer")
