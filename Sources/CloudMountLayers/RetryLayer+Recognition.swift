@@ -111,8 +111,10 @@ extension RetryLayer {
                     throw error
                 }
             } catch {
-                // What is said of a repeat says nothing of the first, which may still be under way.
-                if let doubt, !error.leavesOpen, error.code != .cancelled { throw course.gaveUp(doubt) }
+                // What is said of a repeat says nothing of the first, which may still be under way; but not where its source is gone.
+                if let doubt, !error.leavesOpen, error.code != .cancelled, error.code != .notFound {
+                    throw course.gaveUp(doubt)
+                }
                 try await course.pause(after: error)
             }
         }

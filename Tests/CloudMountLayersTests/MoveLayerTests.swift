@@ -82,7 +82,7 @@ import Testing
         stage.faults.clear()
         stage.faults.add(.move, calls: 1...1, .fail(timedOut))
         let request = MoveRequest(source: source, destination: "e/a")
-        #expect(await code { () async throws(VFSError) in _ = try await stage.provider.move(request) } == .timedOut)
+        #expect(await code { () async throws(VFSError) in _ = try await stage.provider.move(request) } == .notFound)
         #expect(try await stage.bucket.head("e/a").size == 2)
     }
 
