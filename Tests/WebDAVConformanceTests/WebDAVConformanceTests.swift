@@ -63,7 +63,7 @@ private let replacing = KnownDeviation(
         let context = ProviderContext(
             mountName: "shared", bucket: folder,
             credentials: OptionValues(["username": .string(server.user), "password": .string(server.password)]))
-        let provider = try WebDAVProvider.descriptor.make(context)
+        let provider = RetryLayer(try WebDAVProvider.descriptor.make(context))
         let subject = Subject(isShared: true) { provider }
         let cases = try await subject.cases().filter { $0.name.contains("folder") }
         #expect(cases.count > 8)
