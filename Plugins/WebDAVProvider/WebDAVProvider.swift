@@ -75,6 +75,7 @@ public final class WebDAVProvider: ObjectProvider {
         capabilities.metadata = server.keepsRecord
         capabilities.multipart = server.chunks
         capabilities.completeSetsMetadata = server.chunks
+        capabilities.partTagsAreOfBytes = false
         capabilities.minPartSize = 5 << 20
         capabilities.maxPartSize = 5 << 30
         capabilities.readOnlyReason = server.readOnlyReason

@@ -205,6 +205,9 @@ package final class StreamingUpload: Sendable {
                 good, UploadPlan.finishing(sent: parts, rewritten: rewritten, size: size, capabilities: capabilities)
             )
         }
+        guard capabilities.partTagsAreOfBytes || state.withLock({ $0.touched.isEmpty }) else {
+            throw VFSError(.uploadNotFound, "of which bytes its parts are the store cannot tell, and some have changed")
+        }
         // Parts that end beyond this size have gone up: it has been written to since.
         guard size >= state.withLock({ $0.bounds[$0.next] }) else {
             throw VFSError(.uploadNotFound, "more has gone up of \(key) than it is to have")

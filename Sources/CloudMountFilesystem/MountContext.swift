@@ -47,7 +47,7 @@ final class MountContext: Sendable {
         self.log = log
         staging.enrol(settings.name)
         let readAhead = readAhead
-        self.memory.onPressure { readAhead.drop($0) }
+        self.memory.onPressure { readAhead.drop($0, for: $1, clock.monotonic()) }
     }
 
     deinit { staging.withdraw(name) }

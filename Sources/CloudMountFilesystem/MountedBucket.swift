@@ -347,7 +347,7 @@ public final class MountedBucket: FileOperations {
     // MARK: Files
 
     private static let accessMode: Int32 = 3
-    private static let truncates: Int32 = 0o1000  // O_TRUNC
+    private static let (truncates, appends): (Int32, Int32) = (0o1000, 0o2000)  // O_TRUNC, O_APPEND
 
     public func create(
         parent: InodeID, name: FileName, mode: UInt32, flags: Int32, caller: Caller, reply: consuming Reply<CreateReply>
@@ -368,7 +368,7 @@ public final class MountedBucket: FileOperations {
                     isNew.raise()
                     return self.opened(made)
                 case .exists(let inode):
-                    let open = try await self.openExisting(inode, flags, clearSetID: false)
+                    let open = try await self.openExisting(inode, flags, clearSetID: false, isTold: true)
                     return CreateReply(entry: try self.resolver.entry(of: inode), open: open)
                 }
             }
@@ -400,10 +400,14 @@ public final class MountedBucket: FileOperations {
     }
 
     /// Opens after asking the store whether the version is still current.
-    private func openExisting(_ inode: InodeID, _ flags: Int32, clearSetID: Bool) async throws(VFSError) -> OpenReply {
+    /// - Parameter isTold: the attributes go with the answer.
+    private func openExisting(
+        _ inode: InodeID, _ flags: Int32, clearSetID: Bool, isTold: Bool = false
+    ) async throws(VFSError) -> OpenReply {
         try await revalidator.revalidateOrRemember(inode)
         for _ in 0..<4 {
-            if let open = try openNow(inode, flags, isCurrent: true, clearSetID: clearSetID) { return open }
+            let open = try openNow(inode, flags, isCurrent: true, clearSetID: clearSetID, isTold: isTold)
+            if let open { return open }
             // It is being made, removed or replaced: what is left of it then is for the kernel to look up.
             await tree.settled(inode)
         }
@@ -412,15 +416,15 @@ public final class MountedBucket: FileOperations {
 
     /// Nil when the store has to be asked first.
     private func openNow(
-        _ inode: InodeID, _ flags: Int32, isCurrent: Bool, clearSetID: Bool
+        _ inode: InodeID, _ flags: Int32, isCurrent: Bool, clearSetID: Bool, isTold: Bool = false
     ) throws(VFSError) -> OpenReply? {
         let canWrite = flags & Self.accessMode != 0
         if canWrite { try context.requireWritable() }
         let policy = context.policy()
         let truncates = canWrite && flags & Self.truncates != 0
-        guard
-            let opened = try tree.open(
-                inode, canWrite: canWrite, isCurrent: isCurrent, trusts: policy.freshness == .ttl)
+        let appends = canWrite && !truncates && flags & Self.appends != 0
+        let use = FileUse(canWrite: canWrite, appends: appends, isTold: isTold)
+        guard let opened = try tree.open(inode, use, isCurrent: isCurrent, trusts: policy.freshness == .ttl)
         else { return nil }
         // With the size of the version before, the kernel would cut this one short.
         if opened.kernelIsBehind { context.tellKernel { $0.expireAttributes(inode) } }
@@ -498,6 +502,8 @@ public final class MountedBucket: FileOperations {
     private func commit(_ file: OpenFile, _ reply: consuming Reply<Void>) {
         if let failure = file.content.failure() { return reply.fail(failure) }
         guard tree.dirtyGeneration(file.inode) != nil else {
+            // Stranded in this moment, perhaps.
+            if let failure = file.content.failure() { return reply.fail(failure) }
             // What holds the name is what is wanted.
             tree.stored.keep(file.inode)
             return reply.send()
@@ -570,7 +576,6 @@ public final class MountedBucket: FileOperations {
         if let found { reply.send(found) } else { reply.fail(.noData, "nothing there") }
     }
 
-    /// Whole stored objects are copied by the store before the call returns; anything else the kernel copies through its pages.
     public func copyFileRange(
         from: InodeID, fromHandle: HandleID, fromOffset: Int, to: InodeID, toHandle: HandleID, toOffset: Int,
         count: Int, reply: consuming Reply<Int>
@@ -578,23 +583,11 @@ public final class MountedBucket: FileOperations {
         guard let source = handles.file(fromHandle), let target = handles.file(toHandle) else {
             return reply.fail(.badHandle)
         }
-        // Small objects are as quick through the kernel, which then has their pages.
-        guard context.capabilities.serverCopy, source.inode != target.inode, fromOffset == 0, toOffset == 0,
-            let base = source.content.unchangedBase(), base.size >= 1 << 20, count >= base.size,
-            base.size <= context.capabilities.maxCopySize, let adopted = target.content.adopt(base)
-        else { return reply.fail(.notSupported, "not a copy of a whole object") }
-        changed(target.inode, adopted, clearSetID: false)
-        slow(reply, changing: [.inode(target.inode)]) { () async throws(VFSError) -> Int in
-            // The source may go: what is acknowledged is in the store.
-            do throws(VFSError) {
-                try await self.commits.commit(target.inode)
-            } catch {
-                if let change = target.content.dropAdopted(base) {
-                    self.tree.wrote(target.inode, change, clearSetID: false)
-                }
-                throw error
-            }
-            return base.size
+        let isWhole = fromOffset == 0 && toOffset == 0
+        guard isWhole, let copy = WholeCopy(from: source, to: target, atMost: count, context, tree, commits) else {
+            return reply.fail(.notSupported, "not a copy of a whole object")
         }
+        changed(target.inode, copy.adopted, clearSetID: false)
+        slow(reply, changing: [.inode(target.inode)]) { () async throws(VFSError) -> Int in try await copy.store() }
     }
 }

@@ -7,21 +7,22 @@ extension BufferPool {
     /// Has buffers given back that nobody waits for, until `size` bytes have room: by the share itself, then by others that
     /// have more than their guarantee, the one with most beyond it first. Less than a guarantee would make no room: it
     /// stays promised. Called without a lock.
-    /// - Parameter ahead: room that leaves some to those who wait.
+    /// - Parameter pressure: `ahead`: room that leaves some to those who wait.
     /// - Returns: whether there is room.
     @discardableResult
-    func reclaim(_ size: Int, for share: Int, ahead: Bool = false) -> Bool {
+    func reclaim(_ size: Int, for share: Int, _ pressure: MemoryPressure = .needed) -> Bool {
         if BufferPool.isReclaiming { return false }
         var asked: Set<Int> = []
+        let ahead = pressure == .ahead
         while true {
-            let next = state.withLock { state -> (share: Int, count: Int, reclaim: @Sendable (Int) -> Int)? in
+            let next = state.withLock { state -> (share: Int, count: Int, reclaim: Reclaimer)? in
                 let limit = ahead ? limitAhead(state, for: share) : state.limit
                 if size > limit || hasRoom(state, size, for: share, within: limit) { return nil }
                 return whomToAsk(state, size, for: share, within: limit, asked: asked)
             }
             guard let next else { break }
             asked.insert(next.share)
-            _ = BufferPool.$isReclaiming.withValue(true) { next.reclaim(next.count) }
+            _ = BufferPool.$isReclaiming.withValue(true) { next.reclaim(next.count, pressure) }
         }
         return state.withLock { state in
             hasRoom(state, size, for: share, within: ahead ? limitAhead(state, for: share) : state.limit)
@@ -30,7 +31,7 @@ extension BufferPool {
 
     private func whomToAsk(
         _ state: State, _ size: Int, for share: Int, within limit: Int, asked: Set<Int>
-    ) -> (share: Int, count: Int, reclaim: @Sendable (Int) -> Int)? {
+    ) -> (share: Int, count: Int, reclaim: Reclaimer)? {
         let missing = max(
             state.used + size - limit, state.used + size + othersPromised(state, except: share) - state.limit)
         let own = state.shares[share] ?? 0
@@ -48,7 +49,7 @@ extension BufferPool {
         return (most.key, min(missing, most.value - guarantee), reclaim)
     }
 
-    func onPressure(_ share: Int, _ reclaim: @escaping @Sendable (Int) -> Int) {
+    func onPressure(_ share: Int, _ reclaim: @escaping Reclaimer) {
         state.withLock { $0.reclaimers[share] = reclaim }
         lookAgain()
     }

@@ -12,6 +12,8 @@ public final class BufferPool: Sendable {
     /// From here on memory is mapped, so that pages that are never touched cost nothing.
     static let mappedFrom = 128 << 10
 
+    typealias Reclaimer = @Sendable (Int, MemoryPressure) -> Int
+
     struct Waiter {
         var id: UInt64
         var share: Int
@@ -25,7 +27,7 @@ public final class BufferPool: Sendable {
         /// Bytes in use by share.
         var shares: [Int: Int] = [:]
         /// How a share gives back what nobody waits for.
-        var reclaimers: [Int: @Sendable (Int) -> Int] = [:]
+        var reclaimers: [Int: Reclaimer] = [:]
         var nextShare = 1
         /// What the shares that use less than their guarantee may still take of it, together.
         var promised = 0

@@ -1,3 +1,11 @@
+/// What memory is wanted for.
+public enum MemoryPressure: Sendable {
+    /// Somebody waits for it.
+    case needed
+    /// To read ahead: what readers that are at work have read ahead is worth as much, and stays.
+    case ahead
+}
+
 /// One mount's part of a `BufferPool`.
 ///
 /// It is sure of its guarantee, which nobody else can take: half of the pool goes to the shares in equal parts. Beyond
@@ -21,11 +29,13 @@ public final class MemoryShare: Sendable {
 
     /// How this share gives back what nobody waits for, such as what was read ahead for a handle that rests.
     ///
-    /// `reclaim` is called with a number of bytes, without a lock of the pool's, on the thread of whoever wants memory, also by
-    /// several at once: it lets go of at least so many bytes of buffers if it can, of the longest unused first, and returns
-    /// how many they were. It is asked before a `take` of this share fails and before a `waitForRoom` waits, then also for
+    /// `reclaim` is called with a number of bytes and what they are for, without a lock of the pool's, on the thread of whoever wants
+    /// memory, also by several at once: it lets go of at least so many bytes of buffers if it can, of the longest unused first, and
+    /// returns how many they were. It is asked before a `take` of this share fails and before a `waitForRoom` waits, then also for
     /// other shares while this one has more than its guarantee. What it takes itself meanwhile asks nobody.
-    public func onPressure(_ reclaim: @escaping @Sendable (Int) -> Int) { pool.onPressure(number, reclaim) }
+    public func onPressure(_ reclaim: @escaping @Sendable (Int, MemoryPressure) -> Int) {
+        pool.onPressure(number, reclaim)
+    }
 
     /// To be called when something has become reclaimable that was not: whoever waits gets it. Costs next to nothing while
     /// nobody does. May call `reclaim`.
@@ -50,6 +60,6 @@ public final class MemoryShare: Sendable {
 
     /// As `hasRoomAhead`, but where there is none others are asked to give back first (`onPressure`).
     public func makeRoomAhead(_ count: Int) -> Bool {
-        pool.reclaim(BufferPool.cost(max(0, count)), for: number, ahead: true)
+        pool.reclaim(BufferPool.cost(max(0, count)), for: number, .ahead)
     }
 }

@@ -77,6 +77,9 @@ public struct Capabilities: Sendable, Equatable {
     public var cheapLooks = false
     /// Listings come in byte order of the keys.
     public var sortedListing = false
+    /// The tag of an uploaded part tells its bytes: what another request left under its number is refused when the upload is completed.
+    /// Where it does not, nothing is completed of which a part has changed since it was sent.
+    public var partTagsAreOfBytes = true
     /// Objects whose key ends in `/` keep their metadata.
     public var folderObjects = true
     /// Objects whose key ends in `/` are taken at all. Where they are not, empty directories last as long as the mount.

@@ -13,11 +13,14 @@ struct StreamingUploadTests {
     private let step = 8 << 20
 
     private struct Setting {
-        let provider = MemoryProvider()
+        let provider: MemoryProvider
         let file: StagedFile
         let stream: StreamingUpload
 
-        init() throws {
+        init(_ adjust: (inout Capabilities) -> Void = { _ in }) throws {
+            var capabilities = MemoryProvider.fullCapabilities
+            adjust(&capabilities)
+            provider = MemoryProvider(capabilities: capabilities)
             let folder = FileManager.default.temporaryDirectory.appending(path: "stream-\(UUID())").path
             let area = try StagingArea(directory: folder, limit: 1 << 30, keepFree: 0)
             file = try area.makeFile(label: "test")
@@ -60,6 +63,19 @@ struct StreamingUploadTests {
         try setting.write(2, Extent(100, 200))
         let bytes = try await setting.finish(2 * step)
         #expect(bytes.count == 2 * step && bytes[99] == 1 && bytes[100] == 2 && bytes[199] == 2 && bytes[200] == 1)
+    }
+
+    @Test("Where the store cannot tell the bytes of a part, one that was written again makes the upload useless")
+    func indistinct() async throws {
+        let setting = try Setting { $0.partTagsAreOfBytes = false }
+        try setting.write(1, Extent(0, 2 * step))
+        setting.stream.grew(to: 2 * step)
+        try setting.write(2, Extent(100, 200))
+        await #expect { _ = try await setting.finish(2 * step) } throws: { ($0 as? VFSError)?.code == .uploadNotFound }
+        let whole = try Setting { $0.partTagsAreOfBytes = false }
+        try whole.write(1, Extent(0, 2 * step))
+        whole.stream.grew(to: 2 * step)
+        #expect(try await whole.finish(2 * step).count == 2 * step)
     }
 
     @Test("A file that was only made longer ends in zeros")

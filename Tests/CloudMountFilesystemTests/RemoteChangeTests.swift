@@ -60,6 +60,63 @@ struct RemoteChangeTests {
         #expect(try await mount.fs.lookup(root, "node") != nil)
     }
 
+    @Test("Who appends to a file that has grown elsewhere is sent back to look at its size first")
+    func appended() async throws {
+        let mount = try TestMount { $0.policy.freshness = .open }
+        try await mount.put("log", pattern(100))
+        let inode = try await mount.inode("log")
+        try await mount.put("log", pattern(150, seed: 2))
+        // The kernel, which goes by what it was told, asks again at ESTALE.
+        #expect(await failure { () async throws(VFSError) in try await mount.fs.open(inode, flags: 0o2001) } == .stale)
+        #expect(try await mount.attributes("log")?.size == 150)
+        let handle = try await mount.fs.open(inode, flags: 0o2001)
+        try await mount.fs.write(inode, handle, 150, [7])
+        try await mount.fs.close(inode, handle)
+        #expect(try await mount.object("log") == pattern(150, seed: 2) + [7])
+    }
+
+    @Test("A file that is open to append to stays the version whose size was told")
+    func appender() async throws {
+        let mount = try TestMount()
+        try await mount.put("log", pattern(100))
+        let inode = try await mount.inode("log")
+        let handle = try await mount.fs.open(inode, flags: 0o2002)
+        try await mount.put("log", pattern(150, seed: 2))
+        let read = await failure { () async throws(VFSError) in try await mount.fs.read(inode, handle, 0, 10) }
+        #expect(read == .stale)
+        try await mount.fs.release(inode, handle)
+        #expect(try await mount.read("log") == pattern(150, seed: 2))
+    }
+
+    @Test("An entry that found no room in a listing is not taken for one that was told")
+    func untold() async throws {
+        let mount = try TestMount()
+        for name in ["a", "b"] { try await mount.put(name, pattern(100)) }
+        let inode = try await mount.inode("b")
+        try await mount.put("b", pattern(150, seed: 2))
+        let directory = try await mount.fs.opendir(TestMount.root)
+        let some = try await mount.fs.readdir(TestMount.root, directory, from: 0, capacity: 3)
+        #expect(some.map(\.name) == [".", "..", "a"])
+        #expect(await failure { () async throws(VFSError) in try await mount.fs.open(inode, flags: 0o2001) } == .stale)
+        try await mount.fs.releasedir(TestMount.root, directory)
+    }
+
+    @Test("A link that leads elsewhere by now is another inode: the kernel reads the target of one only once")
+    func repointed() async throws {
+        let mount = try impatient()
+        let here = mount.fs
+        let link = try await here.symlink("release-41", TestMount.root, "current")
+        #expect(try await here.readlink(link) == "release-41")
+        mount.remount()
+        try await mount.fs.unlink(TestMount.root, "current")
+        _ = try await mount.fs.symlink("release-42", TestMount.root, "current")
+        let now = try #require(try await here.lookup(TestMount.root, "current"))
+        #expect(now.inode != link)
+        #expect(try await here.readlink(now.inode) == "release-42")
+        // And stays the one it is.
+        #expect(try await here.lookup(TestMount.root, "current")?.inode == now.inode)
+    }
+
     @Test("A file that others remove while it is written whole comes back under its own name")
     func removedWhileWritten() async throws {
         let mount = try TestMount()

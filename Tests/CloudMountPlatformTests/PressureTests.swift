@@ -10,7 +10,7 @@ private final class IdleBuffers: Sendable {
 
     init(_ pool: BufferPool) {
         share = pool.share()
-        share.onPressure { [weak self] count in self?.giveBack(count) ?? 0 }
+        share.onPressure { [weak self] count, _ in self?.giveBack(count) ?? 0 }
     }
 
     /// Takes and keeps as many as it can get; returns how many it keeps.
@@ -106,7 +106,7 @@ struct PressureTests {
         let share = pool.share()
         let calls = Mutex(0)
         let held = Mutex([share.take(1 << 20)])
-        share.onPressure { [weak share] _ in
+        share.onPressure { [weak share] _, _ in
             calls.withLock { $0 += 1 }
             #expect(share?.take(1 << 20) == nil && pool.used == 1 << 20)
             held.withLock { $0 = [] }

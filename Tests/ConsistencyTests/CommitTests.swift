@@ -220,6 +220,27 @@ struct CommitTests {
         #expect(try await mount.holders(bytes) == ["target"])
     }
 
+    @Test("A copy whose source others have replaced goes through the kernel, and costs the target nothing")
+    func copyOfReplaced() async throws {
+        let mount = try Mount()
+        try await mount.put("source", pattern(2 * mebibyte))
+        let source = try await mount.inode("source")
+        let from = try await mount.fs.open(source)
+        let (target, to) = try await mount.fs.create(Mount.root, "target", flags: Flags.readWrite | Flags.exclusive)
+        let newer = pattern(2 * mebibyte, seed: 9)
+        try await mount.put("source", newer)
+        let copied = await failure { () async throws(VFSError) in
+            try await mount.fs.copyFileRange((source, from), 0, (target, to), 0, 2 * mebibyte)
+        }
+        #expect(copied == .notSupported)
+        let bytes = try await mount.readAll(source, from)
+        #expect(bytes == newer)
+        try await mount.fill(target, to, bytes)
+        try await mount.fs.close(target, to)
+        #expect(try await mount.object("target") == newer)
+        #expect(mount.fs.statistics().failedCommits.isEmpty)
+    }
+
     @Test("fsync on a handle that only reads stores what another handle has written")
     func fsyncReadOnly() async throws {
         let mount = try Mount()

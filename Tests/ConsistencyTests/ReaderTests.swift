@@ -212,6 +212,28 @@ struct ReaderTests {
         #expect(mount.memoryUsed == 0)
     }
 
+    @Test("Readers that are at work do not take from each other what they have read ahead")
+    func busyReaders() async throws {
+        let mount = try Mount(memory: 16 << 20)
+        let bytes = pattern(16 << 20)
+        let names = ["a", "b", "c", "d"]
+        var open: [(InodeID, HandleID)] = []
+        for name in names {
+            try await mount.put(name, bytes)
+            let inode = try await mount.inode(name)
+            open.append((inode, try await mount.fs.open(inode)))
+        }
+        mount.traffic.reset()
+        for offset in stride(from: 0, to: bytes.count, by: 128 << 10) {
+            for (inode, handle) in open {
+                let some = try await mount.fs.read(inode, handle, offset, 128 << 10)
+                #expect(some == Array(bytes[offset..<offset + (128 << 10)]))
+            }
+        }
+        #expect(mount.traffic.bytesWanted <= names.count * bytes.count * 11 / 10)
+        for (inode, handle) in open { try await mount.fs.close(inode, handle) }
+    }
+
     @Test("A file that was unlinked while it was being opened reads as it was, or is not there")
     func openWhileUnlinked() async throws {
         let mount = try Mount()

@@ -106,6 +106,8 @@ final class Commits: Sendable {
             case .failed(let error): throw error
             }
         }
+        // One that has lost its name has nothing to be stored.
+        if let failure = tree.contentIfAny(inode)?.failure() { throw failure }
     }
 
     private func run(_ inode: InodeID) async -> End {
@@ -423,8 +425,9 @@ final class Commits: Sendable {
     {
         await content.spill()
         let bytes = content.dirtyBytes()
-        let place = tree.stored.strand(inode)
+        // The content first: whoever finds the name gone finds the failure too.
         let staged = content.strand(error)
+        let place = tree.stored.strand(inode)
         noteStranded(seal.key.string, staged, bytes, error)
         context.log.error(
             "changed elsewhere, and the version that it was based on is gone; the new bytes are kept",

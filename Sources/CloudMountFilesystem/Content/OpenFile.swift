@@ -1,6 +1,26 @@
 import CloudMountVFS
 import Synchronization
 
+/// What a file is opened to do.
+struct FileUse: Sendable {
+    let canWrite: Bool
+    /// Writes go where the kernel says that the file ends, of which it asks nobody.
+    let appends: Bool
+    /// The caller is told the file's size with the answer.
+    let isTold: Bool
+}
+
+/// What opening a file finds.
+struct OpenedContent: Sendable {
+    let content: FileContent
+    /// The kernel's pages are those of the version.
+    let isCached: Bool
+    /// The kernel may have some.
+    let hasPages: Bool
+    /// The kernel was told another size.
+    let kernelIsBehind: Bool
+}
+
 /// One open file description.
 final class OpenFile: Sendable {
     let id: HandleID

@@ -90,13 +90,17 @@ struct DirectoryReader: Sendable {
                 guard let child = directory.children[name], !names.isHiddenLink(child) else { continue }
                 let described = names.isDescribed(child, in: directory) || directory.evidence == .unknown
                 let known = described && names.isValid(child, now)
+                let wasBehind = child.kernelIsBehind
                 let entry = plus && known ? names.entry(for: child, now) : nil
                 let kind = child.kind == .directory || known ? child.kind : nil
                 let taken = packer.add(
                     DirectoryEntry(
                         name: name.string, inode: child.id, kind: kind, nextOffset: index + 2, entry: entry))
                 if !taken {
-                    if entry != nil { child.lookups -= 1 }
+                    if entry != nil {
+                        child.lookups -= 1
+                        child.kernelIsBehind = wasBehind
+                    }
                     return .done
                 }
                 isEmpty = false

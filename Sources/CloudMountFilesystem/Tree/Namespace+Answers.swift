@@ -154,7 +154,7 @@ extension Namespace {
             if node.touched >= asked || isNeeded(node) { return node }
             let sameKind = attributes.map { ($0.kind ?? .regular) == node.kind } ?? (node.kind != .directory)
             let version = node.kind == .directory ? node.directory?.markerObject?.etag : node.version
-            if version == info.etag, sameKind {
+            if version == info.etag, sameKind, !leadsElsewhere(node, attributes) {
                 node.validUntil = rules.expiry(now)
                 if node.openCount == 0, node.kind != .directory { node.size = info.size }
                 node.noteStorage(info)
@@ -175,10 +175,10 @@ extension Namespace {
                 return node
             }
             // An open file stays the version it is; who looks the name up gets another inode. So does who was told of
-            // another kind.
+            // another kind, or of a link's target, for which the kernel does not ask again.
             let kind = attributes?.kind ?? .regular
             let canTurn = node.lookups == 0 && node.kind != .directory && kind != .directory
-            if sameKind || canTurn, node.openCount == 0, node.borrows == 0 {
+            if sameKind && node.kind != .symbolicLink || canTurn, node.openCount == 0, node.borrows == 0 {
                 node.content = nil
                 if attributes != nil { node.kind = kind }
                 describe(node, info, attributes, now)
@@ -191,6 +191,13 @@ extension Namespace {
         node.defaulted = .all
         describe(node, info, attributes, now)
         return node
+    }
+
+    /// Whether a link that the kernel has read has another target by now, under the same version.
+    private func leadsElsewhere(_ node: Node, _ attributes: StoredAttributes?) -> Bool {
+        guard node.kind == .symbolicLink, node.lookups > 0, !node.lacksDetails, let target = attributes?.symlinkTarget
+        else { return false }
+        return target != node.details?.symlinkTarget
     }
 
     private mutating func describe(

@@ -78,22 +78,13 @@ final class Tree: Sendable {
 
     // MARK: Files that are open
 
-    struct Opened: Sendable {
-        let content: FileContent
-        /// The kernel's pages are those of the version.
-        let isCached: Bool
-        /// The kernel may have some.
-        let hasPages: Bool
-        /// The kernel was told another size.
-        let kernelIsBehind: Bool
-    }
-
     /// Opens a file.
     /// - Parameters:
     ///   - isCurrent: the store has just been asked.
     ///   - trusts: attributes may be believed for their time.
     /// - Returns: nil when the store has to be asked first, or something that is being done to the file awaited.
-    func open(_ inode: InodeID, canWrite: Bool, isCurrent: Bool, trusts: Bool) throws(VFSError) -> Opened? {
+    /// - Throws: `stale` also when the kernel has to look the name up again, as it then does by itself.
+    func open(_ inode: InodeID, _ use: FileUse, isCurrent: Bool, trusts: Bool) throws(VFSError) -> OpenedContent? {
         let now = now()
         return try withNames { names throws(VFSError) in
             let node = try names.node(inode)
@@ -109,12 +100,17 @@ final class Tree: Sendable {
             } else if !isCurrent, !node.isHeld {
                 guard node.validUntil > now || node.openCount > 0, trusts else { return nil }
             }
+            if use.appends, !use.isTold, node.kernelIsBehind {
+                throw VFSError(.stale, "the file has become another since the kernel looked it up")
+            }
             let content = content(of: node, names)
+            // By its size, at least.
+            if use.appends { content.noteSeen() }
             let (isCached, hasPages) = (node.isCached, node.hasPages)
             node.isCached = true
-            names.open(node, canWrite: canWrite)
+            names.open(node, canWrite: use.canWrite)
             defer { node.kernelIsBehind = false }
-            return Opened(
+            return OpenedContent(
                 content: content, isCached: isCached, hasPages: hasPages, kernelIsBehind: node.kernelIsBehind)
         }
     }
