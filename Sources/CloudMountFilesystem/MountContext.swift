@@ -17,6 +17,7 @@ final class MountContext: Sendable {
     let staging: StagingArea
     let memory: MemoryShare
     let readAhead: ReadAhead
+    let recent: RecentWrites
     let clock: FilesystemClock
     let log: Logger
     /// Why a write begun now would not be stored.
@@ -42,12 +43,17 @@ final class MountContext: Sendable {
         self.clock = clock
         self.refusesWrites = refusesWrites
         readAhead = ReadAhead()
+        recent = RecentWrites(self.memory)
         var log = Logger(label: "cloudmount.filesystem")
         log[metadataKey: "mount"] = .string(settings.name)
         self.log = log
         staging.enrol(settings.name)
         let readAhead = readAhead
-        self.memory.onPressure { readAhead.drop($0, for: $1, clock.monotonic()) }
+        // Whose buffers hold the memory's share.
+        self.memory.onPressure { [weak recent] wanted, pressure in
+            let freed = recent?.drop(wanted) ?? 0
+            return freed >= wanted ? freed : freed + readAhead.drop(wanted - freed, for: pressure, clock.monotonic())
+        }
     }
 
     deinit { staging.withdraw(name) }

@@ -111,6 +111,9 @@ public final class MountedBucket: FileOperations {
     /// their bytes on disk.
     public func drain() async { await commits.drain() }
 
+    /// Of memory, for copies of what was just stored.
+    package var bytesKept: Int { context.recent.used }
+
     public func statistics() -> MountStatistics {
         var statistics = MountStatistics()
         tree.count(into: &statistics)

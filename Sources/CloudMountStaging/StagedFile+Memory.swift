@@ -105,6 +105,21 @@ extension StagedFile {
         }
     }
 
+    /// Counts changes of bytes in memory; nil when they are on disk.
+    public var memoryVersion: Int? { state.withLock { $0.memory?.version } }
+
+    /// Copies the first bytes in one step.
+    /// - Returns: false when they are on disk, have changed since `version`, or are fewer.
+    public func copyMemory(of version: Int, into buffer: UnsafeMutableRawBufferPointer) -> Bool {
+        state.withLock { state in
+            guard let memory = state.memory, memory.version == version, memory.count >= buffer.count,
+                let bytes = memory.buffer?.bytes
+            else { return false }
+            buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[..<buffer.count]))
+            return true
+        }
+    }
+
     /// Where the bytes are, for people: the path of the file, or that they are in memory.
     public var place: String { state.withLock { $0.memory == nil } ? path : "memory" }
 

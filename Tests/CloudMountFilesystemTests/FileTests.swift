@@ -17,7 +17,7 @@ struct FileTests {
         #expect(try await mount.object("a") == bytes)
         mount.remount()
         #expect(try await mount.read("a") == bytes)
-        #expect(mount.memory.used == 0)
+        #expect(mount.memoryUsed == 0)
         mount.staging.finishRemovals(seconds: 60)
         #expect(mount.staging.used == 0)
     }
@@ -180,6 +180,51 @@ struct FileTests {
         #expect(mount.traffic.bytesWanted <= 1 << 20)
         try await mount.fs.close(inode, handle)
         #expect(try await mount.object("a") == bytes)
-        #expect(mount.memory.used == 0)
+        #expect(mount.memoryUsed == 0)
+    }
+
+    @Test("A small file that was just stored is read and appended to without a request")
+    func recent() async throws {
+        let mount = try TestMount()
+        let bytes = pattern(1000)
+        try await mount.write("f", bytes)
+        #expect(try await mount.read("f") == bytes)
+        let inode = try await mount.inode("f")
+        let handle = try await mount.fs.open(inode, flags: 0o2001)
+        try await mount.fs.write(inode, handle, 1000, [1, 2, 3])
+        try await mount.fs.close(inode, handle)
+        #expect(try await mount.object("f") == bytes + [1, 2, 3])
+        try await mount.fs.setattr(inode) { $0.permissions = 0o600 }
+        try await mount.fs.rename(TestMount.root, "f", TestMount.root, "g")
+        #expect(try await mount.read("g") == bytes + [1, 2, 3])
+        #expect(mount.traffic[.read] == 0)
+        // A cut, and zeros, from the same bytes.
+        let writer = try await mount.fs.open(inode, flags: 2)
+        try await mount.fs.setattr(inode) { $0.size = 500 }
+        try await mount.fs.write(inode, writer, 600, [9])
+        try await mount.fs.close(inode, writer)
+        let cut = bytes[..<500] + [UInt8](repeating: 0, count: 100) + [9]
+        #expect(try await mount.object("g") == Array(cut))
+        #expect(try await mount.read("g") == Array(cut))
+    }
+
+    @Test("What was just stored and is replaced elsewhere is read as it is there")
+    func recentReplaced() async throws {
+        let mount = try TestMount { $0.policy.metadataTTL = .zero }
+        try await mount.write("f", pattern(1000))
+        try await mount.put("f", pattern(1000, seed: 2))
+        #expect(try await mount.read("f") == pattern(1000, seed: 2))
+        try await mount.write("f", pattern(1000, seed: 3))
+        #expect(try await mount.read("f") == pattern(1000, seed: 3))
+    }
+
+    @Test("Memory that others want is not kept for what was just stored")
+    func recentPressure() async throws {
+        let mount = try TestMount(memory: 4 << 20)
+        for index in 0..<100 { try await mount.write("f\(index)", pattern(4000, seed: UInt64(index))) }
+        #expect(mount.memory.used <= 128 << 10)
+        let share = mount.memory.share()
+        withExtendedLifetime((0..<64).compactMap { _ in share.take(64 << 10) }) {}
+        for index in 0..<100 { #expect(try await mount.read("f\(index)") == pattern(4000, seed: UInt64(index))) }
     }
 }

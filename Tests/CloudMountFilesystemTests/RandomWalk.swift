@@ -132,8 +132,8 @@ final class RandomWalk {
         let statistics = fs.statistics()
         try require(statistics.dirtyFiles == 0, "dirty files after all were closed: \(statistics)")
         try require(statistics.openFiles == 0, "open files after all were closed: \(statistics)")
-        await settled { mount.memory.used == 0 && mount.staging.used == 0 }
-        try require(mount.memory.used == 0, "\(mount.memory.used) bytes of pooled memory are still used")
+        await settled { mount.memoryUsed == 0 && mount.staging.used == 0 }
+        try require(mount.memoryUsed == 0, "\(mount.memoryUsed) bytes of pooled memory are still used")
         try require(mount.staging.used == 0, "\(mount.staging.used) bytes are still staged")
         log.append("remount")
         mount.remount()

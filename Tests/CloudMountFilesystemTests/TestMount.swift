@@ -46,6 +46,9 @@ final class TestMount: Sendable {
 
     var fs: MountedBucket { current.withLock { $0 } }
 
+    /// Bytes of memory in use, but for copies of what was just stored.
+    var memoryUsed: Int { memory.used - fs.bytesKept }
+
     /// A new file system on the same bucket: nothing is remembered but what the store has.
     func remount() {
         let layers = FaultLayer(TrafficLayer(inner: store, traffic: traffic), faults)

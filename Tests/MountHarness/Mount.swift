@@ -112,7 +112,8 @@ package final class Mount: Sendable {
     }
 
     /// Bytes of the memory budget, and of the staging area, that this life uses.
-    package var memoryUsed: Int { memory.used }
+    /// But for copies of what was just stored.
+    package var memoryUsed: Int { memory.used - fs.bytesKept }
     package var stagingUsed: Int { staging.used }
 
     // MARK: The other client

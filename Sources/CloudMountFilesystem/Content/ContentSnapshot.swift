@@ -9,6 +9,8 @@ struct ContentSnapshot: Sendable {
     var base: ObjectInfo?
     var staged: StagedFile?
     var stream: StreamingUpload?
+    /// What was staged in memory by then; nil when it was on disk.
+    var stagedVersion: Int?
     var generation: UInt64
     /// It went up while it was written.
     var isStreamed: Bool

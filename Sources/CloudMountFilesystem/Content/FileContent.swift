@@ -11,50 +11,17 @@ import Synchronization
 /// Changes are in order by `changes`, which is held over local disk I/O. What they have made is published under `state`,
 /// which is held for no I/O and calls nobody; readers and commits take only that.
 final class FileContent: Sendable {
-    private struct State {
-        /// Where unchanged bytes come from.
-        var base: ObjectInfo?
-        /// Of the version that the store has under the file's name, also when none of its bytes is wanted any more.
-        var storedSize: Int
-        var reader: VersionReader?
-        /// Local changes; nil when the file is its base.
-        var image: FileImage?
-        var staged: StagedFile?
-        var size: Int
-        /// Counts changes of the bytes.
-        var generation: UInt64 = 0
-        /// An upload that began while the file was still being written.
-        var stream: StreamingUpload?
-        /// Unlinked or replaced: never committed again.
-        var isDetached = false
-        /// Why nothing can be written any more: what the unchanged bytes were to come from is gone.
-        var failure: VFSError?
-        /// Somebody has got bytes of this file, by way of the kernel's pages or of an earlier base, or has written some.
-        var isSeen = false
-        /// How often the file went on with a version of somebody else.
-        var switches = 0
-        /// Of the base.
-        var holes = Holes()
-        /// The version whose bytes are all staged, for the case that its object goes, and the generation for which that is so.
-        var preserved: (base: ObjectInfo, generation: UInt64)?
-    }
-
     let inode: InodeID
     private let context: MountContext
     private let hooks: ContentHooks
     private let changes = Mutex(())
-    private let state: Mutex<State>
+    private let state: Mutex<ContentState>
 
     init(inode: InodeID, base: ObjectInfo?, size: Int, context: MountContext, hooks: ContentHooks) {
         self.inode = inode
         self.context = context
         self.hooks = hooks
-        state = Mutex(State(base: base, storedSize: base?.size ?? 0, size: size))
-    }
-
-    /// Local changes begin on an image of the base.
-    private static func image(_ state: State) -> FileImage {
-        state.image ?? FileImage(size: state.size, baseSize: state.base?.size ?? 0)
+        state = Mutex(ContentState(base: base, storedSize: base?.size ?? 0, size: size))
     }
 
     // MARK: Changes
@@ -73,11 +40,11 @@ final class FileContent: Sendable {
                 // Published only now that the bytes are there; a commit that ended meanwhile has taken the file away.
                 let result: (ContentChange, written: Int)? = state.withLock { state in
                     guard state.staged === staged, state.stream === stream else { return nil }
-                    var image = Self.image(state)
+                    var image = state.current
                     state.image = nil
                     image.write(extent)
                     let written = image.dirty.first(at: 0).map { $0.lowerBound == 0 ? $0.upperBound : 0 } ?? 0
-                    return (publish(image, &state), written)
+                    return (state.publish(image), written)
                 }
                 guard let (change, written) = result else { continue }
                 stream?.grew(to: written)
@@ -86,18 +53,28 @@ final class FileContent: Sendable {
         }
     }
 
-    private func changing<Value>(_ body: () throws(VFSError) -> Value) throws(VFSError) -> Value {
-        try changes.withLock { _ throws(VFSError) in try body() }
+    /// - Parameter keeping: something of what is there.
+    private func changing<Value>(
+        keeping: Bool = true, _ body: () throws(VFSError) -> Value
+    ) throws(VFSError) -> Value {
+        try changes.withLock { _ throws(VFSError) in
+            if keeping { _ = leaveBase() }
+            return try body()
+        }
     }
 
-    @discardableResult
-    private func publish(_ image: FileImage, _ state: inout State) -> ContentChange {
-        state.size = image.size
-        state.image = image
-        state.isSeen = true
-        state.generation += 1
-        return ContentChange(size: image.size, generation: state.generation)
+    /// Goes on with bytes of its own where those of the base are in memory, so that nothing of it has to be fetched. With `changes` held.
+    private func leaveBase() -> Bool {
+        let before: ContentSnapshot? = state.withLock { $0.isBase ? $0.snapshot : nil }
+        guard let before, let base = before.base, let bytes = context.recent.find(base),
+            let staged = try? context.staging.makeFile(label: context.name, memory: context.memory),
+            (try? staged.write(UnsafeRawBufferPointer(bytes.bytes), at: 0)) != nil
+        else { return false }
+        return goOn(with: staged, before)
     }
+
+    /// As `leaveBase`, of a file whose object is about to go.
+    func keepRecent() -> Bool { changes.withLock { _ in leaveBase() } }
 
     /// - Parameter extent: what is to be changed, which may take one more piece to say.
     private func writable(
@@ -123,22 +100,22 @@ final class FileContent: Sendable {
 
     /// Cuts or extends.
     func truncate(to size: Int) throws(VFSError) -> ContentChange {
-        try changing { () throws(VFSError) in
+        try changing(keeping: size > 0) { () throws(VFSError) in
             let (staged, stream) = try writable()
             let isKept = stream?.cut(to: size) ?? true
             let (change, waiters) = state.withLock { state in
-                var image = Self.image(state)
+                var image = state.current
                 state.image = nil
                 var waiters: [VersionReader.Waiter] = []
                 if size == 0 {
                     image = FileImage(size: 0, baseSize: 0)
                     state.holes = Holes()
-                    waiters = setBase(nil, &state)
+                    waiters = state.setBase(nil)
                 } else {
                     image.truncate(to: size)
                 }
                 if !isKept { state.stream = nil }
-                return (publish(image, &state), waiters)
+                return (state.publish(image), waiters)
             }
             if !isKept { stream?.abandon() }
             redirect(waiters)
@@ -156,11 +133,11 @@ final class FileContent: Sendable {
                 guard extend || extent.lowerBound < state.size else {
                     return (ContentChange(size: state.size, generation: state.generation), nil)
                 }
-                var image = Self.image(state)
+                var image = state.current
                 state.image = nil
                 if extend { image.extend(to: extent.upperBound) }
                 image.zero(extent)
-                return (publish(image, &state), state.stream.take())
+                return (state.publish(image), state.stream.take())
             }
             stream?.abandon()
             try staged?.punch(extent)
@@ -174,10 +151,10 @@ final class FileContent: Sendable {
             _ = try writable()
             return state.withLock { state in
                 guard size > state.size else { return ContentChange(size: state.size, generation: state.generation) }
-                var image = Self.image(state)
+                var image = state.current
                 state.image = nil
                 image.extend(to: size)
-                return publish(image, &state)
+                return state.publish(image)
             }
         }
     }
@@ -191,7 +168,7 @@ final class FileContent: Sendable {
             state.reader = nil
             state.staged = nil
             state.holes = Holes()
-            return publish(FileImage(size: source.size, baseSize: source.size), &state)
+            return state.publish(FileImage(size: source.size, baseSize: source.size))
         }
     }
 
@@ -202,7 +179,7 @@ final class FileContent: Sendable {
             guard state.base?.isSameVersion(as: source) ?? false, state.image?.isWholeBase ?? false else {
                 return (nil, [])
             }
-            return (publish(FileImage(size: 0, baseSize: 0), &state), setBase(nil, &state))
+            return (state.publish(FileImage(size: 0, baseSize: 0)), state.setBase(nil))
         }
         redirect(waiters)
         return change
@@ -256,14 +233,7 @@ final class FileContent: Sendable {
     // MARK: Commits
 
     /// Nil for a file that is never committed again.
-    func snapshot() -> ContentSnapshot? {
-        state.withLock { state in
-            guard !state.isDetached else { return nil }
-            return ContentSnapshot(
-                size: state.size, image: Self.image(state), base: state.base, staged: state.staged,
-                stream: state.stream, generation: state.generation, isStreamed: state.stream != nil)
-        }
-    }
+    func snapshot() -> ContentSnapshot? { state.withLock { $0.isDetached ? nil : $0.snapshot } }
 
     /// The store has `stored`, made of `snapshot`.
     /// - Parameter attributesOnly: the bytes are those of the base.
@@ -284,9 +254,14 @@ final class FileContent: Sendable {
             } else if let image = state.image {
                 state.image = image.rebased(onto: stored.size)
             }
-            return (isUnchanged, setBase(stored, &state))
+            return (isUnchanged, state.setBase(stored))
         }
         redirect(waiters)
+        if attributesOnly, let base = snapshot.base {
+            context.recent.relocate(from: base, to: stored)
+        } else {
+            context.recent.note(context.policy().data == .memory ? snapshot : snapshot.withoutBytes, as: stored)
+        }
         return isUnchanged
     }
 
@@ -297,7 +272,7 @@ final class FileContent: Sendable {
         // Not beside a change, which would not tell a stream that it did not see.
         changes.withLock { _ in
             let begun: (StreamingUpload, Int)? = state.withLock { state in
-                guard Self.isStreamable(state), let staged = state.staged else { return nil }
+                guard state.isStreamable, let staged = state.staged else { return nil }
                 let stream = StreamingUpload(
                     provider: context.provider, staged: staged, key: key, metadata: metadata,
                     nonce: ObjectMetadata.newNonce())
@@ -308,14 +283,7 @@ final class FileContent: Sendable {
         }
     }
 
-    func isStreamable() -> Bool { state.withLock { Self.isStreamable($0) } }
-
-    private static func isStreamable(_ state: State) -> Bool {
-        guard state.stream == nil, !state.isDetached, let image = state.image,
-            state.base == nil || image.baseLimit == 0
-        else { return false }
-        return image.dirty.first(at: 0) == Extent(0, image.size)
-    }
+    func isStreamable() -> Bool { state.withLock { $0.isStreamable } }
 
     /// Brings what is staged in memory to disk.
     func spill() async {
@@ -369,7 +337,7 @@ final class FileContent: Sendable {
             state.size = origin.size
             state.generation += 1
             let stream = state.stream.take()
-            return (stream, setBase(origin, &state))
+            return (stream, state.setBase(origin))
         }
         guard let (stream, waiters) = result else { return false }
         stream?.abandon()
@@ -379,20 +347,6 @@ final class FileContent: Sendable {
 
     // MARK: Another base
 
-    /// Under the lock.
-    /// - Returns: who waits for bytes of the base that goes; to be redirected outside the lock.
-    private func setBase(_ base: ObjectInfo?, _ state: inout State) -> [VersionReader.Waiter] {
-        if let base, let old = state.base, base.isSameVersion(as: old) {
-            state.base = base
-            return []
-        }
-        state.base = base
-        if let base { state.storedSize = base.size }
-        guard let (waiters, hasDelivered) = state.reader.take()?.retire() else { return [] }
-        if hasDelivered { state.isSeen = true }
-        return waiters
-    }
-
     /// The version that the file is based on is under another key, or has another name, with the same bytes.
     func relocate(from old: ObjectInfo, to new: ObjectInfo) {
         let waiters: [VersionReader.Waiter] = state.withLock { state in
@@ -400,7 +354,7 @@ final class FileContent: Sendable {
                 state.preserved = (new, generation)
             }
             guard let base = state.base, base.isSameVersion(as: old) else { return [] }
-            return setBase(new, &state)
+            return state.setBase(new)
         }
         redirect(waiters)
     }
@@ -430,17 +384,19 @@ final class FileContent: Sendable {
     /// All bytes are in `staged` from now on. False when the file has changed.
     func replaceAll(with staged: StagedFile, _ before: ContentSnapshot) -> Bool {
         // Not beside a change, which still has to do with the file that was staged before.
-        let result: (StreamingUpload?, [VersionReader.Waiter])? = changes.withLock { _ in
-            state.withLock { state in
-                guard state.generation == before.generation else { return nil }
-                var image = FileImage(size: before.size, baseSize: 0)
-                image.write(Extent(0, before.size))
-                state.image = image
-                state.staged = staged
-                if before.image.isWholeBase, let base = before.base { state.preserved = (base, before.generation) }
-                let stream = state.stream.take()
-                return (stream, setBase(nil, &state))
-            }
+        changes.withLock { _ in goOn(with: staged, before) }
+    }
+
+    private func goOn(with staged: StagedFile, _ before: ContentSnapshot) -> Bool {
+        let result: (StreamingUpload?, [VersionReader.Waiter])? = state.withLock { state in
+            guard state.generation == before.generation else { return nil }
+            var image = FileImage(size: before.size, baseSize: 0)
+            image.write(Extent(0, before.size))
+            state.image = image
+            state.staged = staged
+            if before.image.isWholeBase, let base = before.base { state.preserved = (base, before.generation) }
+            let stream = state.stream.take()
+            return (stream, state.setBase(nil))
         }
         guard let (stream, waiters) = result else { return false }
         stream?.abandon()
@@ -450,47 +406,24 @@ final class FileContent: Sendable {
 
     // MARK: Reading
 
-    private enum View: Sendable {
-        case empty
-        /// The bytes are staged or zeros.
-        case staged([FileImage.Piece], Extent, StagedFile?)
-        case stored(VersionReader, Extent, limit: Int, size: Int)
-        /// Both.
-        case mixed(Extent)
-    }
-
-    /// Where the bytes of a read are. Under the lock.
-    private func view(_ wanted: Extent, _ state: inout State) -> View {
-        let extent = wanted.clipped(to: state.size)
-        if extent.isEmpty {
-            state.isSeen = true
-            return .empty
-        }
-        if let image = state.image {
-            let pieces = image.pieces(in: extent)
-            let stored = pieces.count { if case .base = $0 { true } else { false } }
-            if stored == 0 { return .staged(pieces, extent, state.staged) }
-            if stored < pieces.count { return .mixed(extent) }
-        }
-        guard let base = state.base else { return .mixed(extent) }
-        if state.reader == nil {
-            state.reader = VersionReader(base: base, context: context) { [weak self] reader, waiters, error in
-                self?.lost(reader, waiters, error)
-            }
-        }
-        guard let reader = state.reader else { return .mixed(extent) }
-        // What is read ahead goes no further than the base: the image's own bytes are on disk.
-        return .stored(reader, extent, limit: state.image?.baseLimit ?? base.size, size: state.size)
-    }
-
     /// Answers with the bytes of `extent`, as far as the file has them.
     func read(_ wanted: Extent, handle: OpenFile, reply: consuming Reply<ReadSlices>) {
         let box = ReplyBox(reply)
         var isPrepared = false
         var plan: Prefetcher.Plan?
         while true {
-            switch state.withLock({ view(wanted, &$0) }) {
+            let view = state.withLock { state in
+                state.view(wanted, context.recent) { base in
+                    VersionReader(base: base, context: context) { [weak self] reader, waiters, error in
+                        self?.lost(reader, waiters, error)
+                    }
+                }
+            }
+            switch view {
             case .empty: return box.send(ReadSlices([]))
+            case .recent(let bytes, let extent):
+                return box.send(
+                    ReadSlices([UnsafeRawBufferPointer(rebasing: bytes.bytes[extent.lowerBound..<extent.upperBound])]))
             case .staged(let pieces, let extent, let staged): return readStaged(pieces, extent, staged, box)
             case .mixed(let extent): return assembleLater(extent, box)
             case .stored(let reader, let extent, let limit, let size):
@@ -567,7 +500,7 @@ final class FileContent: Sendable {
                 let (extent, pieces, base, staged, generation, switches) = self.state.withLock { state in
                     let extent = wanted.clipped(to: state.size)
                     if extent.isEmpty { state.isSeen = true }
-                    let pieces = Self.image(state).pieces(in: extent)
+                    let pieces = state.current.pieces(in: extent)
                     return (extent, pieces, state.base, state.staged, state.generation, state.switches)
                 }
                 if extent.isEmpty { return box.send(ReadSlices([])) }

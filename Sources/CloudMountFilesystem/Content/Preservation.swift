@@ -13,6 +13,8 @@ struct Preservation: Sendable {
 
     /// Fetches what an open file still has only in the store, before the object goes.
     func run() async throws(VFSError) {
+        let here = content
+        if await BlockingPool.shared.run(context.name, { here.keepRecent() }) { return }
         // Again when it was written to meanwhile; a file that never rests loses what is only in the store.
         for _ in 0..<4 {
             guard let before = content.snapshot(), let base = before.base, before.size > 0, before.size <= Self.limit,

@@ -522,6 +522,7 @@ struct StoredNames: Sendable {
             names[inode]?.relocated = new
             return names[inode]?.content
         }
+        context.recent.relocate(from: old, to: new)
         content?.relocate(from: old, to: new)
     }
 
@@ -537,6 +538,7 @@ struct StoredNames: Sendable {
             names[inode]?.relocated = nil
             return names[inode]?.content
         }
+        context.recent.relocate(from: copied, to: old)
         content?.relocate(from: copied, to: old)
     }
 

@@ -104,8 +104,6 @@ final class Tree: Sendable {
                 throw VFSError(.stale, "the file has become another since the kernel looked it up")
             }
             let content = content(of: node, names)
-            // By its size, at least.
-            if use.appends { content.noteSeen() }
             let (isCached, hasPages) = (node.isCached, node.hasPages)
             node.isCached = true
             names.open(node, canWrite: use.canWrite)
