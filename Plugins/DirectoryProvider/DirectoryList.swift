@@ -5,12 +5,14 @@ import Glibc
 /// Pages of the folder's objects.
 struct DirectoryLister: Sendable {
     let objects: DirectoryObjects
+    /// Bytes of metadata on a page, twice over: what others have written beside their files is in memory whole.
+    var mostMetadata = 8 << 20
 
     /// The continuation is the least key that the next page may begin with. Nothing is remembered between pages: each looks at all names
     /// of a directory and keeps as many as it has room for.
     func list(_ request: ListRequest, limit: Int) throws(VFSError) -> ListPage {
         if limit == 1, request.continuation == nil, let page = try first(request.prefix) { return page }
-        var walk = ListingWalk(objects, request, most: limit + 1)
+        var walk = ListingWalk(objects, request, most: limit + 1, mostMetadata: mostMetadata)
         try system("listing \(objects.folder.path)") { () throws(SystemError) in
             try walk.walkTree()
             try walk.walkHidden()
@@ -20,7 +22,7 @@ struct DirectoryLister: Sendable {
         var count = 0
         for item in walk.items.sorted(by: { ($0.key, $0.rank) < ($1.key, $1.rank) }) {
             if item.key == previous { continue }
-            if count == limit {
+            if count == limit || walk.end.map({ !(item.key < $0) }) ?? false {
                 page.continuation = item.key.string
                 break
             }
@@ -47,7 +49,8 @@ struct DirectoryLister: Sendable {
 
     /// Whether the hidden area holds an object whose key begins with `prefix`.
     func hidesAny(below prefix: ObjectKey) throws(VFSError) -> Bool {
-        var walk = ListingWalk(objects, ListRequest(prefix: prefix, delimited: false), most: 1)
+        var walk = ListingWalk(
+            objects, ListRequest(prefix: prefix, delimited: false), most: 1, mostMetadata: mostMetadata)
         try system("listing \(objects.folder.path)") { () throws(SystemError) in try walk.walkHidden() }
         return !walk.items.isEmpty
     }
@@ -69,13 +72,30 @@ private struct ListingWalk {
     private let start: ObjectKey
     private let most: Int
     private(set) var items: [Item] = []
+    /// Where there was no more room: beyond it there is more than has been gathered.
+    private(set) var end: ObjectKey?
+    /// Bytes that are left for the metadata of the tree's objects, or of the hidden area's.
+    private var left: Int
+    private let mostMetadata: Int
 
-    init(_ objects: DirectoryObjects, _ request: ListRequest, most: Int) {
+    init(_ objects: DirectoryObjects, _ request: ListRequest, most: Int, mostMetadata: Int) {
+        self.mostMetadata = mostMetadata
+        left = mostMetadata
         self.objects = objects
         prefix = request.prefix
         delimited = request.delimited
         start = request.continuation.map { ObjectKey($0) } ?? ""
         self.most = most
+    }
+
+    private var isFull: Bool { items.count >= most || left < 0 }
+
+    private mutating func add(_ key: ObjectKey, _ info: ObjectInfo?, rank: Int = 1) {
+        items.append(Item(key: key, info: info, rank: rank))
+        guard let metadata = info?.metadata else { return }
+        // A place in a dictionary, half of whose places may be empty.
+        left -= 96 * metadata.entries + metadata.userBytes + metadata.otherBytes
+        if left < 0 { end = min(end ?? key, key) }
     }
 
     private static let longestKey = Capabilities().maxKeyBytes
@@ -99,7 +119,7 @@ private struct ListingWalk {
             guard let path = DirectoryPaths.plain(base) else { return }
             let directory = try objects.folder.root.open(path, for: .directory)
             if base == prefix, base >= start, let entry = try objects.entry(directory, base) {
-                items.append(Item(key: base, info: entry.info))
+                add(base, entry.info)
             }
             try walk(directory, base)
         } catch {
@@ -114,7 +134,7 @@ private struct ListingWalk {
             let children = try least(of: directory, base, after: visited, room: room)
             let sorted = children.sorted
             for child in sorted {
-                if items.count >= most { return }
+                if isFull { return }
                 do throws(SystemError) {
                     try visit(child.key, child.value, in: directory, depth: depth)
                 } catch {
@@ -122,7 +142,7 @@ private struct ListingWalk {
                     if ![ENOENT, ENOTDIR, ELOOP].contains(error.code) { throw error }
                 }
             }
-            guard children.hasMore, items.count < most else { return }
+            guard children.hasMore, !isFull else { return }
             visited = sorted.last?.key
             room = min(max(room, 64) * 4, Self.room(Self.mostRoom, depth: depth))
         }
@@ -173,16 +193,16 @@ private struct ListingWalk {
         _ key: ObjectKey, _ name: String, in directory: Descriptor, depth: Int
     ) throws(SystemError) {
         guard key.endsWithSlash else {
-            if let entry = try file(name, in: directory, key) { items.append(Item(key: key, info: entry.info)) }
+            if let entry = try file(name, in: directory, key) { add(key, entry.info) }
             return
         }
         if delimited {
-            items.append(Item(key: key, info: nil))
+            add(key, nil)
             return
         }
         let below = try directory.open(name, for: .directory)
         if key.hasPrefix(prefix), start <= key, let entry = try objects.entry(below, key) {
-            items.append(Item(key: key, info: entry.info))
+            add(key, entry.info)
         }
         try walk(below, key, depth: depth + 1)
     }
@@ -215,26 +235,27 @@ private struct ListingWalk {
             if error.code != ENOENT { throw error }
             return
         }
+        left = mostMetadata
         let escaped = Array(DirectoryPaths.escape(prefix.string, all: true).utf8)
-        var (found, room) = (0, most)
+        var (found, width) = (0, most)
         var seen: ObjectKey?
         while true {
             // Of each whether it is a common prefix.
-            var keys = LeastKeys<Bool>(most: room)
+            var keys = LeastKeys<Bool>(most: width)
             try gather(area, [], escaped, after: seen, &keys)
             let sorted = keys.sorted
-            for entry in sorted where found < most {
+            for entry in sorted where found < most && left >= 0 {
                 if entry.value {
-                    items.append(Item(key: entry.key, info: nil))
+                    add(entry.key, nil)
                     found += 1
                 } else if let info = try hidden(entry.key) {
-                    items.append(Item(key: entry.key, info: info, rank: entry.key.endsWithSlash ? 0 : 2))
+                    add(entry.key, info, rank: entry.key.endsWithSlash ? 0 : 2)
                     found += 1
                 }
             }
-            guard keys.hasMore, found < most else { return }
+            guard keys.hasMore, found < most, left >= 0 else { return }
             seen = sorted.last?.key
-            room = min(max(room, 64) * 4, Self.mostRoom)
+            width = min(max(width, 64) * 4, Self.mostRoom)
         }
     }
 

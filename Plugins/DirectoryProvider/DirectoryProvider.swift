@@ -22,7 +22,7 @@ public final class DirectoryProvider: ObjectProvider {
 
     public let capabilities: Capabilities = {
         var capabilities = Capabilities()
-        capabilities.maxMetadataBytes = 32 << 10
+        capabilities.maxMetadataBytes = DirectoryRecord.mostBytes
         capabilities.maxPutSize = 5 << 40
         capabilities.maxCopySize = 5 << 40
         capabilities.minPartSize = 1

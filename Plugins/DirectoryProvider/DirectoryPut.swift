@@ -24,11 +24,7 @@ struct DirectoryWriter: Sendable {
         if key.byteCount > longestKey {
             throw VFSError(.nameTooLong, "a key of \(key.byteCount) bytes is longer than \(longestKey)")
         }
-        let count = metadata.user.reduce(0) { $0 + $1.key.utf8.count + $1.value.utf8.count }
-        if count > 32 << 10 { throw VFSError(.tooLarge, "\(count) bytes of metadata are too many") }
-        if let nonce = metadata.nonce, !ObjectMetadata.isNonce(nonce) {
-            throw VFSError(.invalidArgument, "“\(nonce)” is no nonce")
-        }
+        try DirectoryRecord.check(metadata)
     }
 
     /// Makes a staged file the object of `key`: on the disk before it has its name, and in one step.

@@ -41,14 +41,35 @@ struct DirectoryRecord: Sendable, Equatable {
         self.isImplicit = isImplicit
     }
 
-    /// Nil when `bytes` are not of this form. Unknown fields are left aside.
+    /// Bytes of names and values of metadata that are ever written, and as many again of types and headers.
+    static let mostBytes = 32 << 10
+    /// Names of metadata and of headers.
+    static let mostEntries = 256
+    /// Of a whole record. Escaped, a byte is three.
+    private static let mostEncoded = 8 * mostBytes
+
+    /// - Throws: `tooLarge`, and `invalidArgument` for a nonce that is none.
+    static func check(_ metadata: ObjectMetadata) throws(VFSError) {
+        let count = max(metadata.userBytes, metadata.otherBytes)
+        guard count <= mostBytes else { throw VFSError(.tooLarge, "\(count) bytes of metadata are too many") }
+        guard metadata.entries <= mostEntries else {
+            throw VFSError(.tooLarge, "\(metadata.entries) names of metadata, at most \(mostEntries) are kept")
+        }
+        if let nonce = metadata.nonce, !ObjectMetadata.isNonce(nonce) {
+            throw VFSError(.invalidArgument, "“\(nonce)” is no nonce")
+        }
+    }
+
+    /// Nil when `bytes` are not of this form, or more than is ever written: others may write to the folder too. Unknown fields are left aside.
     init?(_ bytes: [UInt8]) {
+        guard bytes.count <= Self.mostEncoded else { return nil }
         nonce = ""
         for line in bytes.split(separator: UInt8(ascii: "\n")) {
             let fields = line.split(separator: UInt8(ascii: " "), omittingEmptySubsequences: false)
             let values = fields.dropFirst().map { DirectoryPaths.unescape($0) }
             let first = values.first ?? nil
             let second = values.count > 1 ? values[1] : nil
+            guard metadata.entries <= Self.mostEntries else { return nil }
             switch fields.first?.first {
             case UInt8(ascii: "v"): nonce = first ?? ""
             case UInt8(ascii: "i"): isImplicit = true
@@ -61,7 +82,7 @@ struct DirectoryRecord: Sendable, Equatable {
             default: break
             }
         }
-        if nonce.isEmpty { return nil }
+        if nonce.isEmpty || (try? Self.check(metadata)) == nil { return nil }
     }
 
     private static func time(_ seconds: String?, _ nanoseconds: String?) -> Timestamp? {

@@ -12,17 +12,19 @@ struct S3Endpoint: Sendable, Equatable {
     var bucket: String
     var pathStyle: Bool
 
+    /// The host with the bucket, where that is a part of it.
+    private var name: String { pathStyle ? host : "\(bucket).\(host)" }
+
     /// What the `Host` header says.
     var authority: String {
-        let name = pathStyle ? host : "\(bucket).\(host)"
-        return port.map { "\(name):\($0)" } ?? name
+        port.map { "\(name):\($0)" } ?? name
     }
 
     /// The escaped path of the bucket, without a slash at its end; empty for a host of its own.
     var bucketPath: String { pathStyle ? "\(basePath)/\(bucket)" : basePath }
 
     /// What is sent there never leaves this machine.
-    var isLoopback: Bool { WebURL(isTLS: https, host: host).isLoopback }
+    var isLoopback: Bool { WebURL(isTLS: https, host: name).isLoopback }
 
     var url: String { "\(https ? "https" : "http")://\(authority)" }
 }

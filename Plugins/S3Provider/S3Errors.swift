@@ -135,7 +135,7 @@ enum S3Errors {
         var error = verdict.error(saying: body?.message, wire: wire)
         // It was not followed.
         if 300..<400 ~= status, let target = headers["location"] ?? body?.endpoint {
-            error.message += ", to \(target.cut(to: 200).printable)"
+            error.message += ", to \(WebURL.shown(target))"
         }
         return error
     }

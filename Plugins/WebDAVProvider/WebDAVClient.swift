@@ -39,6 +39,8 @@ struct WebDAVChildren: Sendable {
     var nameless = 0
     /// Names of which the server says in the same answer that they are not there.
     var gone = 0
+    /// Bytes of the entries.
+    var weight = 0
 
     /// Nothing is in it that would go with it.
     var isEmpty: Bool { entries.isEmpty && nameless == 0 && gone == 0 }
@@ -61,9 +63,16 @@ final class WebDAVClient: Sendable {
     /// How long a 404 is believed after such an answer, in nanoseconds.
     private static let trust: UInt64 = 2_000_000_000
     private static let maxRedirects = 3
+    /// Bytes of what is in one folder.
+    static let mostHeld = 128 << 20
+    private let mostHeld: Int
 
-    init(_ root: WebDAVRoot, _ credentials: WebDAVCredentials, caFile: String?, engine: HTTPEngine = .shared) {
+    init(
+        _ root: WebDAVRoot, _ credentials: WebDAVCredentials, caFile: String?, engine: HTTPEngine = .shared,
+        mostHeld: Int = WebDAVClient.mostHeld
+    ) {
         self.root = root
+        self.mostHeld = mostHeld
         self.credentials = credentials
         self.engine = engine
         var transfer = HTTPOptions()
@@ -255,11 +264,11 @@ final class WebDAVClient: Sendable {
                     below.nameless += 1
                     continue
                 }
-                throw odd("an entry elsewhere: \(response.href.prefix(200).description.printable)", found.1, key)
+                throw odd("an entry elsewhere: \(WebURL.shown(response.href))", found.1, key)
             }
             let isItself = name == key
             guard isItself || depth > 0 && name.hasPrefix(prefix) && !Self.isDeep(name, prefix) else {
-                throw odd("an entry elsewhere: \(response.href.prefix(200).description.printable)", found.1, key)
+                throw odd("an entry elsewhere: \(WebURL.shown(response.href))", found.1, key)
             }
             if let status = response.status, !(200..<300 ~= status) {
                 // It went while the listing was made, or so the server says.
@@ -273,6 +282,10 @@ final class WebDAVClient: Sendable {
                 throw odd("“\(name)” without a size", found.1, key)
             }
             guard names.insert(name).inserted else { continue }
+            below.weight += entry.weight
+            guard below.weight <= mostHeld else {
+                throw VFSError(.tooLarge, "the folder “\(key)” holds more than memory does")
+            }
             if isItself { itself = entry } else { below.entries.append(entry) }
         }
         below.entries = below.entries.map { ($0, $0.ordered) }.sorted { $0.1 < $1.1 }.map(\.0)

@@ -17,8 +17,8 @@ enum WebDAVErrors {
         case 423: verdict = HTTPVerdict(.conflict, .backoff, "somebody has locked the file or its folder")
         case 507: verdict = HTTPVerdict(.quotaExceeded, .never, "the server has no more room for this account")
         case 300..<400:
-            let target = response.headers["location"].map { ", to \($0.prefix(200))" } ?? ""
-            verdict = HTTPVerdict(.invalidArgument, .never, "the server redirects elsewhere\(target)".printable)
+            let target = response.headers["location"].map { ", to \(WebURL.shown($0))" } ?? ""
+            verdict = HTTPVerdict(.invalidArgument, .never, "the server redirects elsewhere\(target)")
         default: break
         }
         return verdict.error(saying: said.message, wire: wire)

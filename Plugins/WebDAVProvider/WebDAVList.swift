@@ -4,7 +4,7 @@ import CloudMountVFS
 struct WebDAVLister: Sendable {
     let dav: WebDAVFolder
     /// Bytes of the folders that are held at once.
-    var mostHeld = 128 << 20
+    var mostHeld = WebDAVClient.mostHeld
 
     private var client: WebDAVClient { dav.client }
     private var server: WebDAVServer { dav.server }
@@ -77,7 +77,7 @@ struct WebDAVLister: Sendable {
             throw VFSError(.malformedResponse, "folders without end")
         }
         guard let children = try await client.children(of: folder) else { return true }
-        let weight = children.entries.reduce(0) { $0 + $1.weight }
+        let weight = children.weight
         walk.held += weight
         defer { walk.held -= weight }
         guard walk.held <= mostHeld else {

@@ -297,13 +297,19 @@ struct WebDAVWriter: Sendable {
 }
 
 extension WebDAVRecord {
+    /// Of names and values of metadata, and as many again of types and headers.
     static let maxMetadataBytes = 2048
+    /// Names of metadata and of headers.
+    static let mostEntries = 128
 
     /// - Throws: `tooLarge`, and `invalidArgument` for a nonce that is none.
     static func check(_ metadata: ObjectMetadata) throws(VFSError) {
-        let bytes = metadata.user.reduce(0) { $0 + $1.key.utf8.count + $1.value.utf8.count }
+        let bytes = max(metadata.userBytes, metadata.otherBytes)
         guard bytes <= maxMetadataBytes else {
             throw VFSError(.tooLarge, "\(bytes) bytes of metadata, at most \(maxMetadataBytes) are kept")
+        }
+        guard metadata.entries <= mostEntries else {
+            throw VFSError(.tooLarge, "\(metadata.entries) names of metadata, at most \(mostEntries) are kept")
         }
         if let nonce = metadata.nonce, !ObjectMetadata.isNonce(nonce) {
             throw VFSError(.invalidArgument, "a nonce has 1 to 32 printable characters")

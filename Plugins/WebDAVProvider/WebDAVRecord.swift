@@ -30,7 +30,7 @@ struct WebDAVRecord: Sendable, Equatable {
         return fields.joined(separator: ";")
     }
 
-    /// Nil when the text is something else.
+    /// Nil when the text is something else, or more than is ever written: others may write to the property too.
     init?(_ text: String) {
         var tag: String?
         metadata = ObjectMetadata()
@@ -51,11 +51,12 @@ struct WebDAVRecord: Sendable, Equatable {
                 let kind = field.prefix(2)
                 let rest = field[..<equals].dropFirst(2)
                 guard let name = PercentEncoding.decode(String(rest), plusIsSpace: false) else { return nil }
+                guard metadata.entries < Self.mostEntries else { return nil }
                 if kind == "u." { metadata.user[name] = value }
                 if kind == "h." { metadata.headers[name] = value }
             }
         }
-        guard let tag else { return nil }
+        guard let tag, (try? Self.check(metadata)) != nil else { return nil }
         self.tag = tag
     }
 }
@@ -105,9 +106,13 @@ struct WebDAVEntry: Sendable, Equatable {
     /// The key by which listings have it: a folder's with its slash.
     var ordered: ObjectKey { isFolder ? ObjectKey(key.string + "/") : key }
 
+    /// A place in a dictionary, half of whose places may be empty.
+    private static let place = 96
+
     /// Bytes of memory, about.
     var weight: Int {
-        256 + key.byteCount + (metadata?.user.reduce(0) { $0 + 64 + $1.key.utf8.count + $1.value.utf8.count } ?? 0)
+        256 + key.byteCount + tag.utf8.count
+            + (metadata.map { Self.place * $0.entries + $0.userBytes + $0.otherBytes } ?? 0)
     }
 
     var version: WebDAVVersion { WebDAVVersion(tag: tag, nonce: metadata?.nonce) }

@@ -8,8 +8,8 @@
 
 // The callbacks take what the handler needs and no more; each returns 0 to go on and anything else to stop.
 typedef struct {
-    // The namespace is of no characters where there is none.
-    int (*start)(void *context, const unsigned char *name, size_t count, const unsigned char *space, size_t length);
+    // The namespace is of no characters where there is none; `declared` are those that the tag declares.
+    int (*start)(void *context, const unsigned char *name, size_t count, const unsigned char *space, size_t length, int declared);
     int (*end)(void *context, const unsigned char *name, size_t count, const unsigned char *space, size_t length);
     int (*text)(void *context, const unsigned char *bytes, size_t count);
     void *context;
@@ -17,8 +17,19 @@ typedef struct {
     int doctype;
     // Out: a callback asked to stop, or a namespace is longer than any.
     int stopped;
+    // libxml2's number of the fault after which the parser was stopped.
+    int fault;
     xmlParserCtxtPtr parser;
 } cm_xml_callbacks;
+
+// The parser goes on after a fault, and tells of it by no callback but the next: no element of a broken document is handed on.
+static inline int cm_xml_ended(cm_xml_callbacks *callbacks) {
+    if (callbacks->stopped) return 1;
+    if (callbacks->parser->wellFormed) return 0;
+    if (callbacks->fault == 0) callbacks->fault = callbacks->parser->errNo;
+    xmlStopParser(callbacks->parser);
+    return 1;
+}
 
 static inline void cm_xml_stop(cm_xml_callbacks *callbacks) {
     if (callbacks->stopped) return;
@@ -36,12 +47,12 @@ static inline int cm_xml_space(const xmlChar *uri, size_t *length) {
 static void cm_xml_start(void *user, const xmlChar *name, const xmlChar *prefix, const xmlChar *uri, int namespaces,
                          const xmlChar **namespace_list, int attributes, int defaulted, const xmlChar **attribute_list) {
     cm_xml_callbacks *callbacks = (cm_xml_callbacks *)user;
-    (void)prefix; (void)namespaces; (void)namespace_list;
+    (void)prefix; (void)namespace_list;
     (void)attributes; (void)defaulted; (void)attribute_list;
-    if (callbacks->stopped) return;
+    if (cm_xml_ended(callbacks)) return;
     size_t length;
     if (!cm_xml_space(uri, &length)
-        || callbacks->start(callbacks->context, name, strlen((const char *)name), uri, length) != 0) {
+        || callbacks->start(callbacks->context, name, strlen((const char *)name), uri, length, namespaces) != 0) {
         cm_xml_stop(callbacks);
     }
 }
@@ -49,7 +60,7 @@ static void cm_xml_start(void *user, const xmlChar *name, const xmlChar *prefix,
 static void cm_xml_end(void *user, const xmlChar *name, const xmlChar *prefix, const xmlChar *uri) {
     cm_xml_callbacks *callbacks = (cm_xml_callbacks *)user;
     (void)prefix;
-    if (callbacks->stopped) return;
+    if (cm_xml_ended(callbacks)) return;
     size_t length;
     if (!cm_xml_space(uri, &length)
         || callbacks->end(callbacks->context, name, strlen((const char *)name), uri, length) != 0) {
@@ -59,7 +70,7 @@ static void cm_xml_end(void *user, const xmlChar *name, const xmlChar *prefix, c
 
 static void cm_xml_text(void *user, const xmlChar *bytes, int count) {
     cm_xml_callbacks *callbacks = (cm_xml_callbacks *)user;
-    if (callbacks->stopped) return;
+    if (cm_xml_ended(callbacks)) return;
     if (callbacks->text(callbacks->context, bytes, (size_t)count) != 0) cm_xml_stop(callbacks);
 }
 
@@ -76,7 +87,7 @@ static void cm_xml_quiet(void *context, const char *message, ...) {
     (void)context; (void)message;
 }
 
-// 0 when the document was well-formed to its end, else libxml2's number of the first fault.
+// 0 when the document was well-formed to its end, else libxml2's number of the first fault. The bytes are taken for UTF-8, whatever they say.
 static inline int cm_xml_parse(const char *bytes, int count, cm_xml_callbacks *callbacks) {
     if (count <= 0) return XML_ERR_DOCUMENT_EMPTY;
     // Of this thread.
@@ -91,11 +102,14 @@ static inline int cm_xml_parse(const char *bytes, int count, cm_xml_callbacks *c
     parser->sax->cdataBlock = cm_xml_text;
     parser->sax->ignorableWhitespace = cm_xml_text;
     parser->sax->internalSubset = cm_xml_doctype;
-    xmlCtxtUseOptions(parser, XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
+    // After a fault libxml2 reads on to the end, and without RECOVER calls nobody who could stop it.
+    xmlCtxtUseOptions(
+        parser, XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING | XML_PARSE_IGNORE_ENC | XML_PARSE_RECOVER);
     callbacks->parser = parser;
     parser->userData = callbacks;
     int result = xmlParseDocument(parser);
     int code = parser->wellFormed && result == 0 ? 0 : parser->errNo != 0 ? parser->errNo : XML_ERR_INTERNAL_ERROR;
+    if (callbacks->fault != 0) code = callbacks->fault;
     callbacks->parser = NULL;
     if (parser->myDoc != NULL) xmlFreeDoc(parser->myDoc);
     xmlFreeParserCtxt(parser);

@@ -6,7 +6,7 @@ final class ReadAhead: ByteSource, @unchecked Sendable {
     // SAFETY: the pool's thread alone touches `bytes` and `outcome` until it pushes the value to the transfer queue, whose
     // lock publishes them; from then on they never change. `isReading` is the transfer thread's alone.
 
-    /// Bytes of one stretch: what libcurl takes at once.
+    /// Bytes of one stretch: several of what libcurl takes at once, for each costs a way to another thread and back.
     static let stretch = 512 << 10
 
     /// Where in the body it begins.

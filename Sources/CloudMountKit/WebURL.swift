@@ -1,4 +1,5 @@
 import CloudMountHTTP
+import CloudMountVFS
 
 /// A URL of `http` or `https`, as far as a store's address has any: `http(s)://host[:port][/path]`.
 public struct WebURL: Sendable, Hashable {
@@ -62,6 +63,25 @@ public struct WebURL: Sendable, Hashable {
             }
             port = number == (isTLS ? 443 : 80) ? nil : number
         }
+    }
+
+    /// Any URL that an answer names, or what stands in its place, as a log may show it: what may be secret in it, user, query and fragment,
+    /// is left out, and all beyond 200 characters.
+    public static func shown(_ text: String) -> String {
+        let bytes = text.utf8
+        let rest = bytes.prefix { $0 != UInt8(ascii: "?") && $0 != UInt8(ascii: "#") }
+        // What stands before the host's slash, with a scheme or without one.
+        var start = rest.startIndex
+        if let slash = rest.firstIndex(of: UInt8(ascii: "/")), rest[slash...].starts(with: "//".utf8),
+            slash == start || rest[..<slash].last == UInt8(ascii: ":")
+        {
+            start = rest.index(slash, offsetBy: 2)
+        }
+        let authority = rest[start...].prefix { $0 != UInt8(ascii: "/") }
+        let host = authority.lastIndex(of: UInt8(ascii: "@")).map { rest.index(after: $0) } ?? start
+        // A scheme without slashes stands before the user, and goes with it.
+        return (String(decoding: rest[..<start], as: UTF8.self) + String(decoding: rest[host...], as: UTF8.self))
+            .cut(to: 200).printable
     }
 
     /// What the `Host` header says: `host[:port]`.

@@ -26,6 +26,17 @@ public struct ObjectMetadata: Hashable, Sendable, Codable {
 }
 
 extension ObjectMetadata {
+    /// Names in `user` and `headers`.
+    public var entries: Int { user.count + headers.count }
+
+    /// Names and values of `user`.
+    public var userBytes: Int { user.reduce(0) { $0 + $1.key.utf8.count + $1.value.utf8.count } }
+
+    /// All other texts but the nonce.
+    public var otherBytes: Int {
+        headers.reduce(contentType?.utf8.count ?? 0) { $0 + $1.key.utf8.count + $1.value.utf8.count }
+    }
+
     /// A nonce for one write: 128 random bits.
     public static func newNonce() -> String {
         var generator = SystemRandomNumberGenerator()

@@ -34,12 +34,12 @@ public enum XMLError: Error, Sendable, Equatable {
     case doctype
     /// Nested deeper than the limit.
     case tooDeep
-    /// More bytes than the limit, or a namespace of more than 256.
+    /// More bytes than the limit, a namespace of more than 256, or more than 64 attributes in a tag or namespaces in force.
     case tooLarge
 }
 
 /// Reads documents of untrusted origin with libxml2: no tree, no document types, no entities but the five built in,
-/// nothing fetched from anywhere.
+/// nothing fetched from anywhere, and the time in proportion to the bytes. They are UTF-8.
 public struct XMLReader: Sendable {
     public var maxBytes = 64 << 20
     public var maxDepth = 32
@@ -50,10 +50,11 @@ public struct XMLReader: Sendable {
     /// used.
     public func read(_ document: [UInt8], into handler: any XMLHandler) throws(XMLError) {
         guard document.count <= min(maxBytes, Int(Int32.max)) else { throw .tooLarge }
+        try document.withUnsafeBytes { bytes in Result { () throws(XMLError) in try XMLMarkup.check(bytes) } }.get()
         Self.initialized
         let state = ReaderState(handler, maxDepth: maxDepth)
         var callbacks = cm_xml_callbacks()
-        callbacks.start = { ReaderState.of($0)?.start(XMLText($1, $2), XMLText($3, $4)) ?? 1 }
+        callbacks.start = { ReaderState.of($0)?.start(XMLText($1, $2), XMLText($3, $4), declaring: $5) ?? 1 }
         callbacks.end = { ReaderState.of($0)?.end(XMLText($1, $2), XMLText($3, $4)) ?? 1 }
         callbacks.text = { context, bytes, count in ReaderState.of(context)?.text(bytes, count) ?? 1 }
         callbacks.context = Unmanaged.passUnretained(state).toOpaque()
@@ -77,6 +78,8 @@ private final class ReaderState {
     private let handler: any XMLHandler
     private let maxDepth: Int
     private var depth = 0
+    /// Namespaces that are in force in each of the open elements.
+    private var namespaces: [Int] = []
     private var characters: [UInt8] = []
     private(set) var tooDeep = false
 
@@ -90,7 +93,13 @@ private final class ReaderState {
         context.map { Unmanaged<ReaderState>.fromOpaque($0).takeUnretainedValue() }
     }
 
-    func start(_ name: XMLText, _ space: XMLText) -> Int32 {
+    /// Each name that has a prefix is looked up among all namespaces that are in force.
+    private static let mostNamespaces = 64
+
+    func start(_ name: XMLText, _ space: XMLText, declaring declared: Int32) -> Int32 {
+        let inForce = (namespaces.last ?? 0) + Int(declared)
+        guard inForce <= Self.mostNamespaces else { return 1 }
+        namespaces.append(inForce)
         depth += 1
         guard depth <= maxDepth else {
             tooDeep = true
@@ -105,6 +114,7 @@ private final class ReaderState {
         characters.withUnsafeBufferPointer { handler.end(name, in: space, text: XMLText($0), depth: depth) }
         characters.removeAll(keepingCapacity: true)
         depth -= 1
+        _ = namespaces.popLast()
         return 0
     }
 

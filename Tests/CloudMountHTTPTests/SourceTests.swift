@@ -57,8 +57,42 @@ private final class SlowSource: ByteSource {
     }
 }
 
+/// Notes the most that it is asked for at once.
+private final class AskedSource: ByteSource {
+    let count: Int
+    private let largest = Mutex(0)
+    var most: Int { largest.withLock { $0 } }
+
+    init(_ count: Int) { self.count = count }
+
+    func read(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) throws(VFSError) -> Int {
+        largest.withLock { $0 = max($0, buffer.count) }
+        let room = UnsafeMutableRawBufferPointer(rebasing: buffer[..<min(buffer.count, count - offset)])
+        room.initializeMemory(as: UInt8.self, repeating: 0x61)
+        return room.count
+    }
+
+    func readNow(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) -> Int? {
+        try? read(at: offset, into: buffer)
+    }
+}
+
 @Suite("Sources that may block")
 struct SourceTests {
+    @Test(
+        "No transfer has a large buffer of its own for what it sends: there may be very many, and nothing counts them")
+    func uploadBuffer() async throws {
+        let received = Bodies()
+        try await withServer { connection, _ in
+            received.collect(connection)
+        } _: { server in
+            let source = AskedSource(3_000_000)
+            try await expect(HTTPRequest(.put, server.url, body: source)) { $0.status == 200 }
+            #expect(received.all.last?.count == source.count)
+            #expect(1...(128 << 10) ~= source.most)
+        }
+    }
+
     private static let sizes = [1, 40_000, 49_153, 3_000_000]
 
     @Test("A body is read on other threads than the one of the transfers, and arrives whole", arguments: sizes)

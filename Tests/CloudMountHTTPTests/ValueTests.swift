@@ -59,7 +59,9 @@ struct LoopbackTests {
             ("http://localhost/x", true), ("http://localhost:8080/x?y", true), ("https://127.0.0.1:1/", true),
             ("http://[::1]:9000/b/k", true), ("http://localhost.example.com/", false), ("http://127.evil.com/", false),
             ("http://10.0.0.1/127.0.0.1", false), ("http://example.com/localhost", false), ("localhost", false),
-            ("http://[fe80::1]/", false),
+            ("http://[fe80::1]/", false), ("http://bucket.localhost:9000/k", true), ("http://a.b.localhost", true),
+            ("http://localhost.localdomain/", false), ("http://notlocalhost/", false), ("http://.localhost/", false),
+            ("http://example.com/.localhost", false), ("http://b.127.0.0.1/", false),
         ])
     func loopback(url: String, isLoopback: Bool) { #expect(Loopback.isHost(ofURL: url) == isLoopback) }
 }

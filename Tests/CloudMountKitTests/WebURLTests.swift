@@ -51,6 +51,23 @@ struct WebURLTests {
         arguments: [
             ("http://localhost", true), ("http://127.0.0.1:9000", true), ("http://127.1.2.3", true),
             ("http://[::1]", true), ("http://127.example.com", false), ("http://10.0.0.1", false),
+            ("http://bucket.localhost:1", true), ("http://notlocalhost", false),
         ])
     func loopback(text: String, isLoopback: Bool) { #expect(WebURL(text)?.isLoopback == isLoopback) }
+
+    @Test(
+        "Of a URL that an answer names a log shows neither user nor query nor fragment",
+        arguments: [
+            ("https://h:1/a/b?X-Amz-Signature=s", "https://h:1/a/b"), ("https://h/#s", "https://h/"),
+            ("https://u:s@h/a@b", "https://h/a@b"), ("https://u:s@s@h", "https://h"), ("//u:s@h/x", "//h/x"),
+            ("/a@b//c@d?s", "/a@b//c@d"), ("u:s@h", "h"), ("u:s@h/a//b", "h/a//b"), ("http:u:s@h/", "h/"),
+            ("https://h/a?\u{301}s", "https://h/a"), ("?s", ""), ("", ""), ("h\u{1B}[2J", "h\\u{1b}[2J"),
+            ("https://u:s@", "https://"), ("not a URL", "not a URL"), ("a/http://u@h", "a/http://u@h"),
+        ])
+    func shown(text: String, expected: String) { #expect(WebURL.shown(text) == expected) }
+
+    @Test("Of a long URL the beginning is shown")
+    func shownCut() {
+        #expect(WebURL.shown("https://h/" + String(repeating: "x", count: 9000)).unicodeScalars.count == 201)
+    }
 }

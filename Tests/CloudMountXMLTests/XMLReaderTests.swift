@@ -136,6 +136,74 @@ struct XMLReaderTests {
         #expect(throws: XMLError.tooLarge) { try events(prefixed) }
     }
 
+    private static func tag(attributes count: Int, _ attribute: (Int) -> String) -> String {
+        "<a" + (0..<count).map { " " + attribute($0) }.joined() + "/>"
+    }
+
+    @Test("A tag has no more attributes than one has, for libxml2 holds each against all others")
+    func manyAttributes() throws {
+        #expect(try events(Self.tag(attributes: 64) { "a\($0)='>'" }).count == 2)
+        for count in [65, 50_000] {
+            #expect(throws: XMLError.tooLarge) { try events(Self.tag(attributes: count) { "a\($0)=\"/>\"" }) }
+            #expect(throws: XMLError.tooLarge) { try events(Self.tag(attributes: count) { "xmlns:a\($0)='u'" }) }
+            // Behind what only looks like the tag's end, or like none.
+            let tag = Self.tag(attributes: count) { "a\($0)='\"'" }
+            for start in [
+                "<!-- ' -->", "<![CDATA[<x y=\"]]>", "<?p <x '?>", "\" > '", "<b c='\">'/>", "&quot;", "</x y='",
+            ] {
+                #expect(throws: XMLError.tooLarge) { try events("<r>\(start)\(tag)</r>") }
+            }
+        }
+    }
+
+    @Test("Quotes outside of tags are any number, and so are namespaces one after the other")
+    func manyQuotes() throws {
+        let text = String(repeating: "\"'", count: 1000)
+        #expect(try events("<a b='1'>\(text)<!-- \(text) --><?p \(text)?></a>").last?.utf8.count == 2005)
+        let below = (0..<200).map { "<x:b xmlns:x='urn:\($0)'/>" }.joined()
+        #expect(try events("<a>\(below)</a>").count == 402)
+    }
+
+    @Test("No more namespaces are in force than 64, for each prefix is looked up among all of them")
+    func manyNamespaces() throws {
+        func nested(_ each: Int) -> String {
+            let tags = (0..<8).map { level in
+                "<b" + (0..<each).map { " xmlns:p\(level)x\($0)='u'" }.joined() + ">"
+            }
+            return tags.joined() + String(repeating: "</b>", count: 8)
+        }
+        #expect(try events(nested(8)).count == 16)
+        #expect(throws: XMLError.tooLarge) { try events(nested(9)) }
+        // A fault does not end libxml2's reading.
+        #expect(throws: XMLError.self) { try events("<a>&nope;\(nested(60))</a>") }
+    }
+
+    @Test("What is broken is handed on no further than to the fault")
+    func elementsAfterFault() {
+        let recorder = Recorder()
+        #expect(throws: XMLError.self) {
+            try XMLReader().read(Array("<a><b/>&nope;<c/><d/></a>".utf8), into: recorder)
+        }
+        #expect(!recorder.lines.contains { $0.hasSuffix("c") || $0.hasSuffix("d") })
+    }
+
+    @Test(
+        "A document is UTF-8, whatever it says; in another encoding a tag would hide from who counts its attributes",
+        arguments: ["UTF-16LE", "UTF-16BE", "UTF-7", "ISO-8859-1", "EBCDIC", "none"])
+    func encodings(name: String) throws {
+        #expect(try events("<?xml version='1.0' encoding='\(name)'?><a>b</a>") == ["<1 a", ">1 a=b"])
+        let said = "<?xml version='1.0' encoding='\(name)'?><a>é</a>"
+        #expect(throws: XMLError.self) { try events(said) }
+        #expect(try events("\u{FEFF}<?xml version='1.0' encoding='Utf-8'?><a>é</a>") == ["<1 a", ">1 a=é"])
+        for isLittle in [true, false] {
+            let wide = "\u{FEFF}<a>b</a>".utf16.flatMap { unit in
+                let bytes = [UInt8(unit & 0xFF), UInt8(unit >> 8)]
+                return isLittle ? bytes : bytes.reversed()
+            }
+            #expect(throws: XMLError.self) { try XMLReader().read(wide, into: Recorder()) }
+        }
+    }
+
     @Test("Size is limited")
     func size() {
         var reader = XMLReader()

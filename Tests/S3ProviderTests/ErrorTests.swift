@@ -21,6 +21,14 @@ struct ErrorTests {
             throttlesWith403: slow403)
     }
 
+    @Test("A redirect is told without what may be secret in it")
+    func redirect() {
+        let header = error(302, "", [("Location", "https://u:secret@h:1/b/k?X-Amz-Signature=secret")])
+        #expect(header.message.hasSuffix(", to https://h:1/b/k"))
+        let body = error(301, "<Error><Code>PermanentRedirect</Code><Endpoint>u:secret@h?secret</Endpoint></Error>")
+        #expect(body.message.hasSuffix(", to h"))
+    }
+
     @Test(
         "The store's code decides, whatever the status",
         arguments: [

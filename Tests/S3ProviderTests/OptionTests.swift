@@ -1,3 +1,4 @@
+import CloudMountKit
 import CloudMountVFS
 import Testing
 
@@ -40,6 +41,19 @@ struct OptionTests {
             "http://h?x", "http://h#x", "http://[::1", "http://[::1]x", "http://a b", "http://h/%2e",
         ])
     func noEndpoints(text: String) { #expect(S3Endpoint(url: text, bucket: "b", pathStyle: true) == nil) }
+
+    @Test(
+        "An endpoint is on this machine when the host that requests are sent to is",
+        arguments: [
+            ("http://localhost:9000", false, true), ("http://localhost", true, true), ("http://127.0.0.1", true, true),
+            ("http://s3.localhost", false, true), ("http://127.0.0.1", false, false), ("http://[::1]", false, false),
+            ("http://nas", true, false),
+        ])
+    func loopback(text: String, pathStyle: Bool, isLoopback: Bool) throws {
+        let endpoint = try #require(S3Endpoint(url: text, bucket: "b", pathStyle: pathStyle))
+        #expect(endpoint.isLoopback == isLoopback)
+        #expect(WebURL(endpoint.url)?.isLoopback ?? false == isLoopback)
+    }
 
     @Test("Mounts share an endpoint when they call the same host, whatever their buckets")
     func sharedEndpoints() {

@@ -1,3 +1,4 @@
+import CloudMountHTTP
 import CloudMountKit
 import CloudMountVFS
 import TestServers
@@ -131,6 +132,75 @@ struct MultistatusTests {
         // The longest that is written is read.
         let metadata = ObjectMetadata(user: ["n": String(repeating: "“", count: WebDAVRecord.maxMetadataBytes / 3)])
         #expect(WebDAVRecord(tag: "t", metadata: metadata).text.utf8.count < WebDAVMultistatus.mostRecord)
+    }
+
+    @Test("A record of more names or longer ones than are written is none, and is not written")
+    func manyEntries() throws {
+        func metadata(_ names: Int, _ length: Int = 1, headers: Int = 0, type: Int? = nil) -> ObjectMetadata {
+            var metadata = ObjectMetadata(contentType: type.map { String(repeating: "t", count: $0) })
+            for number in 0..<names { metadata.user["\(100 + number)"] = String(repeating: "v", count: length) }
+            for number in 0..<headers { metadata.headers["\(number)"] = "" }
+            return metadata
+        }
+        for whole in [metadata(128), metadata(100, headers: 28), metadata(1, 2045), metadata(0, type: 2048)] {
+            let record = WebDAVRecord(tag: "t", metadata: whole)
+            try WebDAVRecord.check(whole)
+            #expect(record.text.utf8.count <= WebDAVMultistatus.mostRecord && WebDAVRecord(record.text) == record)
+        }
+        for tooLarge in [
+            metadata(129), metadata(0, headers: 129), metadata(100, headers: 29), metadata(1, 2046),
+            metadata(0, type: 2049),
+        ] {
+            #expect(WebDAVRecord(WebDAVRecord(tag: "t", metadata: tooLarge).text) == nil)
+            let error = #expect(throws: VFSError.self) { try WebDAVRecord.check(tooLarge) }
+            #expect(error?.code == .tooLarge)
+        }
+    }
+
+    @Test("A redirect is told without what may be secret in it, and so is an entry elsewhere")
+    func secrets() async throws {
+        var headers = HTTPHeaders()
+        headers.append("Location", "//u:secret@h/x?token=secret")
+        let response = HTTPResponse(
+            head: HTTPResponseHead(status: 302, headers: headers), body: [], sunk: false, timings: HTTPTimings())
+        let error = WebDAVErrors.error(response, wire: VFSError.Wire(operation: "GET", endpoint: "h"))
+        #expect(error.message.hasSuffix(" elsewhere, to //h/x"))
+        let server = try ScriptedServer { _, _ in
+            FakeDAV.multistatus("<D:response><D:href>http://u:secret@h/else?secret</D:href></D:response>")
+        }
+        let odd = await failure { () async throws(VFSError) in try await client(server).children(of: "d") }
+        #expect(odd?.message.hasSuffix("elsewhere: http://h/else") ?? false)
+    }
+
+    private func client(_ server: ScriptedServer, mostHeld: Int = WebDAVClient.mostHeld) throws(VFSError)
+        -> WebDAVClient
+    {
+        guard let root = WebURL("http://127.0.0.1:\(server.port)/dav").flatMap({ WebDAVRoot($0) }) else {
+            throw VFSError(.invalidArgument, "no URL")
+        }
+        return WebDAVClient(root, WebDAVCredentials(OptionValues([:])), caFile: nil, mostHeld: mostHeld)
+    }
+
+    @Test("One folder is no more than memory holds, the metadata of its files among it")
+    func heavyFolder() async throws {
+        let record = (0..<100).map { ";h.\($0)=" }.joined()
+        let files = (0..<10).map { index in
+            """
+            <D:response><D:href>/dav/d/\(index)</D:href><D:propstat><D:prop><D:getcontentlength>7</D:getcontentlength>\
+            <D:getetag>"t"</D:getetag><x:record xmlns:x="urn:cloudmount:dav">v=t\(record)</x:record></D:prop>\
+            <D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response>
+            """
+        }
+        let folder = """
+            <D:response><D:href>/dav/d/</D:href><D:propstat><D:prop><D:resourcetype><D:collection/></D:resourcetype></D:prop>\
+            <D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response>
+            """
+        let server = try ScriptedServer { _, _ in FakeDAV.multistatus(folder + files.joined()) }
+        #expect(try await client(server, mostHeld: 110_000).children(of: "d")?.entries.count == 10)
+        let error = await failure { () async throws(VFSError) in
+            try await client(server, mostHeld: 90_000).children(of: "d")
+        }
+        #expect(error?.code == .tooLarge)
     }
 
     @Test("A version is the tag, and the nonce where there is one; a record of another tag is not believed")
