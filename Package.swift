@@ -147,7 +147,8 @@ let package = Package(
         .executableTarget(
             name: "extent-bench", dependencies: ["CloudMountStaging", "CloudMountVFS", "TestSeeds"],
             path: "Tests/ExtentBench", swiftSettings: houseRules),
-        .target(name: "TestSeeds", path: "Tests/TestSeeds", swiftSettings: houseRules),
+        .target(
+            name: "TestSeeds", dependencies: ["CloudMountPlatform"], path: "Tests/TestSeeds", swiftSettings: houseRules),
         // What a small request costs beside a bare libcurl loop: `make bench-requests`.
         .target(name: "BareRequests", dependencies: ["CCurl"], path: "Tests/BareRequests"),
         .executableTarget(
@@ -176,7 +177,10 @@ let package = Package(
             ["B2Provider", "CloudMountLayers", "ProviderConformance", "CloudMountVFS", "TestServers"]),
         tests(
             "WebDAVProviderTests",
-            ["WebDAVProvider", "CloudMountLayers", "CloudMountKit", "CloudMountHTTP", "CloudMountVFS", "TestServers"]),
+            [
+                "WebDAVProvider", "CloudMountLayers", "CloudMountKit", "CloudMountHTTP", "CloudMountVFS", "TestServers",
+                "TestSeeds",
+            ]),
         tests(
             "WebDAVConformanceTests",
             ["WebDAVProvider", "CloudMountLayers", "ProviderConformance", "CloudMountVFS", "TestServers"]),

@@ -36,6 +36,19 @@ extension Descriptor {
         }
     }
 
+    /// What a name of `eachEntry` is; nil for what is no object and no directory.
+    func isDirectory(_ name: UnsafeRawBufferPointer, _ type: UInt8) -> Bool? {
+        switch Int(type) {
+        case DT_DIR: return true
+        case DT_REG, DT_LNK: return false
+        case DT_UNKNOWN:
+            let text = String(decoding: name, as: UTF8.self)
+            guard let status = try? status(of: text) else { return nil }
+            return status.kind == S_IFDIR
+        default: return nil
+        }
+    }
+
     func status() throws(SystemError) -> stat {
         var status = stat()
         try SystemError.check { fstat(raw, &status) }

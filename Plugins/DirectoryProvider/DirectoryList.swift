@@ -161,7 +161,7 @@ private struct ListingWalk {
         var bound: [UInt8]?
         try directory.eachEntry { name, type throws(SystemError) in
             if base.isEmpty, name.elementsEqual(DirectoryPaths.area.utf8) { return }
-            guard name.starts(with: tail), let isDirectory = Self.isDirectory(name, type, in: directory) else { return }
+            guard name.starts(with: tail), let isDirectory = directory.isDirectory(name, type) else { return }
             let last = isDirectory ? UInt8(ascii: "/") : nil
             // A deeper key is none, and directories may lie as deep in each other as nobody's stack reaches.
             if count + name.count + (isDirectory ? 1 : 0) > Self.longestKey { return }
@@ -177,18 +177,6 @@ private struct ListingWalk {
         return children
     }
 
-    /// Nil for what is no object and no directory.
-    private static func isDirectory(_ name: UnsafeRawBufferPointer, _ type: UInt8, in directory: Descriptor) -> Bool? {
-        switch Int(type) {
-        case DT_DIR: return true
-        case DT_REG, DT_LNK: return false
-        case DT_UNKNOWN:
-            let text = String(decoding: name, as: UTF8.self)
-            guard let status = try? directory.status(of: text) else { return nil }
-            return status.kind == S_IFDIR
-        default: return nil
-        }
-    }
     private mutating func visit(
         _ key: ObjectKey, _ name: String, in directory: Descriptor, depth: Int
     ) throws(SystemError) {

@@ -10,6 +10,8 @@ struct DirectoryMover: Sendable {
     let lister: DirectoryLister
     let writer: DirectoryWriter
     let remover: DirectoryRemover
+    /// Names that are looked at before a directory gets a longer key; where there are more, it is copied.
+    var mostWalked = 1_000_000
 
     func move(_ request: MoveRequest) throws(VFSError) -> ObjectInfo? {
         let (source, destination) = (request.source.key, request.destination)
@@ -20,8 +22,10 @@ struct DirectoryMover: Sendable {
         guard let from = DirectoryPaths.plain(source), let to = DirectoryPaths.plain(destination) else {
             throw Self.unsupported(source)
         }
+        // Whatever takes long is looked at before the lock: what others put below either name meanwhile might as well have come later.
+        if source.endsWithSlash { try checkFolder(source, from, destination) }
         var touched: [Descriptor] = []
-        let info = try folder.exclusively { () throws(VFSError) -> ObjectInfo? in
+        let arrival = try folder.exclusively { () throws(VFSError) -> Arrival in
             do throws(VFSError) {
                 return source.endsWithSlash
                     ? try moveFolder(source, from, destination, to, &touched)
@@ -32,6 +36,10 @@ struct DirectoryMover: Sendable {
                 throw error
             }
         }
+        guard case .moved(let info) = arrival else {
+            throw try isTaken(destination)
+                ? DirectoryErrors.precondition(destination) : Self.unsupported(destination)
+        }
         do throws(VFSError) {
             for directory in touched { try folder.sync(directory) }
         } catch {
@@ -39,6 +47,12 @@ struct DirectoryMover: Sendable {
             throw VFSError(.unavailable, error.message, retry: error.retry)
         }
         return info
+    }
+
+    private enum Arrival {
+        case moved(ObjectInfo?)
+        /// Something has the name: no object perhaps, or somebody's object that came this moment.
+        case occupied
     }
 
     private static func unsupported(_ key: ObjectKey) -> VFSError {
@@ -50,7 +64,7 @@ struct DirectoryMover: Sendable {
     /// Under the lock.
     private func moveFile(
         _ request: MoveRequest, _ from: String, _ to: String, _ touched: inout [Descriptor]
-    ) throws(VFSError) -> ObjectInfo? {
+    ) throws(VFSError) -> Arrival {
         let key = request.source.key
         let entry = try objects.existing(key)
         guard entry.etag == request.source.etag else { throw DirectoryErrors.stale(key) }
@@ -64,13 +78,13 @@ struct DirectoryMover: Sendable {
         if let replaced {
             guard case .file(let file) = replaced.content, try isThere(file, to) else { throw Self.unsupported(key) }
         }
-        try rename(from, to, replaces: replaced != nil, request.destination, &touched)
+        guard try rename(from, to, replaces: replaced != nil, request.destination, &touched) else { return .occupied }
         guard let moved = try objects.find(request.destination) else { throw DirectoryErrors.stale(key) }
         // Other programs take no lock: what they have put there in this moment has moved, and is not what was meant.
         guard moved.size == entry.size, moved.status.modified == entry.status.modified,
             moved.record?.nonce == entry.record?.nonce, moved.status.st_ino == entry.status.st_ino
         else { throw DirectoryErrors.stale(key) }
-        return moved.info
+        return .moved(moved.info)
     }
 
     /// Whether a file that was opened by its key lies at the path of that, and not in the hidden area.
@@ -88,49 +102,46 @@ struct DirectoryMover: Sendable {
 
     // MARK: Directories
 
-    /// Under the lock.
-    private func moveFolder(
-        _ source: ObjectKey, _ from: String, _ destination: ObjectKey, _ to: String, _ touched: inout [Descriptor]
-    ) throws(VFSError) -> ObjectInfo? {
+    /// Before the lock.
+    private func checkFolder(_ source: ObjectKey, _ from: String, _ destination: ObjectKey) throws(VFSError) {
         guard !destination.hasPrefix(source) else {
             throw VFSError(.invalidArgument, "a directory cannot be moved into itself")
         }
         // A key that cannot have its path stays where it is when the directory goes.
         guard try !lister.hidesAny(below: source) else { throw Self.unsupported(source) }
         if try isTaken(destination) { throw DirectoryErrors.precondition(destination) }
+        let directory = try open(from, source)
+        guard destination.byteCount > source.byteCount else { return }
+        var growth = Growth(by: destination.byteCount - source.byteCount, longest: writer.longestKey, left: mostWalked)
+        let verdict = try system("moving “\(source)”") { () throws(SystemError) in
+            try growth.walk(directory, source.byteCount)
+        }
+        switch verdict {
+        case .fits: return
+        case .tooLong: throw VFSError(.nameTooLong, "a key below “\(destination)” would be too long")
+        case .unknown: throw Self.unsupported(source)
+        }
+    }
+
+    private func open(_ path: String, _ source: ObjectKey) throws(VFSError) -> Descriptor {
         do throws(SystemError) {
-            let directory = try folder.root.open(from, for: .directory)
-            let longest = writer.longestKey
-            if destination.byteCount > source.byteCount,
-                try Self.grows(directory, from: source.byteCount, to: destination.byteCount, beyond: longest)
-            {
-                throw SystemError(ENAMETOOLONG)
-            }
+            return try folder.root.open(path, for: .directory)
         } catch {
-            if error.code == ENAMETOOLONG {
-                throw VFSError(.nameTooLong, "a key below “\(destination)” would be too long")
-            }
             if [ENOENT, ENOTDIR, ELOOP].contains(error.code) { throw DirectoryErrors.notFound(source) }
             throw DirectoryErrors.map(error, "moving “\(source)”")
         }
-        try rename(from, to, replaces: false, destination, &touched)
-        return try objects.find(destination)?.info
     }
 
-    /// Whether a key below the directory is no longer than `most` now, and would be.
-    private static func grows(
-        _ directory: Descriptor, from old: Int, to new: Int, beyond most: Int
-    ) throws(SystemError) -> Bool {
-        for (name, type) in try directory.entries() {
-            let isDirectory = type == DT_DIR
-            let count = name.utf8.count + (isDirectory ? 1 : 0)
-            guard old + count <= most else { continue }
-            if new + count > most { return true }
-            guard isDirectory else { continue }
-            let below = try directory.open(name, for: .directory)
-            if try grows(below, from: old + count, to: new + count, beyond: most) { return true }
+    /// Under the lock.
+    private func moveFolder(
+        _ source: ObjectKey, _ from: String, _ destination: ObjectKey, _ to: String, _ touched: inout [Descriptor]
+    ) throws(VFSError) -> Arrival {
+        _ = try open(from, source)
+        for key in [destination, destination.withoutSlash] where try objects.find(key) != nil {
+            throw DirectoryErrors.precondition(destination)
         }
-        return false
+        guard try rename(from, to, replaces: false, destination, &touched) else { return .occupied }
+        return .moved(try objects.find(destination)?.info)
     }
 
     /// Whether there is an object under the key; for a folder's, also below it or under the name without the slash.
@@ -141,9 +152,10 @@ struct DirectoryMover: Sendable {
     }
 
     /// Under the lock.
+    /// - Returns: false when something else has the name.
     private func rename(
         _ from: String, _ to: String, replaces: Bool, _ destination: ObjectKey, _ touched: inout [Descriptor]
-    ) throws(VFSError) {
+    ) throws(VFSError) -> Bool {
         let (parent, name) = DirectoryPaths.split(from)
         let (newParent, newName) = DirectoryPaths.split(to)
         guard let target = try writer.makeDirectories(newParent, &touched) else { throw Self.unsupported(destination) }
@@ -159,10 +171,9 @@ struct DirectoryMover: Sendable {
             touched += [target, directory]
         } catch {
             switch error.code {
-            // Something that is no object has the name, or somebody's object that came this moment.
             case EEXIST, ENOTEMPTY:
-                throw try isTaken(destination)
-                    ? DirectoryErrors.precondition(destination) : Self.unsupported(destination)
+                remover.removeImplicit(newParent)
+                return false
             case ENOENT: throw DirectoryErrors.notFound(destination)
             case EINVAL, ENOSYS, ENOTSUP, EXDEV, EBUSY, ENOTDIR, EISDIR, ELOOP, ENAMETOOLONG, EILSEQ:
                 throw Self.unsupported(destination)
@@ -170,5 +181,65 @@ struct DirectoryMover: Sendable {
             }
         }
         remover.removeImplicit(parent)
+        return true
+    }
+}
+
+/// Whether keys below a directory that gets a longer one would be longer than keys are, and are not now.
+private struct Growth {
+    enum Verdict {
+        case fits, tooLong
+        /// There are too many names to look at.
+        case unknown
+    }
+
+    /// Bytes that each key gets more.
+    let gain: Int
+    let longest: Int
+    /// Names that are still looked at.
+    var left: Int
+
+    init(by gain: Int, longest: Int, left: Int) { (self.gain, self.longest, self.left) = (gain, longest, left) }
+
+    /// - Parameter count: bytes of the directory's key, with its slash.
+    mutating func walk(_ directory: Descriptor, _ count: Int) throws(SystemError) -> Verdict {
+        var deeper: [String] = []
+        var verdict = Verdict.fits
+        do throws(SystemError) {
+            try directory.eachEntry { name, type throws(SystemError) in
+                left -= 1
+                if left < 0 {
+                    verdict = .unknown
+                } else if isTooLong(name, type, in: directory, count, &deeper) {
+                    verdict = .tooLong
+                }
+                // No more of them.
+                if verdict != .fits { throw SystemError(ECANCELED) }
+            }
+        } catch {
+            if verdict == .fits { throw error }
+        }
+        for name in deeper where verdict == .fits {
+            do throws(SystemError) {
+                let below = try directory.open(name, for: .directory)
+                verdict = try walk(below, count + name.utf8.count + 1)
+            } catch {
+                // Gone since, or nobody here can read it: no listing shows a key below it.
+                if ![ENOENT, ENOTDIR, ELOOP, EACCES].contains(error.code) { throw error }
+            }
+        }
+        return verdict
+    }
+
+    private func isTooLong(
+        _ name: UnsafeRawBufferPointer, _ type: UInt8, in directory: Descriptor, _ count: Int, _ deeper: inout [String]
+    ) -> Bool {
+        // No key names what is not UTF-8.
+        guard let text = String(validating: name, as: UTF8.self) else { return false }
+        let isDirectory = directory.isDirectory(name, type) ?? false
+        let end = count + name.count + (isDirectory ? 1 : 0)
+        guard end <= longest else { return false }
+        if isDirectory { deeper.append(text) }
+        return end + gain > longest
     }
 }

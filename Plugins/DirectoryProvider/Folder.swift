@@ -19,8 +19,12 @@ final class Folder: Sendable {
     /// Unfinished files older than this are left-overs of a crash.
     private static let stagingLife = 7 * 86_400
 
-    init(path: String, writable: Bool, isDurable: Bool) throws(VFSError) {
+    /// Milliseconds that other commits are waited for. Who may read the folder could hold the lock for ever.
+    private let patience: Int
+
+    init(path: String, writable: Bool, isDurable: Bool, patience: Int = 5000) throws(VFSError) {
         self.path = path
+        self.patience = patience
         self.writable = writable
         self.isDurable = isDurable
         let raw = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
@@ -103,18 +107,19 @@ final class Folder: Sendable {
         let lock = try system("the lock of \(path)") { () throws(SystemError) in
             try root.open(DirectoryPaths.lock, for: .reading)
         }
-        turn.wait()
+        let deadline = SystemClock.monotonic() + UInt64(patience) * 1_000_000
+        // These threads read and list, too: none waits for its turn for ever.
+        guard turn.wait(milliseconds: patience) else {
+            throw VFSError(.unavailable, "others have been changing \(path) for too long", retry: .backoff)
+        }
         defer { turn.signal() }
-        try take(lock)
+        try take(lock, until: deadline)
         // Closing releases the lock.
         return try withExtendedLifetime(lock) { () throws(VFSError) in try body() }
     }
 
-    /// Milliseconds that other commits are waited for. Who may read the folder could hold the lock for ever.
-    private static let patience = 5000
-
-    private func take(_ lock: Descriptor) throws(VFSError) {
-        let deadline = SystemClock.monotonic() + UInt64(Self.patience) * 1_000_000
+    /// - Parameter deadline: in nanoseconds of the monotonic clock.
+    private func take(_ lock: Descriptor, until deadline: UInt64) throws(VFSError) {
         var pause: UInt32 = 200
         while flock(lock.raw, LOCK_EX | LOCK_NB) != 0 {
             guard errno == EWOULDBLOCK || errno == EINTR else {
@@ -157,13 +162,22 @@ final class Folder: Sendable {
         }
     }
 
+    /// Names that one start looks at. Others may write into a shared folder's area, too, and any number of them.
+    static let mostLeftOvers = 10_000
+
     private func removeLeftOvers() {
-        guard let staging, let names = try? staging.entries() else { return }
+        guard let staging else { return }
+        var names: [String] = []
+        // The error is the end that is set here, or the directory's: what was read is gone through all the same.
+        try? staging.eachEntry { name, _ throws(SystemError) in
+            guard names.count < Self.mostLeftOvers else { throw SystemError(ECANCELED) }
+            if let name = String(validating: name, as: UTF8.self) { names.append(name) }
+        }
         let now = SystemClock.now().seconds
-        for entry in names {
-            guard let status = try? staging.status(of: entry.name) else { continue }
+        for name in names {
+            guard let status = try? staging.status(of: name) else { continue }
             if now - status.modified.seconds < Self.stagingLife { continue }
-            if unlinkat(staging.raw, entry.name, 0) != 0 { staging.removeTree(entry.name) }
+            if unlinkat(staging.raw, name, 0) != 0 { staging.removeTree(name) }
         }
     }
 }

@@ -79,22 +79,32 @@ struct WebDAVAside: Sendable {
             wire: error.wire)
     }
 
-    /// Ends the removals of processes that have ended; what cannot have its place again stays.
+    /// The removals of processes that have ended, as the names in the area tell of them.
     ///
     /// Whoever may write into the area chooses such names: what this mount can have taken from nowhere it moves nowhere, for that would be
     /// done with this user's rights.
-    func sweep() async {
-        guard let found = try? await found() else { return }
+    func begun(_ entries: [WebDAVEntry]) -> [(aside: ObjectKey, key: ObjectKey)] {
         let top = ObjectKey(dav.options.prefix)
-        for (aside, name) in found {
-            guard let key = name.key, key != top, key.hasPrefix(top), (try? dav.check(key)) != nil else { continue }
-            try? await end(aside, key)
+        return named(entries).compactMap { aside, name in
+            guard let key = name.key, key != top, key.hasPrefix(top), (try? dav.check(key)) != nil else { return nil }
+            return (aside, key)
         }
+    }
+
+    /// Ends one of them: it goes when it is empty, and has its place again when something is seen in it. Otherwise it stays where it is, for
+    /// it may be empty, which its user has removed.
+    func endBegun(_ aside: ObjectKey, _ key: ObjectKey) async throws(VFSError) {
+        guard let left = try await client.children(of: aside) else { return }
+        if left.isEmpty { try await dav.remove(aside, condition: nil) } else { try await restore(aside, to: key) }
     }
 
     private func found() async throws(VFSError) -> [(ObjectKey, Name)] {
         guard let there = try await client.children(of: dav.area) else { return [] }
-        return there.entries.compactMap { entry in
+        return named(there.entries)
+    }
+
+    private func named(_ entries: [WebDAVEntry]) -> [(ObjectKey, Name)] {
+        entries.compactMap { entry in
             guard entry.isFolder, let name = Name(entry.key, in: dav.area) else { return nil }
             return (ObjectKey(entry.key.string + "/"), name)
         }

@@ -33,6 +33,8 @@ struct WebDAVLister: Sendable {
 
     /// Keys of a page of a listing of everything below; what a folder that has just been fetched has more comes along.
     private static let usualPage = 1000
+    /// Entries that one step goes through: the thread is all transfers'.
+    private static let slice = 1000
     /// Deeper than any key can say.
     private static let mostDepth = WebDAVRoot.maxKeyBytes / 2
 
@@ -99,7 +101,8 @@ struct WebDAVLister: Sendable {
             walk.page.objects.append(info)
             walk.last = folder
         }
-        for entry in children.entries {
+        for (index, entry) in children.entries.enumerated() {
+            if index % Self.slice == Self.slice - 1 { await Task.yield() }
             let key = entry.ordered
             guard key.hasPrefix(walk.request.prefix), !dav.isOurs(key) else { continue }
             if entry.isFolder, !walk.request.delimited {

@@ -11,9 +11,6 @@ struct WebDAVProbe: Sendable {
     private var client: WebDAVClient { dav.client }
     private var server: WebDAVServer { dav.server }
 
-    /// Unfinished files that are older are of a process that has ended.
-    private static let life = 86_400
-
     func run() async throws(VFSError) -> WebDAVServer {
         var server = WebDAVServer()
         do throws(VFSError) {
@@ -23,7 +20,6 @@ struct WebDAVProbe: Sendable {
             server.readOnlyReason = "the server allows no folder to be made: \(error.message)"
             return server
         }
-        await removeLeftovers()
         // Of eight racing creators one wins there (the conformance suite).
         server.isOneStep = client.serverName.hasPrefix("rclone/")
         let (one, two, three) = (dav.staging(), dav.staging(), dav.staging())
@@ -42,19 +38,8 @@ struct WebDAVProbe: Sendable {
             throw error
         }
         for key in [one, two, three] { await dav.discard(key) }
-        if server.exclusiveMove { await WebDAVAside(dav: dav).sweep() }
         server.chunks = client.root.uploads != nil && dav.options.chunks != false
         return server
-    }
-
-    private func removeLeftovers() async {
-        guard let there = try? await client.children(of: dav.area)?.entries else { return }
-        let now = client.serverSeconds
-        for entry in there {
-            guard let begun = dav.begun(entry.key), begun < now - Self.life else { continue }
-            // Folders of this name are of the probe.
-            await dav.discard(entry.ordered)
-        }
     }
 
     private static let first = Array("a".utf8)

@@ -1,6 +1,7 @@
 import CloudMountHTTP
 import CloudMountKit
 public import CloudMountVFS
+import Synchronization
 
 /// One folder of a WebDAV server (RFC 4918), whose folders are real ones.
 ///
@@ -15,6 +16,8 @@ public final class WebDAVProvider: ObjectProvider {
     private let copier: WebDAVCopier
     private let mover: WebDAVMover
     private let remover: WebDAVRemover
+    /// Of what others have left; it ends with the provider.
+    private let sweep = Mutex<Task<Void, Never>?>(nil)
 
     public static let descriptor = ProviderDescriptor(
         name: "webdav", summary: "WebDAV: Nextcloud, ownCloud, Apache, rclone serve webdav",
@@ -44,6 +47,8 @@ public final class WebDAVProvider: ObjectProvider {
         mover = WebDAVMover(dav: dav, copier: copier, writer: writer)
         remover = WebDAVRemover(dav: dav)
     }
+
+    deinit { endSweep() }
 
     public var executor: (any TaskExecutor)? { HTTPEngine.shared }
 
@@ -100,8 +105,17 @@ public final class WebDAVProvider: ObjectProvider {
         }
         var server = writable ? try await WebDAVProbe(dav: dav, writer: writer).run() : WebDAVServer()
         server.tellsSpace = await dav.client.tellsSpace()
+        endSweep()
+        let left = writable && server.readOnlyReason == nil ? await WebDAVSweep(dav, server) : nil
         dav.server = server
+        guard let left, !Task.isCancelled else { return }
+        sweep.withLock { $0 = Task { await left.run() } }
     }
+
+    func endSweep() { sweep.withLock { $0?.cancel() } }
+
+    /// Returns when the sweep that the last `prepare` has begun has ended.
+    func swept() async { await sweep.withLock { $0 }?.value }
 
     public func list(_ request: ListRequest) async throws(VFSError) -> ListPage { try await lister.list(request) }
 

@@ -54,18 +54,22 @@ package struct DirectoryMove: Sendable {
     package func copyAll() async throws(VFSError) -> [Moved] {
         let objects = try await provider.all(below: from, in: room)
         guard capabilities.serverCopy || objects.isEmpty else { throw VFSError(.crossDevice, "the store cannot copy") }
-        let longest = objects.map(\.key.byteCount).max() ?? from.byteCount
+        let (longest, marker, rest) = await LongWork.run(objects.count) {
+            (
+                objects.lazy.map(\.key.byteCount).max() ?? from.byteCount, objects.first { $0.key == from },
+                objects.filter { $0.key != from }
+            )
+        }
         guard longest - from.byteCount + to.byteCount <= capabilities.maxKeyBytes else {
             throw VFSError(.nameTooLong, "a key below \(to) would be too long")
         }
-        let marker = objects.first { $0.key == from }
         try await requireFree()
         var made: [Moved] = []
         do throws(VFSError) {
             // The marker claims the name: of two who move something there at the same time the store lets one in.
             let claim = try await claim(marker)
             if let moved = claim?.moved { made.append(moved) }
-            try await copy(objects.filter { $0.key != from }, &made, isClaimed: claim?.isExclusive ?? false)
+            try await copy(rest, &made, isClaimed: claim?.isExclusive ?? false)
             return made
         } catch {
             // Nothing has been deleted: the old tree is whole.
@@ -127,7 +131,8 @@ package struct DirectoryMove: Sendable {
             return Moved(old: object, new: try await provider.copy(request))
         }
         var failure: VFSError?
-        for (object, result) in zip(objects, results) {
+        for (index, (object, result)) in zip(objects, results).enumerated() {
+            await LongWork.pause(after: index)
             switch result {
             case .success(let moved): made.append(moved)
             case .failure(let error):
@@ -175,14 +180,17 @@ package struct DirectoryMove: Sendable {
     /// - Returns: what has been replaced since, which stays; and why the store refuses to delete something.
     /// - Throws: what leaves open whether anything was deleted, or still will be.
     package func deleteOld(_ moved: [Moved]) async throws(VFSError) -> (stayed: [ObjectInfo], refusal: VFSError?) {
-        let old = moved.filter { $0.old.key != $0.new.key }.map(\.old)
+        let (old, steps) = await LongWork.run(moved.count) {
+            let old = moved.filter { $0.old.key != $0.new.key }.map(\.old)
+            return (old, deletions(old))
+        }
         var stayed: [ObjectInfo] = []
-        for requests in deletions(old) {
+        for requests in steps {
             let failures = try await provider.deleteAll(requests)
             // What somebody else has put into a real folder meanwhile keeps it.
             let isChange = { (failure: DeleteFailure) in [.preconditionFailed, .notEmpty].contains(failure.error.code) }
             let changed = Set(failures.filter(isChange).map(\.key))
-            if !changed.isEmpty { stayed += old.filter { changed.contains($0.key) } }
+            if !changed.isEmpty { stayed += await LongWork.run(old.count) { old.filter { changed.contains($0.key) } } }
             if let failure = failures.first(where: { !isChange($0) }) {
                 return (stayed, failure.error)
             }
@@ -212,20 +220,25 @@ package struct DirectoryMove: Sendable {
     /// Whether the old tree is certain to hold all that was copied, each as the version that was copied.
     package func isWhole(_ moved: [Moved]) async -> Bool {
         guard let there = try? await provider.all(below: from, in: room) else { return false }
-        let versions = Dictionary(there.map { ($0.key, $0.etag) }, uniquingKeysWith: { $1 })
-        return moved.allSatisfy { $0.old.key == $0.new.key || versions[$0.old.key] == $0.old.etag }
+        return await LongWork.run(moved.count + there.count) {
+            let versions = Dictionary(there.map { ($0.key, $0.etag) }, uniquingKeysWith: { $1 })
+            return moved.allSatisfy { $0.old.key == $0.new.key || versions[$0.old.key] == $0.old.etag }
+        }
     }
 
     /// Takes away again what this move has put under the new name, as far as it is still that.
     package func takeBack(_ made: [Moved]) async {
         // What has no source any more somebody else has moved here meanwhile, and counts on.
         guard let there = try? await provider.all(below: from, in: room) else { return }
-        let sources = Dictionary(there.map { ($0.key, $0.etag) }, uniquingKeysWith: { $1 })
-        let own = made.filter { moved in
-            guard moved.new.etag != replaced?.etag || moved.new.key != replaced?.key else { return false }
-            return moved.old.key == moved.new.key || sources[moved.old.key] == moved.old.etag
-        }.map(\.new)
-        for requests in deletions(own, undoing: true) {
+        let steps = await LongWork.run(made.count + there.count) {
+            let sources = Dictionary(there.map { ($0.key, $0.etag) }, uniquingKeysWith: { $1 })
+            let own = made.filter { moved in
+                guard moved.new.etag != replaced?.etag || moved.new.key != replaced?.key else { return false }
+                return moved.old.key == moved.new.key || sources[moved.old.key] == moved.old.etag
+            }.map(\.new)
+            return deletions(own, undoing: true)
+        }
+        for requests in steps {
             _ = await attempt { () async throws(VFSError) in try await provider.deleteAll(requests) }
         }
         guard let replaced, made.contains(where: { $0.new.key == replaced.key }) else { return }

@@ -38,9 +38,14 @@ extension FUSEMount {
             flags = isSet ? flags | UInt(bit) : flags & ~UInt(bit)
         }
         flags = readOnly ? flags | UInt(MS_RDONLY) : flags & ~UInt(MS_RDONLY)
-        if CFUSE3.mount(mounted.source, path, Mounting.type, flags, nil) == 0 { return }
-        if errno == EBUSY { throw VFSError(.busy, "\(path) is busy: files are open for writing") }
-        throw VFSError(systemCall: errno, path)
+        // The mount itself, whatever the path leads to by now.
+        let held = try HeldMount(mounted).itself
+        let error = withExtendedLifetime(held) {
+            CFUSE3.mount(mounted.source, "/proc/self/fd/\(held.raw)", Mounting.type, flags, nil) == 0 ? 0 : errno
+        }
+        if error == 0 { return }
+        if error == EBUSY { throw VFSError(.busy, "\(path) is busy: files are open for writing") }
+        throw VFSError(systemCall: error, path)
     }
 
     private static let flags: [String: (bit: Int, isSet: Bool)] = [

@@ -64,14 +64,14 @@ public final class FUSEMount: Sendable {
         // Kernels before it take the flag and forget it.
         if options.noSymlinkFollow, mounted?.options.contains("nosymfollow") != true {
             close(descriptor)
-            try? Mounting.unmount(path, lazy: true)
+            Mounting.detach(device, at: path)
             throw VFSError(.notSupported, "\(path): this kernel has no nosymfollow; it came with Linux 5.10")
         }
         let name = options.source.split(separator: ":").last.map(String.init) ?? options.source
         try session.start(descriptor: descriptor, threads: max(1, options.threads), name: name)
         session.atEnd { [notices] in notices.close() }
         guard session.waitUntilReady() else {
-            try? Mounting.unmount(path, lazy: true)
+            Mounting.detach(device, at: path)
             throw VFSError(.io, "\(path): the kernel does not greet")
         }
         if !Mounting.set(readAhead: options.readAhead, device: device) {
@@ -90,7 +90,7 @@ public final class FUSEMount: Sendable {
         guard top.device == device else {
             throw VFSError(.busy, "\(top.source) (\(top.type)) is mounted over \(path)")
         }
-        try Mounting.unmount(path, lazy: lazy)
+        try Mounting.unmount(top, lazy: lazy)
     }
 
     /// Something is mounted at `path`, and it is this.
@@ -111,10 +111,11 @@ public final class FUSEMount: Sendable {
 
     /// Has the kernel send what it holds of shared writable maps. Blocks as long as it takes to serve that.
     public func writeBack() {
-        guard !session.isClosed, MountTable.top(at: path)?.device == device else { return }
+        guard !session.isClosed, let top = MountTable.top(at: path), top.device == device else { return }
         let raw = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard raw >= 0 else { return }
-        Descriptor(owning: raw).syncFileSystem()
+        let root = Descriptor(owning: raw)
+        if MountTable.mount(of: root) == top.id { root.syncFileSystem() }
     }
 
     /// Returns when the kernel has closed the session and all threads have ended.
@@ -133,8 +134,8 @@ public final class FUSEMount: Sendable {
         }
         var cleared = false
         // One over another, when several daemons died here.
-        while MountTable.top(at: resolved)?.type == Mounting.type, Mounting.isDead(resolved) {
-            try Mounting.unmount(resolved, lazy: true)
+        while let top = MountTable.top(at: resolved), top.type == Mounting.type, Mounting.isDead(resolved) {
+            try Mounting.unmount(top, lazy: true)
             cleared = true
         }
         return cleared

@@ -101,6 +101,33 @@ struct MountPoint {
     }
 }
 
+/// A mount as the table has it, found again by its path and held to be this one: parts of the path may be other users', who could have
+/// put links there to what is mounted elsewhere.
+struct HeldMount {
+    private let parent: Descriptor
+    private let name: String
+    /// The folder that it covers its place with.
+    let itself: Descriptor
+
+    /// - Throws: `busy` when the path leads to something else by now.
+    init(_ mounted: MountedFileSystem) throws(VFSError) {
+        let path = String(decoding: mounted.path, as: UTF8.self)
+        guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")), path.utf8.count > 1 else {
+            throw VFSError(.busy, "\(path) stays mounted")
+        }
+        name = String(path[path.utf8.index(after: slash)...])
+        let above = slash == path.startIndex ? "/" : String(path[..<slash])
+        // No part of the path is a link, nor should be by now.
+        guard let parent = try? MountPoint.open(above, in: AT_FDCWD, path),
+            let itself = try? MountPoint.open(name, in: parent.raw, path), MountTable.mount(of: itself) == mounted.id
+        else { throw VFSError(.busy, "\(path) leads to something else than what was mounted there") }
+        (self.parent, self.itself) = (parent, itself)
+    }
+
+    /// The folder that it is in, and its name there: as long as it is mounted nobody can give that to anything else.
+    var place: (parent: Descriptor, name: String) { (parent, name) }
+}
+
 /// A folder that was made for a mount: which one it is, and in which.
 public struct MadeFolder: Sendable {
     fileprivate struct Identity: Sendable, Equatable {

@@ -1,8 +1,11 @@
+import CloudMountPlatform
 import CloudMountVFS
 import Glibc
 
 /// One line of `/proc/self/mountinfo`. Reading it asks no file system anything, so a dead or slow one cannot block it.
 struct MountedFileSystem {
+    /// Of this mount: no other has it at the same time.
+    var id: Int
     /// `MAJOR:MINOR`, as in `/sys/class/bdi`.
     var device: String
     var type: String
@@ -27,16 +30,26 @@ enum MountTable {
         return contents(of: file).split(separator: UInt8(ascii: "\n")).compactMap { line in
             // 36 35 98:0 /root /mount/point options [optional fields] - type source options
             let fields = line.split(separator: UInt8(ascii: " "), omittingEmptySubsequences: false)
-            guard fields.count > 6, let dash = fields[6...].firstIndex(where: { $0.elementsEqual("-".utf8) }),
+            guard fields.count > 6, let id = number(fields[0]),
+                let dash = fields[6...].firstIndex(where: { $0.elementsEqual("-".utf8) }),
                 dash + 2 < fields.count
             else { return nil }
             return MountedFileSystem(
-                device: String(decoding: fields[2], as: UTF8.self),
+                id: id, device: String(decoding: fields[2], as: UTF8.self),
                 type: String(decoding: fields[dash + 1], as: UTF8.self),
                 source: String(decoding: unescape(fields[dash + 2]), as: UTF8.self), path: unescape(fields[4]),
                 options: String(decoding: fields[5], as: UTF8.self).split(separator: ",").map(String.init),
                 owner: dash + 3 < fields.count ? owner(fields[dash + 3]) : nil)
         }
+    }
+
+    private static func number(_ field: ArraySlice<UInt8>) -> Int? { Int(String(decoding: field, as: UTF8.self)) }
+
+    /// The id of the mount that an open file or folder is on. Nobody who serves it is asked.
+    static func mount(of descriptor: Descriptor) -> Int? {
+        contents(of: "/proc/self/fdinfo/\(descriptor.raw)").split(separator: UInt8(ascii: "\n"))
+            .first { $0.starts(with: "mnt_id:".utf8) }
+            .flatMap { number($0.dropFirst(7).drop { $0 == UInt8(ascii: "\t") || $0 == UInt8(ascii: " ") }) }
     }
 
     /// `user_id=` among the options of a file system.

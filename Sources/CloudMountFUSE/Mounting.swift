@@ -58,16 +58,26 @@ enum Mounting {
         return String(escaped)
     }
 
-    static func unmount(_ path: String, lazy: Bool) throws(VFSError) {
+    /// - Throws: `busy`, also when its path leads to something else by now.
+    static func unmount(_ mounted: MountedFileSystem, lazy: Bool) throws(VFSError) {
+        let path = String(decoding: mounted.path, as: UTF8.self)
         if geteuid() == 0 {
-            // UMOUNT_NOFOLLOW: the path has no links, and should have none by now either.
+            // What holds the mount itself would keep it busy, so it has been let go of again.
+            let (parent, name) = try HeldMount(mounted).place
             let flags = Int32(UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0))
-            if umount2(path, flags) == 0 { return }
-            let error = errno
+            let error = withExtendedLifetime(parent) {
+                umount2("/proc/self/fd/\(parent.raw)/\(name)", flags) == 0 ? 0 : errno
+            }
+            if error == 0 { return }
             if error == EBUSY { throw VFSError(.busy, "\(path) is in use") }
             if error != EPERM { throw VFSError(systemCall: error, path) }
         }
         try Fusermount.unmount(path, lazy: lazy)
+    }
+
+    /// Detaches what has just been mounted, if it is still to be found.
+    static func detach(_ device: String, at path: String) {
+        if let top = MountTable.top(at: path), top.device == device { try? unmount(top, lazy: true) }
     }
 
     /// How far the kernel reads ahead. False when we may not say.

@@ -72,7 +72,7 @@ struct TrapTests {
         Place("Sources/CloudMountKit/JSONReader.swift", "narrowing", "a digit"),
         Place("Sources/CloudMountKit/WireDate.swift", "narrowing", "a digit, or its negative"),
         Place("Plugins/MemoryProvider/MemoryBucket.swift", "narrowing", "from a smaller type"),
-        Place("Plugins/DirectoryProvider/Folder.swift", "narrowing", "a constant"),
+        Place("Plugins/DirectoryProvider/Folder.swift", "narrowing", "milliseconds of our own"),
         Place("Plugins/S3Provider/S3CredentialFiles.swift", "narrowing", "both have 64 bits"),
         Place(
             "Plugins/S3Provider/S3CredentialProcess.swift", "narrowing", times: 2,

@@ -224,6 +224,43 @@ struct MountTests {
         await mount.waitUntilClosed()
     }
 
+    @Test("Root unmounts and remounts the mount that it has looked at, not what the path has been made to lead to")
+    func redirected() async throws {
+        try requireRoot()
+        let top = try TestMount.directory()
+        defer { for name in ["d2/m", "d2", "e/m", "e", ""] { rmdir("\(top)/\(name)") } }
+        var mounts: [FUSEMount] = []
+        for name in ["d", "e"] {
+            #expect(mkdir("\(top)/\(name)", 0o755) == 0 && mkdir("\(top)/\(name)/m", 0o755) == 0)
+            mounts.append(
+                try await Child.pool.run { () throws(VFSError) in
+                    try FUSEMount(
+                        path: "\(top)/\(name)/m", options: FUSEMountOptions(source: name), operations: FakeFileSystem())
+                })
+        }
+        let seen = try #require(MountTable.top(at: "\(top)/d/m"))
+        #expect(rename("\(top)/d", "\(top)/d2") == 0 && symlink("e", "\(top)/d") == 0)
+        func refused() async {
+            for lazy in [false, true] {
+                let error = await #expect(throws: VFSError.self) {
+                    try await Child.pool.run { () throws(VFSError) in try Mounting.unmount(seen, lazy: lazy) }
+                }
+                #expect(error?.code == .busy)
+            }
+            #expect(throws: VFSError.self) { _ = try HeldMount(seen) }
+        }
+        await refused()
+        #expect(unlink("\(top)/d") == 0 && rename("\(top)/e", "\(top)/d") == 0)
+        await refused()
+        #expect(rename("\(top)/d", "\(top)/e") == 0)
+        for (name, mount) in zip(["d2", "e"], mounts) {
+            let there = try #require(MountTable.top(at: "\(top)/\(name)/m"))
+            #expect(there.source == (name == "e" ? "e" : "d"))
+            try await Child.pool.run { () throws(VFSError) in try Mounting.unmount(there, lazy: false) }
+            await mount.waitUntilClosed()
+        }
+    }
+
     /// Mounts at its argument, says so, and answers INIT and GETATTR only.
     private static let daemon = """
         import ctypes, os, struct, sys

@@ -1,8 +1,10 @@
+import CloudMountPlatform
 import CloudMountVFS
-import DirectoryProvider
 import Glibc
 import TestServers
 import Testing
+
+@testable import DirectoryProvider
 
 @Suite("What the directory provider moves") struct DirectoryMoveTests {
     private let folder: TemporaryFolder
@@ -73,5 +75,72 @@ import Testing
         #expect(!isThere(name))
         #expect(await move(to: ObjectKey(name + "/")) == nil)
         #expect(isThere("\(name)/\(name)/\(name)/\(name)"))
+    }
+
+    // MARK: What takes long
+
+    @Test("What is below a directory is looked at while others may commit")
+    func beforeTheLock() async throws {
+        let name = String(repeating: "x", count: 250)
+        try await put(ObjectKey("d/\(name)/\(name)/\(name)"))
+        let lock = open("\(folder.path)/.cloudmount/lock", O_RDONLY | O_CLOEXEC)
+        defer { close(lock) }
+        #expect(flock(lock, LOCK_EX) == 0)
+        // Else it would be told that somebody holds the lock.
+        #expect(await move(to: ObjectKey(name + "/\(name)/")) == .nameTooLong)
+        try await put("e/x", holding: lock)
+        #expect(flock(lock, LOCK_EX) == 0)
+        #expect(await move(to: "e/") == .preconditionFailed)
+    }
+
+    private func put(_ key: ObjectKey, holding lock: Int32) async throws {
+        #expect(flock(lock, LOCK_UN) == 0)
+        try await put(key)
+    }
+
+    private func rooms(_ change: (inout DirectoryMover) -> Void = { _ in }) throws -> DirectoryMover {
+        var mover = DirectoryRooms(try Folder(path: folder.path, writable: true, isDurable: false)).mover
+        change(&mover)
+        return mover
+    }
+
+    @Test("A directory with more names than are looked at is left to copies, unless its name gets no longer")
+    func tooMany() async throws {
+        for number in 0..<4 { try await put(ObjectKey("d/\(number % 2)/\(number)")) }
+        // Six names.
+        let few = try rooms { $0.mostWalked = 5 }
+        let error = #expect(throws: VFSError.self) { try few.move(MoveRequest(source: source, destination: "longer/")) }
+        #expect(error?.code == .notSupported && isThere("d/1/3") && !isThere("longer"))
+        #expect(throws: Never.self) { try few.move(MoveRequest(source: source, destination: "e/")) }
+        #expect(isThere("e/1/3"))
+        let (enough, moved) = (
+            try rooms { $0.mostWalked = 6 },
+            ObjectInfo(key: "e/", size: 0, etag: ETag(""), stored: Timestamp(seconds: 0))
+        )
+        #expect(throws: Never.self) { try enough.move(MoveRequest(source: moved, destination: "longer/")) }
+        #expect(isThere("longer/1/3"))
+    }
+
+    @Test("A turn that does not come is waited for within a limit")
+    func turn() async throws {
+        let place = try Folder(path: folder.path, writable: true, isDurable: false, patience: 20)
+        let (isHeld, mayEnd) = (Semaphore(), Semaphore())
+        let pool = BlockingPool(name: "turn", width: 2)
+        async let first: Void = pool.run { () throws(VFSError) in
+            try place.exclusively { () throws(VFSError) in
+                isHeld.signal()
+                mayEnd.wait()
+            }
+        }
+        let code = await pool.run { () -> VFSError.Code? in
+            isHeld.wait()
+            defer { mayEnd.signal() }
+            do throws(VFSError) {
+                try place.exclusively { () throws(VFSError) in }
+                return nil
+            } catch { return error.code }
+        }
+        #expect(code == .unavailable)
+        try await first
     }
 }

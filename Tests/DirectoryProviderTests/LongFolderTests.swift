@@ -44,6 +44,21 @@ import Testing
         return events
     }
 
+    @Test("a start looks at so many left-overs, and the next at the rest")
+    func leftOvers() async throws {
+        let staging = Descriptor(owning: open(path(".cloudmount/staging"), O_RDONLY | O_DIRECTORY | O_CLOEXEC))
+        let most = Folder.mostLeftOvers
+        for number in 0..<(most + 20) {
+            #expect(mknodat(staging.raw, "\(number)", S_IFREG | 0o600, 0) == 0)
+            var times = [timespec(tv_sec: 1, tv_nsec: 0), timespec(tv_sec: 1, tv_nsec: 0)]
+            #expect(utimensat(staging.raw, "\(number)", &times, 0) == 0)
+        }
+        try await provider.prepare(writable: true)
+        #expect(try staging.entries().count == 20)
+        try await provider.prepare(writable: true)
+        #expect(try staging.entries().isEmpty)
+    }
+
     @Test("a name is looked up without a look at its neighbours")
     func lookup() async throws {
         mkdir(path("d"), 0o700)

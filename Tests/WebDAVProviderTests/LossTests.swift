@@ -147,7 +147,8 @@ struct LossTests {
             fake.makeFolder("/dav/" + aside.string.dropLast())
             if key != "e/" { fake.put("/dav/\(aside.string)x", "x") }
         }
-        _ = try await prepared(fake)
+        let (provider, _) = try await prepared(fake)
+        await provider.swept()
         #expect(fake.node("/dav/ä b/d/x") != nil && aside(fake).isEmpty && fake.node("/dav/e") == nil)
     }
 
@@ -167,7 +168,8 @@ struct LossTests {
             fake.makeFolder(folder)
             fake.put(folder + "/f", "f")
         }
-        let (_, server) = try await prepared(fake, prefix: "Team/")
+        let (provider, server) = try await prepared(fake, prefix: "Team/")
+        await provider.swept()
         #expect(fake.node(theirs + "/f") != nil && fake.node("/dav/Team/ours/d/f") != nil)
         let moved = server.seen.filter { $0.method == "MOVE" && $0.path.contains("gone-") }
         #expect(moved.map { $0.headers["destination"]?.hasSuffix("/dav/Team/ours/d/") } == [true])
@@ -229,6 +231,7 @@ struct LossTests {
             fake.put("/dav/.cloudmount/" + name, "x")
         }
         let (provider, _) = try await prepared(fake)
+        await provider.swept()
         #expect(
             fake.paths.compactMap { $0.hasPrefix("/dav/.cloudmount/") ? $0.dropFirst(17) : nil }
                 == ["other", "put-0-c", "put-1699999000-b", "put-d"])

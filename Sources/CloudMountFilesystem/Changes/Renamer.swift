@@ -324,12 +324,7 @@ struct Renamer: Sendable {
         let job = DirectoryMove(
             from: source.key, to: ObjectKey(move.key.string + "/"), replaced: replaced, attributes: seal.attributes,
             provider: context.provider, budget: context.names)
-        guard
-            job.to.byteCount + tree.stored.longest(below: move.inode, onlyHeld: true)
-                <= context.capabilities.maxKeyBytes
-        else {
-            throw VFSError(.nameTooLong, "a key below \(job.to) would be too long")
-        }
+        try await requireShort(move, job, onlyHeld: true)
         let made: [DirectoryMove.Moved]
         try await commits.landings.clear(job.to)
         // The marker of an old tool is no part of the folder.
@@ -353,16 +348,16 @@ struct Renamer: Sendable {
         // The marker of an old tool has no slash, and no place in the new tree: the directory has one that has.
         let oldMarker = source.object.flatMap { $0.key == source.key ? nil : $0 }
         let marker = made.first { $0.new.key == job.to }?.new
-        tree.stored.move(move.inode, to: move.target, .directory(marker: marker, byPath(made, job.to)))
+        await arrive(move.inode, at: move.target, marker, made, below: job.to)
         do throws(VFSError) {
             var (stayed, refusal) = try await job.deleteOld(made)
             if let refusal {
                 if await job.isWhole(made) { await takeBack(move, job, made, seal.object) }
                 throw refusal
             }
-            for object in stayed where try await commits.takeAway(object) == nil {
-                stayed.removeAll { $0.key == object.key }
-            }
+            var left: [ObjectInfo] = []
+            for object in stayed where try await commits.takeAway(object) != nil { left.append(object) }
+            stayed = left
             if let oldMarker {
                 _ = try await context.provider.delete([DeleteRequest(oldMarker.key, version: oldMarker.etag)])
             }
@@ -386,10 +381,7 @@ struct Renamer: Sendable {
         _ move: Move, _ job: DirectoryMove, _ marker: ObjectInfo?, noReplace: Bool
     ) async throws(VFSError) -> Bool? {
         // What nobody here has seen the store would not ask about. Copies find it out.
-        guard
-            job.to.byteCount + tree.stored.longest(below: move.inode, onlyHeld: false)
-                <= context.capabilities.maxKeyBytes
-        else { throw VFSError(.nameTooLong, "a key below \(job.to) would be too long") }
+        try await requireShort(move, job, onlyHeld: false)
         let folder = marker ?? ObjectInfo(key: job.from, size: 0, etag: ETag(""), stored: Timestamp(seconds: 0))
         let request = MoveRequest(source: folder, destination: job.to)
         var (moved, isSure): (ObjectInfo?, Bool) = (nil, true)
@@ -411,8 +403,8 @@ struct Renamer: Sendable {
                 (moved, isSure) = (found, false)
             }
         }
-        tree.stored.move(
-            move.inode, to: move.target, .whole(marker: moved, from: job.from, to: job.to, isSure: isSure))
+        let arrival = StoredNames.Arrival.whole(marker: moved, from: job.from, to: job.to, isSure: isSure)
+        await LongWork.run(tree.stored.nodeCount) { tree.stored.move(move.inode, to: move.target, arrival) }
         return true
     }
 
@@ -420,14 +412,33 @@ struct Renamer: Sendable {
     private func takeBack(
         _ move: Move, _ job: DirectoryMove, _ made: [DirectoryMove.Moved], _ marker: ObjectInfo?
     ) async {
-        let back = made.filter { $0.old.key != $0.new.key }.map { DirectoryMove.Moved(old: $0.new, new: $0.old) }
-        tree.stored.move(move.inode, to: move.source, .directory(marker: marker, byPath(back, job.from)))
+        let back = await LongWork.run(made.count) {
+            made.filter { $0.old.key != $0.new.key }.map { DirectoryMove.Moved(old: $0.new, new: $0.old) }
+        }
+        await arrive(move.inode, at: move.source, marker, back, below: job.from)
         await job.takeBack(made)
     }
 
-    /// By the part of the new key below `prefix`.
-    private func byPath(_ moved: [DirectoryMove.Moved], _ prefix: ObjectKey) -> [ObjectKey: DirectoryMove.Moved] {
-        Dictionary(moved.map { ($0.new.key.dropping(prefix.byteCount), $0) }, uniquingKeysWith: { $1 })
+    /// The directory gets its other place in one step, by what is below `prefix` now. It may be a long step: the thread that all transfers
+    /// share does other things meanwhile.
+    private func arrive(
+        _ inode: InodeID, at place: Place, _ marker: ObjectInfo?, _ moved: [DirectoryMove.Moved],
+        below prefix: ObjectKey
+    ) async {
+        await LongWork.run(tree.stored.nodeCount + moved.count) {
+            let byPath = Dictionary(
+                moved.map { ($0.new.key.dropping(prefix.byteCount), $0) }, uniquingKeysWith: { $1 })
+            tree.stored.move(inode, to: place, .directory(marker: marker, byPath))
+        }
+    }
+
+    private func requireShort(_ move: Move, _ job: DirectoryMove, onlyHeld: Bool) async throws(VFSError) {
+        let longest = await LongWork.run(tree.stored.nodeCount) {
+            tree.stored.longest(below: move.inode, onlyHeld: onlyHeld)
+        }
+        guard job.to.byteCount + longest <= context.capabilities.maxKeyBytes else {
+            throw VFSError(.nameTooLong, "a key below \(job.to) would be too long")
+        }
     }
 
     /// A file may have been made under the new name, beside which a directory would hide it.

@@ -64,6 +64,8 @@ final class Directory {
     var removed: Set<FileName> = []
     /// The listing under way has left out a name that is about to be given to something.
     var hasPassedOver = false
+    /// The names that nodes have come under since the end of the listing under way is being worked in.
+    var arrived: [FileName]?
     /// Counts listings.
     var generation: UInt32 = 1
     /// Lookups that had to ask the store since the last listing.
@@ -91,6 +93,7 @@ final class Directory {
     func put(_ node: Node) {
         if let old = children[node.name], old.kind == .directory { subdirectories -= 1 }
         children[node.name] = node
+        arrived?.append(node.name)
         told = nil
         if node.kind == .directory { subdirectories += 1 }
     }

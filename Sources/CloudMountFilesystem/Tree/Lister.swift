@@ -124,6 +124,7 @@ final class Lister: Sendable {
         directory.isFading = false
         directory.listing = Listing(held)
         directory.removed = []
+        directory.arrived = nil
         directory.hasPassedOver = false
         directory.misses = 0
         directory.shadowed = [:]
@@ -138,22 +139,23 @@ final class Lister: Sendable {
             var result = Result<Loaded, VFSError>.success(.moved)
             while case .success(.moved) = result {
                 result = await attempt { () async throws(VFSError) in try await self.load(id, generation, pages) }
+                if case .success(.whole(let prefix)) = result,
+                    await !self.finish(Ending(id: id, generation: generation, prefix: prefix, listing: listing))
+                {
+                    result = .success(.moved)
+                }
             }
-            let now = self.tree.now()
-            let gone: [FileName] = self.tree.withNames { names in
+            self.tree.withNames { names in
                 guard let node = names[id], let directory = node.directory, directory.generation == generation,
                     directory.listing != nil
-                else { return [] }
-                directory.listing = nil
-                directory.removed = []
-                if node.openCount == 0 { directory.room = nil }
-                if case .failure(let error) = result, error.code == .tooLarge { directory.tooLongToList = true }
-                if case .failure(let error) = result, let known = self.revalidator.remembered(node, &names, error) {
+                else { return }
+                Self.end(node, directory)
+                guard case .failure(let error) = result else { return }
+                if error.code == .tooLarge { directory.tooLongToList = true }
+                if let known = self.revalidator.remembered(node, &names, error) {
                     result = .success(.remembered)
                     listing?.append(known)
                 }
-                guard case .success(.whole) = result else { return [] }
-                return self.finishListing(node, directory, listing, &names, now)
             }
             switch result {
             case .failure(let error): listing?.finish(error)
@@ -161,39 +163,130 @@ final class Lister: Sendable {
             case .success(.givenUp): listing?.finish(VFSError(.io, "the listing was given up"))
             case .success: listing?.finish()
             }
-            if !gone.isEmpty {
-                self.context.tellKernel { for name in gone { $0.invalidateEntry(parent: id, name: name) } }
+        }
+    }
+
+    /// The listing is not under way any more. Under the lock.
+    private static func end(_ node: Node, _ directory: Directory) {
+        directory.listing = nil
+        directory.removed = []
+        directory.arrived = nil
+        if node.openCount == 0 { directory.room = nil }
+    }
+
+    // MARK: Its end
+
+    /// A listing that has told all that the store has.
+    private struct Ending: Sendable {
+        let id: InodeID
+        let generation: UInt32
+        /// What was listed.
+        let prefix: ObjectKey
+        let listing: Listing?
+        /// Where the directory's children are gone through; nil: all have been.
+        var position: Int? = 0
+        /// Of its table, when it was begun to be gone through.
+        var layout = -1
+    }
+
+    private enum Step: Sendable {
+        /// With the names that have gone.
+        case goesOn([FileName])
+        case isDone([FileName])
+        /// The directory has another name by now.
+        case moved
+    }
+
+    /// The listing is whole: what it did not show has gone. Piece by piece, so that nobody waits long for the lock, and away from the
+    /// thread that all transfers share; what comes and goes meanwhile is heeded, since the listing counts as under way until its last step.
+    /// - Returns: false when the directory has another name by now, and is to be listed under that.
+    private func finish(_ ending: Ending) async -> Bool {
+        let isShort = tree.withNames { names in
+            guard let directory = names[ending.id]?.directory else { return true }
+            if directory.generation == ending.generation, directory.listing != nil { directory.arrived = [] }
+            return directory.children.isShort && directory.shadowed.count <= LongWork.slice
+        }
+        let work = { @Sendable () async -> Bool in
+            var ending = ending
+            while true {
+                let now = self.tree.now()
+                switch self.tree.withNames({ names in self.step(&ending, &names, now) }) {
+                case .goesOn(let gone):
+                    self.tell(gone, in: ending.id)
+                    await Task.yield()
+                case .isDone(let gone):
+                    self.tell(gone, in: ending.id)
+                    return true
+                case .moved: return false
+                }
+            }
+        }
+        return isShort ? await work() : await Task.detached { await work() }.value
+    }
+
+    private func tell(_ gone: [FileName], in id: InodeID) {
+        if !gone.isEmpty { context.tellKernel { for name in gone { $0.invalidateEntry(parent: id, name: name) } } }
+    }
+
+    /// One piece. Under the lock.
+    private func step(_ ending: inout Ending, _ names: inout Namespace, _ now: UInt64) -> Step {
+        guard let node = names[ending.id], let directory = node.directory, directory.generation == ending.generation,
+            directory.listing != nil
+        else { return .isDone([]) }
+        guard node.isOrphan || names.key(of: node) == ending.prefix else { return .moved }
+        var gone: [FileName] = []
+        var local: [FileName] = []
+        func settle(_ child: Node) {
+            if child.listedIn == ending.generation { return }
+            if child.seenIn == ending.generation || names.isNeeded(child) {
+                child.listedIn = ending.generation
+                local.append(child.name)
+            } else {
+                gone.append(child.name)
+                names.orphan(child)
+                // Nothing is listed any more that could bring it back.
+                directory.removed.remove(child.name)
+            }
+        }
+        if let position = ending.position {
+            // Nodes have got other slots: from the start. Those that have been settled are passed over.
+            let from = directory.children.layout == ending.layout ? position : 0
+            ending.layout = directory.children.layout
+            let (nodes, next) = directory.children.slice(from: from)
+            for child in nodes { settle(child) }
+            ending.position = directory.children.layout == ending.layout ? next : 0
+        }
+        if ending.position == nil {
+            showShadowed(node, directory, &names, now, &local)
+            if directory.shadowed.isEmpty {
+                for name in directory.arrived ?? [] { if let child = directory.children[name] { settle(child) } }
+                ending.listing?.append(local)
+                complete(node, directory, names, now)
+                return .isDone(gone)
+            }
+        }
+        ending.listing?.append(local)
+        return .goesOn(gone)
+    }
+
+    /// Objects that had the name of a directory, a piece of them: it is there still, or they are shown. Under the lock.
+    private func showShadowed(
+        _ node: Node, _ directory: Directory, _ names: inout Namespace, _ now: UInt64, _ local: inout [FileName]
+    ) {
+        for (name, info) in Array(directory.shadowed.prefix(LongWork.slice)) {
+            directory.shadowed[name] = nil
+            if directory.children[name] != nil {
+                names.hidden.insert(info.key)
+            } else {
+                names.show(info, name: name, in: node, asked: now, now).listedIn = directory.generation
+                local.append(name)
             }
         }
     }
 
-    /// The listing is whole: what it did not show has gone. Under the lock.
-    /// - Returns: the names that have gone.
-    private func finishListing(
-        _ node: Node, _ directory: Directory, _ listing: Listing?, _ names: inout Namespace, _ now: UInt64
-    ) -> [FileName] {
-        var gone: [FileName] = []
-        var local: [FileName] = []
-        for child in directory.children where child.listedIn != directory.generation {
-            if child.seenIn == directory.generation || names.isNeeded(child) {
-                local.append(child.name)
-            } else {
-                gone.append(child.name)
-            }
-        }
-        for name in gone {
-            if let child = directory.children[name] { names.orphan(child) }
-        }
-        for (name, info) in directory.shadowed {
-            if directory.children[name] != nil {
-                names.hidden.insert(info.key)
-            } else {
-                names.show(info, name: name, in: node, asked: now, now)
-                local.append(name)
-            }
-        }
-        directory.shadowed = [:]
-        listing?.append(local)
+    /// Under the lock.
+    private func complete(_ node: Node, _ directory: Directory, _ names: borrowing Namespace, _ now: UInt64) {
+        Self.end(node, directory)
         directory.completeUntil = directory.hasPassedOver ? 0 : names.rules.expiry(now)
         directory.completeSince = now
         directory.isWhole = true
@@ -201,11 +294,11 @@ final class Lister: Sendable {
         directory.forgetAbsent()
         directory.tooLongToList = false
         if directory.marker == .unknown { directory.marker = .absent }
-        return gone
     }
 
     private enum Loaded {
-        case whole
+        /// With the key of what was listed.
+        case whole(ObjectKey)
         /// Nobody reads it, and it is longer than that is worth.
         case givenUp
         /// The store could not be reached; the names that are known were given.
@@ -249,7 +342,7 @@ final class Lister: Sendable {
                     let (page, asked) = try await self.page(request, begun)
                     let ahead = goesOn ? self.follow(request, page) : nil
                     let isFirst = request.continuation == nil
-                    if page.objects.count + page.commonPrefixes.count > Self.sliceCount {
+                    if page.objects.count + page.commonPrefixes.count > LongWork.slice {
                         let (wantsMarker, sampling) = await self.applySlices(
                             page, to: id, generation, prefix, asked: asked, isFirst: isFirst)
                         return (page, ahead, wantsMarker, sampling)
@@ -274,13 +367,20 @@ final class Lister: Sendable {
                     context.begin { await sampler.sampleLater(sampling.ids, of: id) }
                 }
             }
-            for slice in Self.slices(of: page) { publish(slice, prefix, id, generation) }
+            if page.objects.count + page.commonPrefixes.count <= LongWork.slice {
+                publish(page, prefix, id, generation)
+            } else if request.continuation == nil {
+                let first = page
+                await LongWork.run(first.objects.count + first.commonPrefixes.count) {
+                    for slice in Self.slices(of: first) { self.publish(slice, prefix, id, generation) }
+                }
+            }
             sweeper.tidy()
             try order.check(page)
             continuation = page.continuation
             count += 1
         } while continuation != nil
-        return .whole
+        return .whole(prefix)
     }
 
     /// The page that was fetched ahead, unless directories have got other names since: it may lie about their contents.
@@ -324,16 +424,11 @@ final class Lister: Sendable {
                 return true
             }
             if Self.isRead(node, generation) { return false }
-            directory.listing = nil
-            directory.removed = []
-            if node.openCount == 0 { directory.room = nil }
+            Self.end(node, directory)
             directory.tooLongToList = true
             return true
         }
     }
-
-    /// Longer pages are worked in piece by piece, so that nobody waits long for the lock.
-    private static let sliceCount = 1000
 
     /// Makes nodes of a long page and gives their names to those who read along, away from the thread that all transfers
     /// share. Of the first page the names are given when its samples are in.
@@ -360,10 +455,10 @@ final class Lister: Sendable {
 
     /// Directories first: an object of the same name knows then that it is to be hidden.
     private static func slices(of page: ListPage) -> [ListPage] {
-        guard page.objects.count + page.commonPrefixes.count > sliceCount else { return [page] }
+        guard page.objects.count + page.commonPrefixes.count > LongWork.slice else { return [page] }
         func slices<Entry>(_ entries: [Entry]) -> [[Entry]] {
-            stride(from: 0, to: entries.count, by: sliceCount).map {
-                Array(entries[$0..<min($0 + sliceCount, entries.count)])
+            stride(from: 0, to: entries.count, by: LongWork.slice).map {
+                Array(entries[$0..<min($0 + LongWork.slice, entries.count)])
             }
         }
         var all =

@@ -242,8 +242,6 @@ struct Namespace {
     }
 
     var count: Int { nodes.count }
-    /// Goes through all nodes.
-    var weight: Int { nodes.reduce(0) { $0 + $1.weight } }
     /// As many as are kept without being used.
     var mostNodes: Int { min(rules.mostNodes, weights.mostNodes) }
     var all: NodeTable<InodeID> { nodes }

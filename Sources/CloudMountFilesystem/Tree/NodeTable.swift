@@ -33,6 +33,8 @@ struct NodeTable<Key: NodeKey>: Sequence {
     private(set) var count = 0
     /// Slots in use or gone.
     private var spent = 0
+    /// Another one when nodes get other slots.
+    private(set) var layout = 0
 
     init() {}
 
@@ -81,7 +83,9 @@ struct NodeTable<Key: NodeKey>: Sequence {
         marks[index] = Self.gone
         count -= 1
         if count == 0 {
+            let before = layout
             self = NodeTable()
+            layout = before + 1
         } else if marks.count > 64, count * 8 < marks.count {
             rebuild(for: count)
         }
@@ -95,7 +99,23 @@ struct NodeTable<Key: NodeKey>: Sequence {
         slots = Array(repeating: nil, count: capacity)
         self.count = 0
         spent = 0
+        layout += 1
         for case let node? in old { place(node, Key(of: node).tableHash) }
+    }
+
+    /// Slots of a slice: some thousand nodes.
+    static var slice: Int { 2000 }
+
+    /// Whether one slice is all.
+    var isShort: Bool { slots.count <= Self.slice }
+
+    /// The nodes of the slots from `position` on, for who goes through a long table piece by piece. It is gone through once, unless the
+    /// layout changes meanwhile.
+    /// - Returns: also where it goes on; nil: there are no more.
+    func slice(from position: Int) -> (nodes: [Node], next: Int?) {
+        let end = Swift.min(slots.count, position + Self.slice)
+        guard position < end else { return ([], nil) }
+        return (slots[position..<end].compactMap { $0 }, end < slots.count ? end : nil)
     }
 
     func makeIterator() -> Iterator { Iterator(slots: slots) }

@@ -339,6 +339,9 @@ struct StoredNames: Sendable {
         withNames { names in names[inode].map { names.isHiddenLink($0) } ?? false }
     }
 
+    /// All nodes of the mount.
+    var nodeCount: Int { withNames { $0.count } }
+
     func kind(_ inode: InodeID) -> FileKind? { withNames { names in names[inode]?.kind } }
 
     func key(of name: FileName, in parent: InodeID) throws(VFSError) -> ObjectKey {

@@ -52,38 +52,80 @@ final class Sweeper: Sendable {
         return now > time ? now - time : 0
     }
 
-    /// Directories with something in them, the longest unused first.
-    private func directories(usedBefore old: UInt64) -> [InodeID] {
-        var directories: [(id: InodeID, usedAt: UInt64)] = tree.withNames { names in
-            names.all.compactMap { node in
-                guard let directory = node.directory, directory.usedAt < old, !directory.children.isEmpty else {
-                    return nil
+    /// Directories with something in them, the longest unused first. Gathered piece by piece and away from the thread that all transfers share;
+    /// one that is passed over since the table of nodes has grown meanwhile has its turn the next time.
+    private func directories(usedBefore old: UInt64) async -> [InodeID] {
+        await Task.detached { [tree] in
+            var directories: [(id: InodeID, usedAt: UInt64)] = []
+            var position: Int? = 0
+            while let from = position {
+                let part: [(id: InodeID, usedAt: UInt64)]
+                (part, position) = tree.withNames { names in
+                    let (nodes, next) = names.all.slice(from: from)
+                    let part = nodes.compactMap { node -> (id: InodeID, usedAt: UInt64)? in
+                        guard let directory = node.directory, directory.usedAt < old, !directory.children.isEmpty else {
+                            return nil
+                        }
+                        return (node.id, directory.usedAt)
+                    }
+                    return (part, next)
                 }
-                return (node.id, directory.usedAt)
+                directories += part
+                await Task.yield()
             }
+            directories.sort { $0.usedAt < $1.usedAt }
+            return directories.map(\.id)
+        }.value
+    }
+
+    /// The children of one directory, slice by slice, for who lets go of the lock in between. Ends early when they have got other slots.
+    private struct Slices {
+        let id: InodeID
+        private var position: Int? = 0
+        private var layout: Int?
+
+        init(of id: InodeID) { self.id = id }
+
+        var goesOn: Bool { position != nil }
+
+        /// Under the lock.
+        mutating func next(_ names: Namespace) -> (Node, [Node])? {
+            guard let from = position, let node = names[id], let directory = node.directory,
+                layout ?? directory.children.layout == directory.children.layout
+            else {
+                position = nil
+                return nil
+            }
+            let nodes: [Node]
+            layout = directory.children.layout
+            (nodes, position) = directory.children.slice(from: from)
+            return (node, nodes)
         }
-        directories.sort { $0.usedAt < $1.usedAt }
-        return directories.map(\.id)
     }
 
     /// Has files let go of what the store says of them beyond stat(2), down to half of what there may be.
     private func shed() async {
-        var (weight, most) = tree.withNames { names in (names.weight, names.rules.mostMetadata) }
+        let most = tree.withNames { names in names.rules.mostMetadata }
+        var weight = await Task.detached { [tree] in NodeWeight.sum(in: tree) }.value
         if weight > most {
             let old = ago(Self.shortGraceTime)
-            for id in directories(usedBefore: .max) {
-                let freed = tree.withNames { names in
-                    let ttl = names.rules.metadataTTL
-                    return names[id]?.directory?.children.reduce(0) { sum, child in
-                        guard weight - sum > most / 2, child.validUntil < old + ttl, child.canShed else { return sum }
-                        let before = child.weight
-                        child.shed()
-                        return sum + before - child.weight
-                    } ?? 0
+            for id in await directories(usedBefore: .max) {
+                var slices = Slices(of: id)
+                while slices.goesOn, weight > most / 2 {
+                    weight -= tree.withNames { names in
+                        let ttl = names.rules.metadataTTL
+                        return slices.next(names)?.1.reduce(0) { sum, child in
+                            guard weight - sum > most / 2, child.validUntil < old + ttl, child.canShed else {
+                                return sum
+                            }
+                            let before = child.weight
+                            child.shed()
+                            return sum + before - child.weight
+                        } ?? 0
+                    }
+                    await Task.yield()
                 }
-                weight -= freed
                 if weight <= most / 2 { break }
-                await Task.yield()
             }
         }
         tree.withNames { names in
@@ -99,19 +141,22 @@ final class Sweeper: Sendable {
         let old = ago(Self.graceTime)
         let most = tree.withNames { $0.mostNodes }
         var fading = 0
-        for id in directories(usedBefore: old) {
-            var notices: [(parent: InodeID, name: FileName)] = []
-            let isEnough = tree.withNames { names in
-                if names.count - fading <= most / 2 { return true }
-                fading += letGo(of: id, &names, &notices, old)
-                return false
+        for id in await directories(usedBefore: old) {
+            var slices = Slices(of: id)
+            var isEnough = false
+            while slices.goesOn, !isEnough {
+                let known = tree.withNames { names -> [FileName] in
+                    isEnough = names.count - fading <= most / 2
+                    guard !isEnough, let (node, children) = slices.next(names) else { return [] }
+                    return letGo(children, of: node, &names, old)
+                }
+                fading += known.count
+                if !known.isEmpty {
+                    context.tellKernel { for name in known { $0.invalidateEntry(parent: id, name: name) } }
+                }
+                await Task.yield()
             }
             if isEnough { break }
-            let told = notices
-            if !told.isEmpty {
-                context.tellKernel { for (parent, name) in told { $0.invalidateEntry(parent: parent, name: name) } }
-            }
-            await Task.yield()
         }
         return tree.withNames { names in
             names.isSweeping = names.count > names.mostNodes
@@ -119,26 +164,21 @@ final class Sweeper: Sendable {
         }
     }
 
-    /// Drops what is idle in one directory, and chooses what the kernel must forget first.
-    /// - Returns: how many nodes will go when it has.
-    private func letGo(
-        of id: InodeID, _ names: inout Namespace, _ notices: inout [(parent: InodeID, name: FileName)], _ old: UInt64
-    ) -> Int {
-        guard let node = names[id], let directory = node.directory, node.openCount == 0, directory.listing == nil,
-            directory.usedAt < old
-        else { return 0 }
+    /// Drops what is idle of a directory's children, and chooses what the kernel must forget first.
+    /// - Returns: the names of what will go when it has.
+    private func letGo(_ children: [Node], of node: Node, _ names: inout Namespace, _ old: UInt64) -> [FileName] {
+        guard let directory = node.directory, node.openCount == 0, directory.listing == nil, directory.usedAt < old
+        else { return [] }
         var known: [FileName] = []
         let ttl = names.rules.metadataTTL
-        for child in directory.children where child.validUntil < old + ttl {
+        for child in children where child.validUntil < old + ttl {
             if child.isIdle {
                 names.drop(child, from: node)
             } else if child.lookups > 0, child.openCount == 0, !child.isHeld, child.directory == nil {
                 known.append(child.name)
             }
         }
-        guard !known.isEmpty else { return 0 }
-        directory.isFading = true
-        for name in known { notices.append((id, name)) }
-        return known.count
+        if !known.isEmpty { directory.isFading = true }
+        return known
     }
 }

@@ -419,9 +419,9 @@ final class Tree: Sendable {
 
     func count(into statistics: inout MountStatistics) {
         let counted = withNames { names in
-            (names.count, names.hidden.count, names.hidden.examples, names.countStale(), names.openFiles, names.weight)
+            (names.count, names.hidden.count, names.hidden.examples, names.countStale(), names.openFiles)
         }
-        statistics.metadataBytes = counted.5
+        statistics.metadataBytes = NodeWeight.sum(in: self)
         (statistics.inodes, statistics.hiddenKeys, statistics.hiddenKeyExamples) = (counted.0, counted.1, counted.2)
         (statistics.staleNodes, statistics.openFiles) = (counted.3, counted.4)
     }

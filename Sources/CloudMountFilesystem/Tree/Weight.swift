@@ -71,3 +71,20 @@ struct WeightCount {
         mostNodes = weight > most ? max(1000, Int(Double(nodes) * Double(most) / Double(weight))) : .max
     }
 }
+
+/// What all nodes take beyond what each takes.
+enum NodeWeight {
+    /// In bytes; added up piece by piece, so that nobody waits long for the lock. What comes and goes meanwhile may be counted or not.
+    static func sum(in tree: Tree) -> Int {
+        var (sum, position) = (0, Int?.some(0))
+        while let from = position {
+            let part: Int
+            (part, position) = tree.withNames { names in
+                let (nodes, next) = names.all.slice(from: from)
+                return (nodes.reduce(0) { $0 + $1.weight }, next)
+            }
+            sum += part
+        }
+        return sum
+    }
+}
