@@ -33,6 +33,39 @@ struct NodeTableTests {
         #expect(Set(table.map(\.id)) == Set(model.keys) && table.map(\.id).count == model.count, "seed \(seed)")
     }
 
+    @Test("A table that nobody changes is gone through slice by slice, each node once, and tells when places change")
+    func slices() {
+        var table = NodeTable<InodeID>()
+        for id in 1...10_000 as ClosedRange<InodeID> { table[id] = node(id) }
+        let layout = table.layout
+        var (found, position, slices) = ([InodeID](), Int?.some(0), 0)
+        while let from = position {
+            let (nodes, next) = table.slice(from: from)
+            #expect(nodes.count <= NodeTable<InodeID>.slice)
+            found += nodes.map(\.id)
+            (position, slices) = (next, slices + 1)
+        }
+        #expect(found.count == 10_000 && Set(found).count == 10_000 && slices > 4 && !table.isShort)
+        #expect(table.layout == layout)
+        for id in 1...10_000 as ClosedRange<InodeID> { table[id] = nil }
+        #expect(table.layout > layout && table.slice(from: 0).next == nil)
+    }
+
+    @Test("What has come while others were let go of makes that due once more")
+    func weights() {
+        var weights = WeightCount()
+        let heavy = node(1, String(repeating: "x", count: 200))
+        weights.add(heavy)
+        #expect(weights.isDue(400))
+        weights.beginShedding()
+        weights.add(heavy)
+        weights.endShedding(0, nodes: 2, most: 400)
+        #expect(weights.isDue(400) && !weights.isShedding)
+        weights.beginShedding()
+        weights.endShedding(0, nodes: 2, most: 400)
+        #expect(!weights.isDue(400))
+    }
+
     @Test("Names are found by their bytes")
     func names() {
         var table = NodeTable<FileName>()

@@ -23,7 +23,7 @@ final class Sweeper: Sendable {
     func tidy() {
         let (sweeps, sheds) = tree.withNames { names -> (Bool, Bool) in
             let sheds = names.weights.isDue(names.rules.mostMetadata) && !names.weights.isShedding
-            if sheds { names.weights.isShedding = true }
+            if sheds { names.weights.beginShedding() }
             let sweeps = names.count > names.mostNodes && !names.isSweeping
             if sweeps { names.isSweeping = true }
             return (sweeps, sheds)
@@ -128,12 +128,9 @@ final class Sweeper: Sendable {
                 if weight <= most / 2 { break }
             }
         }
-        tree.withNames { names in
-            names.weights.counted(weight, nodes: names.count, most: most)
-            names.weights.isShedding = false
-        }
-        // What cannot be let go of so goes with its nodes.
-        if weight > most { tidy() }
+        tree.withNames { names in names.weights.endShedding(weight, nodes: names.count, most: most) }
+        // What cannot be let go of so goes with its nodes; and what has come meanwhile may be too much in its turn.
+        tidy()
     }
 
     /// - Returns: how many nodes there are, and how many there may be, if that is still too many.

@@ -58,16 +58,24 @@ struct WeightCount {
     private var added = 0
     /// Fewer nodes than the settings say, where even what cannot be let go of is too much.
     private(set) var mostNodes = Int.max
-    var isShedding = false
+    private(set) var isShedding = false
+    /// What had come when the shedding began.
+    private var before = 0
 
     mutating func add(_ node: Node) { added += node.weight }
 
     /// A quarter of what there may be has come: time to count.
     func isDue(_ most: Int) -> Bool { added > most / 4 }
 
-    /// All has been counted.
-    mutating func counted(_ weight: Int, nodes: Int, most: Int) {
-        added = 0
+    mutating func beginShedding() {
+        isShedding = true
+        before = added
+    }
+
+    /// All has been counted that had come when the shedding began. What has come since is not forgotten.
+    mutating func endShedding(_ weight: Int, nodes: Int, most: Int) {
+        isShedding = false
+        added -= before
         mostNodes = weight > most ? max(1000, Int(Double(nodes) * Double(most) / Double(weight))) : .max
     }
 }
