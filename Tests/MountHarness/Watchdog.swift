@@ -5,7 +5,7 @@ import Synchronization
 /// of hanging.
 final class Watchdog: Sendable {
     static let shared = Watchdog()
-    static let limit = Duration.seconds(40)
+    static let limit = Duration.seconds(120)
 
     /// The continuation is resumed by whoever comes first: the reply, or the limit.
     func watch<Value: Sendable>(
