@@ -11,7 +11,7 @@ struct DirectoryMover: Sendable {
     let writer: DirectoryWriter
     let remover: DirectoryRemover
     /// Names that are looked at before a directory gets a longer key; where there are more, it is copied.
-    var mostWalked = 1_000_000
+    var mostWalked = 100_000
 
     func move(_ request: MoveRequest) throws(VFSError) -> ObjectInfo? {
         let (source, destination) = (request.source.key, request.destination)

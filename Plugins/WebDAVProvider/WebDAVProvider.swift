@@ -81,6 +81,8 @@ public final class WebDAVProvider: ObjectProvider {
         capabilities.multipart = server.chunks
         capabilities.completeSetsMetadata = server.chunks
         capabilities.partTagsAreOfBytes = false
+        // Some are made of times and sizes.
+        capabilities.distinctTags = false
         capabilities.minPartSize = 5 << 20
         capabilities.maxPartSize = 5 << 30
         capabilities.readOnlyReason = server.readOnlyReason

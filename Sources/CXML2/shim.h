@@ -87,12 +87,37 @@ static void cm_xml_quiet(void *context, const char *message, ...) {
     (void)context; (void)message;
 }
 
+typedef struct {
+    const char *bytes;
+    int count;
+    int offset;
+    cm_xml_callbacks *callbacks;
+} cm_xml_input;
+
+// After a fault there is nothing more to read: libxml2 would look at each byte that is left, and call nobody who could stop it.
+static int cm_xml_read(void *user, char *buffer, int length) {
+    cm_xml_input *input = (cm_xml_input *)user;
+    cm_xml_callbacks *callbacks = input->callbacks;
+    if (callbacks->stopped) return 0;
+    if (callbacks->parser != NULL && !callbacks->parser->wellFormed) {
+        if (callbacks->fault == 0) callbacks->fault = callbacks->parser->errNo;
+        return 0;
+    }
+    int left = input->count - input->offset;
+    int count = length < left ? length : left;
+    memcpy(buffer, input->bytes + input->offset, (size_t)count);
+    input->offset += count;
+    return count;
+}
+
 // 0 when the document was well-formed to its end, else libxml2's number of the first fault. The bytes are taken for UTF-8, whatever they say.
 static inline int cm_xml_parse(const char *bytes, int count, cm_xml_callbacks *callbacks) {
     if (count <= 0) return XML_ERR_DOCUMENT_EMPTY;
     // Of this thread.
     xmlSetGenericErrorFunc(NULL, cm_xml_quiet);
-    xmlParserCtxtPtr parser = xmlCreateMemoryParserCtxt(bytes, count);
+    cm_xml_input input = {bytes, count, 0, callbacks};
+    xmlParserCtxtPtr parser =
+        xmlCreateIOParserCtxt(NULL, NULL, cm_xml_read, NULL, &input, XML_CHAR_ENCODING_UTF8);
     if (parser == NULL) return XML_ERR_NO_MEMORY;
     memset(parser->sax, 0, sizeof(xmlSAXHandler));
     parser->sax->initialized = XML_SAX2_MAGIC;

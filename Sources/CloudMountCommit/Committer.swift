@@ -135,7 +135,7 @@ package struct Committer: Sendable {
         }
         if base.key == write.key { return base.etag != there?.etag }
         // A copy of another file: nothing of it is here that could be kept.
-        guard write.layers.staged != nil else { return false }
+        guard write.layers.staged != nil || !write.isBase else { return false }
         guard
             case .success(let under) = await attempt({ () async throws(VFSError) in
                 try await provider.headIfThere(base.key)

@@ -43,7 +43,7 @@ final class MountContext: Sendable {
         self.clock = clock
         self.refusesWrites = refusesWrites
         readAhead = ReadAhead()
-        recent = RecentWrites(self.memory)
+        recent = RecentWrites(self.memory, provider.capabilities)
         var log = Logger(label: "cloudmount.filesystem")
         log[metadataKey: "mount"] = .string(settings.name)
         self.log = log

@@ -77,6 +77,8 @@ public struct Capabilities: Sendable, Equatable {
     public var cheapLooks = false
     /// Listings come in byte order of the keys.
     public var sortedListing = false
+    /// No two versions of a key that differ have one ETag.
+    public var distinctTags = true
     /// The tag of an uploaded part tells its bytes: what another request left under its number is refused when the upload is completed.
     /// Where it does not, nothing is completed of which a part has changed since it was sent.
     public var partTagsAreOfBytes = true

@@ -4,7 +4,7 @@ import CXML2
 /// who could stop it.
 enum XMLMarkup {
     /// Far more than any answer of a store has in a tag, namespaces among them.
-    static let mostAttributes = 64
+    static let mostAttributes = 512
 
     /// One pass over the bytes. A start tag begins at a `<` and reaches to no other: none may stand in it, and libxml2 leaves off there. So what
     /// lies around the tags (comments, text that looks like one, what is broken) need not be understood.
@@ -52,7 +52,8 @@ enum XMLMarkup {
         guard body.starts(with: "<?xml".utf8) else { return }
         let declaration = String(decoding: body.prefix(256).prefix { $0 != UInt8(ascii: ">") }, as: UTF8.self)
             .lowercased()
-        if declaration.contains("encoding"), !declaration.contains("utf-8"), !declaration.contains("ascii") {
+        let isKnown = ["utf-8", "utf8", "ascii"].contains { declaration.contains($0) }
+        if declaration.contains("encoding"), !isKnown {
             guard bytes.allSatisfy({ $0 < 0x80 }) else { throw other }
         }
     }

@@ -34,7 +34,7 @@ public enum XMLError: Error, Sendable, Equatable {
     case doctype
     /// Nested deeper than the limit.
     case tooDeep
-    /// More bytes than the limit, a namespace of more than 256, or more than 64 attributes in a tag or namespaces in force.
+    /// More bytes than the limit, a namespace of more than 256, or more than 512 attributes in a tag or namespaces in force.
     case tooLarge
 }
 
@@ -94,7 +94,7 @@ private final class ReaderState {
     }
 
     /// Each name that has a prefix is looked up among all namespaces that are in force.
-    private static let mostNamespaces = 64
+    private static let mostNamespaces = XMLMarkup.mostAttributes
 
     func start(_ name: XMLText, _ space: XMLText, declaring declared: Int32) -> Int32 {
         let inForce = (namespaces.last ?? 0) + Int(declared)

@@ -221,6 +221,10 @@ struct RefusalTests {
         let before = mount.staging.used
         try await mount.fs.write(late, last, 0, pattern(100))
         #expect(mount.staging.used == before + 4096)
+        // Also of a file whose bytes are still in memory.
+        let writer = try await mount.fs.open(inode, flags: 1)
+        try await mount.fs.write(inode, writer, 5000, [1])
+        #expect(mount.staging.used == before + 4096 + 8192)
     }
 
     @Test(

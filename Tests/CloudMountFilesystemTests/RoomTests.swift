@@ -1,4 +1,7 @@
+import CloudMountPlatform
+import CloudMountStaging
 import CloudMountVFS
+import Foundation
 import Synchronization
 import Testing
 
@@ -111,5 +114,53 @@ struct NameGateTests {
         gate.enter(using: [5], changing: [], doomed: [], moving: false)
         gate.leave(using: [5, 5, 6], changing: [7])
         #expect(gate.inUse == [5: 1] && gate.changing.isEmpty && !gate.isDoomed(7))
+    }
+}
+
+@Suite("Copies of what was just stored")
+struct RecentWritesTests {
+    private let memory = BufferPool(limit: 64 << 20)
+
+    private func stored(_ bytes: [UInt8], size: Int? = nil) throws -> (ContentSnapshot, ObjectInfo) {
+        let folder = FileManager.default.temporaryDirectory.appending(path: "recent-\(UUID())").path
+        let area = try StagingArea(directory: folder, limit: 1 << 20, keepFree: 0)
+        let staged = try area.makeFile(label: "test", memory: memory.share())
+        try bytes.withUnsafeBytes { try staged.write($0, at: 0) }
+        var state = ContentState(storedSize: 0, size: 0)
+        var image = FileImage(size: 0, baseSize: 0)
+        image.write(Extent(0, bytes.count))
+        state.publish(image)
+        state.staged = staged
+        let info = ObjectInfo(
+            key: "f", size: size ?? bytes.count, etag: ETag("e"), stored: Timestamp(seconds: 0))
+        return (state.snapshot, info)
+    }
+
+    @Test("They are of one size: a store that says another for the same tag gets nobody beyond their end")
+    func size() throws {
+        let recent = RecentWrites(memory.share(), Capabilities())
+        let (snapshot, info) = try stored([1, 2, 3])
+        recent.note(snapshot, as: info)
+        #expect(recent.find(info).map { Array($0.bytes) } == [1, 2, 3])
+        var larger = info
+        larger.size = 1 << 40
+        #expect(recent.find(larger) == nil)
+        recent.note(try stored([1, 2, 3], size: 4).0, as: larger)
+        #expect(recent.find(larger) == nil)
+        // Another object under its key is another.
+        var other = info
+        other.key = "g"
+        recent.relocate(from: other, to: info)
+        #expect(recent.find(info) == nil && recent.used == 0)
+    }
+
+    @Test("Where tags do not tell versions apart there are none")
+    func indistinct() throws {
+        var capabilities = Capabilities()
+        capabilities.distinctTags = false
+        let recent = RecentWrites(memory.share(), capabilities)
+        let (snapshot, info) = try stored([1, 2, 3])
+        recent.note(snapshot, as: info)
+        #expect(recent.find(info) == nil && recent.used == 0)
     }
 }

@@ -142,8 +142,8 @@ struct XMLReaderTests {
 
     @Test("A tag has no more attributes than one has, for libxml2 holds each against all others")
     func manyAttributes() throws {
-        #expect(try events(Self.tag(attributes: 64) { "a\($0)='>'" }).count == 2)
-        for count in [65, 50_000] {
+        #expect(try events(Self.tag(attributes: 512) { "a\($0)='>'" }).count == 2)
+        for count in [513, 50_000] {
             #expect(throws: XMLError.tooLarge) { try events(Self.tag(attributes: count) { "a\($0)=\"/>\"" }) }
             #expect(throws: XMLError.tooLarge) { try events(Self.tag(attributes: count) { "xmlns:a\($0)='u'" }) }
             // Behind what only looks like the tag's end, or like none.
@@ -164,7 +164,7 @@ struct XMLReaderTests {
         #expect(try events("<a>\(below)</a>").count == 402)
     }
 
-    @Test("No more namespaces are in force than 64, for each prefix is looked up among all of them")
+    @Test("No more namespaces are in force than 512, for each prefix is looked up among all of them")
     func manyNamespaces() throws {
         func nested(_ each: Int) -> String {
             let tags = (0..<8).map { level in
@@ -172,10 +172,21 @@ struct XMLReaderTests {
             }
             return tags.joined() + String(repeating: "</b>", count: 8)
         }
-        #expect(try events(nested(8)).count == 16)
-        #expect(throws: XMLError.tooLarge) { try events(nested(9)) }
+        #expect(try events(nested(64)).count == 16)
+        #expect(throws: XMLError.tooLarge) { try events(nested(65)) }
         // A fault does not end libxml2's reading.
-        #expect(throws: XMLError.self) { try events("<a>&nope;\(nested(60))</a>") }
+        #expect(throws: XMLError.self) { try events("<a>&nope;\(nested(100))</a>") }
+    }
+
+    @Test("A fault ends the reading, however much comes after it", arguments: ["&", "<", "\u{1}", "</x>"])
+    func faults(fault: String) {
+        let rest = String(repeating: fault, count: 100_000)
+        #expect(throws: XMLError.self) { try events("<a>" + rest + "<b/></a>") }
+        #expect(throws: XMLError.self) { try events("<a b=\"" + rest + "\"/>") }
+        // One at the very end is one too.
+        let long = String(repeating: "<b>text</b>", count: 10_000)
+        #expect(throws: XMLError.self) { try events("<a>" + long + fault + "</a>") }
+        #expect((try? events("<a>" + long + "</a>").count) == 20_002)
     }
 
     @Test("What is broken is handed on no further than to the fault")
@@ -194,6 +205,7 @@ struct XMLReaderTests {
         #expect(try events("<?xml version='1.0' encoding='\(name)'?><a>b</a>") == ["<1 a", ">1 a=b"])
         let said = "<?xml version='1.0' encoding='\(name)'?><a>é</a>"
         #expect(throws: XMLError.self) { try events(said) }
+        #expect(try events("<?xml version='1.0' encoding='utf8'?><a>é</a>") == ["<1 a", ">1 a=é"])
         #expect(try events("\u{FEFF}<?xml version='1.0' encoding='Utf-8'?><a>é</a>") == ["<1 a", ">1 a=é"])
         for isLittle in [true, false] {
             let wide = "\u{FEFF}<a>b</a>".utf16.flatMap { unit in

@@ -97,7 +97,7 @@ struct ContentState {
             if stored < pieces.count { return .mixed(extent) }
         }
         guard let base else { return .mixed(extent) }
-        if image == nil, base.size == size, let bytes = recent.find(base) {
+        if image == nil, base.size == size, let bytes = recent.find(base), bytes.bytes.count == size {
             isSeen = true
             return .recent(bytes, extent)
         }

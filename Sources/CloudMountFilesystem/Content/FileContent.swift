@@ -30,7 +30,7 @@ final class FileContent: Sendable {
     /// - Throws: `noSpace`, `io`, `stale`; nothing has changed then.
     func write(_ bytes: UnsafeRawBufferPointer, at offset: Int, onDisk: Bool) throws(VFSError) -> ContentChange {
         let extent = Extent(offset: offset, count: bytes.count)
-        return try changing { () throws(VFSError) in
+        return try changing(onDisk: onDisk) { () throws(VFSError) in
             while true {
                 let staged = try stagedFile(onDisk: onDisk)
                 let stream = try writable(extent).stream
@@ -55,26 +55,26 @@ final class FileContent: Sendable {
 
     /// - Parameter keeping: something of what is there.
     private func changing<Value>(
-        keeping: Bool = true, _ body: () throws(VFSError) -> Value
+        keeping: Bool = true, onDisk: Bool = true, _ body: () throws(VFSError) -> Value
     ) throws(VFSError) -> Value {
         try changes.withLock { _ throws(VFSError) in
-            if keeping { _ = leaveBase() }
+            if keeping { _ = leaveBase(onDisk: onDisk) }
             return try body()
         }
     }
 
     /// Goes on with bytes of its own where those of the base are in memory, so that nothing of it has to be fetched. With `changes` held.
-    private func leaveBase() -> Bool {
+    private func leaveBase(onDisk: Bool) -> Bool {
         let before: ContentSnapshot? = state.withLock { $0.isBase ? $0.snapshot : nil }
         guard let before, let base = before.base, let bytes = context.recent.find(base),
-            let staged = try? context.staging.makeFile(label: context.name, memory: context.memory),
-            (try? staged.write(UnsafeRawBufferPointer(bytes.bytes), at: 0)) != nil
+            let staged = try? context.staging.makeFile(label: context.name, memory: onDisk ? nil : context.memory),
+            bytes.bytes.count == before.size, (try? staged.write(UnsafeRawBufferPointer(bytes.bytes), at: 0)) != nil
         else { return false }
         return goOn(with: staged, before)
     }
 
     /// As `leaveBase`, of a file whose object is about to go.
-    func keepRecent() -> Bool { changes.withLock { _ in leaveBase() } }
+    func keepRecent() -> Bool { changes.withLock { _ in leaveBase(onDisk: false) } }
 
     /// - Parameter extent: what is to be changed, which may take one more piece to say.
     private func writable(
@@ -257,9 +257,8 @@ final class FileContent: Sendable {
             return (isUnchanged, state.setBase(stored))
         }
         redirect(waiters)
-        if attributesOnly, let base = snapshot.base {
-            context.recent.relocate(from: base, to: stored)
-        } else {
+        // A copy under the same tag has the same bytes; of another one not every store says that they are.
+        if !attributesOnly || stored.etag != snapshot.base?.etag {
             context.recent.note(context.policy().data == .memory ? snapshot : snapshot.withoutBytes, as: stored)
         }
         return isUnchanged
@@ -389,7 +388,10 @@ final class FileContent: Sendable {
 
     private func goOn(with staged: StagedFile, _ before: ContentSnapshot) -> Bool {
         let result: (StreamingUpload?, [VersionReader.Waiter])? = state.withLock { state in
-            guard state.generation == before.generation else { return nil }
+            // Another base counts as no change of the bytes.
+            guard state.generation == before.generation, state.base?.etag == before.base?.etag,
+                state.base?.key == before.base?.key
+            else { return nil }
             var image = FileImage(size: before.size, baseSize: 0)
             image.write(Extent(0, before.size))
             state.image = image
@@ -422,8 +424,12 @@ final class FileContent: Sendable {
             switch view {
             case .empty: return box.send(ReadSlices([]))
             case .recent(let bytes, let extent):
-                return box.send(
-                    ReadSlices([UnsafeRawBufferPointer(rebasing: bytes.bytes[extent.lowerBound..<extent.upperBound])]))
+                return withExtendedLifetime(bytes) {
+                    box.send(
+                        ReadSlices([
+                            UnsafeRawBufferPointer(rebasing: bytes.bytes[extent.lowerBound..<extent.upperBound])
+                        ]))
+                }
             case .staged(let pieces, let extent, let staged): return readStaged(pieces, extent, staged, box)
             case .mixed(let extent): return assembleLater(extent, box)
             case .stored(let reader, let extent, let limit, let size):

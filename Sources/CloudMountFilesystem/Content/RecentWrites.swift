@@ -9,8 +9,10 @@ final class RecentWrites: Sendable {
     private struct Version: Hashable {
         let key: ObjectKey
         let etag: ETag
+        /// As a store may say another for the same tag.
+        let size: Int
 
-        init(_ info: ObjectInfo) { (key, etag) = (info.key, info.etag) }
+        init(_ info: ObjectInfo) { (key, etag, size) = (info.key, info.etag, info.size) }
     }
 
     private struct Entry {
@@ -29,10 +31,14 @@ final class RecentWrites: Sendable {
     private static let most = 4 << 20
 
     private let memory: MemoryShare
+    /// Tags tell versions apart.
+    private let isSure: Bool
     private let state = Mutex(State())
     private let count = Atomic(0)
 
-    init(_ memory: MemoryShare) { self.memory = memory }
+    init(_ memory: MemoryShare, _ capabilities: Capabilities) {
+        (self.memory, isSure) = (memory, capabilities.distinctTags)
+    }
 
     /// Bytes of memory that it takes.
     var used: Int { state.withLock { $0.bytes } }
@@ -40,7 +46,7 @@ final class RecentWrites: Sendable {
     /// Something has been stored. Its bytes are kept where they were staged whole, and in memory; those of another version that happens to have
     /// the same tag are not.
     func note(_ snapshot: ContentSnapshot, as info: ObjectInfo) {
-        let copy = copy(snapshot)
+        let copy = isSure ? copy(snapshot, info) : nil
         if copy == nil, count.load(ordering: .relaxed) == 0 { return }
         change { state in
             state.uses += 1
@@ -55,10 +61,12 @@ final class RecentWrites: Sendable {
             if state.bytes > most { gone += Self.drop(state.bytes - most / 4 * 3, &state) }
             return gone
         }
+        memory.hasBecomeReclaimable()
     }
 
-    private func copy(_ snapshot: ContentSnapshot) -> PooledBuffer? {
-        guard let staged = snapshot.staged, let version = snapshot.stagedVersion, !snapshot.isStreamed,
+    private func copy(_ snapshot: ContentSnapshot, _ info: ObjectInfo) -> PooledBuffer? {
+        guard info.size == snapshot.size, let staged = snapshot.staged, let version = snapshot.stagedVersion,
+            !snapshot.isStreamed,
             snapshot.size > 0, snapshot.image.dirty.first(at: 0) == Extent(0, snapshot.size),
             let copy = memory.take(snapshot.size, reclaiming: false), staged.copyMemory(of: version, into: copy.bytes)
         else { return nil }
@@ -79,10 +87,10 @@ final class RecentWrites: Sendable {
     func relocate(from old: ObjectInfo, to new: ObjectInfo) {
         if count.load(ordering: .relaxed) == 0 { return }
         change { state in
-            guard let entry = state.entries.removeValue(forKey: Version(old)) else { return [] }
-            let before = state.entries.updateValue(entry, forKey: Version(new))
-            state.bytes -= before?.room ?? 0
-            return before.map { [$0] } ?? []
+            let replaced = state.entries.removeValue(forKey: Version(new))
+            state.bytes -= replaced?.room ?? 0
+            state.entries[Version(new)] = state.entries.removeValue(forKey: Version(old))
+            return replaced.map { [$0] } ?? []
         }
     }
 

@@ -106,5 +106,9 @@ final class Directory {
     }
 
     /// It is not known any more whether there are other names.
-    func distrust() { completeUntil = 0 }
+    func distrust() {
+        completeUntil = 0
+        // Nor by what is listed at this moment.
+        if listing != nil { hasPassedOver = true }
+    }
 }

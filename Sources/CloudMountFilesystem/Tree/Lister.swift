@@ -275,7 +275,9 @@ final class Lister: Sendable {
     ) {
         for (name, info) in Array(directory.shadowed.prefix(LongWork.slice)) {
             directory.shadowed[name] = nil
-            if directory.children[name] != nil {
+            if directory.removed.contains(name) {
+                directory.hasPassedOver = true
+            } else if directory.children[name] != nil {
                 names.hidden.insert(info.key)
             } else {
                 names.show(info, name: name, in: node, asked: now, now).listedIn = directory.generation

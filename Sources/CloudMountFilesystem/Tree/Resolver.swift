@@ -260,10 +260,13 @@ final class Resolver: Sendable {
                     node.directory?.marker = .absent
                     node.isKnown = true
                 }
+                names.isSeen(node)
                 return (.known(node.id), list)
             }
             if let object = finding.object {
-                return (.known(names.show(object, name: name, in: parent, asked: asked, now).id), list)
+                let node = names.show(object, name: name, in: parent, asked: asked, now)
+                names.isSeen(node)
+                return (.known(node.id), list)
             }
             if let old = directory.children[name] {
                 // What was written here below it stays, and is committed to where it was.

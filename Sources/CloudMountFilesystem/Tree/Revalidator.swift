@@ -67,7 +67,7 @@ final class Revalidator: Sendable {
                 if node.isOrphan { parent.directory?.setAbsent(name, names.rules.absence(now)) }
                 throw VFSError(.notFound, "\(key) is not there any more")
             }
-            names.show(info, name: node.name, in: parent, asked: asked, now)
+            names.isSeen(names.show(info, name: node.name, in: parent, asked: asked, now))
         }
     }
 
