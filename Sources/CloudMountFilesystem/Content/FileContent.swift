@@ -257,8 +257,9 @@ final class FileContent: Sendable {
             return (isUnchanged, state.setBase(stored))
         }
         redirect(waiters)
-        // A copy under the same tag has the same bytes; of another one not every store says that they are.
-        if !attributesOnly || stored.etag != snapshot.base?.etag {
+        if attributesOnly, let base = snapshot.base, context.capabilities.conditionalCopy || stored.etag == base.etag {
+            context.recent.relocate(from: base, to: stored)
+        } else {
             context.recent.note(context.policy().data == .memory ? snapshot : snapshot.withoutBytes, as: stored)
         }
         return isUnchanged

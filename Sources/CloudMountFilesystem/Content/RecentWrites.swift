@@ -85,7 +85,7 @@ final class RecentWrites: Sendable {
 
     /// The same bytes are another object.
     func relocate(from old: ObjectInfo, to new: ObjectInfo) {
-        if count.load(ordering: .relaxed) == 0 { return }
+        if count.load(ordering: .relaxed) == 0 || Version(old) == Version(new) { return }
         change { state in
             let replaced = state.entries.removeValue(forKey: Version(new))
             state.bytes -= replaced?.room ?? 0
