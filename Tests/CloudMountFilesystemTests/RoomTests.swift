@@ -117,6 +117,19 @@ struct NameGateTests {
     }
 }
 
+@Suite("Directory")
+struct DirectoryTests {
+    @Test("What is distrusted while it is listed is not known whole when the listing ends")
+    func distrusted() {
+        let directory = Directory()
+        directory.distrust()
+        #expect(!directory.hasPassedOver)
+        directory.listing = Listing(HeldNames())
+        directory.distrust()
+        #expect(directory.hasPassedOver && directory.completeUntil == 0)
+    }
+}
+
 @Suite("Copies of what was just stored")
 struct RecentWritesTests {
     private let memory = BufferPool(limit: 64 << 20)

@@ -9,6 +9,26 @@ struct MeantimeTests {
     private let ours = pattern(800, seed: 1)
     private let theirs = pattern(700, seed: 2)
 
+    // MARK: Listings
+
+    @Test("A name that the store has confirmed while its directory is listed is there when the listing ends")
+    func confirmed() async throws {
+        let clock = HeldClock()
+        let mount = try Mount(clock: clock.clock)
+        for name in ["a", "x"] { try await mount.put(name, theirs) }
+        try await mount.listTop()
+        try await mount.delete("x")
+        clock.advance(.seconds(3600))
+        let ours = ours
+        mount.hooks.at(.after, .list, "") {
+            _ = try? await mount.put("x", ours)
+            _ = try? await mount.fs.lookup(Mount.root, "x")
+        }
+        try await mount.listTop()
+        mount.hooks.clear()
+        #expect(try await mount.fs.lookup(Mount.root, "x")?.size == ours.count)
+    }
+
     // MARK: Commits and names
 
     @Test(
