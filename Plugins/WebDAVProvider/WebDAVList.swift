@@ -33,8 +33,6 @@ struct WebDAVLister: Sendable {
 
     /// Keys of a page of a listing of everything below; what a folder that has just been fetched has more comes along.
     private static let usualPage = 1000
-    /// Entries that one step goes through: the thread is all transfers'.
-    private static let slice = 1000
     /// Deeper than any key can say.
     private static let mostDepth = WebDAVRoot.maxKeyBytes / 2
 
@@ -102,7 +100,7 @@ struct WebDAVLister: Sendable {
             walk.last = folder
         }
         for (index, entry) in children.entries.enumerated() {
-            if index % Self.slice == Self.slice - 1 { await Task.yield() }
+            await LongWork.pause(after: index + 1)
             let key = entry.ordered
             guard key.hasPrefix(walk.request.prefix), !dav.isOurs(key) else { continue }
             if entry.isFolder, !walk.request.delimited {
