@@ -184,6 +184,9 @@ let package = Package(
         tests(
             "WebDAVConformanceTests",
             ["WebDAVProvider", "CloudMountLayers", "ProviderConformance", "CloudMountVFS", "TestServers"]),
+        tests(
+            "CloudMountKitTests",
+            ["CloudMountKit", "CloudMountHTTP", "CloudMountVFS", "TestServers", "TestSeeds"]),
         tests("CloudMountLayersTests", ["CloudMountLayers", "MemoryProvider", "CloudMountVFS", log]),
         tests("ArchitectureTests", []),
 

@@ -151,7 +151,7 @@ final class B2Session: Sendable {
             guard let home, let place = WebURL(answered: url),
                 home.mayLead(to: place, allowingHTTP: identity.allowsHTTP)
             else {
-                let text = "the login leads to '\(url.cut(to: 200))', where the token would go unencrypted or nowhere"
+                let text = "the login leads to '\(WebURL.shown(url))', where the token would go unencrypted or nowhere"
                 return .failure(VFSError(.malformedResponse, text, wire: wire))
             }
         }

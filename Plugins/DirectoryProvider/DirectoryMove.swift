@@ -11,7 +11,9 @@ struct DirectoryMover: Sendable {
     let writer: DirectoryWriter
     let remover: DirectoryRemover
     /// Names that are looked at before a directory gets a longer key; where there are more, it is copied.
-    var mostWalked = 100_000
+    var mostWalked = 1_000_000
+    /// Bytes of names of directories that are still to be looked at, all levels together.
+    var mostHeld = 64 << 20
 
     func move(_ request: MoveRequest) throws(VFSError) -> ObjectInfo? {
         let (source, destination) = (request.source.key, request.destination)
@@ -112,7 +114,8 @@ struct DirectoryMover: Sendable {
         if try isTaken(destination) { throw DirectoryErrors.precondition(destination) }
         let directory = try open(from, source)
         guard destination.byteCount > source.byteCount else { return }
-        var growth = Growth(by: destination.byteCount - source.byteCount, longest: writer.longestKey, left: mostWalked)
+        var growth = Growth(
+            by: destination.byteCount - source.byteCount, longest: writer.longestKey, left: mostWalked, room: mostHeld)
         let verdict = try system("moving “\(source)”") { () throws(SystemError) in
             try growth.walk(directory, source.byteCount)
         }
@@ -198,8 +201,12 @@ private struct Growth {
     let longest: Int
     /// Names that are still looked at.
     var left: Int
+    /// Bytes of names that may still be held.
+    var room: Int
 
-    init(by gain: Int, longest: Int, left: Int) { (self.gain, self.longest, self.left) = (gain, longest, left) }
+    init(by gain: Int, longest: Int, left: Int, room: Int) {
+        (self.gain, self.longest, self.left, self.room) = (gain, longest, left, room)
+    }
 
     /// - Parameter count: bytes of the directory's key, with its slash.
     mutating func walk(_ directory: Descriptor, _ count: Int) throws(SystemError) -> Verdict {
@@ -208,11 +215,10 @@ private struct Growth {
         do throws(SystemError) {
             try directory.eachEntry { name, type throws(SystemError) in
                 left -= 1
-                if left < 0 {
-                    verdict = .unknown
-                } else if isTooLong(name, type, in: directory, count, &deeper) {
-                    verdict = .tooLong
-                }
+                let before = deeper.count
+                if isTooLong(name, type, in: directory, count, &deeper) { verdict = .tooLong }
+                if deeper.count > before { room -= Self.cost(name.count) }
+                if verdict == .fits, left < 0 || room < 0 { verdict = .unknown }
                 // No more of them.
                 if verdict != .fits { throw SystemError(ECANCELED) }
             }
@@ -220,6 +226,7 @@ private struct Growth {
             if verdict == .fits { throw error }
         }
         for name in deeper where verdict == .fits {
+            room += Self.cost(name.utf8.count)
             do throws(SystemError) {
                 let below = try directory.open(name, for: .directory)
                 verdict = try walk(below, count + name.utf8.count + 1)
@@ -230,6 +237,9 @@ private struct Growth {
         }
         return verdict
     }
+
+    /// Of a name in a list.
+    private static func cost(_ count: Int) -> Int { count + 48 }
 
     private func isTooLong(
         _ name: UnsafeRawBufferPointer, _ type: UInt8, in directory: Descriptor, _ count: Int, _ deeper: inout [String]

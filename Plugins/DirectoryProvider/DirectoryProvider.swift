@@ -43,6 +43,8 @@ public final class DirectoryProvider: ObjectProvider {
         capabilities.listingCarriesMetadata = true
         capabilities.cheapLooks = true
         capabilities.sortedListing = true
+        // Where the file system keeps times in seconds, a change in place by another program may leave the tag as it was.
+        capabilities.distinctTags = false
         return capabilities
     }()
 

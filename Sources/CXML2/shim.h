@@ -19,6 +19,8 @@ typedef struct {
     int stopped;
     // libxml2's number of the fault after which the parser was stopped.
     int fault;
+    // Errors in namespaces so far.
+    int namespace_errors;
     xmlParserCtxtPtr parser;
 } cm_xml_callbacks;
 
@@ -82,6 +84,19 @@ static void cm_xml_doctype(void *user, const xmlChar *name, const xmlChar *exter
     cm_xml_stop(callbacks);
 }
 
+// A document whose namespaces are wrong is well-formed, and read: each error is put into words, whoever listens, which takes the length of what it
+// names. One that is full of them ends. Others, such as a namespace that is no URI, cost no more than they take in the document.
+#if LIBXML_VERSION >= 21200
+static void cm_xml_error(void *user, const xmlError *error) {
+#else
+static void cm_xml_error(void *user, xmlErrorPtr error) {
+#endif
+    cm_xml_callbacks *callbacks = (cm_xml_callbacks *)user;
+    if (error->domain != XML_FROM_NAMESPACE) return;
+    if (error->code != XML_NS_ERR_UNDEFINED_NAMESPACE && error->code != XML_NS_ERR_ATTRIBUTE_REDEFINED) return;
+    if (++callbacks->namespace_errors > 10000) cm_xml_stop(callbacks);
+}
+
 // Some faults libxml2 tells past the parser's options, on standard error, which is the log's.
 static void cm_xml_quiet(void *context, const char *message, ...) {
     (void)context; (void)message;
@@ -130,6 +145,7 @@ static inline int cm_xml_parse(const char *bytes, int count, cm_xml_callbacks *c
     // After a fault libxml2 reads on to the end, and without RECOVER calls nobody who could stop it.
     xmlCtxtUseOptions(
         parser, XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING | XML_PARSE_IGNORE_ENC | XML_PARSE_RECOVER);
+    parser->sax->serror = cm_xml_error;
     callbacks->parser = parser;
     parser->userData = callbacks;
     int result = xmlParseDocument(parser);

@@ -69,19 +69,34 @@ public struct WebURL: Sendable, Hashable {
     /// is left out, and all beyond 200 characters.
     public static func shown(_ text: String) -> String {
         let bytes = text.utf8
-        let rest = bytes.prefix { $0 != UInt8(ascii: "?") && $0 != UInt8(ascii: "#") }
         // What stands before the host's slash, with a scheme or without one.
-        var start = rest.startIndex
-        if let slash = rest.firstIndex(of: UInt8(ascii: "/")), rest[slash...].starts(with: "//".utf8),
-            slash == start || rest[..<slash].last == UInt8(ascii: ":")
+        var start = bytes.startIndex
+        if let slash = bytes.firstIndex(of: UInt8(ascii: "/")), bytes[slash...].starts(with: "//".utf8),
+            slash == start || bytes[..<slash].last == UInt8(ascii: ":")
         {
-            start = rest.index(slash, offsetBy: 2)
+            start = bytes.index(slash, offsetBy: 2)
         }
-        let authority = rest[start...].prefix { $0 != UInt8(ascii: "/") }
-        let host = authority.lastIndex(of: UInt8(ascii: "@")).map { rest.index(after: $0) } ?? start
+        let plain = bytes[start...].prefix { $0 != UInt8(ascii: "?") && $0 != UInt8(ascii: "#") }
+        let authority = plain.prefix { $0 != UInt8(ascii: "/") }
+        var rest = plain
+        if let user = authority.lastIndex(of: UInt8(ascii: "@")) {
+            rest = plain[plain.index(after: user)...]
+        } else if authority.count < plain.count || plain.endIndex < bytes.endIndex,
+            let user = bytes[start...].lastIndex(of: UInt8(ascii: "@")), !isHost(authority)
+        {
+            // A password with a slash, a question mark or a hash in it: the host is behind it.
+            rest = bytes[bytes.index(after: user)...].prefix { $0 != UInt8(ascii: "?") && $0 != UInt8(ascii: "#") }
+        }
         // A scheme without slashes stands before the user, and goes with it.
-        return (String(decoding: rest[..<start], as: UTF8.self) + String(decoding: rest[host...], as: UTF8.self))
+        return (String(decoding: bytes[..<start], as: UTF8.self) + String(decoding: rest, as: UTF8.self))
             .cut(to: 200).printable
+    }
+
+    /// With a port that is a number, or none.
+    private static func isHost(_ authority: Substring.UTF8View) -> Bool {
+        guard let colon = authority.lastIndex(of: UInt8(ascii: ":")) else { return true }
+        return authority[authority.index(after: colon)...].allSatisfy { 0x30...0x39 ~= $0 }
+            || authority.first == UInt8(ascii: "[")
     }
 
     /// What the `Host` header says: `host[:port]`.

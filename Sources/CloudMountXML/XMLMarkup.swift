@@ -5,6 +5,8 @@ import CXML2
 enum XMLMarkup {
     /// Far more than any answer of a store has in a tag, namespaces among them.
     static let mostAttributes = 512
+    /// Bytes of a name or a value, and of a whole tag.
+    private static let (mostOfWord, mostOfTag) = (4096, 1 << 20)
 
     /// One pass over the bytes. A start tag begins at a `<` and reaches to no other: none may stand in it, and libxml2 leaves off there. So what
     /// lies around the tags (comments, text that looks like one, what is broken) need not be understood.
@@ -24,19 +26,23 @@ enum XMLMarkup {
     /// Leaves `index` at the tag's end, or at the `<` that should not be in it.
     private static func checkTag(_ bytes: UnsafeRawBufferPointer, _ index: inout Int) throws(XMLError) {
         var quote: UInt8 = 0
-        var values = 0
+        var (values, word) = (0, index)
+        let end = index + mostOfTag
         while index < bytes.count {
             let byte = bytes[index]
             if byte == UInt8(ascii: "<") { return }
             if quote != 0 {
-                if byte == quote { quote = 0 }
+                if byte == quote { (quote, word) = (0, index) }
             } else if byte == UInt8(ascii: ">") {
                 return
             } else if byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "'") {
-                quote = byte
+                (quote, word) = (byte, index)
                 values += 1
                 guard values <= mostAttributes else { throw .tooLarge }
+            } else if byte <= 0x20 {
+                word = index
             }
+            guard index - word <= mostOfWord, index < end else { throw .tooLarge }
             index += 1
         }
     }

@@ -82,6 +82,18 @@ struct HouseRuleTests {
         #expect(try places(of: words, in: ["Tests"]) == [])
     }
 
+    @Test("Every folder of tests belongs to a target: none is left out of the build, and so passes")
+    func targets() throws {
+        let package = try SourceTree.text(of: "Package.swift")
+        let forgotten = try SourceTree.folders(in: "Tests").filter { folder in
+            try !SourceTree.files(below: "Tests/\(folder)").isEmpty
+                && ![#"tests("\#(folder)""#, #""\#(folder)","#, #""Tests/\#(folder)""#].contains {
+                    package.contains($0)
+                }
+        }
+        #expect(forgotten == [])
+    }
+
     @Test("Nothing is left for later in a comment")
     func leftovers() throws {
         var found: [String] = []

@@ -62,7 +62,8 @@ struct WebURLTests {
             ("https://u:s@h/a@b", "https://h/a@b"), ("https://u:s@s@h", "https://h"), ("//u:s@h/x", "//h/x"),
             ("/a@b//c@d?s", "/a@b//c@d"), ("u:s@h", "h"), ("u:s@h/a//b", "h/a//b"), ("http:u:s@h/", "h/"),
             ("https://h/a?\u{301}s", "https://h/a"), ("?s", ""), ("", ""), ("h\u{1B}[2J", "h\\u{1b}[2J"),
-            ("https://u:s@", "https://"), ("not a URL", "not a URL"), ("a/http://u@h", "a/http://u@h"),
+            ("https://u:p?w@h/x", "https://h/x"), ("https://u:p/w@h/x#y", "https://h/x"), ("https://u:s@", "https://"),
+            ("not a URL", "not a URL"), ("a/http://u@h", "a/http://u@h"),
         ])
     func shown(text: String, expected: String) { #expect(WebURL.shown(text) == expected) }
 

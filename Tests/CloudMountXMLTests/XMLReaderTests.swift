@@ -178,6 +178,33 @@ struct XMLReaderTests {
         #expect(throws: XMLError.self) { try events("<a>&nope;\(nested(100))</a>") }
     }
 
+    @Test(
+        "Errors of namespaces, each of which libxml2 puts into words, end the reading when there are many",
+        arguments: [0, 1])
+    func namespaceErrors(kind: Int) throws {
+        func document(_ count: Int, _ length: Int) -> String {
+            let (name, space) = (String(repeating: "n", count: length), String(repeating: "u", count: length))
+            let start = "<x xmlns:p=\"\(space)\" xmlns:q=\"\(space)\" xmlns:r=\"no URI\">"
+            // An attribute twice by its namespace, or one whose prefix nobody has declared.
+            let tag = kind == 0 ? "<y p:a=\"\" q:a=\"\"/>" : "<\(name) o:a=\"\"/>"
+            return start + String(repeating: tag, count: count) + "</x>"
+        }
+        #expect(try events(document(9_000, 100)).count == 18_002)
+        #expect(throws: XMLError.tooLarge) { try events(document(20_000, 100)) }
+        #expect(throws: XMLError.tooLarge) { try events(document(2, 5000)) }
+    }
+
+    @Test("Tags, and the names and values in them, have an end")
+    func longTags() throws {
+        let text = String(repeating: "u", count: 5000)
+        #expect(try events("<x a=\"\(text.prefix(4000))\">\(text)<!-- \(text) --></x>").count == 2)
+        for tag in [
+            "<\(text)/>", "<x \(text)=\"\"/>", "<x a='\(text)'/>", "<x" + String(repeating: " ", count: 2 << 20) + "/>",
+        ] {
+            #expect(throws: XMLError.tooLarge) { try events(tag) }
+        }
+    }
+
     @Test("A fault ends the reading, however much comes after it", arguments: ["&", "<", "\u{1}", "</x>"])
     func faults(fault: String) {
         let rest = String(repeating: fault, count: 100_000)

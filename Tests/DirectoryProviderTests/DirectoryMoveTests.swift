@@ -111,10 +111,13 @@ import Testing
         let few = try rooms { $0.mostWalked = 5 }
         let error = #expect(throws: VFSError.self) { try few.move(MoveRequest(source: source, destination: "longer/")) }
         #expect(error?.code == .notSupported && isThere("d/1/3") && !isThere("longer"))
+        // Two directories are held at once.
+        let narrow = try rooms { $0.mostHeld = 97 }
+        #expect(throws: VFSError.self) { try narrow.move(MoveRequest(source: source, destination: "longer/")) }
         #expect(throws: Never.self) { try few.move(MoveRequest(source: source, destination: "e/")) }
         #expect(isThere("e/1/3"))
         let (enough, moved) = (
-            try rooms { $0.mostWalked = 6 },
+            try rooms { ($0.mostWalked, $0.mostHeld) = (6, 98) },
             ObjectInfo(key: "e/", size: 0, etag: ETag(""), stored: Timestamp(seconds: 0))
         )
         #expect(throws: Never.self) { try enough.move(MoveRequest(source: moved, destination: "longer/")) }

@@ -35,7 +35,13 @@ final class FileContent: Sendable {
                 let staged = try stagedFile(onDisk: onDisk)
                 let stream = try writable(extent).stream
                 stream?.touch(extent)
-                try staged.write(bytes, at: offset)
+                do throws(VFSError) {
+                    try staged.write(bytes, at: offset)
+                } catch {
+                    // Half of it may lie where the file has nothing: a stream sends what is staged.
+                    if let stream { drop(stream) }
+                    throw error
+                }
                 stream?.touch(extent)
                 // Published only now that the bytes are there; a commit that ended meanwhile has taken the file away.
                 let result: (ContentChange, written: Int)? = state.withLock { state in
@@ -263,6 +269,11 @@ final class FileContent: Sendable {
             context.recent.note(context.policy().data == .memory ? snapshot : snapshot.withoutBytes, as: stored)
         }
         return isUnchanged
+    }
+
+    private func drop(_ stream: StreamingUpload) {
+        forget(stream)
+        stream.abandon()
     }
 
     func forget(_ stream: StreamingUpload) { state.withLock { if $0.stream === stream { $0.stream = nil } } }

@@ -233,7 +233,10 @@ final class Lister: Sendable {
         guard let node = names[ending.id], let directory = node.directory, directory.generation == ending.generation,
             directory.listing != nil
         else { return .isDone([]) }
-        guard node.isOrphan || names.key(of: node) == ending.prefix else { return .moved }
+        guard node.isOrphan || names.key(of: node) == ending.prefix else {
+            directory.arrived = nil
+            return .moved
+        }
         var gone: [FileName] = []
         var local: [FileName] = []
         func settle(_ child: Node) {

@@ -48,6 +48,7 @@ final class Revalidator: Sendable {
                 if node.touched >= asked { return }
                 if let info {
                     names.describeMarker(node, info)
+                    names.isSeen(node)
                 } else {
                     node.directory?.marker = .absent
                     node.directory?.markerObject = nil
