@@ -48,6 +48,8 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        // On Debian's libsqlite3-dev.
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
     ],
     targets: [
         .systemLibrary(name: "CFUSE3", path: "Sources/CFUSE3", pkgConfig: "fuse3", providers: [.apt(["libfuse3-dev"])]),
@@ -70,6 +72,10 @@ let package = Package(
         module("CloudMountLayers", ["CloudMountVFS", log]),
         module("CloudMountConfig", ["CYAML", "CloudMountVFS"]),
         module("CloudMountStaging", ["CloudMountVFS", "CloudMountPlatform"]),
+        // What lies on the local disk and outlives the process; the only importer of GRDB.
+        module(
+            "CloudMountCache",
+            ["CloudMountVFS", "CloudMountPlatform", .product(name: "GRDB", package: "GRDB.swift")]),
         module("CloudMountCommit", ["CloudMountVFS", "CloudMountStaging", "CloudMountPlatform", log]),
         module(
             "CloudMountFilesystem",
@@ -211,6 +217,13 @@ let package = Package(
             ],
             path: "Tests/ThreadTrial", swiftSettings: houseRules),
         tests("MountTests", ["TestServers", "TestSeeds", "CloudMountConfig"]),
+        // What a commit to the journal costs, and a victim for its tests: `swift run -c release journal-trial bench DIRECTORY`.
+        .executableTarget(
+            name: "journal-trial", dependencies: ["CloudMountCache", "CloudMountVFS"], path: "Tests/JournalTrial",
+            swiftSettings: houseRules),
+        tests(
+            "CloudMountCacheTests",
+            ["CloudMountCache", "CloudMountPlatform", "CloudMountVFS", "TestServers", "TestSeeds", "journal-trial"]),
         tests("CloudMountPlatformTests", ["CloudMountPlatform"]),
         tests("CloudMountStagingTests", ["CloudMountStaging", "CloudMountPlatform", "CloudMountVFS", "TestSeeds"]),
         tests(

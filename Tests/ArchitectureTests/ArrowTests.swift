@@ -11,6 +11,8 @@ private let arrows: [String: Set<String>] = [
     "CloudMountLayers": ["CloudMountVFS", "Logging"],
     "CloudMountConfig": ["CYAML", "CloudMountVFS"],
     "CloudMountStaging": ["CloudMountVFS", "CloudMountPlatform"],
+    // FoundationEssentials for `Data`, in which GRDB takes and gives bytes.
+    "CloudMountCache": ["CloudMountVFS", "CloudMountPlatform", "GRDB", "FoundationEssentials"],
     "CloudMountCommit": ["CloudMountVFS", "CloudMountStaging", "CloudMountPlatform", "Logging"],
     "CloudMountFilesystem": [
         "CloudMountVFS", "CloudMountCommit", "CloudMountStaging", "CloudMountPlatform", "Logging",

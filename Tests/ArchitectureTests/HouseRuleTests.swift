@@ -19,6 +19,7 @@ struct HouseRuleTests {
         var lines: [String: Int] = [:]
         let modules = [
             "Filesystem", "Commit", "Staging", "Platform", "Layers", "Kit", "Daemon", "Config", "FUSE", "HTTP",
+            "Cache",
         ]
         let providers = try SourceTree.folders(in: "Plugins").map { "Plugins/\($0)" }
         for folder in modules.map({ "Sources/CloudMount\($0)" }) + providers {

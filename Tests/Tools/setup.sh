@@ -27,6 +27,7 @@ for what in "${@:-build}"; do
         package libssl-dev pkg-config --exists libcrypto
         package libyaml-dev pkg-config --exists yaml-0.1
         package libxml2-dev pkg-config --exists libxml-2.0
+        package libsqlite3-dev pkg-config --exists sqlite3
         ;;
     test)
         servers=yes

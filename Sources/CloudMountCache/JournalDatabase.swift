@@ -1,0 +1,86 @@
+import CloudMountPlatform
+import CloudMountVFS
+import GRDB
+import Synchronization
+
+/// The open journal: its connection, what its records come to, and the mark beside it.
+final class JournalDatabase: Sendable {
+    private struct State {
+        var tally: JournalTally
+        var mark: JournalMark
+    }
+
+    static let isClosed = VFSError(.io, "the journal is closed")
+
+    let connection: JournalConnection
+    /// Holds the lock that keeps others out.
+    private let markFile: Descriptor
+    /// Changed by the writer alone.
+    private let state: Mutex<State>
+
+    init(_ connection: JournalConnection, _ tally: JournalTally, _ mark: JournalMark, _ markFile: Descriptor) {
+        self.connection = connection
+        self.markFile = markFile
+        state = Mutex(State(tally: tally, mark: mark))
+    }
+
+    /// All of them or none. For the writer's thread.
+    func apply(_ changes: [Journal.Change]) throws(VFSError) {
+        do {
+            try attempt(changes)
+        } catch let error as DatabaseError where error.resultCode.primaryResultCode == .SQLITE_FULL {
+            // What is in the log already goes where the file has room for it; the log begins anew in its own room. So on a disk
+            // without room what is done can still be removed.
+            try? connection.checkpoint()
+            do { try attempt(changes) } catch { throw VFSError(error, of: connection.path) }
+        } catch {
+            if let error = error as? DatabaseError, JournalOpening.isDamage(error) { suspect() }
+            throw VFSError(error, of: connection.path)
+        }
+    }
+
+    private func attempt(_ changes: [Journal.Change]) throws {
+        var (tally, mark) = state.withLock { ($0.tally, $0.mark) }
+        tally.sequence &+= 1
+        try connection.transaction { db in
+            for change in changes { try JournalRows.apply(change, &tally, db) }
+            try JournalRows.store(tally, db)
+        }
+        mark.sequence = tally.sequence
+        mark.write(to: markFile)
+        state.withLock { [tally, mark] state in (state.tally, state.mark) = (tally, mark) }
+    }
+
+    /// The next start sets it right.
+    private func suspect() {
+        let mark = state.withLock { state in
+            state.mark.isSuspect = true
+            return state.mark
+        }
+        mark.write(to: markFile)
+    }
+
+    func records(of mount: String) throws(VFSError) -> [Journal.Record] {
+        do {
+            return try connection.read { db in
+                var records: [Journal.Record] = []
+                try JournalRows.scan(mount: mount, db) { record in
+                    guard let record else {
+                        throw DatabaseError(resultCode: .SQLITE_CORRUPT, message: "a record is not what was written")
+                    }
+                    records.append(record)
+                }
+                return records
+            }
+        } catch {
+            throw VFSError(error, of: connection.path)
+        }
+    }
+
+    func mounts() throws(VFSError) -> [String: Int] {
+        do { return try connection.read(JournalRows.mounts) } catch { throw VFSError(error, of: connection.path) }
+    }
+
+    /// What the log has is brought into the file, and the log goes; where that fails, it stays and is read at the next start.
+    func close() { try? connection.close() }
+}
