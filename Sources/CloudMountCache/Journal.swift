@@ -44,9 +44,10 @@ package final class Journal: Sendable {
 
     package struct Counts: Sendable, Equatable {
         package var transactions = 0
+        /// Those that succeeded.
         package var commits = 0
-        /// Commits that are waiting for the writer now.
-        package var waiting = 0
+        /// Commits that were asked for.
+        package var asked = 0
     }
 
     /// Bytes of one record, all its fields together.
@@ -84,7 +85,8 @@ package final class Journal: Sendable {
     /// What was asked for is still carried out; nothing waits for that.
     deinit { writer.close() }
 
-    /// Another id, above all that were given before, by earlier processes too. No I/O.
+    /// Another id, above all that were given before, by earlier processes too (should `state.mark` be lost: above all that were put).
+    /// No I/O.
     package func newID() -> Int64 { lastID.wrappingAdd(1, ordering: .relaxed).newValue }
 
     /// All or nothing; durable when it returns, and not in doubt when it throws unless the code is `io`. What others ask for meanwhile
@@ -119,7 +121,7 @@ package final class Journal: Sendable {
     /// How many records each mount has, also of mounts that no configuration names any more. Blocks.
     package func mounts() throws(VFSError) -> [String: Int] { try database.mounts() }
 
-    /// What was carried out since the start, and what waits.
+    /// Since the start.
     package var counts: Counts { writer.counts }
 
     /// What was asked for is carried out, all is brought into the one file. Blocks; later calls throw `io`. May be called

@@ -49,11 +49,8 @@ struct JournalConnection: Sendable {
         }
     }
 
-    /// Brings what the log has into the file, and begins the log anew in the room that it has.
-    /// - Parameter emptied: and gives that room back.
-    func checkpoint(emptied: Bool = false) throws {
-        _ = try read { db in try db.checkpoint(emptied ? .truncate : .restart) }
-    }
+    /// Brings what the log has into the file, and gives its room back.
+    func checkpoint() throws { _ = try read { db in try db.checkpoint(.truncate) } }
 
     /// Brings the file to the version of `schema`, which is in the file itself, not in its log alone, when this returns: who opens
     /// it later looks there first.
@@ -64,7 +61,7 @@ struct JournalConnection: Sendable {
             for step in schema.steps[max(0, version)...] { for sql in step { try db.execute(sql: sql) } }
             try db.execute(sql: "PRAGMA user_version = \(schema.version)")
         }
-        try checkpoint(emptied: true)
+        try checkpoint()
     }
 
     func close() throws { try queue.close() }

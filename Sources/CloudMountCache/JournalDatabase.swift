@@ -1,6 +1,7 @@
 import CloudMountPlatform
 import CloudMountVFS
 import GRDB
+import Glibc
 import Synchronization
 
 /// The open journal: its connection, what its records come to, and the mark beside it.
@@ -13,14 +14,19 @@ final class JournalDatabase: Sendable {
     static let isClosed = VFSError(.io, "the journal is closed")
 
     let connection: JournalConnection
-    /// Holds the lock that keeps others out.
+    /// Holds the lock that keeps others out, until `close`.
     private let markFile: Descriptor
+    private let reserve: JournalReserve
     /// Changed by the writer alone.
     private let state: Mutex<State>
 
-    init(_ connection: JournalConnection, _ tally: JournalTally, _ mark: JournalMark, _ markFile: Descriptor) {
+    init(
+        _ connection: JournalConnection, _ tally: JournalTally, _ mark: JournalMark, _ markFile: Descriptor,
+        _ reserve: JournalReserve
+    ) {
         self.connection = connection
         self.markFile = markFile
+        self.reserve = reserve
         state = Mutex(State(tally: tally, mark: mark))
     }
 
@@ -29,14 +35,25 @@ final class JournalDatabase: Sendable {
         do {
             try attempt(changes)
         } catch let error as DatabaseError where error.resultCode.primaryResultCode == .SQLITE_FULL {
-            // What is in the log already goes where the file has room for it; the log begins anew in its own room. So on a disk
-            // without room what is done can still be removed.
-            try? connection.checkpoint()
-            do { try attempt(changes) } catch { throw VFSError(error, of: connection.path) }
+            regainRoom()
+            if changes.allSatisfy(\.isRemoval) { reserve.release() }
+            do {
+                try attempt(changes)
+            } catch {
+                regainRoom()
+                throw VFSError(error, of: connection.path)
+            }
         } catch {
             if let error = error as? DatabaseError, JournalOpening.isDamage(error) { suspect() }
             throw VFSError(error, of: connection.path)
         }
+    }
+
+    /// The log of what did not fit has taken all there was, perhaps; it cannot go before what it has else is in the file.
+    private func regainRoom() {
+        reserve.release()
+        try? connection.checkpoint()
+        reserve.hold()
     }
 
     private func attempt(_ changes: [Journal.Change]) throws {
@@ -48,6 +65,7 @@ final class JournalDatabase: Sendable {
         }
         mark.sequence = tally.sequence
         mark.write(to: markFile)
+        reserve.hold()
         state.withLock { [tally, mark] state in (state.tally, state.mark) = (tally, mark) }
     }
 
@@ -82,5 +100,12 @@ final class JournalDatabase: Sendable {
     }
 
     /// What the log has is brought into the file, and the log goes; where that fails, it stays and is read at the next start.
-    func close() { try? connection.close() }
+    func close() {
+        try? connection.close()
+        flock(markFile.raw, LOCK_UN)
+    }
+}
+
+extension Journal.Change {
+    fileprivate var isRemoval: Bool { if case .remove = self { true } else { false } }
 }

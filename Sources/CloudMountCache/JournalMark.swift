@@ -36,7 +36,7 @@ struct JournalMark: Equatable {
         var bytes = [UInt8](repeating: 0, count: Self.size)
         guard pread(file.raw, &bytes, Self.size, 0) == Self.size else { return nil }
         let words = (0..<5).map { index in
-            (0..<8).reduce(UInt64(0)) { $0 | UInt64(truncatingIfNeeded: bytes[index * 8 + $1]) << (8 * $1) }
+            (0..<8).reduce(0 as UInt64) { $0 | UInt64(truncatingIfNeeded: bytes[index * 8 + $1]) << (8 * $1) }
         }
         guard words[0] == Self.magic, words[4] == Self.digest(Array(words[..<4])) else { return nil }
         (sequence, run) = (Int64(bitPattern: words[1]), Int64(bitPattern: words[2]))

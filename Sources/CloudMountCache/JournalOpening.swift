@@ -58,14 +58,14 @@ struct JournalOpening {
             (connection, tally) = (found.connection, found.tally)
         }
         unlink(keptLog)
+        let reserve = try JournalReserve(directory + "/state.reserve")
         let run = max(mark?.run ?? 0, tally.highest >> 32) &+ 1
         mark = JournalMark()
         mark?.sequence = tally.sequence
         mark?.run = run
         mark?.write(to: markFile)
         fdatasync(markFile.raw)
-        reserveLog()
-        let database = JournalDatabase(connection, tally, mark ?? JournalMark(), markFile)
+        let database = JournalDatabase(connection, tally, mark ?? JournalMark(), markFile, reserve)
         return (database, damage, run << 32)
     }
 
@@ -160,7 +160,7 @@ struct JournalOpening {
                 for record in records { try JournalRows.insert(record, &tally, db) }
                 try JournalRows.store(tally, db)
             }
-            try new.checkpoint(emptied: true)
+            try new.checkpoint()
             try new.close()
             guard size(building + "-wal") == 0 else { throw VFSError(.io, "\(building) cannot be brought to its end") }
             guard rename(building, rebuilt) == 0 else { throw localError("\(rebuilt) cannot be made") }
@@ -261,15 +261,6 @@ struct JournalOpening {
         guard status.st_mode & S_IFMT == S_IFREG, status.st_uid == geteuid() else {
             throw VFSError(.permissionDenied, "\(path) is no file of this user")
         }
-    }
-
-    /// Room for the first transactions, so that what is done can be removed also when the disk is full by then. SQLite goes by what it
-    /// has written, not by the log's size.
-    private func reserveLog() {
-        let raw = Glibc.open(path + "-wal", O_RDWR | O_CLOEXEC | O_NOFOLLOW)
-        guard raw >= 0 else { return }
-        posix_fallocate(raw, 0, 256 << 10)
-        close(raw)
     }
 
     private func syncDirectory() {

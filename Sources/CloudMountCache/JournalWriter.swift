@@ -22,19 +22,15 @@ final class JournalWriter: Sendable {
 
     init(_ database: JournalDatabase) { self.database = database }
 
-    var counts: Journal.Counts {
-        state.withLock { state in
-            var counts = state.counts
-            counts.waiting = state.waiting.count
-            return counts
-        }
-    }
+    var counts: Journal.Counts { state.withLock { $0.counts } }
 
     /// - Parameter answer: called once, on the writer's thread or, after `close`, on this one.
     func submit(_ changes: [Journal.Change], answer: @escaping @Sendable (VFSError?) -> Void) {
         let isTaken = state.withLock { state in
-            if !state.isClosing { state.waiting.append(Request(changes: changes, answer: answer)) }
-            return !state.isClosing
+            guard !state.isClosing else { return false }
+            state.waiting.append(Request(changes: changes, answer: answer))
+            state.counts.asked += 1
+            return true
         }
         if isTaken { work.signal() } else { answer(JournalDatabase.isClosed) }
     }

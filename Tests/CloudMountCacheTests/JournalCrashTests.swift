@@ -1,4 +1,3 @@
-import CloudMountPlatform
 import CloudMountVFS
 import Glibc
 import TestSeeds
@@ -59,24 +58,16 @@ struct JournalCrashTests {
         let disk = folder.path + "/disk"
         mkdir(disk, 0o700)
         let duty = Reaper.atEnd("umount -l \(disk)")
-        try await ChildProcess.output(of: ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "none", disk])
+        try await ChildProcess.output(of: ["mount", "-t", "tmpfs", "-o", "size=16m,mode=700", "none", disk])
         do {
             let journal = try Journal(directory: disk)
             var kept = (0..<40).map { _ in record(journal.newID(), 1000) }
             try await journal.commit(kept.map { .put($0) })
             // One that has no room, beside others that have.
-            let hold = Semaphore()
-            let isHeld = Semaphore()
-            try #require(
-                NamedThread.start("hold") {
-                    try? journal.database.connection.read { _ in
-                        isHeld.signal()
-                        hold.wait()
-                    }
-                })
-            isHeld.wait()
+            let hold = try Hold(journal)
+            let asked = journal.counts.asked
             let small = (0..<10).map { _ in record(journal.newID(), 100) }
-            let large = record(journal.newID(), 2 << 20)
+            let large = record(journal.newID(), 15 << 20)
             let failures = await withTaskGroup(of: (Int64, VFSError.Code?).self) { group in
                 for record in small + [large] {
                     group.addTask {
@@ -88,8 +79,8 @@ struct JournalCrashTests {
                         }
                     }
                 }
-                while journal.counts.waiting < small.count { await Task.yield() }
-                hold.signal()
+                while journal.counts.asked < asked + small.count + 1 { await Task.yield() }
+                hold.end()
                 return await group.reduce(into: [:]) { $0[$1.0] = $1.1 }
             }
             #expect(failures == [large.id: .noSpace])
@@ -106,8 +97,8 @@ struct JournalCrashTests {
                 }
             }
             #expect(refused > 50)
-            for record in kept[..<20] { try journal.commitNow([.remove(record.id)]) }
-            kept.removeFirst(20)
+            for record in kept[..<5] { try journal.commitNow([.remove(record.id)]) }
+            kept.removeFirst(5)
             #expect(try journal.records(of: "photos") == kept)
             journal.close()
             // A start without room too.

@@ -1,3 +1,4 @@
+import CloudMountPlatform
 import CloudMountVFS
 import Glibc
 import TestServers
@@ -55,4 +56,23 @@ func failure(_ body: () throws -> Void) -> VFSError? {
     } catch {
         return error as? VFSError ?? VFSError(.io, "an error of another kind: \(error)")
     }
+}
+
+/// Keeps a journal's writer waiting, so that what is asked for meanwhile comes together.
+struct Hold {
+    private let isOver = Semaphore()
+
+    init(_ journal: Journal) throws {
+        let (isOver, isHeld) = (isOver, Semaphore())
+        let didStart = NamedThread.start("hold") {
+            try? journal.database.connection.read { _ in
+                isHeld.signal()
+                isOver.wait()
+            }
+        }
+        guard didStart else { throw TestSupportError("no thread") }
+        isHeld.wait()
+    }
+
+    func end() { isOver.signal() }
 }
