@@ -19,7 +19,7 @@ STRICT := CLOUDMOUNT_STRICT=1
 CHECKED := --explicit-target-dependency-import-check error
 
 # These use all of the machine, or start servers and mounts: each in its turn, and not beside tests of waiting times.
-LOADED := MountTests|S3ConformanceTests|B2ConformanceTests|WebDAVConformanceTests|B2ServerTests|CloudMountFUSETests|CloudMountHTTPTests|TestServersTests|ConsistencyTests|DamageTests|CloudMountDaemonTests|CloudMountFilesystemTests
+LOADED := MountTests|S3ConformanceTests|B2ConformanceTests|WebDAVConformanceTests|B2ServerTests|CloudMountFUSETests|CloudMountHTTPTests|TestServersTests|ConsistencyTests|DamageTests|CloudMountDaemonTests|CloudMountFilesystemTests|CloudMountCacheTests
 
 .PHONY: all build test tsan soak hostile lint setup setup-build demo bench bench-requests install clean
 
@@ -43,6 +43,7 @@ test: setup lint
 	$(STRICT) swift test --skip-build --skip '$(LOADED)'
 	$(STRICT) swift test --skip-build --filter '^CloudMountFilesystemTests'
 	$(STRICT) swift test --skip-build --filter '^CloudMountDaemonTests'
+	$(STRICT) swift test --skip-build --filter '^CloudMountCacheTests'
 	$(STRICT) swift test --skip-build --filter DamageTests
 	$(STRICT) swift test --skip-build --filter CloudMountHTTPTests
 	$(STRICT) swift test --skip-build --filter '^TestServersTests'

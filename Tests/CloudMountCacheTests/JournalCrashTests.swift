@@ -17,11 +17,11 @@ struct JournalCrashTests {
         var there: Set<String> = []
         for seed in seeds(12, "killed journal") {
             var random = SeededGenerator(seed: seed)
-            let lines = Int.random(in: 1...600, using: &random)
+            let lines = Int.random(in: 1...400, using: &random)
             let process = try ChildProcess([trial, "write", folder.path])
             while process.output.utf8.count(where: { $0 == UInt8(ascii: "\n") }) < lines {
                 guard process.poll() == nil else { break }
-                try await Task.sleep(for: .milliseconds(1))
+                try await Task.sleep(for: .milliseconds(5))
             }
             process.signal(SIGKILL)
             #expect(await process.wait() == .signal(SIGKILL), "\(process.errors)")

@@ -7,7 +7,7 @@ import Testing
 @testable import CloudMountCache
 
 @Suite("A damaged journal")
-struct JournalDamageTests {
+struct DamagedJournalTests {
     private let folder: TemporaryFolder
 
     init() throws { folder = try TemporaryFolder("journal") }
