@@ -4,6 +4,7 @@
 # make bench-requests   CPU time of one small request beside a bare libcurl loop
 # make soak     the walk of three actors for STEPS steps (a million), from SEED where one is to be repeated
 # make hostile each verb of the stores answered by all the nonsense there is; `make test` takes a third of it
+# make crash    the daemon killed at POINTS moments (250) for each store and policy, from SEED; `make test` takes six
 # make tsan     the fast path from many threads under ThreadSanitizer
 # make build    the release binary: .build/release/cloudmount
 # make install  puts it, stripped, into $(PREFIX)/bin, with a link for mount(8) in $(SBINDIR)
@@ -21,7 +22,7 @@ CHECKED := --explicit-target-dependency-import-check error
 # These use all of the machine, or start servers and mounts: each in its turn, and not beside tests of waiting times.
 LOADED := MountTests|S3ConformanceTests|B2ConformanceTests|WebDAVConformanceTests|B2ServerTests|CloudMountFUSETests|CloudMountHTTPTests|TestServersTests|ConsistencyTests|DamageTests|CloudMountDaemonTests|CloudMountFilesystemTests|CloudMountCacheTests
 
-.PHONY: all build test tsan soak hostile lint setup setup-build demo bench bench-requests install clean
+.PHONY: all build test tsan soak hostile crash lint setup setup-build demo bench bench-requests install clean
 
 all: build
 
@@ -69,6 +70,12 @@ soak: setup
 hostile: setup
 	$(STRICT) swift build --build-tests
 	HOSTILE=1 $(STRICT) swift test --skip-build --filter MountTests.HostileServers
+
+# Kills for each store and policy, half an hour or so for 250.
+crash: setup
+	$(STRICT) swift build --build-tests
+	CLOUDMOUNT_CRASH_POINTS=$(or $(POINTS),250) $(if $(SEED),CLOUDMOUNT_CRASH_SEED=$(SEED)) \
+		$(STRICT) swift test --skip-build --filter MountTests.CrashTests
 
 demo: setup build
 	@Tests/Tools/demo.sh

@@ -79,13 +79,13 @@ let package = Package(
         module("CloudMountCommit", ["CloudMountVFS", "CloudMountStaging", "CloudMountPlatform", log]),
         module(
             "CloudMountFilesystem",
-            ["CloudMountVFS", "CloudMountCommit", "CloudMountStaging", "CloudMountPlatform", log]),
+            ["CloudMountVFS", "CloudMountCommit", "CloudMountStaging", "CloudMountCache", "CloudMountPlatform", log]),
         module("CloudMountFUSE", ["CFUSE3", "CloudMountVFS", "CloudMountFilesystem", "CloudMountPlatform", log]),
         module(
             "CloudMountDaemon",
             [
                 "CloudMountVFS", "CloudMountConfig", "CloudMountLayers", "CloudMountFilesystem", "CloudMountStaging",
-                "CloudMountFUSE", "CloudMountPlatform", log,
+                "CloudMountCache", "CloudMountFUSE", "CloudMountPlatform", log,
             ]),
 
         provider(

@@ -226,7 +226,6 @@ private struct Growth {
             if verdict == .fits { throw error }
         }
         for name in deeper where verdict == .fits {
-            room += Self.cost(name.utf8.count)
             do throws(SystemError) {
                 let below = try directory.open(name, for: .directory)
                 verdict = try walk(below, count + name.utf8.count + 1)
@@ -235,6 +234,7 @@ private struct Growth {
                 if ![ENOENT, ENOTDIR, ELOOP, EACCES].contains(error.code) { throw error }
             }
         }
+        for name in deeper { room += Self.cost(name.utf8.count) }
         return verdict
     }
 

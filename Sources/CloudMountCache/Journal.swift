@@ -58,6 +58,9 @@ package final class Journal: Sendable {
     let database: JournalDatabase
     private let writer: JournalWriter
     private let lastID: Atomic<Int64>
+    private let leavings = Atomic(0)
+    /// Records that somebody of this process answers for.
+    private let claimed = Mutex<Set<Int64>>([])
 
     /// Reads every record once, to see that it is what was written: that costs what the journal holds, whatever else the
     /// directory does.
@@ -89,34 +92,50 @@ package final class Journal: Sendable {
     /// No I/O.
     package func newID() -> Int64 { lastID.wrappingAdd(1, ordering: .relaxed).newValue }
 
+    /// Whoever answers for a record says so: nobody else of this process takes it up meanwhile.
+    /// - Returns: false when somebody does already.
+    package func claim(_ id: Int64) -> Bool { claimed.withLock { $0.insert(id).inserted } }
+
+    package func unclaim(_ ids: [Int64]) { claimed.withLock { $0.subtract(ids) } }
+
+    /// Whoever answered for records goes, and leaves them.
+    package func leave(_ ids: [Int64]) {
+        if ids.isEmpty { return }
+        unclaim(ids)
+        leavings.add(1, ordering: .releasing)
+    }
+
+    /// Another number whenever somebody has left records.
+    package var left: Int { leavings.load(ordering: .acquiring) }
+
     /// All or nothing; durable when it returns, and not in doubt when it throws unless the code is `io`. What others ask for meanwhile
     /// goes into one transaction with it.
     /// - Throws: `invalidArgument` for an id that `newID` has not given; `tooLarge`; `noSpace`; `io`, also after `close`. The
     ///   next one may succeed.
-    package func commit(_ changes: [Change]) async throws(VFSError) {
-        try check(changes)
-        let error = await withCheckedContinuation { continuation in
-            writer.submit(changes) { continuation.resume(returning: $0) }
-        }
-        if let error { throw error }
-    }
+    package func commit(_ changes: [Change]) async throws(VFSError) { try await submit(changes).done() }
 
     /// The same for a thread that may block.
-    package func commitNow(_ changes: [Change]) throws(VFSError) {
+    package func commitNow(_ changes: [Change]) throws(VFSError) { try submit(changes).wait() }
+
+    /// Asks for a commit, which comes after those that were asked for before it, and waits for nothing.
+    /// - Throws: what is known without asking the disk.
+    package func submit(_ changes: [Change]) throws(VFSError) -> PendingCommit {
         try check(changes)
-        let answer = Guarded<VFSError?>(nil)
-        let isThere = Semaphore()
-        writer.submit(changes) { error in
-            answer.withLock { $0 = error }
-            isThere.signal()
-        }
-        isThere.wait()
-        if let error = answer.withLock({ $0 }) { throw error }
+        let pending = PendingCommit()
+        writer.submit(changes, answer: pending.end)
+        return pending
     }
 
     /// In order of id. Blocks.
     /// - Throws: `io`, also after `close` and for a record that is not what was written.
     package func records(of mount: String) throws(VFSError) -> [Record] { try database.records(of: mount) }
+
+    /// The ids of a mount's records, in order. Blocks.
+    package func ids(of mount: String) throws(VFSError) -> [Int64] { try database.ids(of: mount) }
+
+    /// Nil when it is there no more. Blocks.
+    /// - Throws: as `records(of:)`.
+    package func record(_ id: Int64) throws(VFSError) -> Record? { try database.record(id) }
 
     /// How many records each mount has, also of mounts that no configuration names any more. Blocks.
     package func mounts() throws(VFSError) -> [String: Int] { try database.mounts() }

@@ -95,6 +95,22 @@ final class JournalDatabase: Sendable {
         }
     }
 
+    func ids(of mount: String) throws(VFSError) -> [Int64] {
+        do {
+            return try connection.read { db in try JournalRows.ids(mount: mount, db) }
+        } catch {
+            throw VFSError(error, of: connection.path)
+        }
+    }
+
+    func record(_ id: Int64) throws(VFSError) -> Journal.Record? {
+        do {
+            return try connection.read { db in try JournalRows.record(id, db) }
+        } catch {
+            throw VFSError(error, of: connection.path)
+        }
+    }
+
     func mounts() throws(VFSError) -> [String: Int] {
         do { return try connection.read(JournalRows.mounts) } catch { throw VFSError(error, of: connection.path) }
     }

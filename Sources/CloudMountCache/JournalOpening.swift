@@ -60,6 +60,9 @@ struct JournalOpening {
         unlink(keptLog)
         let reserve = try JournalReserve(directory + "/state.reserve")
         let run = max(mark?.run ?? 0, tally.highest >> 32) &+ 1
+        guard (1..<1 << 30).contains(run) else {
+            throw VFSError(.corrupted, "\(path) has ids that no journal gives")
+        }
         mark = JournalMark()
         mark?.sequence = tally.sequence
         mark?.run = run

@@ -69,6 +69,23 @@ enum JournalRows {
         while let row = try cursor.next() { try body(record(row)) }
     }
 
+    static func ids(mount: String, _ db: Database) throws -> [Int64] {
+        let statement = try db.cachedStatement(sql: "SELECT id FROM record WHERE mount = ? ORDER BY id")
+        let cursor = try Row.fetchCursor(statement, arguments: [Data(mount.utf8)])
+        var ids: [Int64] = []
+        while let row = try cursor.next() { if let id = integer(row, 0) { ids.append(id) } }
+        return ids
+    }
+
+    static func record(_ id: Int64, _ db: Database) throws -> Journal.Record? {
+        let statement = try db.cachedStatement(sql: "SELECT \(columns) FROM record WHERE id = ?")
+        guard let row = try Row.fetchOne(statement, arguments: [id]) else { return nil }
+        guard let record = record(row) else {
+            throw DatabaseError(resultCode: .SQLITE_CORRUPT, message: "a record is not what was written")
+        }
+        return record
+    }
+
     static func mounts(_ db: Database) throws -> [String: Int] {
         let statement = try db.cachedStatement(sql: "SELECT mount, COUNT(*) FROM record GROUP BY mount")
         let cursor = try Row.fetchCursor(statement)

@@ -80,7 +80,8 @@ package struct Committer: Sendable {
             do throws(VFSError) {
                 there = try await provider.headIfThere(write.key)
             } catch {
-                throw failure
+                // What is gone for good is not said by who could not look.
+                throw failure.code == .stale && error.mayPass ? error : failure
             }
             let verdict = CommitVerdict(failure.code, of: write, there: there, earlier: earlier, rule: rule)
             if verdict != .stored, verdict != .fail, verdict != .earlier { abandonStream(&local) }

@@ -63,8 +63,7 @@ struct Grammar: Sendable {
         [
             Setting("extends", .name, "The policy whose settings hold where this one has none.", default: "default")
         ] + PolicyKey.all.map(\.setting) + [
-            Setting("size", .later, "Most disk space of one mount's cache."),
-            Setting("write_delay", .later, "How long a closed file waits before it is uploaded."),
+            Setting("size", .later, "Most disk space of one mount's cache.")
         ])
 
     /// Settings of a mount that `defaults` may give for all.

@@ -24,8 +24,16 @@ public struct PolicyKey: Sendable {
         choice(
             "freshness", \.freshness,
             "When the store is asked again: after metadata_ttl, also at every open, or always."),
-        fixed(
-            "write", "through", "When close and fsync return: through, after the store has the bytes.", later: ["back"]),
+        choice(
+            "write", \.write,
+            "When close and fsync return: through, when the store has the bytes; back, when they and a record of them are on local "
+                + "disk, from where they go up, also after a crash."),
+        duration(
+            "write_delay", \.writeDelay,
+            "With write: back, how long a closed file waits before it goes up; what is changed or removed until then costs less."
+        ),
+        choice(
+            "sync", \.sync, "With write: back, what fsync waits for: local, the local disk; store, the store."),
         size("prefetch", \.prefetch, "Most bytes in flight ahead of one sequential reader."),
         duration(
             "deadline", \.deadline, "No operation waits longer than this for the store without progress.",
@@ -39,7 +47,8 @@ public struct PolicyKey: Sendable {
         choice(
             "exclusive_create", \.exclusiveCreate,
             "Who says whether a name is free for O_EXCL: store, asked at create, so that of two machines one wins; local, "
-                + "this mount by what it knows, which saves a request for each new file."),
+                + "this mount by what it knows, which saves a request for each new file; auto, the store with write: through, "
+                + "this mount with write: back."),
         boolean(
             "durable_attributes", \.durableAttributes,
             "Modes, owners, times and extended attributes are stored when they are changed. False: they are kept in memory "
@@ -93,16 +102,5 @@ extension PolicyKey {
     private static func boolean(_ name: String, _ path: Path<Bool>, _ summary: String) -> PolicyKey {
         PolicyKey(
             name, .value(.boolean), path, summary, read: { fields, _ in fields.boolean(name) }, text: { String($0) })
-    }
-
-    /// A key that has one value so far.
-    private static func fixed(_ name: String, _ value: String, _ summary: String, later: [String]) -> PolicyKey {
-        PolicyKey(setting: Setting(name, .value(.choice([value]), later: later), summary, default: value))
-    }
-
-    private init(setting: Setting) {
-        self.setting = setting
-        let value = setting.defaultText ?? ""
-        (read, text, differs) = ({ _, _, _ in }, { _ in value }, { _, _ in false })
     }
 }

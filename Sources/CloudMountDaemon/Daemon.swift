@@ -1,3 +1,4 @@
+import CloudMountCache
 public import CloudMountConfig
 import CloudMountPlatform
 import CloudMountStaging
@@ -46,12 +47,11 @@ public struct Daemon: Sendable {
     private func serve(_ signals: AsyncStream<Int32>) async throws(VFSError) -> ExitStatus {
         let cache = configuration.cache
         let staging = try StagingArea(directory: cache.directory, limit: cache.size, keepFree: cache.keepFree)
-        for leftover in staging.leftovers {
-            logger.warning("bytes that an earlier run did not store are in \(leftover.path) (\(leftover.size) bytes)")
-        }
+        let journal = openJournal(staging)
+        defer { journal?.close() }
         let memory = BufferPool(limit: configuration.memory)
         let engine = KernelMounts(
-            staging: staging, memory: memory, control: configuration.controlSocket, logger: logger)
+            staging: staging, journal: journal, memory: memory, control: configuration.controlSocket, logger: logger)
         let supervisor = Supervisor(
             mounts: configuration.mounts, engine: engine, logger: logger, announce: announce)
         let reload = ConfigurationReload(
@@ -66,6 +66,43 @@ public struct Daemon: Sendable {
         await server.close()
         await BlockingPool.shared.run("staging") { staging.finishRemovals(seconds: 10) }
         return report(endings, staging)
+    }
+
+    /// Nil when there is none to be had: the mounts serve all the same, and what they cannot store has no record.
+    private func openJournal(_ staging: StagingArea) -> Journal? {
+        do throws(VFSError) {
+            let journal = try Journal(directory: staging.directory)
+            try tell(journal, staging)
+            return journal
+        } catch {
+            logger.error(
+                "there is no journal, so nothing is written back, and what a crash leaves has no name: \(error)")
+            tell(staging, recorded: [])
+            return nil
+        }
+    }
+
+    /// What earlier runs have left.
+    private func tell(_ journal: Journal, _ staging: StagingArea) throws(VFSError) {
+        if let damage = journal.damage {
+            let place = damage.path.map { "; it lies in \($0) now" } ?? ""
+            logger.error(
+                "the journal was damaged (\(damage.reason))\(place); \(damage.carried) writes were carried over")
+        }
+        let names = Set(configuration.mounts.map(\.name))
+        var recorded: Set<String> = []
+        for (mount, count) in try journal.mounts().sorted(by: { $0.key < $1.key }) {
+            recorded.formUnion(try journal.records(of: mount).compactMap(\.staged))
+            if names.contains(mount) { continue }
+            logger.warning("\(count) files of the mount '\(mount)', which is not in the configuration, are not stored")
+        }
+        tell(staging, recorded: recorded)
+    }
+
+    private func tell(_ staging: StagingArea, recorded: Set<String>) {
+        for leftover in staging.leftovers where !recorded.contains(leftover.name) {
+            logger.warning("bytes that an earlier run did not store are in \(leftover.path) (\(leftover.size) bytes)")
+        }
     }
 
     private func obey(_ signals: AsyncStream<Int32>, _ supervisor: Supervisor, _ reload: ConfigurationReload) async {

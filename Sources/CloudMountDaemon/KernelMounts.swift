@@ -1,3 +1,4 @@
+import CloudMountCache
 import CloudMountConfig
 import CloudMountFUSE
 import CloudMountFilesystem
@@ -12,6 +13,7 @@ import Synchronization
 /// Mounts buckets through the kernel; what all mounts share lives here.
 final class KernelMounts: MountEngine {
     private let staging: StagingArea
+    private let journal: Journal?
     private let memory: BufferPool
     private let logger: Logger
     /// Mounts of one store draw on one endpoint's limits.
@@ -28,8 +30,9 @@ final class KernelMounts: MountEngine {
         var isRemote = false
     }
 
-    init(staging: StagingArea, memory: BufferPool, control: String, logger: Logger) {
+    init(staging: StagingArea, journal: Journal?, memory: BufferPool, control: String, logger: Logger) {
         self.staging = staging
+        self.journal = journal
         self.memory = memory
         self.control = control
         self.logger = logger
@@ -44,7 +47,8 @@ final class KernelMounts: MountEngine {
         if let cannotWrite, !mount.readOnly { settings.logger.warning("mounted read-only: \(cannotWrite)") }
         let bucket = MountedBucket(
             settings: MountSettings(mount, readOnly: readOnly), provider: layered.provider, staging: staging,
-            memory: memory, refusesWrites: { layered.caps.writeRefusal })
+            memory: memory, journal: journal, refusesWrites: { layered.caps.writeRefusal })
+        let recovered = readOnly ? nil : try await recover(bucket.recovery, settings.logger)
         var options = FUSEMountOptions(mount, readOnly: readOnly)
         options.control = control
         let work = self.work.withLock { all in
@@ -75,7 +79,10 @@ final class KernelMounts: MountEngine {
         guard let made else {
             throw VFSError(.timedOut, "the folder \(mount.path), or the kernel, does not answer")
         }
-        return try made.get()
+        let running = try made.get()
+        bucket.recovery.start()
+        if let recovered { recoverLater(bucket, recovered.held > 0, settings.logger) }
+        return running
     }
 
     /// Nobody waits any more for a mount that came up at last.
@@ -91,6 +98,31 @@ final class KernelMounts: MountEngine {
             endpoint: endpoint(of: mount), logger: logger)
         settings.logger[metadataKey: "mount"] = "\(mount.name)"
         return settings
+    }
+
+    /// What an earlier run could not store goes on behind the mount.
+    private func recover(_ recovery: Recovery, _ logger: Logger) async throws(VFSError) -> Recovery.Count {
+        let count = try await BlockingPool.shared.run("journal") { () throws(VFSError) in try recovery.run() }
+        if count.restored > 0 {
+            logger.notice("\(count.restored) files that an earlier run has not stored are being stored")
+        }
+        return count
+    }
+
+    /// An earlier life of the mount may not have ended: what it leaves is taken up when it has.
+    private func recoverLater(_ bucket: MountedBucket, _ isHeld: Bool, _ logger: Logger) {
+        let start = isHeld ? -1 : bucket.recovery.leavings
+        Task { [weak bucket] in
+            var seen = start
+            while true {
+                try? await Task.sleep(for: .seconds(2))
+                guard let recovery = bucket?.recovery else { return }
+                let now = recovery.leavings
+                if now == seen { continue }
+                let count = await attempt { () async throws(VFSError) in try await self.recover(recovery, logger) }
+                if case .success(let count) = count, count.held == 0 || seen == now { seen = now }
+            }
+        }
     }
 
     /// A provider that has made contact with its store.
@@ -210,6 +242,7 @@ private struct KernelMount: RunningMount {
 extension MountSettings {
     init(_ mount: Configuration.Mount, readOnly: Bool) {
         self.init(name: mount.name, uid: mount.uid, gid: mount.gid)
+        store = "\(KernelMounts.endpointName(of: mount)) \(mount.context.bucket)/\(mount.context.prefix)"
         filePermissions = 0o666 & ~mount.umask
         directoryPermissions = 0o777 & ~mount.umask
         self.readOnly = readOnly

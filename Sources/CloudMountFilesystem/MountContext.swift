@@ -1,3 +1,4 @@
+import CloudMountCache
 import CloudMountCommit
 import CloudMountPlatform
 import CloudMountStaging
@@ -18,6 +19,7 @@ final class MountContext: Sendable {
     let memory: MemoryShare
     let readAhead: ReadAhead
     let recent: RecentWrites
+    let writes: WriteLog
     let clock: FilesystemClock
     let log: Logger
     /// Why a write begun now would not be stored.
@@ -28,7 +30,7 @@ final class MountContext: Sendable {
 
     init(
         settings: MountSettings, provider: any ObjectProvider, staging: StagingArea, memory: BufferPool,
-        clock: FilesystemClock, refusesWrites: @escaping @Sendable () -> VFSError?
+        journal: Journal?, clock: FilesystemClock, refusesWrites: @escaping @Sendable () -> VFSError?
     ) {
         live = Mutex(settings)
         name = settings.name
@@ -44,6 +46,7 @@ final class MountContext: Sendable {
         self.refusesWrites = refusesWrites
         readAhead = ReadAhead()
         recent = RecentWrites(self.memory, provider.capabilities)
+        writes = WriteLog(journal, mount: settings.name, store: settings.store)
         var log = Logger(label: "cloudmount.filesystem")
         log[metadataKey: "mount"] = .string(settings.name)
         self.log = log

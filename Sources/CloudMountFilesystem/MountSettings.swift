@@ -4,6 +4,8 @@ public import CloudMountVFS
 /// What one mounted file system is told about itself.
 public struct MountSettings: Sendable {
     public var name: String
+    /// What is mounted, so that nothing that was written to it goes to another store that has the name later.
+    public var store = ""
     /// Owner of everything whose metadata names none.
     public var uid: UInt32
     public var gid: UInt32

@@ -1,7 +1,8 @@
+package import CloudMountCache
 import CloudMountCommit
-public import CloudMountPlatform
-public import CloudMountStaging
-public import CloudMountVFS
+package import CloudMountPlatform
+package import CloudMountStaging
+package import CloudMountVFS
 import Logging
 
 /// One bucket (or a prefix of one) as a file system: the door through which the kernel's questions come in.
@@ -21,6 +22,7 @@ public final class MountedBucket: FileOperations {
     private let lister: Lister
     private let directoryReader: DirectoryReader
     private let commits: Commits
+    private let writeBack: WriteBack
     private let creator: Creator
     private let remover: Remover
     private let renamer: Renamer
@@ -32,26 +34,30 @@ public final class MountedBucket: FileOperations {
     ///   - staging: where the bytes of writers are kept until they are committed; shared by all mounts.
     ///   - memory: the process-wide budget for bytes read ahead; shared by all mounts.
     ///   - refusesWrites: asked before each create and write, on the thread that serves it: why it would not be stored; nil lets it be.
-    public init(
+    package init(
         settings: MountSettings, provider: any ObjectProvider, staging: StagingArea, memory: BufferPool,
-        clock: FilesystemClock = .system, refusesWrites: @escaping @Sendable () -> VFSError? = { nil }
+        journal: Journal? = nil, clock: FilesystemClock = .system,
+        refusesWrites: @escaping @Sendable () -> VFSError? = { nil }
     ) {
         let context = MountContext(
-            settings: settings, provider: provider, staging: staging, memory: memory, clock: clock,
+            settings: settings, provider: provider, staging: staging, memory: memory, journal: journal, clock: clock,
             refusesWrites: refusesWrites)
         let late = LateHooks()
-        let hooks = ContentHooks(settled: { await late.settled($0) }, gone: { await late.gone($0, $1) })
+        let hooks = ContentHooks(
+            settled: { await late.settled($0) }, gone: { await late.gone($0, $1) },
+            cuts: { inode throws(VFSError) in try late.cuts(inode) })
         let tree = Tree(context: context) { inode, base, size in
             FileContent(inode: inode, base: base, size: size, context: context, hooks: hooks)
         }
         let sweeper = Sweeper(context: context, tree: tree)
         let revalidator = Revalidator(context: context, tree: tree, sweeper: sweeper)
-        late.set(tree, revalidator)
         let lister = Lister(context: context, tree: tree, revalidator: revalidator, sweeper: sweeper)
         let resolver = Resolver(
             context: context, tree: tree, revalidator: revalidator, lister: lister, sweeper: sweeper)
         let markers = Markers(context: context, tree: tree)
         let commits = Commits(context: context, tree: tree, revalidator: revalidator, markers: markers)
+        late.set(tree, revalidator, commits)
+        writeBack = WriteBack(context: context, tree: tree, commits: commits)
         let remover = Remover(context: context, tree: tree, resolver: resolver, commits: commits, markers: markers)
         self.context = context
         room = Room(context: context)
@@ -62,13 +68,15 @@ public final class MountedBucket: FileOperations {
         self.commits = commits
         self.remover = remover
         directoryReader = DirectoryReader(tree: tree, lister: lister, revalidator: revalidator)
-        creator = Creator(
-            context: context, tree: tree, resolver: resolver, markers: markers, commits: commits)
+        creator = Creator(context: context, tree: tree, resolver: resolver, markers: markers, commits: commits)
         renamer = Renamer(
             context: context, tree: tree, resolver: resolver, remover: remover, commits: commits, markers: markers)
         attributes = AttributeChanger(
-            context: context, tree: tree, revalidator: revalidator, commits: commits, markers: markers)
+            context: context, tree: tree, revalidator: revalidator, writeBack: writeBack, markers: markers)
     }
+
+    /// What takes up what an earlier process could not store.
+    package var recovery: Recovery { Recovery(context: context, tree: tree, commits: commits) }
 
     /// Whom to tell of changes that the kernel must learn of; set once, before the first request.
     public func attach(_ notifier: any KernelNotifier) { context.attach(notifier) }
@@ -111,7 +119,7 @@ public final class MountedBucket: FileOperations {
     /// their bytes on disk.
     public func drain() async { await commits.drain() }
 
-    /// Of memory, for copies of what was just stored.
+    /// For copies of what was just stored.
     package var bytesKept: Int { context.recent.used }
 
     public func statistics() -> MountStatistics {
@@ -148,7 +156,7 @@ public final class MountedBucket: FileOperations {
         context.begin {
             _ = await attempt { () async throws(VFSError) in try await self.remover.unmake(place, inode) }
             // Somebody else has taken it for theirs.
-            await self.commitUnheard(inode)
+            await self.commits.commitUnheard(inode)
             self.forget(inode, count: 1)
         }
     }
@@ -463,7 +471,7 @@ public final class MountedBucket: FileOperations {
         guard offset <= context.capabilities.maxObjectSize - bytes.count else {
             return reply.fail(.tooLarge, "larger than the store allows")
         }
-        if let refusal = writeRefusal() ?? context.refusesWrites() { return reply.fail(refusal) }
+        if let no = writeRefusal() ?? context.refusesWrites() ?? writeBack.refusal(inode) { return reply.fail(no) }
         let onDisk = commits.isDraining()
         switch attemptNow({ () throws(VFSError) in try file.content.write(bytes, at: offset, onDisk: onDisk) }) {
         case .failure(let error): reply.fail(error)
@@ -499,19 +507,19 @@ public final class MountedBucket: FileOperations {
     public func fsync(_ inode: InodeID, handle: HandleID, dataOnly: Bool, reply: consuming Reply<Void>) {
         guard let file = handles.file(handle) else { return reply.fail(.badHandle) }
         // Of any descriptor: the bytes are the file's.
-        commit(file, reply)
+        commit(file, toStore: context.policy().sync == .store, reply)
     }
 
-    private func commit(_ file: OpenFile, _ reply: consuming Reply<Void>) {
-        if let failure = file.content.failure() { return reply.fail(failure) }
-        guard tree.dirtyGeneration(file.inode) != nil else {
-            // Stranded in this moment, perhaps.
-            if let failure = file.content.failure() { return reply.fail(failure) }
-            // What holds the name is what is wanted.
-            tree.stored.keep(file.inode)
-            return reply.send()
+    private func commit(_ file: OpenFile, toStore: Bool = false, _ reply: consuming Reply<Void>) {
+        switch writeBack.answerNow(file.inode, file.content) {
+        case .success: reply.send()
+        case .failure(let error): reply.fail(error)
+        case nil:
+            slow(reply) { () async throws(VFSError) in
+                if toStore { return try await self.commits.commit(file.inode) }
+                try await self.writeBack.persist(file.inode)
+            }
         }
-        slow(reply) { () async throws(VFSError) in try await self.commits.commit(file.inode) }
     }
 
     public func release(_ inode: InodeID, handle: HandleID, reply: consuming Reply<Void>) {
@@ -519,30 +527,26 @@ public final class MountedBucket: FileOperations {
         file.content.closed(file.id)
         // Pages of a shared mapping may come after the last flush.
         let isDirty =
-            file.canWrite && tree.dirtyGeneration(file.inode) != nil && commits.error(file.inode) == nil
+            file.canWrite && tree.dirtyGeneration(file.inode) != nil && commits.entries.error(file.inode) == nil
+            && !writeBack.isOnRecord(file.inode, file.content)
         guard isDirty else {
             closed(file)
             return reply.send()
         }
         reply.send()
         context.begin {
-            await self.commitUnheard(file.inode)
+            await self.writeBack.persistUnheard(file.inode)
             self.closed(file)
         }
-    }
-
-    /// What fails is told by `statistics`.
-    private func commitUnheard(_ inode: InodeID) async {
-        _ = await attempt { () async throws(VFSError) in try await commits.commit(inode) }
-        tree.letGo(inode)
     }
 
     private func closed(_ file: OpenFile) {
         let isLeft = tree.closed(file.inode, canWrite: file.canWrite)
         commits.closed(file.inode)
         // Changed while its last commit was under way, by who thought that a writer takes the change along.
-        guard isLeft, commits.error(file.inode) == nil else { return }
-        context.begin { await self.commitUnheard(file.inode) }
+        guard isLeft, commits.entries.error(file.inode) == nil, !writeBack.isOnRecord(file.inode, file.content)
+        else { return }
+        context.begin { await self.writeBack.persistUnheard(file.inode) }
     }
 
     // MARK: Space
@@ -554,9 +558,7 @@ public final class MountedBucket: FileOperations {
         guard offset >= 0, count > 0, offset <= context.capabilities.maxObjectSize - count else {
             return reply.fail(.tooLarge, "larger than the store allows")
         }
-        guard let allocation = Allocation(mode: mode) else {
-            return reply.fail(.notSupported, "no such kind of allocation")
-        }
+        guard let allocation = Allocation(mode: mode) else { return reply.fail(.notSupported, "no such allocation") }
         let extent = Extent(offset: offset, count: count)
         switch attemptNow({ () throws(VFSError) in try allocation.apply(to: file.content, extent) }) {
         case .failure(let error): reply.fail(error)
@@ -586,8 +588,9 @@ public final class MountedBucket: FileOperations {
         guard let source = handles.file(fromHandle), let target = handles.file(toHandle) else {
             return reply.fail(.badHandle)
         }
-        let isWhole = fromOffset == 0 && toOffset == 0
-        guard isWhole, let copy = WholeCopy(from: source, to: target, atMost: count, context, tree, commits) else {
+        guard fromOffset == 0, toOffset == 0,
+            let copy = WholeCopy(from: source, to: target, atMost: count, context, tree, commits)
+        else {
             return reply.fail(.notSupported, "not a copy of a whole object")
         }
         changed(target.inode, copy.adopted, clearSetID: false)

@@ -195,7 +195,8 @@ extension FileImage: Codable {
         dirty = try fields.decode(ExtentMap.self, forKey: .dirty)
         zeros = try fields.decode(ExtentMap.self, forKey: .zeros)
         baseBytes = 0
-        guard baseLimit >= 0, baseLimit <= min(size, baseSize), dirty.upperBound <= size,
+        guard baseLimit >= 0, baseLimit <= min(size, baseSize), max(size, baseSize) <= ObjectInfo.sizeLimit,
+            dirty.upperBound <= size,
             zeros.upperBound <= baseLimit
         else {
             throw DecodingError.dataCorruptedError(

@@ -21,6 +21,9 @@ public final class StagedFile: Sendable {
         var cuts = 0
         var exists = false
         var kept = false
+        /// The directory's entry is on disk too.
+        var isNamedOnDisk = false
+        var syncFailure: VFSError?
         var descriptor: Descriptor?
     }
 
@@ -42,6 +45,17 @@ public final class StagedFile: Sendable {
         self.mount = mount
         self.path = path
         state = Mutex(State(memory: memory.map { StagedMemory(share: $0) }))
+    }
+
+    /// A file of an earlier run.
+    /// - Parameter blocks: that it has on disk; reserved already.
+    init(area: StagingArea, path: String, mount: String, existing blocks: ExtentMap) {
+        self.area = area
+        self.mount = mount
+        self.path = path
+        var state = State(blocks: blocks)
+        (state.exists, state.kept, state.isNamedOnDisk) = (true, true, true)
+        self.state = Mutex(state)
     }
 
     deinit {
@@ -118,6 +132,19 @@ public final class StagedFile: Sendable {
         return done
     }
 
+    /// - Parameter extents: of bytes that were written.
+    /// - Throws: `io`, also when they are not there; `noSpace`.
+    public func copy(_ extents: ExtentMap, to copy: StagedFile) throws(VFSError) {
+        for extent in extents.extents(from: 0) {
+            let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: extent.count, alignment: 16)
+            defer { bytes.deallocate() }
+            guard try read(at: extent.lowerBound, into: bytes) == bytes.count else {
+                throw VFSError(.io, "bytes of \(path) are gone")
+            }
+            try copy.write(UnsafeRawBufferPointer(bytes), at: extent.lowerBound)
+        }
+    }
+
     /// As `read`, of bytes that memory or the kernel's page cache holds; nil, or fewer, where the disk would have to be
     /// asked. Never 0.
     public func readNow(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) -> Int? {
@@ -182,6 +209,28 @@ public final class StagedFile: Sendable {
 
     /// Leaves the bytes that are on disk there when this object goes, listed among the area's leftovers.
     public func keep() { state.withLock { $0.kept = true } }
+
+    /// Takes `keep` back: nobody needs the bytes any more once this object goes.
+    public func release() { state.withLock { $0.kept = false } }
+
+    /// Brings the bytes to disk, so that they outlive the machine too.
+    /// - Throws: `noSpace`, `io`.
+    public func sync() throws(VFSError) {
+        try spill()
+        guard state.withLock({ $0.exists }) else { return }
+        let descriptor = try open(creating: false)
+        if let failure = state.withLock({ $0.syncFailure }) { throw failure }
+        while fdatasync(descriptor.raw) != 0 {
+            if errno == EINTR { continue }
+            // The kernel says so once, and has dropped what it could not write.
+            let failure = localError("\(path) cannot be synced")
+            state.withLock { $0.syncFailure = failure }
+            throw failure
+        }
+        if state.withLock({ $0.isNamedOnDisk }) { return }
+        try area.syncNames()
+        state.withLock { $0.isNamedOnDisk = true }
+    }
 
     /// Lets go of the descriptor until the next use; one that is in use stays open till then.
     func closeDescriptor() {

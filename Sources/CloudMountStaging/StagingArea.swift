@@ -12,6 +12,11 @@ public final class StagingArea: Sendable {
         /// Bytes on disk.
         public var size: Int
         public var modified: Timestamp
+
+        /// The last component of `path`.
+        public var name: String {
+            String(path[(path.lastIndex(of: "/").map(path.index(after:)) ?? path.startIndex)...])
+        }
     }
 
     private struct State {
@@ -25,7 +30,8 @@ public final class StagingArea: Sendable {
         var removals = 0
         var waiters: [CloudMountPlatform.Semaphore] = []
         var counter = 0
-        var leftovers: [Leftover] = []
+        /// By their paths.
+        var leftovers: [String: Leftover] = [:]
         /// Files that hold a descriptor, the one opened first in front.
         var open: [WeakFile] = []
         var openHead = 0
@@ -56,6 +62,8 @@ public final class StagingArea: Sendable {
     public var keepFree: Int { state.withLock { $0.keepFree } }
     private let descriptorLimit: Int
     private let lock: Descriptor
+    /// Of this process alone: what an earlier one has named is never another file's.
+    private let run = String(UInt32.random(in: 0...UInt32.max), radix: 36)
     private let earlierPaths: Set<String>
     private let state: Mutex<State>
 
@@ -75,9 +83,9 @@ public final class StagingArea: Sendable {
         try requireOwn(directory + "/staged", mode: 0o700)
         isInMemory = CloudMountPlatform.isInMemory(directory: directory + "/staged")
         var initial = State(limit: limit, keepFree: keepFree)
-        initial.leftovers = try listLeftovers(directory + "/staged")
-        initial.used = initial.leftovers.reduce(0) { min($0 + $1.size, 1 << 61) }
-        earlierPaths = Set(initial.leftovers.map(\.path))
+        for leftover in try listLeftovers(directory + "/staged") { initial.leftovers[leftover.path] = leftover }
+        initial.used = initial.leftovers.values.reduce(0) { min($0 + $1.size, 1 << 61) }
+        earlierPaths = Set(initial.leftovers.keys)
         state = Mutex(initial)
     }
 
@@ -92,18 +100,25 @@ public final class StagingArea: Sendable {
     /// Bytes taken from `limit`.
     public var used: Int { state.withLock { $0.used } }
 
+    /// More than half of it is taken: who writes had better wait for what was written before.
+    public var isCrowded: Bool { state.withLock { $0.used > $0.limit / 2 } }
+
     /// What lies on disk without an owner, oldest first. One that somebody has removed leaves the list and the limit.
     public var leftovers: [Leftover] {
-        let gone = state.withLock { $0.leftovers }.filter { access($0.path, F_OK) != 0 && errno == ENOENT }
+        let gone = state.withLock { $0.leftovers.keys }.filter { access($0, F_OK) != 0 && errno == ENOENT }
         return state.withLock { state in
-            for leftover in gone {
-                guard let index = state.leftovers.firstIndex(of: leftover) else { continue }
-                state.leftovers.remove(at: index)
-                state.used -= leftover.size
-            }
-            return state.leftovers
+            for path in gone { state.used -= state.leftovers.removeValue(forKey: path)?.size ?? 0 }
+            return state.leftovers.values.sorted { ($0.modified, $0.path) < ($1.modified, $1.path) }
         }
     }
+
+    /// - Parameter name: of `StagedFile.name`.
+    public func leftover(named name: String) -> Leftover? { state.withLock { $0.leftovers[path(of: name)] } }
+
+    private func path(of name: String) -> String { "\(directory)/staged/\(name)" }
+
+    /// Whether there is no such file, held by somebody or not.
+    public func isGone(_ name: String) -> Bool { access(path(of: name), F_OK) != 0 && errno == ENOENT }
 
     /// A new, empty staged file, which takes no room before its first write.
     /// - Parameters:
@@ -114,16 +129,61 @@ public final class StagingArea: Sendable {
             let isPlain = byte.isLetterOrDigit || byte == UInt8(ascii: ".") || byte == UInt8(ascii: "-")
             return isPlain ? Character(UnicodeScalar(byte)) : "_"
         }
-        let pid = getpid()
+        let (pid, run) = (getpid(), run)
         let path = state.withLock { state in
             while true {
                 state.counter += 1
-                let path = "\(directory)/staged/\(String(plain))-\(state.counter)-\(pid)"
+                let path = "\(directory)/staged/\(String(plain))-\(state.counter)-\(pid)-\(run)"
                 // A container's processes have the same few ids at each start.
                 if !earlierPaths.contains(path) { return path }
             }
         }
         return StagedFile(area: self, path: path, mount: label, memory: memory)
+    }
+
+    /// Takes over a file of an earlier run, which is no leftover from then on. It is kept when it is let go of, until `release`.
+    /// - Parameter name: of `StagedFile.name`.
+    /// - Returns: nil when it is not there.
+    public func reopen(_ name: String, for mount: String) throws(VFSError) -> StagedFile? {
+        guard let leftover = leftover(named: name) else { return nil }
+        let path = leftover.path
+        let blocks = try Self.blocks(path)
+        state.withLock { state in
+            state.leftovers[path] = nil
+            state.used += blocks.total - leftover.size
+            change(&state, mount, by: blocks.total)
+        }
+        return StagedFile(area: self, path: path, mount: mount, existing: blocks)
+    }
+
+    /// The blocks of a file that are on disk.
+    private static func blocks(_ path: String) throws(VFSError) -> ExtentMap {
+        let raw = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
+        guard raw >= 0 else { throw localError("\(path) cannot be opened") }
+        let descriptor = Descriptor(owning: raw)
+        var status = stat()
+        guard fstat(raw, &status) == 0 else { throw localError("\(path) cannot be read") }
+        var blocks = ExtentMap()
+        var offset = 0
+        guard status.st_size <= ObjectInfo.sizeLimit else {
+            throw VFSError(.tooLarge, "\(path) is longer than any file")
+        }
+        while let data = descriptor.data(from: offset, before: Int(status.st_size)) {
+            let block = StagedFile.block
+            blocks.insert(Extent(data.lowerBound / block * block, (data.upperBound + block - 1) / block * block))
+            offset = data.upperBound
+        }
+        return blocks
+    }
+
+    /// The names of the staged files are on disk when it returns.
+    func syncNames() throws(VFSError) {
+        let raw = open(directory + "/staged", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard raw >= 0 else { throw localError("\(directory)/staged cannot be opened") }
+        let descriptor = Descriptor(owning: raw)
+        while fsync(descriptor.raw) != 0 {
+            if errno != EINTR { throw localError("\(directory)/staged cannot be synced") }
+        }
     }
 
     // MARK: Memory
@@ -253,7 +313,7 @@ public final class StagingArea: Sendable {
     func adopt(_ leftover: Leftover, of mount: String) {
         state.withLock { state in
             change(&state, mount, by: -leftover.size)
-            state.leftovers.append(leftover)
+            state.leftovers[leftover.path] = leftover
         }
     }
 

@@ -37,8 +37,23 @@ public struct CachePolicy: Sendable, Equatable {
         case overwrite
     }
 
+    /// When close and fsync return.
+    public enum Write: String, Sendable, CaseIterable {
+        /// When the store has the bytes.
+        case through
+        /// When local disk has the bytes and a record of them; they go up behind that.
+        case back
+    }
+
+    /// What fsync waits for under `write: back`.
+    public enum Sync: String, Sendable, CaseIterable {
+        case local, store
+    }
+
     /// Who says whether a name is free for O_EXCL.
     public enum ExclusiveCreate: String, Sendable, CaseIterable {
+        /// The store under `write: through`, this mount under `write: back`.
+        case auto
         /// The store, at create: of two machines one wins.
         case store
         /// This mount, by what it knows: no request is made for it.
@@ -61,7 +76,19 @@ public struct CachePolicy: Sendable, Equatable {
     /// along when content is committed.
     public var durableAttributes = true
     public var onConflict: OnConflict = .keepBoth
-    public var exclusiveCreate: ExclusiveCreate = .store
+    public var exclusiveCreate: ExclusiveCreate = .auto
+    public var write: Write = .through
+    /// How long a file that was closed or synced under `write: back` waits before it goes up.
+    public var writeDelay: Duration = .seconds(1)
+    public var sync: Sync = .local
+
+    public var asksStoreForNames: Bool {
+        switch exclusiveCreate {
+        case .auto: write == .through
+        case .store: true
+        case .local: false
+        }
+    }
 
     public init() {}
 }

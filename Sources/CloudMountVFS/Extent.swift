@@ -9,6 +9,15 @@ public struct Extent: Hashable, Sendable, Codable {
         self.upperBound = max(lowerBound, upperBound)
     }
 
+    private enum CodingKeys: CodingKey { case lowerBound, upperBound }
+
+    public init(from decoder: any Decoder) throws {
+        let fields = try decoder.container(keyedBy: CodingKeys.self)
+        self.init(
+            max(0, try fields.decode(Int.self, forKey: .lowerBound)),
+            max(0, try fields.decode(Int.self, forKey: .upperBound)))
+    }
+
     public init(offset: Int, count: Int) { self.init(offset, offset + count) }
 
     public var count: Int { upperBound - lowerBound }

@@ -83,4 +83,17 @@ public struct ObjectInfo: Hashable, Sendable, Codable {
         self.encryption = encryption
         self.metadata = metadata
     }
+
+    private enum CodingKeys: CodingKey { case key, size, etag, stored, storageClass, encryption, metadata }
+
+    public init(from decoder: any Decoder) throws {
+        let fields = try decoder.container(keyedBy: CodingKeys.self)
+        self.init(
+            key: try fields.decode(ObjectKey.self, forKey: .key), size: try fields.decode(Int.self, forKey: .size),
+            etag: try fields.decode(ETag.self, forKey: .etag),
+            stored: try fields.decode(Timestamp.self, forKey: .stored),
+            storageClass: try fields.decodeIfPresent(String.self, forKey: .storageClass),
+            encryption: try fields.decodeIfPresent(String.self, forKey: .encryption),
+            metadata: try fields.decodeIfPresent(ObjectMetadata.self, forKey: .metadata))
+    }
 }

@@ -15,6 +15,15 @@ public struct Timestamp: Hashable, Sendable, Codable {
         self.nanoseconds = rest < 0 ? rest + 1_000_000_000 : rest
     }
 
+    private enum CodingKeys: CodingKey { case seconds, nanoseconds }
+
+    public init(from decoder: any Decoder) throws {
+        let fields = try decoder.container(keyedBy: CodingKeys.self)
+        self.init(
+            seconds: try fields.decode(Int.self, forKey: .seconds),
+            nanoseconds: try fields.decode(Int.self, forKey: .nanoseconds))
+    }
+
     public init(milliseconds: Int) {
         let (seconds, rest) = milliseconds.quotientAndRemainder(dividingBy: 1000)
         self.init(seconds: seconds, nanoseconds: rest * 1_000_000)

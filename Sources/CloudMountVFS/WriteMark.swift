@@ -1,6 +1,6 @@
 /// What an object has that is a certain write of this mount: nothing less proves it. Other tools may keep the nonce beside bytes
 /// that they have changed.
-package struct WriteMark: Hashable, Sendable {
+package struct WriteMark: Hashable, Sendable, Codable {
     package let nonce: String
     /// Bytes of the object.
     package let size: Int

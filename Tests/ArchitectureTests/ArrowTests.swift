@@ -15,12 +15,13 @@ private let arrows: [String: Set<String>] = [
     "CloudMountCache": ["CloudMountVFS", "CloudMountPlatform", "GRDB", "FoundationEssentials"],
     "CloudMountCommit": ["CloudMountVFS", "CloudMountStaging", "CloudMountPlatform", "Logging"],
     "CloudMountFilesystem": [
-        "CloudMountVFS", "CloudMountCommit", "CloudMountStaging", "CloudMountPlatform", "Logging",
+        "CloudMountVFS", "CloudMountCommit", "CloudMountCache", "CloudMountStaging", "CloudMountPlatform", "Logging",
+        "FoundationEssentials",
     ],
     "CloudMountFUSE": ["CFUSE3", "CloudMountVFS", "CloudMountFilesystem", "CloudMountPlatform", "Logging"],
     "CloudMountDaemon": [
         "CloudMountVFS", "CloudMountConfig", "CloudMountLayers", "CloudMountFilesystem", "CloudMountStaging",
-        "CloudMountFUSE", "CloudMountPlatform", "Logging", "FoundationEssentials",
+        "CloudMountCache", "CloudMountFUSE", "CloudMountPlatform", "Logging", "FoundationEssentials",
     ],
     // No engine room: the daemon and the configuration.
     "CloudMountCommands": [

@@ -15,7 +15,7 @@ struct JournalCrashTests {
         let folder = try TemporaryFolder("journal")
         let trial = inheritedEnvironment()["JOURNAL_TRIAL"] ?? "\(Tools.packageRoot)/.build/debug/journal-trial"
         var there: Set<String> = []
-        for seed in seeds(12, "killed journal") {
+        for seed in seeds(4, "killed journal") {
             var random = SeededGenerator(seed: seed)
             let lines = Int.random(in: 1...400, using: &random)
             let process = try ChildProcess([trial, "write", folder.path])

@@ -38,11 +38,13 @@ struct EffectiveConfigurationTests {
               negative_ttl: 1500ms
               freshness: ttl
               write: through
+              write_delay: 1s
+              sync: local
               prefetch: 128MiB
               deadline: 30s
               offline: fail
               on_conflict: keep-both
-              exclusive_create: store
+              exclusive_create: auto
               durable_attributes: true
             read_only: false
             allow_other: false
@@ -63,11 +65,13 @@ struct EffectiveConfigurationTests {
               negative_ttl: 0s
               freshness: always
               write: through
+              write_delay: 1s
+              sync: local
               prefetch: 80MiB
               deadline: 30s
               offline: fail
               on_conflict: keep-both
-              exclusive_create: store
+              exclusive_create: auto
               durable_attributes: true
             read_only: true
             allow_other: false

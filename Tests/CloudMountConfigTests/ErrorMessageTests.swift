@@ -71,16 +71,16 @@ struct ErrorMessageTests {
             version: 1
             control: { http: 127.0.0.1:7979 }
             policies:
-              p: { write: back, data: disk, size: 1GiB, write_delay: 5s }
+              p: { write: never, data: disk, size: 1GiB, sync: no }
               q: { write: through, offline: sometimes, on_conflict: merge, durable_attributes: 1 }
             mounts:
               - {name: a, path: /mnt/a, provider: directory, bucket: /srv/a, cache: ofline}
             """,
             "m.yaml:2:12: 'http' is not supported yet",
-            "m.yaml:4:15: 'write: back' is not supported yet",
-            "m.yaml:4:27: 'data: disk' is not supported yet",
-            "m.yaml:4:33: 'size' is not supported yet",
-            "m.yaml:4:45: 'write_delay' is not supported yet",
+            "m.yaml:4:15: 'write: never' is unknown (known: through, back)",
+            "m.yaml:4:28: 'data: disk' is not supported yet",
+            "m.yaml:4:34: 'size' is not supported yet",
+            "m.yaml:4:52: 'sync: no' is unknown (known: local, store)",
             "m.yaml:5:33: 'offline: sometimes' is unknown (known: serve, fail)",
             "m.yaml:5:57: 'on_conflict: merge' is unknown (known: keep-both, fail, overwrite)",
             "m.yaml:5:84: 'durable_attributes: 1' is neither true nor false; did you mean true?",

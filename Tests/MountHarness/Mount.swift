@@ -1,3 +1,4 @@
+import CloudMountCache
 package import CloudMountFilesystem
 package import CloudMountLayers
 package import CloudMountPlatform
@@ -31,6 +32,7 @@ package final class Mount: Sendable {
     package let settings: MountSettings
     private let chaos: Chaos?
     private let bareAnswers: Bool
+    private let journals: Bool
     private let memoryLimit: Int
     private let clock: FilesystemClock
     private let directory: String
@@ -40,9 +42,11 @@ package final class Mount: Sendable {
     ///   - keepsBytes: the ledger keeps the bytes of every version.
     ///   - tagsBytes: versions with the same bytes have the same ETag, as on S3; the ledger cannot tell them apart.
     ///   - bareAnswers: what a change answers has no metadata, as on S3.
+    ///   - journals: a new life has the disk that the one before left, and goes on with what was not stored.
     package init(
         _ capabilities: Capabilities = MemoryProvider.fullCapabilities, memory: Int = 64 << 20, chaos: Chaos? = nil,
-        keepsBytes: Bool = false, tagsBytes: Bool = false, bareAnswers: Bool = false, clock: FilesystemClock = .system,
+        keepsBytes: Bool = false, tagsBytes: Bool = false, bareAnswers: Bool = false, journals: Bool = false,
+        clock: FilesystemClock = .system,
         _ adjust: (inout MountSettings) -> Void = { _ in }
     ) throws {
         var settings = MountSettings(name: "test", uid: 1000, gid: 1000)
@@ -50,6 +54,7 @@ package final class Mount: Sendable {
         self.settings = settings
         self.chaos = chaos
         self.bareAnswers = bareAnswers
+        self.journals = journals
         memoryLimit = memory
         self.clock = clock
         store = MemoryProvider(capabilities: capabilities, tagsBytes: tagsBytes)
@@ -73,9 +78,14 @@ package final class Mount: Sendable {
         let provider = SeenLayer(
             inner: FaultLayer(TrafficLayer(inner: line, traffic: traffic), faults), ledger: ledger, life: number)
         let memory = BufferPool(limit: memoryLimit)
-        let staging = try StagingArea(directory: "\(directory)/\(number)", limit: 4 << 30, keepFree: 0)
+        let disk = "\(directory)/\(number)"
+        if journals, number > 1 { copyTree("\(directory)/\(number - 1)", disk) }
+        let staging = try StagingArea(directory: disk, limit: 4 << 30, keepFree: 0)
+        let journal = journals ? try Journal(directory: disk) : nil
         let fs = MountedBucket(
-            settings: settings, provider: provider, staging: staging, memory: memory, clock: clock)
+            settings: settings, provider: provider, staging: staging, memory: memory, journal: journal, clock: clock)
+        _ = try fs.recovery.run()
+        fs.recovery.start()
         let life = Life(number: number, fs: fs, memory: memory, staging: staging, lifeline: lifeline)
         current.withLock { $0 = life }
     }
@@ -88,7 +98,7 @@ package final class Mount: Sendable {
     package var memory: BufferPool { life.memory }
     package var staging: StagingArea { life.staging }
 
-    /// A new file system on the same bucket: nothing is remembered but what the store has. The old one is not told; with
+    /// A new file system on the same bucket: nothing is remembered but what the store has, and the journal if there is one. The old one is not told; with
     /// `crash` nothing that it does reaches the store any more.
     package func remount(crash: Bool = false) throws {
         let old = life
@@ -267,4 +277,23 @@ private func bytes(ofFile path: String) -> [UInt8]? {
 private func removeTree(_ path: String) {
     for name in names(in: path) where Glibc.unlink(path + "/" + name) != 0 { removeTree(path + "/" + name) }
     Glibc.rmdir(path)
+}
+
+/// Copies what a process has left on disk by now.
+private func copyTree(_ from: String, _ to: String) {
+    mkdir(to, 0o700)
+    mkdir(to + "/staged", 0o700)
+    for name in names(in: from) where name != "lock" && name != "staged" {
+        write(bytes(ofFile: "\(from)/\(name)") ?? [], to: "\(to)/\(name)")
+    }
+    for name in names(in: from + "/staged") {
+        write(bytes(ofFile: "\(from)/staged/\(name)") ?? [], to: "\(to)/staged/\(name)")
+    }
+}
+
+private func write(_ bytes: [UInt8], to path: String) {
+    let raw = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
+    guard raw >= 0 else { return }
+    _ = bytes.withUnsafeBytes { Glibc.write(raw, $0.baseAddress, $0.count) }
+    Glibc.close(raw)
 }

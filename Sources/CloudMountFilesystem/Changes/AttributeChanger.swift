@@ -7,8 +7,9 @@ struct AttributeChanger: Sendable {
     let context: MountContext
     let tree: Tree
     let revalidator: Revalidator
-    let commits: Commits
+    let writeBack: WriteBack
     let markers: Markers
+    private var commits: Commits { writeBack.commits }
 
     /// A read-only extended attribute that no listing shows, so that no tool copies it.
     static let stateAttribute = "user.cloudmount.state"
@@ -38,7 +39,12 @@ struct AttributeChanger: Sendable {
         let isKept = keepsAttributes(of: inode)
         let isStored = changes.size != nil || isDurable && isKept
         var resized: Resized?
-        if let size = changes.size { resized = try resize(inode, to: size) }
+        // It may have to wait for local disk.
+        if let size = changes.size {
+            resized = try await BlockingPool.shared.run(context.name) { () throws(VFSError) in
+                try resize(inode, to: size)
+            }
+        }
         defer { if resized != nil { tree.giveBackContent(inode) } }
         let cut = resized?.change
         try await undoable(inode, isStored: isStored, resized) { change throws(VFSError) in
@@ -133,7 +139,7 @@ struct AttributeChanger: Sendable {
     ) async throws(VFSError) {
         var before: NodeChange?
         let (isWritten, generation): (Bool, UInt64)
-        let isBeside = commits.isUnderWay(inode)
+        let isBeside = commits.entries.isUnderWay(inode)
         do throws(VFSError) {
             (isWritten, generation) = try await described(inode) { insists throws(VFSError) in
                 try tree.change(inode, insists: insists, isStored: isStored) { change throws(VFSError) in
@@ -146,14 +152,14 @@ struct AttributeChanger: Sendable {
             throw error
         }
         // A file that is open for writing takes its attributes along when its bytes are committed; that may be just over.
-        guard isStored, !isWritten || isBeside || commits.isUnderWay(inode) else { return }
+        guard isStored, !isWritten || isBeside || commits.entries.isUnderWay(inode) else { return }
         do throws(VFSError) {
             try await store(inode)
         } catch {
             let isStillThere = resized.map { $0.origin != nil } ?? true
             if let before, before.wasClean, isStillThere, tree.takeBack(inode, to: before, from: generation) {
                 goBack(inode, resized)
-                commits.tookBack(inode)
+                await commits.tookBack(inode)
             }
             throw error
         }
@@ -172,7 +178,7 @@ struct AttributeChanger: Sendable {
             try await tree.holding(inode) { () async throws(VFSError) in try await markers.store(inode) }
             return
         }
-        try await commits.commit(inode)
+        try await writeBack.persist(inode)
         tree.letGo(inode)
     }
 
@@ -235,7 +241,7 @@ struct AttributeChanger: Sendable {
     func state(of inode: InodeID) -> String {
         let view = tree.inspect(inode) { ($0.isDirty, $0.isStale) }
         guard let (isDirty, isStale) = view else { return "current" }
-        if isDirty { return commits.error(inode) == nil ? "dirty" : "failed" }
+        if isDirty { return commits.entries.error(inode) == nil ? "dirty" : "failed" }
         return isStale ? "stale" : "current"
     }
 

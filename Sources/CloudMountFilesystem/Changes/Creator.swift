@@ -21,7 +21,7 @@ struct Creator: Sendable {
 
     /// Makes a file that only this mount knows until its commit. Nil when the store has to be asked.
     func createNow(_ place: Place, mode: UInt32, flags: Int32, _ caller: Caller) throws(VFSError) -> Opened? {
-        if flags & Self.exclusive != 0, context.policy().exclusiveCreate == .store { return nil }
+        if flags & Self.exclusive != 0, context.policy().asksStoreForNames { return nil }
         return try create(place, mode, caller, isAbsent: false)
     }
 
@@ -41,7 +41,7 @@ struct Creator: Sendable {
     func create(_ place: Place, mode: UInt32, flags: Int32, _ caller: Caller) async throws(VFSError) -> Created {
         let isExclusive = flags & Self.exclusive != 0
         return try await tree.persistently { () async throws(VFSError) -> Created? in
-            let isStored = isExclusive && context.policy().exclusiveCreate == .store
+            let isStored = isExclusive && context.policy().asksStoreForNames
             // What is absent by memory, the store denies or confirms when the object is made.
             let existing =
                 isStored && context.capabilities.conditionalCreate

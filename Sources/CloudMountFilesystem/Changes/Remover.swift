@@ -92,14 +92,14 @@ struct Remover: Sendable {
             break
         }
         tree.stored.removed(target)
-        commits.forget(inode)
+        await commits.forget(inode)
         if isForeign { tree.stored.distrust([place]) }
     }
 
     /// The version under the file's key that is this mount's to remove.
     private func deletion(of target: StoredNames.Target) async throws(VFSError) -> DeleteRequest? {
         // A commit that failed or was cut short may have reached the store all the same.
-        let uncertain = commits.uncertain(target.inode)
+        let uncertain = commits.entries.uncertain(target.inode)
         if !uncertain.isEmpty, let there = try await context.provider.headIfThere(target.key),
             let mark = WriteMark(there), uncertain.contains(mark)
         {

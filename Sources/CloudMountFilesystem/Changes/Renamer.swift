@@ -43,6 +43,7 @@ struct Renamer: Sendable {
                         ? try await moveDirectory(move, noReplace: noReplace)
                         : try await moveFile(move, noReplace: noReplace)
                     guard isDone else { return nil }
+                    if tree.stored.kind(inode) == .directory { await commits.renamed(inode) }
                     await markers.keepIfEmpty(source.parent)
                     markers.timesChanged()
                     return ()
@@ -128,7 +129,7 @@ struct Renamer: Sendable {
         if context.capabilities.moves, var moved = try await moveInStore(move, object, condition) {
             moved.size = object.size
             tree.stored.relocate(move.inode, from: object, to: moved)
-            return arrive(move, object, moved, isClean: true)
+            return await arrive(move, object, moved, isClean: true)
         }
         guard context.capabilities.serverCopy else { throw VFSError(.crossDevice, "the store cannot copy") }
         let copied = try await context.provider.copy(
@@ -202,7 +203,7 @@ struct Renamer: Sendable {
         }
         // The version of somebody else stays under the old name; what was written here goes on under the new one.
         tree.stored.move(move.inode, to: move.target, .unstored(replacing: seen?.object?.etag))
-        if let seen { commits.forget(seen.inode) }
+        await commits.renamed(move.inode, over: seen?.inode)
         return true
     }
 
@@ -219,7 +220,7 @@ struct Renamer: Sendable {
                 tree.stored.distrust([move.source])
             }
         }
-        let uncertain = commits.uncertain(move.inode)
+        let uncertain = commits.entries.uncertain(move.inode)
         if !uncertain.isEmpty, let there = try await context.provider.headIfThere(source.key),
             let mark = WriteMark(there), uncertain.contains(mark)
         {
@@ -228,7 +229,7 @@ struct Renamer: Sendable {
             if let failure, failure.error.code != .preconditionFailed { throw failure.error }
         }
         tree.stored.move(move.inode, to: move.target, .unstored(replacing: seen?.object?.etag))
-        if let seen { commits.forget(seen.inode) }
+        await commits.renamed(move.inode, over: seen?.inode)
     }
 
     /// The copy is there: the old object goes, as it was copied.
@@ -239,6 +240,8 @@ struct Renamer: Sendable {
         copied.size = object.size
         let old = object
         tree.stored.relocate(move.inode, from: old, to: copied)
+        // What was written over the object goes on from the copy, also in another process.
+        await commits.records.moves(move.inode, to: copied, over: move.replaced)
         let failure: VFSError?
         do throws(VFSError) {
             failure = try await commits.takeAway(old, nonce: tree.stored.nonce(move.inode))
@@ -246,17 +249,17 @@ struct Renamer: Sendable {
             if error.code == .permissionDenied {
                 failure = error
             } else if let isFree = await isGone(old) {
-                return arrive(move, old, copied, isClean: isFree)
+                return await arrive(move, old, copied, isClean: isFree)
             } else {
                 // Whether it still will be deleted, only time tells: both names stay.
-                tree.stored.stay(move.inode, from: copied, to: old)
+                await stay(move, copied, old)
                 tree.stored.distrust([move.target, move.source])
                 throw error
             }
         }
         if let failure, failure.code != .preconditionFailed {
             // The store refuses: the old name stays. What replaced another cannot be taken back.
-            tree.stored.stay(move.inode, from: copied, to: old)
+            await stay(move, copied, old)
             if !replacedAny {
                 let undoing = DeleteRequest(copied.key, version: copied.etag, undoes: true)
                 _ = try? await context.provider.delete([undoing])
@@ -265,7 +268,13 @@ struct Renamer: Sendable {
             throw failure
         }
         // What somebody else has stored under the old name meanwhile is shown.
-        arrive(move, old, copied, isClean: failure == nil)
+        await arrive(move, old, copied, isClean: failure == nil)
+    }
+
+    private func stay(_ move: Move, _ copied: ObjectInfo, _ old: ObjectInfo) async {
+        tree.stored.stay(move.inode, from: copied, to: old)
+        await commits.renamed(move.inode)
+        if let replaced = move.replaced { await commits.records.keepUnheard(replaced) }
     }
 
     /// - Returns: when the version is not there any more, whether nothing is; nil when it is, or the store does not tell.
@@ -277,10 +286,10 @@ struct Renamer: Sendable {
         return there == nil
     }
 
-    private func arrive(_ move: Move, _ old: ObjectInfo, _ copied: ObjectInfo, isClean: Bool) {
+    private func arrive(_ move: Move, _ old: ObjectInfo, _ copied: ObjectInfo, isClean: Bool) async {
         let place = Place(parent: move.target.parent, name: Self.name(copied.key))
         tree.stored.move(move.inode, to: place, .stored(old: old, new: copied))
-        if let replaced = move.replaced { commits.forget(replaced) }
+        await commits.renamed(move.inode, over: move.replaced)
         if !isClean { tree.stored.distrust([move.source]) }
     }
 
@@ -349,6 +358,7 @@ struct Renamer: Sendable {
         let oldMarker = source.object.flatMap { $0.key == source.key ? nil : $0 }
         let marker = made.first { $0.new.key == job.to }?.new
         await arrive(move.inode, at: move.target, marker, made, below: job.to)
+        await commits.renamed(move.inode)
         do throws(VFSError) {
             var (stayed, refusal) = try await job.deleteOld(made)
             if let refusal {
@@ -416,6 +426,7 @@ struct Renamer: Sendable {
             made.filter { $0.old.key != $0.new.key }.map { DirectoryMove.Moved(old: $0.new, new: $0.old) }
         }
         await arrive(move.inode, at: move.source, marker, back, below: job.from)
+        await commits.renamed(move.inode)
         await job.takeBack(made)
     }
 

@@ -8,37 +8,8 @@ import Synchronization
 
 /// The commits of one mount: which file's is under way, which has failed, and what a later attempt must know of earlier ones.
 final class Commits: Sendable {
-    private struct Entry {
-        var task: Task<End, Never>?
-        /// The task was cancelled so that the name can change; who waits for it begins again.
-        var isInterrupted = false
-        /// Why the last commit failed, until one succeeds.
-        var error: VFSError?
-        var failedSince: Timestamp?
-        /// The write that is or was last on its way.
-        var write: SealedWrite?
-        /// What it was made of.
-        var generations: [UInt64] = []
-        /// Writes whose end is not known.
-        var uncertain: [Attempt] = []
-        /// What is stored, which may yet get another version by the same write, with the same bytes.
-        var changing: ObjectInfo?
-        /// Such that came before the last write which was stored: what of them lands late is still ours.
-        var past: [WriteMark] = []
-        /// Attempts in a row that ended because the file had changed meanwhile.
-        var repeats = 0
-    }
-
-    /// What a write was made of.
-    private struct Attempt {
-        let write: SealedWrite
-        let seal: StoredNames.Seal
-        let snapshot: ContentSnapshot
-        var mark: WriteMark { WriteMark(write) }
-    }
-
     /// How an attempt ended.
-    private enum End: Sendable {
+    enum End: Sendable {
         case stored
         /// Its name or its bytes have changed meanwhile: once more, if it is still wanted.
         case again
@@ -47,22 +18,17 @@ final class Commits: Sendable {
 
     /// A file that changes under every attempt is not sent for ever.
     private static let mostRepeats = 8
-    /// Of one file that fails for hours: attempts, and pieces of their images.
-    private static let (mostUncertain, mostPieces) = (4096, 1 << 20)
-    /// Of one that fails for days, and of one that is stored.
-    private static let (mostFailed, mostPast) = (10_000, 16)
-
     private let context: MountContext
     private let tree: Tree
     private let revalidator: Revalidator
     private let markers: Markers
     private let committer: Committer
-    private let entries = Mutex<[InodeID: Entry]>([:])
+    let entries = CommitTable()
     /// Writes whose calls were given up.
     let landings: Landings
-    /// Bytes that cannot become a file any more, by where they are kept.
-    private let stranded = Mutex<[MountStatistics.FailedCommit]>([])
-    private static let mostStranded = 1000
+    let records: Records
+    let queue: UploadQueue
+    private let stranded: StrandedBytes
     /// Drained once: what is written from then on is on disk at once, for the drain may be given up at any moment.
     private let isEnding = Atomic(false)
 
@@ -72,6 +38,9 @@ final class Commits: Sendable {
         self.revalidator = revalidator
         self.markers = markers
         landings = Landings(context: context, tree: tree)
+        records = Records(context: context, tree: tree)
+        queue = UploadQueue(context: context)
+        stranded = StrandedBytes(context)
         let log = context.log
         committer = Committer(
             provider: context.provider, reader: context.imageReader()
@@ -81,6 +50,8 @@ final class Commits: Sendable {
                 metadata: ["key": "\(key)", "left out": "\(left.joined(separator: ", "))"])
         }
     }
+
+    deinit { queue.end() }
 
     func isDraining() -> Bool { isEnding.load(ordering: .relaxed) }
 
@@ -92,7 +63,7 @@ final class Commits: Sendable {
         guard let wanted = tree.dirtyGeneration(inode) else { return }
         while !tree.isStored(inode, at: wanted) {
             let task = entries.withLock { entries in
-                var entry = entries[inode] ?? Entry()
+                var entry = entries[inode] ?? CommitEntry()
                 if let task = entry.task { return task }
                 let task = Task(executorPreference: context.provider.executor) { await self.run(inode) }
                 entry.task = task
@@ -120,11 +91,12 @@ final class Commits: Sendable {
             entries.withLock { entries in
                 guard var entry = entries[inode] else { return }
                 (entry.task, entry.error, entry.failedSince, entry.repeats) = (nil, nil, nil, 0)
-                entry.write = nil
-                entry.past = Self.marks(entry).suffix(Self.mostPast)
+                (entry.write, entry.sending, entry.reason, entry.kin) = (nil, nil, nil, [])
+                entry.past = entry.marks.suffix(CommitEntry.mostPast)
                 entry.uncertain = []
                 entries[inode] = entry.past.isEmpty && entry.changing == nil ? nil : entry
             }
+            await records.update(inode)
             return .stored
         }
         let content = tree.contentIfAny(inode)
@@ -141,17 +113,61 @@ final class Commits: Sendable {
         let time = context.clock.now()
         entries.withLock { entries in
             entries[inode]?.task = nil
+            entries[inode]?.sending = nil
             if isAgain { return }
             entries[inode]?.error = error
+            entries[inode]?.reason = nil
             if entries[inode]?.failedSince == nil { entries[inode]?.failedSince = time }
         }
         if isAgain { return .again }
+        await records.keepUnheard(inode)
+        queue.add(inode, after: .zero, hasFailed: true)
         context.log.error(
             "commit failed; the bytes are kept",
             metadata: ["staged": "\(content?.staged()?.place ?? "-")", "error": "\(error)"])
         // Nothing of it is tried again.
-        if tree.stored.place(of: inode) == nil { forget(inode) }
+        if tree.stored.place(of: inode) == nil { abandon(inode) }
         return .failed(error)
+    }
+
+    /// A write of an earlier process goes on as this file, once `UploadQueue.start` lets it.
+    func adopt(_ write: JournaledWrite, as inode: InodeID) {
+        var entry = CommitEntry()
+        (entry.reason, entry.failedSince) = (write.error, write.since)
+        (entry.kin, entry.kinBase) = (write.kin, write.write.layers.base?.etag)
+        entry.past = write.marks + [WriteMark(write.write)]
+        entry.write = write.write
+        if let seal = tree.stored.seal(inode), let content = tree.contentIfAny(inode) {
+            entry.generations = [seal.generation, content.generation()]
+        }
+        let adopted = entry
+        entries.withLock { $0[inode] = adopted }
+        queue.add(inode, after: .zero, hasFailed: false)
+    }
+
+    /// What is told on record of a file; nil for one that is stored, or never will be.
+    func told(_ inode: InodeID) -> Records.Told? {
+        guard tree.dirtyGeneration(inode) != nil, let seal = tree.stored.seal(inode),
+            let snapshot = tree.contentIfAny(inode)?.snapshot()
+        else { return nil }
+        entries.withLock { if $0[inode] == nil { $0[inode] = CommitEntry() } }
+        // The next attempt sends just that, if nothing changes until then.
+        let write = sealed(inode, seal, snapshot, isPlan: true)
+        return entries.withLock { entries in
+            var entry = entries[inode] ?? CommitEntry()
+            if entry.write == nil { entry.write = write }
+            entries[inode] = entry
+            let told = JournaledWrite(
+                write: write, marks: entry.allMarks.filter { $0.nonce != write.nonce }, kin: entry.kin(of: write),
+                since: entry.failedSince ?? context.clock.now(), error: entry.error?.description ?? entry.reason)
+            return Records.Told(write: told, staged: snapshot.image.dirty.total > 0 ? snapshot.staged : nil)
+        }
+    }
+
+    /// What fails is told by `statistics`.
+    func commitUnheard(_ inode: InodeID) async {
+        _ = await attempt { () async throws(VFSError) in try await commit(inode) }
+        tree.letGo(inode)
     }
 
     private func commitOnce(_ inode: InodeID) async throws(VFSError) {
@@ -169,10 +185,18 @@ final class Commits: Sendable {
             throw VFSError(.stale, "the file is never stored again")
         }
         var write = sealed(inode, seal, snapshot)
-        let earlier = marks(inode).filter { $0.nonce != write.nonce }
+        let earlier = entries.marks(inode).filter { $0.nonce != write.nonce }
         // A call that was given up may still come to its effect: nothing is sent to the same key before that.
         try await landings.clear(write.key)
         let begun = write
+        entries.withLock { entries in
+            entries[inode]?.sending = begun
+            if entries[inode]?.generations == [seal.generation, snapshot.generation] { entries[inode]?.write = begun }
+        }
+        // Whoever goes on after a crash must know what was sent.
+        if let nonce = records.nonce(inode), nonce != write.nonce {
+            await records.keepUnheard(inode)
+        }
         let isInDoubt = Mutex(false)
         let local = LocalBytes(
             staged: snapshot.staged, stream: snapshot.stream, generation: snapshot.generation,
@@ -187,23 +211,25 @@ final class Commits: Sendable {
             if error.code == .io || error.code == .uploadNotFound, content.generation() != snapshot.generation {
                 throw VFSError(.busy, error.message, wire: error.wire)
             }
-            let failed = Attempt(write: write, seal: seal, snapshot: snapshot.withoutBytes)
-            entries.withLock { entries in
-                entries[inode]?.write = failed.write
-                if CommitVerdict.isUnclear(error), var entry = entries[inode] {
-                    Self.note(failed, &entry)
-                    entries[inode] = entry
-                }
+            let failed = CommitEntry.Attempt(write: write, seal: seal, snapshot: snapshot.withoutBytes)
+            let isPlannedAnew = entries.withLock { entries in
+                // What has been planned since is another write.
+                let isLast = entries[inode]?.generations == [seal.generation, snapshot.generation]
+                if isLast { entries[inode]?.write = failed.write }
+                if CommitVerdict.isUnclear(error) { entries[inode]?.note(failed) }
+                return !isLast
             }
+            if isPlannedAnew { committer.abandon(failed.write.upload) }
             throw error
         }
         switch outcome {
         case .stored(let info):
-            forget(WriteMark(write), of: inode, changing: isInDoubt.withLock { $0 } ? info : nil)
+            entries.forget(WriteMark(write), of: inode, changing: isInDoubt.withLock { $0 } ? info : nil)
             await settle(inode, seal, snapshot, content, write, info)
         case .earlier(let info):
             // Of one that came before what is stored nothing is known but that it is ours: it is what is replaced next.
             if await !known(inode, info, content, info.metadata?.nonce) {
+                goOn(inode, info, content)
                 _ = tree.stored.noteLate(inode, info, over: seal.version, nonce: info.metadata?.nonce)
             }
             throw VFSError(.busy, "an earlier write has been stored")
@@ -215,32 +241,6 @@ final class Commits: Sendable {
                 throw VFSError(.busy, error.message, wire: error.wire)
             }
             throw await strand(inode, seal, content, error)
-        }
-    }
-
-    private static func note(_ failed: Attempt, _ entry: inout Entry) {
-        entry.uncertain.removeAll { $0.mark.nonce == failed.mark.nonce }
-        entry.uncertain.append(failed)
-        var pieces = entry.uncertain.reduce(0) { $0 + $1.snapshot.image.pieceCount }
-        while entry.uncertain.count > 2, entry.uncertain.count > mostUncertain || pieces > mostPieces {
-            // Its bytes are known no more; that it is ours is. What was sent when the store fell silent, and last, is the likeliest to be
-            // there.
-            let dropped = entry.uncertain.remove(at: entry.uncertain.count / 2)
-            pieces -= dropped.snapshot.image.pieceCount
-            entry.past.append(dropped.mark)
-        }
-        if entry.past.count > mostFailed { entry.past.removeFirst(mostFailed / 2) }
-    }
-
-    /// What is stored is known by its version from now on: another tool may keep its mark beside other bytes.
-    /// - Parameter changing: it may yet get another version.
-    private func forget(_ mark: WriteMark, of inode: InodeID, changing: ObjectInfo?) {
-        entries.withLock { entries in
-            entries[inode]?.uncertain.removeAll { $0.mark == mark }
-            entries[inode]?.past.removeAll { $0 == mark }
-            var stored = changing
-            if stored?.metadata?.nonce == nil { stored?.metadata = ObjectMetadata(nonce: mark.nonce) }
-            entries[inode]?.changing = stored
         }
     }
 
@@ -295,16 +295,10 @@ final class Commits: Sendable {
             guard let there = try await context.provider.headIfThere(old.key) else { return nil }
             let found = there.metadata?.nonce
             let isUncovered = there.etag == old.etag && (nonce == nil || found == nonce)
-            guard isUncovered || WriteMark(there).map(isUncertain) ?? false else { return failure }
+            guard isUncovered || WriteMark(there).map(entries.isUncertain) ?? false else { return failure }
             request = DeleteRequest(old.key, version: there.etag, nonce: found)
         }
         return VFSError(.busy, "\(old.key) keeps changing")
-    }
-
-    private func isUncertain(_ mark: WriteMark) -> Bool {
-        entries.withLock { entries in
-            entries.values.contains { Self.marks($0).contains(mark) || $0.write.map(WriteMark.init) == mark }
-        }
     }
 
     // MARK: Writes whose answers were lost
@@ -312,7 +306,7 @@ final class Commits: Sendable {
     /// Looks whether a write of the file whose end was not known has reached the store; then the file goes on from there. Called by
     /// who holds its name.
     func recognise(_ inode: InodeID) async throws(VFSError) -> Bool {
-        let marks = uncertain(inode)
+        let marks = entries.uncertain(inode)
         guard !marks.isEmpty, let seal = tree.stored.seal(inode),
             let there = try await context.provider.headIfThere(seal.key), there.etag != seal.version,
             let mark = WriteMark(there), marks.contains(mark)
@@ -322,12 +316,30 @@ final class Commits: Sendable {
         return true
     }
 
+    /// The version that a file reads is gone: has a write of an earlier process come over it?
+    func isBaseOurs(_ inode: InodeID, _ base: ObjectInfo) async -> Bool {
+        guard entries.hasKin(inode), let content = tree.contentIfAny(inode),
+            let there = try? await context.provider.headIfThere(base.key), there.etag != base.etag
+        else { return false }
+        return goOn(inode, there, content)
+    }
+
+    /// A file of an earlier process goes on over what that has stored of it.
+    @discardableResult
+    private func goOn(_ inode: InodeID, _ info: ObjectInfo, _ content: FileContent) -> Bool {
+        guard let mark = WriteMark(info), entries.isKin(mark, over: content.base()?.etag, of: inode) else {
+            return false
+        }
+        content.rebase(onto: info)
+        return true
+    }
+
     /// The object is what an earlier attempt has stored: its bytes are the base of what has changed since.
     /// - Returns: false when it is not known which state of the file that was.
     private func known(
         _ inode: InodeID, _ info: ObjectInfo, _ content: FileContent, _ nonce: String?
     ) async -> Bool {
-        let attempt: Attempt? = entries.withLock { entries in
+        let attempt: CommitEntry.Attempt? = entries.withLock { entries in
             guard var entry = entries[inode], let nonce,
                 let index = entry.uncertain.firstIndex(where: { $0.mark.nonce == nonce })
             else { return nil }
@@ -360,7 +372,10 @@ final class Commits: Sendable {
     }
 
     /// The write of a file as it is. An attempt that was cut short goes on when nothing has changed since.
-    private func sealed(_ inode: InodeID, _ seal: StoredNames.Seal, _ snapshot: ContentSnapshot) -> SealedWrite {
+    /// - Parameter isPlan: not to be sent now, perhaps beside another that is.
+    private func sealed(
+        _ inode: InodeID, _ seal: StoredNames.Seal, _ snapshot: ContentSnapshot, isPlan: Bool = false
+    ) -> SealedWrite {
         let generations = [seal.generation, snapshot.generation]
         var stream = snapshot.stream
         if let begun = stream, !begun.isGood(for: snapshot.generation) { stream = nil }
@@ -382,7 +397,7 @@ final class Commits: Sendable {
             }
             entries[inode]?.generations = generations
             entries[inode]?.write = nil
-            return before.upload
+            return isPlan && entries[inode]?.task != nil ? nil : before.upload
         }
         committer.abandon(unfinished)
         return write
@@ -402,6 +417,7 @@ final class Commits: Sendable {
             inode, seal, stored, nonce: write.nonce, isUnchanged: isUnchanged, modified: modified)
         if let useless { context.begin { await self.markers.remove(useless) } }
         markers.timesChanged()
+        await records.update(inode)
     }
 
     /// Somebody else has changed the object, and both are kept. The open file goes on under the name of its own version.
@@ -425,10 +441,11 @@ final class Commits: Sendable {
     {
         await content.spill()
         let bytes = content.dirtyBytes()
+        let state = told(inode)
         // The content first: whoever finds the name gone finds the failure too.
         let staged = content.strand(error)
         let place = tree.stored.strand(inode)
-        noteStranded(seal.key.string, staged, bytes, error)
+        await end(inode, seal.key.string, state, staged, bytes, error)
         context.log.error(
             "changed elsewhere, and the version that it was based on is gone; the new bytes are kept",
             metadata: ["key": "\(seal.key)", "staged": "\(staged ?? "-")"])
@@ -436,16 +453,24 @@ final class Commits: Sendable {
         return error
     }
 
-    private func noteStranded(_ path: String, _ staged: String?, _ bytes: Int, _ error: VFSError) {
-        guard let staged, bytes > 0 else { return }
-        var failure = MountStatistics.FailedCommit(
-            path: path, stagedPath: staged, bytes: bytes, error: error.description, since: context.clock.now())
-        failure.isFinal = true
-        let told = failure
-        stranded.withLock { stranded in
-            if stranded.count >= Self.mostStranded { stranded.removeFirst() }
-            stranded.append(told)
-        }
+    private func end(
+        _ inode: InodeID, _ path: String, _ state: Records.Told?, _ staged: String?, _ bytes: Int, _ error: VFSError
+    ) async {
+        let record = await records.end(inode, state, error)
+        // By then it is on disk.
+        stranded.note(
+            path, state?.staged?.place ?? staged, bytes, error.description, since: context.clock.now(), record: record)
+    }
+
+    var strandedIDs: Set<Int64> { stranded.ids }
+
+    /// What an earlier process has left, and nothing can be made of: it stays on record.
+    func strandLeft(_ left: WriteLog.Left, _ reason: String, since: Timestamp) {
+        let file = left.staged.flatMap(context.staging.leftover)
+        stranded.note(left.key.string, file?.path, file?.size ?? 0, reason, since: since, record: left.id)
+        context.log.error(
+            "an earlier run has left what cannot be stored",
+            metadata: ["key": "\(left.key)", "staged": "\(file?.path ?? "-")", "reason": "\(reason)"])
     }
 
     // MARK: Names that change
@@ -462,54 +487,56 @@ final class Commits: Sendable {
         for task in tasks { task.cancel() }
     }
 
-    private static func marks(_ entry: Entry) -> [WriteMark] {
-        entry.past + entry.uncertain.map(\.mark) + (entry.changing.flatMap { WriteMark($0) }.map { [$0] } ?? [])
+    /// The file has no name any more, which no later process brings back.
+    func forget(_ inode: InodeID) async {
+        abandon(inode)
+        await records.remove(inode)
     }
 
-    private func marks(_ inode: InodeID) -> [WriteMark] { entries.withLock { $0[inode].map(Self.marks) ?? [] } }
-
-    /// Writes of a file that may have reached the store though nobody knows.
-    func uncertain(_ inode: InodeID) -> [WriteMark] {
-        entries.withLock { entries in
-            guard let entry = entries[inode] else { return [] }
-            return Self.marks(entry) + (entry.error == nil ? [] : entry.write.map { [WriteMark($0)] } ?? [])
-        }
+    /// As `Records.renamed`.
+    func renamed(_ inode: InodeID, over replaced: InodeID? = nil) async {
+        if let replaced { abandon(replaced) }
+        await records.renamed(inode, over: replaced)
     }
 
-    /// The file has no name any more.
-    func forget(_ inode: InodeID) {
+    /// Bytes are about to be taken away that a record may name. Blocks.
+    func cuts(_ inode: InodeID) throws(VFSError) {
+        try records.keepNow(inode)
+    }
+
+    private func abandon(_ inode: InodeID) {
         let upload = entries.withLock { entries in entries.removeValue(forKey: inode)?.write?.upload }
         committer.abandon(upload)
     }
 
     /// The file is again what it was before its last commit, which failed. Should that land all the same, it is still ours.
-    func tookBack(_ inode: InodeID) {
+    func tookBack(_ inode: InodeID) async {
         let upload: UnfinishedUpload? = entries.withLock { entries in
             guard let entry = entries[inode] else { return nil }
-            var left = Entry()
+            var left = CommitEntry()
             left.task = entry.task
-            left.past = Self.marks(entry).suffix(Self.mostPast)
+            left.past = entry.marks.suffix(CommitEntry.mostPast)
             entries[inode] = left.past.isEmpty && left.task == nil ? nil : left
             return entry.write?.upload
         }
         committer.abandon(upload)
+        await records.update(inode)
     }
-
-    func isUnderWay(_ inode: InodeID) -> Bool { entries.withLock { $0[inode]?.task != nil } }
-
-    func error(_ inode: InodeID) -> VFSError? { entries.withLock { $0[inode]?.error } }
 
     // MARK: All files
 
     /// The last handle of a file is closed, which the store forbids to be written: trying again would change nothing. The
     /// name shows again what the store has, and the new bytes stay on local disk.
     func closed(_ inode: InodeID) {
-        guard let error = error(inode), error.code == .permissionDenied, let closed = tree.stored.abandonIfClosed(inode)
-        else { return }
+        guard let error = entries.error(inode), error.code == .permissionDenied else { return }
+        // What was acknowledged is tried for ever.
+        if context.policy().write == .back, records.has(inode) { return }
+        let state = told(inode)
+        guard let closed = tree.stored.abandonIfClosed(inode) else { return }
         let bytes = closed.content?.dirtyBytes() ?? 0
         let staged = closed.content?.strand(error)
-        forget(inode)
-        noteStranded(closed.path, staged, bytes, error)
+        abandon(inode)
+        context.begin { await self.end(inode, closed.path, state, staged, bytes, error) }
         context.log.error(
             "the store forbids to write the file; its new bytes are kept",
             metadata: ["key": "\(closed.path)", "staged": "\(staged ?? "-")"])
@@ -552,20 +579,15 @@ final class Commits: Sendable {
             statistics.dirtyBytes += bytes
             let failure = entries.withLock { entries in
                 entries[file.inode].flatMap { entry in
-                    entry.error.map { ($0, entry.failedSince ?? Timestamp(seconds: 0)) }
+                    (entry.error?.description ?? entry.reason).map { ($0, entry.failedSince ?? Timestamp(seconds: 0)) }
                 }
             }
             guard let (error, since) = failure else { continue }
             statistics.failedCommits.append(
                 MountStatistics.FailedCommit(
-                    path: file.path, stagedPath: content.staged()?.place ?? "", bytes: bytes,
-                    error: error.description, since: since))
+                    path: file.path, stagedPath: content.staged()?.place ?? "", bytes: bytes, error: error,
+                    since: since))
         }
-        // What somebody has taken away is not told of any more.
-        let gone = stranded.withLock { $0 }.filter { access($0.stagedPath, F_OK) != 0 }.map(\.stagedPath)
-        statistics.failedCommits += stranded.withLock { stranded in
-            stranded.removeAll { gone.contains($0.stagedPath) }
-            return stranded
-        }
+        statistics.failedCommits += stranded.all()
     }
 }

@@ -8,21 +8,27 @@ struct ContentHooks: Sendable {
     /// The version that the file reads is not in the store any more, and not by this mount's doing.
     /// - Returns: whether the file goes on with another version.
     var gone: @Sendable (InodeID, ObjectInfo) async -> Bool
+    /// Bytes are about to be taken away that a record of the journal may name. Blocks.
+    var cuts: @Sendable (InodeID) throws(VFSError) -> Void
 }
 
 /// What contents ask of rooms that are made after the one that makes them.
 final class LateHooks: Sendable {
-    private let rooms = Mutex<(tree: Weak<Tree>, revalidator: Weak<Revalidator>)?>(nil)
+    private let rooms = Mutex<(tree: Weak<Tree>, revalidator: Weak<Revalidator>, commits: Weak<Commits>)?>(nil)
 
     private struct Weak<Room: AnyObject & Sendable>: Sendable { weak var room: Room? }
 
-    func set(_ tree: Tree, _ revalidator: Revalidator) {
-        rooms.withLock { $0 = (Weak(room: tree), Weak(room: revalidator)) }
+    func set(_ tree: Tree, _ revalidator: Revalidator, _ commits: Commits) {
+        rooms.withLock { $0 = (Weak(room: tree), Weak(room: revalidator), Weak(room: commits)) }
     }
+
+    func cuts(_ inode: InodeID) throws(VFSError) { try rooms.withLock { $0?.commits.room }?.cuts(inode) }
 
     func settled(_ inode: InodeID) async { await rooms.withLock { $0?.tree.room }?.settled(inode) }
 
     func gone(_ inode: InodeID, _ base: ObjectInfo) async -> Bool {
-        await rooms.withLock { $0?.revalidator.room }?.versionIsGone(inode, base) ?? false
+        let rooms = rooms.withLock { ($0?.revalidator.room, $0?.commits.room) }
+        if await rooms.1?.isBaseOurs(inode, base) ?? false { return true }
+        return await rooms.0?.versionIsGone(inode, base) ?? false
     }
 }

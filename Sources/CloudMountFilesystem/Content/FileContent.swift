@@ -39,7 +39,7 @@ final class FileContent: Sendable {
                     try staged.write(bytes, at: offset)
                 } catch {
                     // Half of it may lie where the file has nothing: a stream sends what is staged.
-                    if let stream { drop(stream) }
+                    state.withLock { $0.stream.take() }?.abandon()
                     throw error
                 }
                 stream?.touch(extent)
@@ -64,7 +64,10 @@ final class FileContent: Sendable {
         keeping: Bool = true, onDisk: Bool = true, _ body: () throws(VFSError) -> Value
     ) throws(VFSError) -> Value {
         try changes.withLock { _ throws(VFSError) in
-            if keeping { _ = leaveBase(onDisk: onDisk) }
+            if keeping {
+                _ = leaveBase(onDisk: onDisk)
+                try keepRecorded(onDisk: onDisk)
+            }
             return try body()
         }
     }
@@ -77,6 +80,37 @@ final class FileContent: Sendable {
             bytes.bytes.count == before.size, (try? staged.write(UnsafeRawBufferPointer(bytes.bytes), at: 0)) != nil
         else { return false }
         return goOn(with: staged, before)
+    }
+
+    /// Bytes that are copied so that what is on record of a file stays exactly what it was. In a larger file what is overwritten may be old or
+    /// new after a crash, as on a local disk.
+    private static let mostCopied = 256 << 10
+
+    /// A small file that is on record goes on with a copy of its bytes. With `changes` held.
+    private func keepRecorded(onDisk: Bool) throws(VFSError) {
+        guard let staged = state.withLock({ $0.staged }), context.writes.names(staged, of: inode) else { return }
+        let dirty = state.withLock { $0.current.dirty }
+        if dirty.total > Self.mostCopied { return }
+        let copy = try context.staging.makeFile(label: context.name, memory: onDisk ? nil : context.memory)
+        try staged.copy(dirty, to: copy)
+        let stream: StreamingUpload? = state.withLock { state in
+            guard state.staged === staged else { return nil }
+            state.staged = copy
+            return state.stream.take()
+        }
+        stream?.abandon()
+    }
+
+    /// Bytes are to be taken away that the file has no more: what is on record does without them first. Blocks.
+    /// - Returns: false when that cannot be had: they stay where they are.
+    private func mayCut(_ staged: StagedFile?) -> Bool {
+        guard let staged, context.writes.names(staged, of: inode) else { return true }
+        let result = attemptNow { () throws(VFSError) in try hooks.cuts(inode) }
+        guard case .failure(let error) = result else { return true }
+        // A stream sends what is staged.
+        state.withLock { $0.stream.take() }?.abandon()
+        context.log.warning("local disk keeps what was cut", metadata: ["error": "\(error)"])
+        return false
     }
 
     /// As `leaveBase`, of a file whose object is about to go.
@@ -108,9 +142,12 @@ final class FileContent: Sendable {
     func truncate(to size: Int) throws(VFSError) -> ContentChange {
         try changing(keeping: size > 0) { () throws(VFSError) in
             let (staged, stream) = try writable()
-            let isKept = stream?.cut(to: size) ?? true
-            let (change, waiters) = state.withLock { state in
+            // What is on record keeps its bytes; the file goes on with none.
+            let isLeft = size == 0 && staged.map { context.writes.names($0, of: inode) } ?? false
+            let isKept = !isLeft && stream?.cut(to: size) ?? true
+            let (change, waiters, cuts) = state.withLock { state in
                 var image = state.current
+                let cuts = image.dirty.upperBound > size
                 state.image = nil
                 var waiters: [VersionReader.Waiter] = []
                 if size == 0 {
@@ -121,11 +158,12 @@ final class FileContent: Sendable {
                     image.truncate(to: size)
                 }
                 if !isKept { state.stream = nil }
-                return (state.publish(image), waiters)
+                if isLeft { state.staged = nil }
+                return (state.publish(image), waiters, cuts)
             }
             if !isKept { stream?.abandon() }
             redirect(waiters)
-            try staged?.truncate(to: size)
+            if !isLeft, !cuts || mayCut(staged) { try staged?.truncate(to: size) }
             return change
         }
     }
@@ -146,7 +184,7 @@ final class FileContent: Sendable {
                 return (state.publish(image), state.stream.take())
             }
             stream?.abandon()
-            try staged?.punch(extent)
+            if mayCut(staged) { try staged?.punch(extent) }
             return change
         }
     }
@@ -189,6 +227,15 @@ final class FileContent: Sendable {
         }
         redirect(waiters)
         return change
+    }
+
+    /// Goes on where an earlier process was.
+    func restore(_ layers: SealedWrite.Layers, _ staged: StagedFile?) {
+        state.withLock { state in
+            (state.base, state.staged) = (layers.base, staged)
+            state.publish(layers.image)
+            state.storedSize = layers.base?.size ?? 0
+        }
     }
 
     // MARK: What it is now
@@ -271,9 +318,14 @@ final class FileContent: Sendable {
         return isUnchanged
     }
 
-    private func drop(_ stream: StreamingUpload) {
-        forget(stream)
-        stream.abandon()
+    /// The object `info` has the same bytes wherever the file has its base's.
+    func rebase(onto info: ObjectInfo) {
+        let waiters: [VersionReader.Waiter] = state.withLock { state in
+            guard let image = state.image, image.baseLimit <= info.size else { return [] }
+            state.image = image.rebased(onto: info.size)
+            return state.setBase(info)
+        }
+        redirect(waiters)
     }
 
     func forget(_ stream: StreamingUpload) { state.withLock { if $0.stream === stream { $0.stream = nil } } }

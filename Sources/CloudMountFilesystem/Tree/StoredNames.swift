@@ -328,6 +328,11 @@ struct StoredNames: Sendable {
     /// How long somebody who was refused because the file was replaced under him may take to come back.
     static let comeBack = Duration.seconds(1)
 
+    /// Whether the file has a name, and the store all that it is.
+    func isWhole(_ inode: InodeID) -> Bool {
+        withNames { names in names[inode].map { !$0.isOrphan && !$0.isDirty } ?? false }
+    }
+
     func isExpected(_ place: Place) -> Bool {
         let now = now()
         return withNames { names in names.isExpected(place, now) }

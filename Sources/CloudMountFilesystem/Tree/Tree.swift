@@ -44,6 +44,11 @@ final class Tree: Sendable {
         return content
     }
 
+    /// Makes a node, and its content.
+    func restore(_ make: (inout Namespace) -> Node?) -> (InodeID, FileContent)? {
+        withNames { names in make(&names).map { ($0.id, content(of: $0, names)) } }
+    }
+
     /// The content of a file, if it has one.
     func contentIfAny(_ inode: InodeID) -> FileContent? { withNames { names in names[inode]?.content } }
 

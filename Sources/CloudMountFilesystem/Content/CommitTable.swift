@@ -1,0 +1,59 @@
+import CloudMountCommit
+import CloudMountVFS
+import Synchronization
+
+/// What is known of the commits of a mount's files.
+final class CommitTable: Sendable {
+    private let state = Mutex<[InodeID: CommitEntry]>([:])
+
+    func withLock<Value: Sendable>(_ body: (inout sending [InodeID: CommitEntry]) -> Value) -> Value {
+        state.withLock { body(&$0) }
+    }
+
+    /// What is stored is known by its version from now on: another tool may keep its mark beside other bytes.
+    /// - Parameter changing: it may yet get another version.
+    func forget(_ mark: WriteMark, of inode: InodeID, changing: ObjectInfo?) {
+        state.withLock { entries in
+            entries[inode]?.uncertain.removeAll { $0.mark == mark }
+            entries[inode]?.past.removeAll { $0 == mark }
+            var stored = changing
+            if stored?.metadata?.nonce == nil { stored?.metadata = ObjectMetadata(nonce: mark.nonce) }
+            entries[inode]?.changing = stored
+        }
+    }
+
+    func isUncertain(_ mark: WriteMark) -> Bool {
+        state.withLock { entries in
+            entries.values.contains { $0.marks.contains(mark) || $0.write.map(WriteMark.init) == mark }
+        }
+    }
+
+    func marks(_ inode: InodeID) -> [WriteMark] { state.withLock { $0[inode]?.marks ?? [] } }
+
+    /// Writes of a file that may have reached the store though nobody knows.
+    func uncertain(_ inode: InodeID) -> [WriteMark] {
+        state.withLock { entries in
+            guard let entry = entries[inode] else { return [] }
+            return entry.marks + (entry.error == nil ? [] : entry.write.map { [WriteMark($0)] } ?? [])
+        }
+    }
+
+    func isUnderWay(_ inode: InodeID) -> Bool { state.withLock { $0[inode]?.task != nil } }
+
+    func error(_ inode: InodeID) -> VFSError? { state.withLock { $0[inode]?.error } }
+
+    /// Whether the write of `nonce` is of this state.
+    func isPlanned(_ nonce: String, _ generations: [UInt64], of inode: InodeID) -> Bool {
+        state.withLock { entries in
+            entries[inode].map { $0.generations == generations && $0.write?.nonce == nonce } ?? false
+        }
+    }
+
+    // MARK: Of an earlier process
+
+    func hasKin(_ inode: InodeID) -> Bool { state.withLock { !($0[inode]?.kin ?? []).isEmpty } }
+
+    func isKin(_ mark: WriteMark, over base: ETag?, of inode: InodeID) -> Bool {
+        state.withLock { $0[inode].map { $0.kinBase == base && $0.kin.contains(mark) } ?? false }
+    }
+}

@@ -1,0 +1,143 @@
+import CloudMountCommit
+import CloudMountPlatform
+import CloudMountStaging
+import CloudMountVFS
+import Logging
+import Synchronization
+
+/// Has on disk what files hold that the store does not have, so that another process can go on.
+final class Records: Sendable {
+    let context: MountContext
+    let tree: Tree
+
+    typealias Told = WriteLog.Told
+
+    /// In a struct: a function by itself is wrapped once more each time that it is taken out of a generic type.
+    private struct Look {
+        /// Nil: there is nothing to tell.
+        let tell: @Sendable (InodeID) -> Told?
+    }
+
+    private let look = Mutex<Look?>(nil)
+
+    init(context: MountContext, tree: Tree) { (self.context, self.tree) = (context, tree) }
+
+    /// Set once, before the first request.
+    func attach(_ look: @escaping @Sendable (InodeID) -> Told?) { self.look.withLock { $0 = Look(tell: look) } }
+
+    private func told(_ inode: InodeID) -> Told? { look.withLock { $0 }?.tell(inode) }
+
+    private var log: WriteLog { context.writes }
+
+    func has(_ inode: InodeID) -> Bool { log.has(inode) }
+
+    /// By which the file's record knows what was sent; nil: it has none.
+    func nonce(_ inode: InodeID) -> String? { log.nonce(inode) }
+
+    /// As `keep`. What fails is told by the log.
+    func keepUnheard(
+        _ inode: InodeID, as moved: ObjectInfo? = nil, replacing replaced: InodeID? = nil
+    ) async {
+        let result = await attempt { () async throws(VFSError) in
+            try await keep(inode, as: moved, replacing: replaced)
+        }
+        guard case .failure(let error) = result else { return }
+        context.log.error("what is not stored outlives this process only as bytes", metadata: ["error": "\(error)"])
+    }
+
+    /// Returns when the file's record says what the file is, if it holds anything that the store does not have.
+    /// - Parameters:
+    ///   - moved: what the file's object is by now, under the name that it is about to get.
+    ///   - replaced: a file whose record goes in the same step.
+    /// - Returns: false when there is no record: nothing to tell.
+    @discardableResult
+    func keep(
+        _ inode: InodeID, as moved: ObjectInfo? = nil, replacing replaced: InodeID? = nil
+    ) async throws(VFSError) -> Bool {
+        guard log.isKept else { return false }
+        let isKept = try await BlockingPool.shared.run(context.name) { () throws(VFSError) in
+            try self.log.put(inode, replacing: replaced) {
+                var told = self.told(inode)
+                if let moved {
+                    told?.write.write.key = moved.key
+                    told?.write.write.replaces = moved.etag
+                }
+                return told
+            }
+        }
+        // It was stored while it was put on record.
+        if isKept { await removeIfStored(inode) }
+        return isKept
+    }
+
+    /// Blocks.
+    func keepNow(_ inode: InodeID) throws(VFSError) { _ = try log.put(inode) { told(inode) } }
+
+    /// The store has got something of a file that is on record.
+    func update(_ inode: InodeID) async {
+        await removeIfStored(inode)
+        if log.has(inode) { await keepUnheard(inode) }
+    }
+
+    private func removeIfStored(_ inode: InodeID) async {
+        // One that is put from now on is of a later state. What has lost its name is not stored for that.
+        guard let turn = log.turn(of: inode), tree.stored.isWhole(inode) else { return }
+        await remove(inode, of: turn)
+    }
+
+    /// - Parameter turn: nil: whatever there is, or is about to be.
+    func remove(_ inode: InodeID, of turn: UInt64? = nil) async {
+        let result = await attempt { () async throws(VFSError) in try await log.remove(inode, of: turn) }
+        guard case .failure(let error) = result else { return }
+        // The next process finds the object stored, by its nonce.
+        context.log.error("the journal keeps what is stored", metadata: ["error": "\(error)"])
+    }
+
+    /// The bytes of a file will never be stored: what they were to be is on record for a person.
+    /// - Returns: the record; nil when there is none.
+    func end(_ inode: InodeID, _ told: Told?, _ error: VFSError) async -> Int64? {
+        guard log.isKept, var told, told.staged != nil else {
+            await remove(inode)
+            return nil
+        }
+        (told.write.isFinal, told.write.error) = (true, error.description)
+        let last = told
+        let result = await BlockingPool.shared.run(context.name) {
+            attemptNow { () throws(VFSError) in try self.log.end(inode, last) }
+        }
+        switch result {
+        case .success(let id): return id
+        case .failure(let error):
+            context.log.error("bytes that are kept have no name on record", metadata: ["error": "\(error)"])
+            return nil
+        }
+    }
+
+    // MARK: Names that change
+
+    /// Names have changed: the records of files at or below `inode` tell the new ones, and that of the file which had the name before is gone
+    /// in the same step.
+    func renamed(_ inode: InodeID, over replaced: InodeID? = nil) async {
+        if let replaced, log.has(replaced), tree.dirtyGeneration(inode) != nil {
+            await keepUnheard(inode, replacing: replaced)
+        } else {
+            _ = await inParallelToEnd(below(inode), width: 32) { one async throws(VFSError) in
+                await self.keepUnheard(one)
+            }
+        }
+        // Of one that is stored, the bytes are in the store under the name.
+        if let replaced { await remove(replaced) }
+    }
+
+    /// A file's object is about to be under another name only, where it has replaced another's.
+    func moves(_ inode: InodeID, to copied: ObjectInfo, over replaced: InodeID?) async {
+        guard log.has(inode) || replaced.map(log.has) ?? false else { return }
+        await keepUnheard(inode, as: copied, replacing: replaced)
+        if let replaced { await remove(replaced) }
+    }
+
+    private func below(_ inode: InodeID) -> [InodeID] {
+        guard tree.stored.kind(inode) == .directory else { return log.has(inode) ? [inode] : [] }
+        return log.inodes.filter { tree.stored.isAtOrBelow($0, inode) }
+    }
+}

@@ -1,0 +1,79 @@
+import CloudMountCommit
+import CloudMountStaging
+package import CloudMountVFS
+import Logging
+
+/// Gives files back what an earlier process, or an earlier life of the mount, could not store.
+package struct Recovery: Sendable {
+    let context: MountContext
+    let tree: Tree
+    let commits: Commits
+
+    /// What has become of records.
+    package struct Count: Sendable {
+        /// Files that go on.
+        package var restored = 0
+        /// Records that another life of the mount answers for, which may yet leave them.
+        package var held = 0
+    }
+
+    /// The mount serves: what was taken up is stored behind it.
+    package func start() { commits.queue.start() }
+
+    /// Blocks on local disk; asks the store nothing.
+    /// - Throws: `io`, and what else keeps a file from being opened; what is not restored by then is left for the next time.
+    package func run() throws(VFSError) -> Count {
+        var count = Count()
+        let own = context.writes.ids.union(commits.strandedIDs)
+        for id in try context.writes.left() where !own.contains(id) {
+            switch try context.writes.claim(id) {
+            case .gone: continue
+            case .held: count.held += 1
+            case .taken(let left):
+                do throws(VFSError) {
+                    try take(left, &count)
+                } catch {
+                    context.writes.leave([left.id])
+                    throw error
+                }
+            }
+        }
+        return count
+    }
+
+    /// Another number whenever a life of any mount has left records.
+    package var leavings: Int { context.writes.leavings }
+
+    private func take(_ left: WriteLog.Left, _ count: inout Count) throws(VFSError) {
+        switch left.write {
+        case .failure(let error): commits.strandLeft(left, error.description, since: context.clock.now())
+        case .success(let write) where write.isFinal:
+            if let name = left.staged, context.staging.isGone(name) {
+                // Somebody has taken the bytes away.
+                return context.writes.drop([left.id])
+            }
+            commits.strandLeft(left, write.error ?? "", since: write.since)
+        case .success(let write):
+            var staged: StagedFile?
+            if let name = left.staged {
+                staged = try context.staging.reopen(name, for: context.name)
+                if staged == nil, !context.staging.isGone(name) {
+                    // Of a life of the mount that is just ending.
+                    context.writes.leave([left.id])
+                    count.held += 1
+                    return
+                }
+                if staged == nil {
+                    return commits.strandLeft(left, "its bytes, \(name), are gone", since: write.since)
+                }
+            }
+            guard let (inode, content) = RestoredNames(context: context, tree: tree).restore(write.write) else {
+                return commits.strandLeft(left, "its name is taken", since: write.since)
+            }
+            content.restore(write.write.layers, staged)
+            context.writes.adopt(left.id, inode, write, staged)
+            commits.adopt(write, as: inode)
+            count.restored += 1
+        }
+    }
+}

@@ -1,0 +1,346 @@
+import CloudMountCache
+import CloudMountCommit
+import CloudMountPlatform
+import CloudMountStaging
+import CloudMountVFS
+import FoundationEssentials
+import Synchronization
+
+/// One mount's part of the journal: what its files hold that the store does not have, a record for each file.
+final class WriteLog: Sendable {
+    private struct Entry {
+        /// On disk; until then nobody may go by it.
+        var isDurable = false
+        let id: Int64
+        /// The bytes that the record names.
+        let staged: StagedFile?
+        let turn: UInt64
+        /// What it tells, but for why.
+        let content: JournaledWrite
+    }
+
+    private struct State {
+        var entries: [InodeID: Entry] = [:]
+        var keeping: [InodeID: Keeping] = [:]
+        var turns: UInt64 = 0
+        /// Records that could not be removed, and that no file has any more.
+        var owed: [Int64] = []
+    }
+
+    /// A record that is about to be put.
+    private struct Keeping {
+        /// The bytes that it will name.
+        var staged: StagedFile?
+        /// The file's record was removed meanwhile, though there may have been none: what was seen before may be of a file that is gone.
+        var isVoid = false
+        /// Bytes that no other record needs any more: they go when this one does not name them in the end.
+        var released: StagedFile?
+    }
+
+    private let journal: Journal?
+    private let mount: String
+    private let store: String
+    private let state = Mutex(State())
+    /// One at a time puts a file's record, so that none is of an older state than the one before it.
+    private let keepers = (0..<64).map { _ in Guarded(()) }
+
+    /// - Parameters:
+    ///   - journal: nil: nothing outlives the process.
+    ///   - store: names what is mounted: what was written to one bucket goes to no other that has the mount's name by now.
+    init(_ journal: Journal?, mount: String, store: String) {
+        (self.journal, self.mount, self.store) = (journal, mount, store)
+    }
+
+    deinit {
+        let ids = state.withLock { state in
+            defer { state.entries = [:] }
+            return state.entries.values.map(\.id)
+        }
+        journal?.leave(ids)
+    }
+
+    /// Whether anything outlives the process.
+    var isKept: Bool { journal != nil }
+
+    func has(_ inode: InodeID) -> Bool { turn(of: inode) != nil }
+
+    /// Another number for each record that a file gets; nil: it has none.
+    func turn(of inode: InodeID) -> UInt64? { state.withLock { $0.entries[inode]?.turn } }
+
+    /// Whether a record of the file names these bytes, or is about to.
+    func names(_ staged: StagedFile, of inode: InodeID) -> Bool {
+        state.withLock { $0.entries[inode]?.staged === staged || $0.keeping[inode]?.staged === staged }
+    }
+
+    /// By which the record knows what was sent: empty until it is on disk, nil where there is none.
+    func nonce(_ inode: InodeID) -> String? {
+        state.withLock { $0.entries[inode].map { $0.isDurable ? $0.content.write.nonce : "" } }
+    }
+
+    /// Those that have a record.
+    var inodes: [InodeID] { state.withLock { Array($0.entries.keys) } }
+
+    /// Of all records that this life of the mount answers for, but for those of files that are never stored.
+    var ids: Set<Int64> { state.withLock { Set($0.entries.values.map(\.id)) } }
+
+    // MARK: Puts and removals
+
+    /// What a record is to tell, and the bytes that it names.
+    struct Told: Sendable {
+        var write: JournaledWrite
+        let staged: StagedFile?
+    }
+
+    /// Puts a record in the place of the one that the file has: the bytes first, then the record, are on disk when it returns. Blocks.
+    /// - Parameters:
+    ///   - replaced: a file whose record goes in the same step.
+    ///   - told: looks at the file; nil: there is nothing to tell.
+    /// - Returns: whether the file has a record.
+    func put(
+        _ inode: InodeID, replacing replaced: InodeID? = nil, _ told: () -> Told?
+    ) throws(VFSError) -> Bool {
+        guard journal != nil else { return false }
+        return try keepers[Int(truncatingIfNeeded: inode % 64)].withLock { _ throws(VFSError) in
+            defer { endKeeping(inode) }
+            while true {
+                endKeeping(inode)
+                state.withLock { $0.keeping[inode] = Keeping() }
+                // Named first, then looked at: from then on nobody cuts these bytes without asking.
+                let staged = told()?.staged
+                state.withLock { $0.keeping[inode]?.staged = staged }
+                guard let now = told() else { return false }
+                guard now.staged === staged else { continue }
+                if let isPut = try put(inode, replacing: replaced, now) { return isPut }
+            }
+        }
+    }
+
+    /// - Returns: nil when it is to be looked at again.
+    private func put(
+        _ inode: InodeID, replacing replaced: InodeID?, _ told: Told
+    ) throws(VFSError) -> Bool? {
+        guard let journal else { return false }
+        let isSame = state.withLock { state in
+            state.entries[inode].map {
+                $0.isDurable && $0.staged === told.staged && $0.content.isSame(as: told.write)
+            } ?? false
+        }
+        // What the record names may have been written over since.
+        try told.staged?.sync()
+        if isSame, replaced == nil { return true }
+        let payload = try Payload(store: store, write: told.write).encoded()
+        let staged = told.staged
+        let put: (entry: Entry, before: Entry?, gone: Entry?, owed: [Int64], pending: PendingCommit)? =
+            try state.withLock {
+                state throws(VFSError) in
+                guard state.keeping[inode]?.isVoid == false else { return nil }
+                let before = state.entries[inode]
+                let gone = replaced.flatMap { state.entries[$0] }
+                state.turns += 1
+                let entry = Entry(
+                    id: before?.id ?? journal.newID(), staged: staged, turn: state.turns, content: told.write)
+                let record = Journal.Record(
+                    id: entry.id, mount: mount, key: told.write.write.key, staged: staged?.name, payload: payload)
+                // Under the lock, so that the journal hears of puts and removals in their order.
+                let pending = try journal.submit(
+                    [.put(record)] + (gone.map { [.remove($0.id)] } ?? []) + state.owed.map { .remove($0) })
+                let owed = state.owed
+                state.owed = []
+                if before == nil { _ = journal.claim(entry.id) }
+                staged?.keep()
+                state.entries[inode] = entry
+                if let replaced { remove(replaced, &state) }
+                return (entry, before, gone, owed, pending)
+            }
+        guard let (entry, before, gone, owed, pending) = put else { return nil }
+        do throws(VFSError) {
+            try pending.wait()
+        } catch {
+            let isLast = state.withLock { state in
+                state.owed += owed
+                if let gone, let replaced, state.entries[replaced] == nil { state.entries[replaced] = gone }
+                // One that may be on disk all the same keeps its id.
+                guard state.entries[inode]?.turn == entry.turn, before != nil || error.code != .io else { return false }
+                state.entries[inode] = before
+                return before == nil
+            }
+            if isLast { journal.unclaim([entry.id]) }
+            // It may be on disk all the same.
+            if error.code != .io { letGo(of: staged, inode) }
+            throw error
+        }
+        state.withLock { if $0.entries[inode]?.turn == entry.turn { $0.entries[inode]?.isDurable = true } }
+        if let before, before.staged !== staged { letGo(of: before.staged, inode) }
+        if let gone, let replaced { ended(gone, replaced) }
+        return true
+    }
+
+    private func remove(_ inode: InodeID, _ state: inout State) {
+        state.entries[inode] = nil
+        state.keeping[inode]?.isVoid = true
+    }
+
+    private func ended(_ entry: Entry, _ inode: InodeID) {
+        journal?.unclaim([entry.id])
+        letGo(of: entry.staged, inode)
+    }
+
+    /// Its bytes are needed no more, unless a record names them or is about to.
+    private func letGo(of staged: StagedFile?, _ inode: InodeID) {
+        guard let staged else { return }
+        // Under the lock, under which others begin to name them.
+        state.withLock { state in
+            if state.entries[inode]?.staged === staged { return }
+            if state.keeping[inode]?.staged === staged {
+                state.keeping[inode]?.released = staged
+            } else {
+                staged.release()
+            }
+        }
+    }
+
+    private func endKeeping(_ inode: InodeID) {
+        state.withLock { state in
+            guard let staged = state.keeping.removeValue(forKey: inode)?.released else { return }
+            if state.entries[inode]?.staged !== staged { staged.release() }
+        }
+    }
+
+    /// The record of a file that is stored, or wanted no more. Its bytes are needed no more when it returns.
+    /// - Parameter turn: of the one that is meant; nil: whatever there is, or is about to be.
+    func remove(_ inode: InodeID, of turn: UInt64? = nil) async throws(VFSError) {
+        guard let journal else { return }
+        let removed: (entry: Entry, pending: PendingCommit)? = try state.withLock { state throws(VFSError) in
+            let entry = state.entries[inode]
+            if let turn, entry?.turn != turn { return nil }
+            let pending = try entry.map { entry throws(VFSError) in try journal.submit([.remove(entry.id)]) }
+            remove(inode, &state)
+            return entry.flatMap { entry in pending.map { (entry, $0) } }
+        }
+        guard let (entry, pending) = removed else { return }
+        do throws(VFSError) {
+            try await pending.done()
+        } catch {
+            state.withLock { state in
+                if state.entries[inode] == nil {
+                    state.entries[inode] = entry
+                } else if state.entries[inode]?.id != entry.id {
+                    state.owed.append(entry.id)
+                }
+            }
+            throw error
+        }
+        ended(entry, inode)
+    }
+
+    /// The last record of a file that will never be stored; it stays until `drop`. Blocks.
+    /// - Returns: its id; nil without a journal.
+    func end(_ inode: InodeID, _ told: Told) throws(VFSError) -> Int64? {
+        guard try put(inode, { told }) else { return nil }
+        return state.withLock { $0.entries.removeValue(forKey: inode)?.id }
+    }
+
+    /// Nobody needs these any more. What cannot be removed is there again after the next start.
+    func drop(_ ids: [Int64]) {
+        _ = try? journal?.submit(ids.map { .remove($0) })
+        leave(ids)
+    }
+
+    /// This life of the mount does not answer for them any more.
+    func leave(_ ids: [Int64]) { journal?.unclaim(ids) }
+
+    // MARK: Of earlier processes
+
+    /// A file of an earlier process goes on as `inode`.
+    func adopt(_ id: Int64, _ inode: InodeID, _ write: JournaledWrite, _ staged: StagedFile?) {
+        state.withLock { state in
+            state.turns += 1
+            state.entries[inode] = Entry(
+                isDurable: true, id: id, staged: staged, turn: state.turns, content: write)
+        }
+    }
+
+    struct Left {
+        let id: Int64
+        let key: ObjectKey
+        let staged: String?
+        /// `stale` when it was written to another store.
+        let write: Result<JournaledWrite, VFSError>
+    }
+
+    /// The ids of what earlier processes have left, the latest first. Blocks.
+    func left() throws(VFSError) -> [Int64] {
+        try journal.map { journal throws(VFSError) in try journal.ids(of: mount).reversed() } ?? []
+    }
+
+    enum Claim {
+        case taken(Left)
+        /// A life of the mount that is not over answers for it.
+        case held
+        /// It was removed.
+        case gone
+    }
+
+    /// This life answers for a record from now on. Blocks.
+    func claim(_ id: Int64) throws(VFSError) -> Claim {
+        guard let journal, journal.claim(id) else { return .held }
+        // Only now: whoever had it may just have removed it.
+        let record: Journal.Record?
+        do throws(VFSError) {
+            record = try journal.record(id)
+        } catch {
+            journal.unclaim([id])
+            throw error
+        }
+        guard let record else {
+            journal.unclaim([id])
+            return .gone
+        }
+        let write = attemptNow { () throws(VFSError) in
+            let payload = try Payload(record.payload)
+            guard payload.write.write.key == record.key else {
+                throw VFSError(.corrupted, "a record of the journal contradicts itself")
+            }
+            guard payload.store == store else {
+                throw VFSError(.stale, "it was written to \(payload.store), which is not what is mounted now")
+            }
+            return payload.write
+        }
+        return .taken(Left(id: id, key: record.key, staged: record.staged, write: write))
+    }
+
+    /// Another number whenever a life of any mount has left records.
+    var leavings: Int { journal?.left ?? 0 }
+}
+
+extension JournaledWrite {
+    /// But for the reason.
+    fileprivate func isSame(as other: JournaledWrite) -> Bool {
+        write == other.write && Set(marks) == Set(other.marks) && Set(kin) == Set(other.kin) && isFinal == other.isFinal
+    }
+}
+
+private struct Payload: Codable {
+    var store: String
+    var write: JournaledWrite
+
+    init(store: String, write: JournaledWrite) { (self.store, self.write) = (store, write) }
+
+    /// - Throws: `io` for what cannot be said.
+    func encoded() throws(VFSError) -> [UInt8] {
+        do {
+            return Array(try JSONEncoder().encode(self))
+        } catch {
+            throw VFSError(.io, "a write of \(write.write.key) cannot be put into words: \(error)")
+        }
+    }
+
+    /// - Throws: `corrupted` for what is none.
+    init(_ bytes: [UInt8]) throws(VFSError) {
+        do {
+            self = try JSONDecoder().decode(Payload.self, from: Data(bytes))
+        } catch {
+            throw VFSError(.corrupted, "a record of the journal is no write: \(error)")
+        }
+    }
+}
