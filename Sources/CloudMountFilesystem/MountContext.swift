@@ -46,7 +46,8 @@ final class MountContext: Sendable {
         self.refusesWrites = refusesWrites
         readAhead = ReadAhead()
         recent = RecentWrites(self.memory, provider.capabilities)
-        writes = WriteLog(journal, mount: settings.name, store: settings.store)
+        // Where objects keep no mark, nobody would know after a crash what was stored.
+        writes = WriteLog(provider.capabilities.metadata ? journal : nil, mount: settings.name, store: settings.store)
         var log = Logger(label: "cloudmount.filesystem")
         log[metadataKey: "mount"] = .string(settings.name)
         self.log = log

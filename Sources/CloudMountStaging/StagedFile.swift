@@ -21,6 +21,9 @@ public final class StagedFile: Sendable {
         var cuts = 0
         var exists = false
         var kept = false
+        /// A record of the journal names it.
+        var isRecorded = false
+        var hasExcess = false
         /// The directory's entry is on disk too.
         var isNamedOnDisk = false
         var syncFailure: VFSError?
@@ -54,7 +57,7 @@ public final class StagedFile: Sendable {
         self.mount = mount
         self.path = path
         var state = State(blocks: blocks)
-        (state.exists, state.kept, state.isNamedOnDisk) = (true, true, true)
+        (state.exists, state.isRecorded, state.isNamedOnDisk) = (true, true, true)
         self.state = Mutex(state)
     }
 
@@ -68,7 +71,7 @@ public final class StagedFile: Sendable {
         let count = last.blocks.total
         guard last.exists else { return area.giveBack(count, of: mount) }
         // The last reference may go on a thread that must not wait for a disk, and freeing space takes it a while.
-        if last.kept {
+        if last.kept || last.isRecorded {
             area.adopt(StagingArea.Leftover(path: path, size: count, modified: SystemClock.now()), of: mount)
             return BlockingPool.shared.submit(mount) { withExtendedLifetime(last.descriptor) {} }
         }
@@ -210,8 +213,12 @@ public final class StagedFile: Sendable {
     /// Leaves the bytes that are on disk there when this object goes, listed among the area's leftovers.
     public func keep() { state.withLock { $0.kept = true } }
 
-    /// Takes `keep` back: nobody needs the bytes any more once this object goes.
-    public func release() { state.withLock { $0.kept = false } }
+    /// As `keep`, for as long as a record names the bytes.
+    public func setRecorded(_ isRecorded: Bool) { state.withLock { $0.isRecorded = isRecorded } }
+
+    /// It holds bytes that its file has not.
+    public var hasExcess: Bool { state.withLock { $0.hasExcess } }
+    public func noteExcess() { state.withLock { $0.hasExcess = true } }
 
     /// Brings the bytes to disk, so that they outlive the machine too.
     /// - Throws: `noSpace`, `io`.

@@ -167,6 +167,24 @@ struct WriteBackTests {
         try await stored(mount, "f", ours.patched([1], at: 0))
     }
 
+    @Test("Bytes that the process before wrote and nobody has acknowledged are no part of what the next one stores")
+    func excess() async throws {
+        let mount = try make(delay: .seconds(3600))
+        let (inode, handle) = try await mount.fs.create(Mount.root, "f", flags: Flags.write)
+        let first = pattern(300 << 10, seed: 5)
+        try await mount.fill(inode, handle, first)
+        try await mount.fs.fsync(inode, handle)
+        try await mount.fs.write(inode, handle, first.count, pattern(300 << 10, seed: 6))
+        try mount.remount(crash: true)
+        #expect(mount.stagingUsed <= first.count)
+        let again = try await mount.inode("f")
+        let writer = try await mount.fs.open(again, flags: Flags.readWrite)
+        try await mount.fs.write(again, writer, 500 << 10, [1])
+        try await mount.fs.close(again, writer)
+        await mount.fs.drain()
+        try await stored(mount, "f", first + [UInt8](repeating: 0, count: 200 << 10) + [1])
+    }
+
     @Test("A store that forbids it for a while costs nothing that was acknowledged")
     func forbidden() async throws {
         let mount = try make()

@@ -121,7 +121,8 @@ final class Commits: Sendable {
         }
         if isAgain { return .again }
         await records.keepUnheard(inode)
-        queue.add(inode, after: .zero, hasFailed: true)
+        // Without marks it might be stored twice.
+        if context.capabilities.metadata { queue.add(inode, after: .zero, hasFailed: true) }
         context.log.error(
             "commit failed; the bytes are kept",
             metadata: ["staged": "\(content?.staged()?.place ?? "-")", "error": "\(error)"])
@@ -154,9 +155,7 @@ final class Commits: Sendable {
         // The next attempt sends just that, if nothing changes until then.
         let write = sealed(inode, seal, snapshot, isPlan: true)
         return entries.withLock { entries in
-            var entry = entries[inode] ?? CommitEntry()
-            if entry.write == nil { entry.write = write }
-            entries[inode] = entry
+            let entry = entries[inode] ?? CommitEntry()
             let told = JournaledWrite(
                 write: write, marks: entry.allMarks.filter { $0.nonce != write.nonce }, kin: entry.kin(of: write),
                 since: entry.failedSince ?? context.clock.now(), error: entry.error?.description ?? entry.reason)
@@ -189,10 +188,6 @@ final class Commits: Sendable {
         // A call that was given up may still come to its effect: nothing is sent to the same key before that.
         try await landings.clear(write.key)
         let begun = write
-        entries.withLock { entries in
-            entries[inode]?.sending = begun
-            if entries[inode]?.generations == [seal.generation, snapshot.generation] { entries[inode]?.write = begun }
-        }
         // Whoever goes on after a crash must know what was sent.
         if let nonce = records.nonce(inode), nonce != write.nonce {
             await records.keepUnheard(inode)
@@ -386,6 +381,11 @@ final class Commits: Sendable {
             hasExplicitTime: seal.hasExplicitTime, layers: layers,
             nonce: stream?.nonce ?? ObjectMetadata.newNonce())
         let unfinished: UnfinishedUpload? = entries.withLock { entries in
+            defer {
+                if !isPlan || entries[inode]?.write == nil { entries[inode]?.write = write }
+                // From now on whoever puts the file on record tells that too.
+                if !isPlan { entries[inode]?.sending = write }
+            }
             guard let before = entries[inode]?.write else {
                 entries[inode]?.generations = generations
                 return nil
@@ -500,7 +500,8 @@ final class Commits: Sendable {
     }
 
     /// Bytes are about to be taken away that a record may name. Blocks.
-    func cuts(_ inode: InodeID) throws(VFSError) {
+    /// - Returns: false when there is no record that does without them.
+    func cuts(_ inode: InodeID) throws(VFSError) -> Bool {
         try records.keepNow(inode)
     }
 

@@ -9,7 +9,8 @@ struct ContentHooks: Sendable {
     /// - Returns: whether the file goes on with another version.
     var gone: @Sendable (InodeID, ObjectInfo) async -> Bool
     /// Bytes are about to be taken away that a record of the journal may name. Blocks.
-    var cuts: @Sendable (InodeID) throws(VFSError) -> Void
+    /// - Returns: false when there is no record that does without them.
+    var cuts: @Sendable (InodeID) throws(VFSError) -> Bool
 }
 
 /// What contents ask of rooms that are made after the one that makes them.
@@ -22,7 +23,9 @@ final class LateHooks: Sendable {
         rooms.withLock { $0 = (Weak(room: tree), Weak(room: revalidator), Weak(room: commits)) }
     }
 
-    func cuts(_ inode: InodeID) throws(VFSError) { try rooms.withLock { $0?.commits.room }?.cuts(inode) }
+    func cuts(_ inode: InodeID) throws(VFSError) -> Bool {
+        try rooms.withLock { $0?.commits.room }?.cuts(inode) ?? false
+    }
 
     func settled(_ inode: InodeID) async { await rooms.withLock { $0?.tree.room }?.settled(inode) }
 

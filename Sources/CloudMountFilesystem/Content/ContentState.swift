@@ -44,7 +44,8 @@ struct ContentState {
     }
 
     var isStreamable: Bool {
-        guard stream == nil, !isDetached, let image, base == nil || image.baseLimit == 0 else { return false }
+        guard stream == nil, !isDetached, !(staged?.hasExcess ?? false), let image, base == nil || image.baseLimit == 0
+        else { return false }
         return image.dirty.first(at: 0) == Extent(0, image.size)
     }
 

@@ -106,10 +106,11 @@ final class FileContent: Sendable {
     private func mayCut(_ staged: StagedFile?) -> Bool {
         guard let staged, context.writes.names(staged, of: inode) else { return true }
         let result = attemptNow { () throws(VFSError) in try hooks.cuts(inode) }
-        guard case .failure(let error) = result else { return true }
+        if case .success(true) = result { return true }
+        context.log.warning("local disk keeps what was cut", metadata: ["record": "\(result)"])
         // A stream sends what is staged.
+        staged.noteExcess()
         state.withLock { $0.stream.take() }?.abandon()
-        context.log.warning("local disk keeps what was cut", metadata: ["error": "\(error)"])
         return false
     }
 

@@ -35,14 +35,17 @@ final class Records: Sendable {
     func nonce(_ inode: InodeID) -> String? { log.nonce(inode) }
 
     /// As `keep`. What fails is told by the log.
+    /// - Returns: whether nothing has failed.
+    @discardableResult
     func keepUnheard(
         _ inode: InodeID, as moved: ObjectInfo? = nil, replacing replaced: InodeID? = nil
-    ) async {
+    ) async -> Bool {
         let result = await attempt { () async throws(VFSError) in
             try await keep(inode, as: moved, replacing: replaced)
         }
-        guard case .failure(let error) = result else { return }
+        guard case .failure(let error) = result else { return true }
         context.log.error("what is not stored outlives this process only as bytes", metadata: ["error": "\(error)"])
+        return false
     }
 
     /// Returns when the file's record says what the file is, if it holds anything that the store does not have.
@@ -65,13 +68,14 @@ final class Records: Sendable {
                 return told
             }
         }
-        // It was stored while it was put on record.
-        if isKept { await removeIfStored(inode) }
+        // It may have been stored while it was put on record, or before.
+        await removeIfStored(inode)
         return isKept
     }
 
     /// Blocks.
-    func keepNow(_ inode: InodeID) throws(VFSError) { _ = try log.put(inode) { told(inode) } }
+    /// - Returns: whether there is a record.
+    func keepNow(_ inode: InodeID) throws(VFSError) -> Bool { try log.put(inode) { told(inode) } }
 
     /// The store has got something of a file that is on record.
     func update(_ inode: InodeID) async {
@@ -119,7 +123,8 @@ final class Records: Sendable {
     /// in the same step.
     func renamed(_ inode: InodeID, over replaced: InodeID? = nil) async {
         if let replaced, log.has(replaced), tree.dirtyGeneration(inode) != nil {
-            await keepUnheard(inode, replacing: replaced)
+            // Better the old one twice than neither.
+            guard await keepUnheard(inode, replacing: replaced) else { return }
         } else {
             _ = await inParallelToEnd(below(inode), width: 32) { one async throws(VFSError) in
                 await self.keepUnheard(one)
@@ -132,8 +137,7 @@ final class Records: Sendable {
     /// A file's object is about to be under another name only, where it has replaced another's.
     func moves(_ inode: InodeID, to copied: ObjectInfo, over replaced: InodeID?) async {
         guard log.has(inode) || replaced.map(log.has) ?? false else { return }
-        await keepUnheard(inode, as: copied, replacing: replaced)
-        if let replaced { await remove(replaced) }
+        if await keepUnheard(inode, as: copied, replacing: replaced), let replaced { await remove(replaced) }
     }
 
     private func below(_ inode: InodeID) -> [InodeID] {

@@ -21,20 +21,19 @@ package struct Recovery: Sendable {
     package func start() { commits.queue.start() }
 
     /// Blocks on local disk; asks the store nothing.
-    /// - Throws: `io`, and what else keeps a file from being opened; what is not restored by then is left for the next time.
+    /// - Throws: `io`: the journal cannot be read.
     package func run() throws(VFSError) -> Count {
         var count = Count()
         let own = context.writes.ids.union(commits.strandedIDs)
         for id in try context.writes.left() where !own.contains(id) {
-            switch try context.writes.claim(id) {
+            switch context.writes.claim(id) {
             case .gone: continue
             case .held: count.held += 1
             case .taken(let left):
                 do throws(VFSError) {
                     try take(left, &count)
                 } catch {
-                    context.writes.leave([left.id])
-                    throw error
+                    commits.strandLeft(left, error.description, since: context.clock.now())
                 }
             }
         }
@@ -59,7 +58,7 @@ package struct Recovery: Sendable {
                 staged = try context.staging.reopen(name, for: context.name)
                 if staged == nil, !context.staging.isGone(name) {
                     // Of a life of the mount that is just ending.
-                    context.writes.leave([left.id])
+                    context.writes.unclaim(left.id)
                     count.held += 1
                     return
                 }
@@ -70,6 +69,8 @@ package struct Recovery: Sendable {
             guard let (inode, content) = RestoredNames(context: context, tree: tree).restore(write.write) else {
                 return commits.strandLeft(left, "its name is taken", since: write.since)
             }
+            // What the other process wrote and nobody has acknowledged is no part of the file.
+            try? staged?.truncate(to: write.write.layers.image.dirty.upperBound)
             content.restore(write.write.layers, staged)
             context.writes.adopt(left.id, inode, write, staged)
             commits.adopt(write, as: inode)

@@ -14,13 +14,15 @@ final class StrandedBytes: Sendable {
 
     private let context: MountContext
     private let list = Mutex<[Item]>([])
+    /// Of what is not told of any more, for want of room.
+    private let untold = Mutex<[Int64]>([])
 
     init(_ context: MountContext) { self.context = context }
 
-    deinit { context.writes.leave(list.withLock { $0.compactMap(\.id) }) }
+    deinit { context.writes.leave(Array(ids)) }
 
     /// Of their records.
-    var ids: Set<Int64> { Set(list.withLock { $0.compactMap(\.id) }) }
+    var ids: Set<Int64> { Set(list.withLock { $0.compactMap(\.id) } + untold.withLock { $0 }) }
 
     /// - Parameters:
     ///   - staged: path of the bytes.
@@ -35,7 +37,7 @@ final class StrandedBytes: Sendable {
             list.append(item)
             return list.count > Self.most ? list.removeFirst() : nil
         }
-        if let id = oldest?.id { context.writes.leave([id]) }
+        if let id = oldest?.id { untold.withLock { $0.append(id) } }
     }
 
     /// What somebody has taken away is not told of any more.

@@ -23,8 +23,7 @@ struct WriteBack: Sendable {
     ///   given before.
     func persist(_ inode: InodeID) async throws(VFSError) {
         let policy = context.policy()
-        // Where objects keep no mark, nobody would know after a crash what was stored.
-        guard policy.write == .back, context.writes.isKept, context.capabilities.metadata, !context.staging.isCrowded
+        guard policy.write == .back, context.writes.isKept, !context.staging.isCrowded
         else {
             return try await commits.commit(inode)
         }

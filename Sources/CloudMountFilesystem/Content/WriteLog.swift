@@ -25,6 +25,8 @@ final class WriteLog: Sendable {
         var turns: UInt64 = 0
         /// Records that could not be removed, and that no file has any more.
         var owed: [Int64] = []
+        /// Removals that are not on disk yet.
+        var removing: [InodeID: Int] = [:]
     }
 
     /// A record that is about to be put.
@@ -74,14 +76,17 @@ final class WriteLog: Sendable {
 
     /// By which the record knows what was sent: empty until it is on disk, nil where there is none.
     func nonce(_ inode: InodeID) -> String? {
-        state.withLock { $0.entries[inode].map { $0.isDurable ? $0.content.write.nonce : "" } }
+        state.withLock { state in
+            if state.keeping[inode] != nil { return "" }
+            return state.entries[inode].map { $0.isDurable ? $0.content.write.nonce : "" }
+        }
     }
 
     /// Those that have a record.
     var inodes: [InodeID] { state.withLock { Array($0.entries.keys) } }
 
     /// Of all records that this life of the mount answers for, but for those of files that are never stored.
-    var ids: Set<Int64> { state.withLock { Set($0.entries.values.map(\.id)) } }
+    var ids: Set<Int64> { state.withLock { Set($0.entries.values.map(\.id) + $0.owed) } }
 
     // MARK: Puts and removals
 
@@ -147,7 +152,7 @@ final class WriteLog: Sendable {
                 let owed = state.owed
                 state.owed = []
                 if before == nil { _ = journal.claim(entry.id) }
-                staged?.keep()
+                staged?.setRecorded(true)
                 state.entries[inode] = entry
                 if let replaced { remove(replaced, &state) }
                 return (entry, before, gone, owed, pending)
@@ -194,7 +199,7 @@ final class WriteLog: Sendable {
             if state.keeping[inode]?.staged === staged {
                 state.keeping[inode]?.released = staged
             } else {
-                staged.release()
+                staged.setRecorded(false)
             }
         }
     }
@@ -202,7 +207,7 @@ final class WriteLog: Sendable {
     private func endKeeping(_ inode: InodeID) {
         state.withLock { state in
             guard let staged = state.keeping.removeValue(forKey: inode)?.released else { return }
-            if state.entries[inode]?.staged !== staged { staged.release() }
+            if state.entries[inode]?.staged !== staged { staged.setRecorded(false) }
         }
     }
 
@@ -210,26 +215,31 @@ final class WriteLog: Sendable {
     /// - Parameter turn: of the one that is meant; nil: whatever there is, or is about to be.
     func remove(_ inode: InodeID, of turn: UInt64? = nil) async throws(VFSError) {
         guard let journal else { return }
-        let removed: (entry: Entry, pending: PendingCommit)? = try state.withLock { state throws(VFSError) in
+        let (entry, pending): (Entry?, PendingCommit?) = try state.withLock { state throws(VFSError) in
             let entry = state.entries[inode]
-            if let turn, entry?.turn != turn { return nil }
-            let pending = try entry.map { entry throws(VFSError) in try journal.submit([.remove(entry.id)]) }
+            if let turn, entry?.turn != turn { return (nil, nil) }
+            // One that is under way is waited for: the journal does one thing after the other.
+            let isWaiting = entry == nil && state.removing[inode] != nil
+            let pending =
+                entry == nil && !isWaiting ? nil : try journal.submit(entry.map { [.remove($0.id)] } ?? [])
+            if entry != nil { state.removing[inode, default: 0] += 1 }
             remove(inode, &state)
-            return entry.flatMap { entry in pending.map { (entry, $0) } }
+            return (entry, pending)
         }
-        guard let (entry, pending) = removed else { return }
-        do throws(VFSError) {
-            try await pending.done()
-        } catch {
-            state.withLock { state in
-                if state.entries[inode] == nil {
-                    state.entries[inode] = entry
-                } else if state.entries[inode]?.id != entry.id {
-                    state.owed.append(entry.id)
-                }
+        guard let pending else { return }
+        let result = await attempt { () async throws(VFSError) in try await pending.done() }
+        guard let entry else { return try result.get() }
+        state.withLock { state in
+            let left = (state.removing[inode] ?? 1) - 1
+            state.removing[inode] = left > 0 ? left : nil
+            guard case .failure = result else { return }
+            if state.entries[inode] == nil {
+                state.entries[inode] = entry
+            } else if state.entries[inode]?.id != entry.id {
+                state.owed.append(entry.id)
             }
-            throw error
         }
+        try result.get()
         ended(entry, inode)
     }
 
@@ -243,11 +253,11 @@ final class WriteLog: Sendable {
     /// Nobody needs these any more. What cannot be removed is there again after the next start.
     func drop(_ ids: [Int64]) {
         _ = try? journal?.submit(ids.map { .remove($0) })
-        leave(ids)
+        journal?.unclaim(ids)
     }
 
     /// This life of the mount does not answer for them any more.
-    func leave(_ ids: [Int64]) { journal?.unclaim(ids) }
+    func leave(_ ids: [Int64]) { journal?.leave(ids) }
 
     // MARK: Of earlier processes
 
@@ -282,15 +292,14 @@ final class WriteLog: Sendable {
     }
 
     /// This life answers for a record from now on. Blocks.
-    func claim(_ id: Int64) throws(VFSError) -> Claim {
+    func claim(_ id: Int64) -> Claim {
         guard let journal, journal.claim(id) else { return .held }
         // Only now: whoever had it may just have removed it.
         let record: Journal.Record?
         do throws(VFSError) {
             record = try journal.record(id)
         } catch {
-            journal.unclaim([id])
-            throw error
+            return .taken(Left(id: id, key: "", staged: nil, write: .failure(error)))
         }
         guard let record else {
             journal.unclaim([id])
@@ -308,6 +317,9 @@ final class WriteLog: Sendable {
         }
         return .taken(Left(id: id, key: record.key, staged: record.staged, write: write))
     }
+
+    /// Not yet.
+    func unclaim(_ id: Int64) { journal?.unclaim([id]) }
 
     /// Another number whenever a life of any mount has left records.
     var leavings: Int { journal?.left ?? 0 }

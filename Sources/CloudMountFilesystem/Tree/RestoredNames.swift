@@ -22,6 +22,7 @@ struct RestoredNames: Sendable {
                 parent = names.showDirectory(name, in: parent, now, time)
                 guard parent.directory != nil else { return nil }
             }
+            guard !names.gate.isClaimed(Place(parent: parent.id, name: last)) else { return nil }
             if let there = parent.directory?.children[last] {
                 guard there.kind == .regular, !there.isDirty, !there.isHeld, there.openCount == 0 else { return nil }
                 names.orphan(there)
