@@ -4,7 +4,7 @@
 # make bench-requests   CPU time of one small request beside a bare libcurl loop
 # make soak     the walk of three actors for STEPS steps (a million), from SEED where one is to be repeated
 # make hostile each verb of the stores answered by all the nonsense there is; `make test` takes a third of it
-# make crash    the daemon killed at POINTS moments (250) for each store and policy, from SEED; `make test` takes six
+# make crash    the daemon killed at POINTS moments (250) on S3 (write: back and through), B2 and a folder, from SEED; `make test` takes six
 # make tsan     the fast path from many threads under ThreadSanitizer
 # make build    the release binary: .build/release/cloudmount
 # make install  puts it, stripped, into $(PREFIX)/bin, with a link for mount(8) in $(SBINDIR)
@@ -71,7 +71,7 @@ hostile: setup
 	$(STRICT) swift build --build-tests
 	HOSTILE=1 $(STRICT) swift test --skip-build --filter MountTests.HostileServers
 
-# Kills for each store and policy, half an hour or so for 250.
+# Half an hour or so for 250.
 crash: setup
 	$(STRICT) swift build --build-tests
 	CLOUDMOUNT_CRASH_POINTS=$(or $(POINTS),250) $(if $(SEED),CLOUDMOUNT_CRASH_SEED=$(SEED)) \

@@ -141,7 +141,7 @@ public final class StagingArea: Sendable {
         return StagedFile(area: self, path: path, mount: label, memory: memory)
     }
 
-    /// Takes over a file of an earlier run, which is no leftover from then on. It is kept when it is let go of, until `release`.
+    /// Takes over a file of an earlier run, which is no leftover from then on. It is kept when it is let go of, until `setRecorded(false)`.
     /// - Parameter name: of `StagedFile.name`.
     /// - Returns: nil when it is not there.
     public func reopen(_ name: String, for mount: String) throws(VFSError) -> StagedFile? {

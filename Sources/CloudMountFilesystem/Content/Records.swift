@@ -44,7 +44,9 @@ final class Records: Sendable {
             try await keep(inode, as: moved, replacing: replaced)
         }
         guard case .failure(let error) = result else { return true }
-        context.log.error("what is not stored outlives this process only as bytes", metadata: ["error": "\(error)"])
+        context.log.error(
+            "what is not stored could not be put on record: after a crash only its bytes are left",
+            metadata: ["error": "\(error)"])
         return false
     }
 
@@ -94,7 +96,9 @@ final class Records: Sendable {
         let result = await attempt { () async throws(VFSError) in try await log.remove(inode, of: turn) }
         guard case .failure(let error) = result else { return }
         // The next process finds the object stored, by its nonce.
-        context.log.error("the journal keeps what is stored", metadata: ["error": "\(error)"])
+        context.log.error(
+            "a record of what is stored could not be removed; the next start finds the object by its nonce",
+            metadata: ["error": "\(error)"])
     }
 
     /// The bytes of a file will never be stored: what they were to be is on record for a person.

@@ -63,7 +63,9 @@ package struct Recovery: Sendable {
                     return
                 }
                 if staged == nil {
-                    return commits.strandLeft(left, "its bytes, \(name), are gone", since: write.since)
+                    // Told once: nobody can do anything for it.
+                    commits.strandLeft(left, "its bytes, \(name), are gone", since: write.since)
+                    return context.writes.drop([left.id])
                 }
             }
             guard let (inode, content) = RestoredNames(context: context, tree: tree).restore(write.write) else {
