@@ -48,6 +48,7 @@ final class KernelMounts: MountEngine {
         let bucket = MountedBucket(
             settings: MountSettings(mount, readOnly: readOnly), provider: layered.provider, staging: staging,
             memory: memory, journal: journal, refusesWrites: { layered.caps.writeRefusal })
+        let leavings = bucket.recovery.leavings
         let recovered = readOnly ? nil : try await recover(bucket.recovery, settings.logger)
         var options = FUSEMountOptions(mount, readOnly: readOnly)
         options.control = control
@@ -81,7 +82,7 @@ final class KernelMounts: MountEngine {
         }
         let running = try made.get()
         bucket.recovery.start()
-        if let recovered { recoverLater(bucket, recovered.held > 0, settings.logger) }
+        if let recovered { recoverLater(bucket, since: recovered.held > 0 ? -1 : leavings, settings.logger) }
         return running
     }
 
@@ -110,8 +111,7 @@ final class KernelMounts: MountEngine {
     }
 
     /// An earlier life of the mount may not have ended: what it leaves is taken up when it has.
-    private func recoverLater(_ bucket: MountedBucket, _ isHeld: Bool, _ logger: Logger) {
-        let start = isHeld ? -1 : bucket.recovery.leavings
+    private func recoverLater(_ bucket: MountedBucket, since start: Int, _ logger: Logger) {
         Task { [weak bucket] in
             var seen = start
             while true {

@@ -47,7 +47,8 @@ final class MountContext: Sendable {
         readAhead = ReadAhead()
         recent = RecentWrites(self.memory, provider.capabilities)
         // Where objects keep no mark, nobody would know after a crash what was stored.
-        writes = WriteLog(provider.capabilities.metadata ? journal : nil, mount: settings.name, store: settings.store)
+        writes = WriteLog(
+            journal, hasMarks: provider.capabilities.metadata, mount: settings.name, store: settings.store)
         var log = Logger(label: "cloudmount.filesystem")
         log[metadataKey: "mount"] = .string(settings.name)
         self.log = log

@@ -211,7 +211,7 @@ public final class StagedFile: Sendable {
     }
 
     /// Leaves the bytes that are on disk there when this object goes, listed among the area's leftovers.
-    public func keep() { state.withLock { $0.kept = true } }
+    public func keep(_ isKept: Bool = true) { state.withLock { $0.kept = isKept } }
 
     /// As `keep`, for as long as a record names the bytes.
     public func setRecorded(_ isRecorded: Bool) { state.withLock { $0.isRecorded = isRecorded } }

@@ -241,7 +241,11 @@ struct Renamer: Sendable {
         let old = object
         tree.stored.relocate(move.inode, from: old, to: copied)
         // What was written over the object goes on from the copy, also in another process.
-        await commits.records.moves(move.inode, to: copied, over: move.replaced)
+        guard await commits.records.moves(move.inode, to: copied, over: move.replaced) else {
+            try await refuse(
+                move, copied, old, replacedAny, VFSError(.noSpace, "local disk has no room for a record of \(move.key)")
+            )
+        }
         let failure: VFSError?
         do throws(VFSError) {
             failure = try await commits.takeAway(old, nonce: tree.stored.nonce(move.inode))
@@ -258,17 +262,23 @@ struct Renamer: Sendable {
             }
         }
         if let failure, failure.code != .preconditionFailed {
-            // The store refuses: the old name stays. What replaced another cannot be taken back.
-            await stay(move, copied, old)
-            if !replacedAny {
-                let undoing = DeleteRequest(copied.key, version: copied.etag, undoes: true)
-                _ = try? await context.provider.delete([undoing])
-            }
-            tree.stored.distrust([move.target, move.source])
-            throw failure
+            try await refuse(move, copied, old, replacedAny, failure)
         }
         // What somebody else has stored under the old name meanwhile is shown.
         await arrive(move, old, copied, isClean: failure == nil)
+    }
+
+    /// The old name stays. What replaced another cannot be taken back.
+    private func refuse(
+        _ move: Move, _ copied: ObjectInfo, _ old: ObjectInfo, _ replacedAny: Bool, _ failure: VFSError
+    ) async throws(VFSError) -> Never {
+        await stay(move, copied, old)
+        if !replacedAny {
+            let undoing = DeleteRequest(copied.key, version: copied.etag, undoes: true)
+            _ = try? await context.provider.delete([undoing])
+        }
+        tree.stored.distrust([move.target, move.source])
+        throw failure
     }
 
     private func stay(_ move: Move, _ copied: ObjectInfo, _ old: ObjectInfo) async {

@@ -564,7 +564,8 @@ final class Commits: Sendable {
         _ = await attempt { () async throws(VFSError) in
             try await inParallel(dirty, width: 16) { file async throws(VFSError) in
                 let result = await attempt { () async throws(VFSError) in try await self.commit(file.inode) }
-                if case .failure = result { file.content?.staged()?.keep() }
+                // What is on record is kept by that.
+                if case .failure = result, !self.records.has(file.inode) { file.content?.staged()?.keep() }
             }
         }
         await markers.storeTimes()

@@ -38,8 +38,8 @@ final class FileContent: Sendable {
                 do throws(VFSError) {
                     try staged.write(bytes, at: offset)
                 } catch {
-                    // Half of it may lie where the file has nothing: a stream sends what is staged.
-                    state.withLock { $0.stream.take() }?.abandon()
+                    // Half of it may lie where the file has nothing.
+                    noteExcess(of: staged)
                     throw error
                 }
                 stream?.touch(extent)
@@ -101,17 +101,16 @@ final class FileContent: Sendable {
         stream?.abandon()
     }
 
-    /// Bytes are to be taken away that the file has no more: what is on record does without them first. Blocks.
-    /// - Returns: false when that cannot be had: they stay where they are.
-    private func mayCut(_ staged: StagedFile?) -> Bool {
-        guard let staged, context.writes.names(staged, of: inode) else { return true }
-        let result = attemptNow { () throws(VFSError) in try hooks.cuts(inode) }
-        if case .success(true) = result { return true }
-        context.log.warning("local disk keeps what was cut", metadata: ["record": "\(result)"])
-        // A stream sends what is staged.
+    private func cut(_ staged: StagedFile?, asks: Bool, _ body: StagedCut.Body) throws(VFSError) {
+        guard let staged else { return }
+        defer { if staged.hasExcess { noteExcess(of: staged) } }
+        try StagedCut(context: context, inode: inode, record: hooks.cuts).run(staged, asks: asks, body)
+    }
+
+    /// A stream sends what is staged, whatever the file has.
+    private func noteExcess(of staged: StagedFile) {
         staged.noteExcess()
         state.withLock { $0.stream.take() }?.abandon()
-        return false
     }
 
     /// As `leaveBase`, of a file whose object is about to go.
@@ -164,7 +163,7 @@ final class FileContent: Sendable {
             }
             if !isKept { stream?.abandon() }
             redirect(waiters)
-            if !isLeft, !cuts || mayCut(staged) { try staged?.truncate(to: size) }
+            if !isLeft { try cut(staged, asks: cuts) { staged throws(VFSError) in try staged.truncate(to: size) } }
             return change
         }
     }
@@ -185,7 +184,7 @@ final class FileContent: Sendable {
                 return (state.publish(image), state.stream.take())
             }
             stream?.abandon()
-            if mayCut(staged) { try staged?.punch(extent) }
+            try cut(staged, asks: true) { staged throws(VFSError) in try staged.punch(extent) }
             return change
         }
     }
@@ -304,7 +303,7 @@ final class FileContent: Sendable {
             state.holes = Holes(of: snapshot.image, over: state.holes)
             if isUnchanged {
                 state.image = nil
-                state.staged = nil
+                state.staged.take()?.keep(false)
             } else if let image = state.image {
                 state.image = image.rebased(onto: stored.size)
             }

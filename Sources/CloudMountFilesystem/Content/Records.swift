@@ -139,9 +139,12 @@ final class Records: Sendable {
     }
 
     /// A file's object is about to be under another name only, where it has replaced another's.
-    func moves(_ inode: InodeID, to copied: ObjectInfo, over replaced: InodeID?) async {
-        guard log.has(inode) || replaced.map(log.has) ?? false else { return }
-        if await keepUnheard(inode, as: copied, replacing: replaced), let replaced { await remove(replaced) }
+    /// - Returns: false when that could not be put on record.
+    func moves(_ inode: InodeID, to copied: ObjectInfo, over replaced: InodeID?) async -> Bool {
+        guard log.has(inode) || replaced.map(log.has) ?? false else { return true }
+        guard await keepUnheard(inode, as: copied, replacing: replaced) else { return false }
+        if let replaced { await remove(replaced) }
+        return true
     }
 
     private func below(_ inode: InodeID) -> [InodeID] {

@@ -52,6 +52,8 @@ package struct Recovery: Sendable {
                 return context.writes.drop([left.id])
             }
             commits.strandLeft(left, write.error ?? "", since: write.since)
+        case .success(let write) where !context.writes.isKept:
+            commits.strandLeft(left, "the store keeps no marks any more", since: write.since)
         case .success(let write):
             var staged: StagedFile?
             if let name = left.staged {
@@ -72,7 +74,8 @@ package struct Recovery: Sendable {
                 return commits.strandLeft(left, "its name is taken", since: write.since)
             }
             // What the other process wrote and nobody has acknowledged is no part of the file.
-            try? staged?.truncate(to: write.write.layers.image.dirty.upperBound)
+            let end = write.write.layers.image.dirty.upperBound
+            if let staged, (try? staged.truncate(to: end)) == nil { staged.noteExcess() }
             content.restore(write.write.layers, staged)
             context.writes.adopt(left.id, inode, write, staged)
             commits.adopt(write, as: inode)

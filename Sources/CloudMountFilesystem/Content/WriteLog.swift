@@ -25,8 +25,12 @@ final class WriteLog: Sendable {
         var turns: UInt64 = 0
         /// Records that could not be removed, and that no file has any more.
         var owed: [Int64] = []
+        /// Records of files that another has replaced, where they could not go in one step with its own: they go with its next.
+        var replaced: [InodeID: [Entry]] = [:]
         /// Removals that are not on disk yet.
         var removing: [InodeID: Int] = [:]
+
+        var unwanted: [Int64] { owed + replaced.values.joined().map(\.id) }
     }
 
     /// A record that is about to be put.
@@ -48,21 +52,24 @@ final class WriteLog: Sendable {
 
     /// - Parameters:
     ///   - journal: nil: nothing outlives the process.
+    ///   - hasMarks: objects keep the nonces of writes. Else nobody would know after a crash what was stored, and nothing is put on record.
     ///   - store: names what is mounted: what was written to one bucket goes to no other that has the mount's name by now.
-    init(_ journal: Journal?, mount: String, store: String) {
+    init(_ journal: Journal?, hasMarks: Bool, mount: String, store: String) {
         (self.journal, self.mount, self.store) = (journal, mount, store)
+        isKept = journal != nil && hasMarks
     }
 
     deinit {
         let ids = state.withLock { state in
             defer { state.entries = [:] }
-            return state.entries.values.map(\.id)
+            _ = try? journal?.submit(state.unwanted.map { .remove($0) })
+            return state.entries.values.map(\.id) + state.unwanted
         }
         journal?.leave(ids)
     }
 
     /// Whether anything outlives the process.
-    var isKept: Bool { journal != nil }
+    let isKept: Bool
 
     func has(_ inode: InodeID) -> Bool { turn(of: inode) != nil }
 
@@ -86,7 +93,7 @@ final class WriteLog: Sendable {
     var inodes: [InodeID] { state.withLock { Array($0.entries.keys) } }
 
     /// Of all records that this life of the mount answers for, but for those of files that are never stored.
-    var ids: Set<Int64> { state.withLock { Set($0.entries.values.map(\.id) + $0.owed) } }
+    var ids: Set<Int64> { state.withLock { Set($0.entries.values.map(\.id) + $0.unwanted) } }
 
     // MARK: Puts and removals
 
@@ -104,7 +111,7 @@ final class WriteLog: Sendable {
     func put(
         _ inode: InodeID, replacing replaced: InodeID? = nil, _ told: () -> Told?
     ) throws(VFSError) -> Bool {
-        guard journal != nil else { return false }
+        guard isKept else { return false }
         return try keepers[Int(truncatingIfNeeded: inode % 64)].withLock { _ throws(VFSError) in
             defer { endKeeping(inode) }
             while true {
@@ -135,12 +142,12 @@ final class WriteLog: Sendable {
         if isSame, replaced == nil { return true }
         let payload = try Payload(store: store, write: told.write).encoded()
         let staged = told.staged
-        let put: (entry: Entry, before: Entry?, gone: Entry?, owed: [Int64], pending: PendingCommit)? =
+        let put: (entry: Entry, before: Entry?, gone: [Entry], owed: [Int64], pending: PendingCommit)? =
             try state.withLock {
                 state throws(VFSError) in
                 guard state.keeping[inode]?.isVoid == false else { return nil }
                 let before = state.entries[inode]
-                let gone = replaced.flatMap { state.entries[$0] }
+                let gone = (replaced.flatMap { state.entries[$0] }.map { [$0] } ?? []) + (state.replaced[inode] ?? [])
                 state.turns += 1
                 let entry = Entry(
                     id: before?.id ?? journal.newID(), staged: staged, turn: state.turns, content: told.write)
@@ -148,9 +155,9 @@ final class WriteLog: Sendable {
                     id: entry.id, mount: mount, key: told.write.write.key, staged: staged?.name, payload: payload)
                 // Under the lock, so that the journal hears of puts and removals in their order.
                 let pending = try journal.submit(
-                    [.put(record)] + (gone.map { [.remove($0.id)] } ?? []) + state.owed.map { .remove($0) })
+                    [.put(record)] + gone.map { .remove($0.id) } + state.owed.map { .remove($0) })
                 let owed = state.owed
-                state.owed = []
+                (state.owed, state.replaced[inode]) = ([], nil)
                 if before == nil { _ = journal.claim(entry.id) }
                 staged?.setRecorded(true)
                 state.entries[inode] = entry
@@ -163,7 +170,7 @@ final class WriteLog: Sendable {
         } catch {
             let isLast = state.withLock { state in
                 state.owed += owed
-                if let gone, let replaced, state.entries[replaced] == nil { state.entries[replaced] = gone }
+                if !gone.isEmpty { state.replaced[inode] = gone }
                 // One that may be on disk all the same keeps its id.
                 guard state.entries[inode]?.turn == entry.turn, before != nil || error.code != .io else { return false }
                 state.entries[inode] = before
@@ -176,7 +183,7 @@ final class WriteLog: Sendable {
         }
         state.withLock { if $0.entries[inode]?.turn == entry.turn { $0.entries[inode]?.isDurable = true } }
         if let before, before.staged !== staged { letGo(of: before.staged, inode) }
-        if let gone, let replaced { ended(gone, replaced) }
+        for one in gone { ended(one, replaced ?? inode) }
         return true
     }
 
@@ -215,24 +222,32 @@ final class WriteLog: Sendable {
     /// - Parameter turn: of the one that is meant; nil: whatever there is, or is about to be.
     func remove(_ inode: InodeID, of turn: UInt64? = nil) async throws(VFSError) {
         guard let journal else { return }
-        let (entry, pending): (Entry?, PendingCommit?) = try state.withLock { state throws(VFSError) in
+        let removal: (entry: Entry?, replaced: [Entry], pending: PendingCommit)? = try state.withLock {
+            state throws(VFSError) in
             let entry = state.entries[inode]
-            if let turn, entry?.turn != turn { return (nil, nil) }
-            // One that is under way is waited for: the journal does one thing after the other.
-            let isWaiting = entry == nil && state.removing[inode] != nil
-            let pending =
-                entry == nil && !isWaiting ? nil : try journal.submit(entry.map { [.remove($0.id)] } ?? [])
-            if entry != nil { state.removing[inode, default: 0] += 1 }
+            if let turn, entry?.turn != turn { return nil }
             remove(inode, &state)
-            return (entry, pending)
+            let replaced = state.replaced[inode] ?? []
+            // One that is under way is waited for: the journal does one thing after the other.
+            guard entry != nil || !replaced.isEmpty || state.removing[inode] != nil else { return nil }
+            do throws(VFSError) {
+                let pending = try journal.submit(((entry.map { [$0] } ?? []) + replaced).map { .remove($0.id) })
+                state.replaced[inode] = nil
+                state.removing[inode, default: 0] += 1
+                return (entry, replaced, pending)
+            } catch {
+                state.entries[inode] = entry
+                throw error
+            }
         }
-        guard let pending else { return }
+        guard let (entry, replaced, pending) = removal else { return }
         let result = await attempt { () async throws(VFSError) in try await pending.done() }
-        guard let entry else { return try result.get() }
         state.withLock { state in
             let left = (state.removing[inode] ?? 1) - 1
             state.removing[inode] = left > 0 ? left : nil
             guard case .failure = result else { return }
+            state.owed += replaced.map(\.id)
+            guard let entry else { return }
             if state.entries[inode] == nil {
                 state.entries[inode] = entry
             } else if state.entries[inode]?.id != entry.id {
@@ -240,7 +255,7 @@ final class WriteLog: Sendable {
             }
         }
         try result.get()
-        ended(entry, inode)
+        for one in (entry.map { [$0] } ?? []) + replaced { ended(one, inode) }
     }
 
     /// The last record of a file that will never be stored; it stays until `drop`. Blocks.
