@@ -565,7 +565,8 @@ final class Commits: Sendable {
             try await inParallel(dirty, width: 16) { file async throws(VFSError) in
                 let result = await attempt { () async throws(VFSError) in try await self.commit(file.inode) }
                 // What is on record is kept by that.
-                if case .failure = result, !self.records.has(file.inode) { file.content?.staged()?.keep() }
+                guard case .failure = result, let staged = file.content?.staged() else { return }
+                if !self.context.writes.names(staged, of: file.inode) { staged.keep() }
             }
         }
         await markers.storeTimes()

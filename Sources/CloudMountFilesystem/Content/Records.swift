@@ -87,8 +87,11 @@ final class Records: Sendable {
 
     private func removeIfStored(_ inode: InodeID) async {
         // One that is put from now on is of a later state. What has lost its name is not stored for that.
-        guard let turn = log.turn(of: inode), tree.stored.isWhole(inode) else { return }
-        await remove(inode, of: turn)
+        guard let turn = log.turn(of: inode) else {
+            if log.hasInherited(inode), tree.stored.isWhole(inode) { await remove(inode) }
+            return
+        }
+        if tree.stored.isWhole(inode) { await remove(inode, of: turn) }
     }
 
     /// - Parameter turn: nil: whatever there is, or is about to be.
@@ -128,7 +131,7 @@ final class Records: Sendable {
     func renamed(_ inode: InodeID, over replaced: InodeID? = nil) async {
         if let replaced, log.has(replaced), tree.dirtyGeneration(inode) != nil {
             // Better the old one twice than neither.
-            guard await keepUnheard(inode, replacing: replaced) else { return }
+            guard await keepUnheard(inode, replacing: replaced) else { return log.inherit(replaced, by: inode) }
         } else {
             _ = await inParallelToEnd(below(inode), width: 32) { one async throws(VFSError) in
                 await self.keepUnheard(one)
@@ -142,7 +145,7 @@ final class Records: Sendable {
     /// - Returns: false when that could not be put on record.
     func moves(_ inode: InodeID, to copied: ObjectInfo, over replaced: InodeID?) async -> Bool {
         guard log.has(inode) || replaced.map(log.has) ?? false else { return true }
-        guard await keepUnheard(inode, as: copied, replacing: replaced) else { return false }
+        guard await keepUnheard(inode, as: copied, replacing: replaced) else { return !log.has(inode) }
         if let replaced { await remove(replaced) }
         return true
     }

@@ -142,12 +142,13 @@ final class WriteLog: Sendable {
         if isSame, replaced == nil { return true }
         let payload = try Payload(store: store, write: told.write).encoded()
         let staged = told.staged
-        let put: (entry: Entry, before: Entry?, gone: [Entry], owed: [Int64], pending: PendingCommit)? =
+        let put: (entry: Entry, before: Entry?, old: Entry?, gone: [Entry], owed: [Int64], pending: PendingCommit)? =
             try state.withLock {
                 state throws(VFSError) in
                 guard state.keeping[inode]?.isVoid == false else { return nil }
                 let before = state.entries[inode]
-                let gone = (replaced.flatMap { state.entries[$0] }.map { [$0] } ?? []) + (state.replaced[inode] ?? [])
+                let old = replaced.flatMap { state.entries[$0] }
+                let gone = state.replaced[inode] ?? []
                 state.turns += 1
                 let entry = Entry(
                     id: before?.id ?? journal.newID(), staged: staged, turn: state.turns, content: told.write)
@@ -155,22 +156,25 @@ final class WriteLog: Sendable {
                     id: entry.id, mount: mount, key: told.write.write.key, staged: staged?.name, payload: payload)
                 // Under the lock, so that the journal hears of puts and removals in their order.
                 let pending = try journal.submit(
-                    [.put(record)] + gone.map { .remove($0.id) } + state.owed.map { .remove($0) })
+                    [.put(record)] + ([old].compactMap { $0 } + gone).map { .remove($0.id) }
+                        + state.owed.map { .remove($0) })
                 let owed = state.owed
                 (state.owed, state.replaced[inode]) = ([], nil)
                 if before == nil { _ = journal.claim(entry.id) }
                 staged?.setRecorded(true)
                 state.entries[inode] = entry
                 if let replaced { remove(replaced, &state) }
-                return (entry, before, gone, owed, pending)
+                return (entry, before, old, gone, owed, pending)
             }
-        guard let (entry, before, gone, owed, pending) = put else { return nil }
+        guard let (entry, before, old, gone, owed, pending) = put else { return nil }
         do throws(VFSError) {
             try pending.wait()
         } catch {
             let isLast = state.withLock { state in
                 state.owed += owed
-                if !gone.isEmpty { state.replaced[inode] = gone }
+                // Perhaps it has its name still; else `inherit` follows.
+                if let old, let replaced, state.entries[replaced] == nil { state.entries[replaced] = old }
+                if !gone.isEmpty { state.replaced[inode, default: []] += gone }
                 // One that may be on disk all the same keeps its id.
                 guard state.entries[inode]?.turn == entry.turn, before != nil || error.code != .io else { return false }
                 state.entries[inode] = before
@@ -183,9 +187,21 @@ final class WriteLog: Sendable {
         }
         state.withLock { if $0.entries[inode]?.turn == entry.turn { $0.entries[inode]?.isDurable = true } }
         if let before, before.staged !== staged { letGo(of: before.staged, inode) }
-        for one in gone { ended(one, replaced ?? inode) }
+        if let old, let replaced { ended(old, replaced) }
+        for one in gone { ended(one, inode) }
         return true
     }
+
+    /// A file has lost its name to another, whose record could not be put: its own goes with the next one of that.
+    func inherit(_ replaced: InodeID, by inode: InodeID) {
+        state.withLock { state in
+            let left = [state.entries.removeValue(forKey: replaced)].compactMap { $0 }
+            let inherited = left + (state.replaced.removeValue(forKey: replaced) ?? [])
+            if !inherited.isEmpty { state.replaced[inode, default: []] += inherited }
+        }
+    }
+
+    func hasInherited(_ inode: InodeID) -> Bool { state.withLock { $0.replaced[inode] != nil } }
 
     private func remove(_ inode: InodeID, _ state: inout State) {
         state.entries[inode] = nil
