@@ -111,7 +111,7 @@ struct ReaderTests {
         mount.hooks.at(.before, .copy, "f") {
             started.open()
             // As long as the open does not wait for the rename.
-            for _ in 0..<40 where !first.isOpen { await pause(.milliseconds(5)) }
+            for _ in 0..<400 where !first.isOpen { await pause(.milliseconds(5)) }
         }
         try await mount.fs.rename(Mount.root, "g", Mount.root, "f")
         #expect(isOneOf(await reading.value, [old, new]))
@@ -230,7 +230,8 @@ struct ReaderTests {
                 #expect(some == Array(bytes[offset..<offset + (128 << 10)]))
             }
         }
-        #expect(mount.traffic.bytesWanted <= names.count * bytes.count * 11 / 10)
+        // When they take from each other it is 1.8 times.
+        #expect(mount.traffic.bytesWanted <= names.count * bytes.count * 14 / 10)
         for (inode, handle) in open { try await mount.fs.close(inode, handle) }
     }
 
