@@ -79,40 +79,26 @@ final class JournalDatabase: Sendable {
     }
 
     func records(of mount: String) throws(VFSError) -> [Journal.Record] {
-        do {
-            return try connection.read { db in
-                var records: [Journal.Record] = []
-                try JournalRows.scan(mount: mount, db) { record in
-                    guard let record else {
-                        throw DatabaseError(resultCode: .SQLITE_CORRUPT, message: "a record is not what was written")
-                    }
-                    records.append(record)
+        try read { db in
+            var records: [Journal.Record] = []
+            try JournalRows.scan(mount: mount, db) { record in
+                guard let record else {
+                    throw DatabaseError(resultCode: .SQLITE_CORRUPT, message: "a record is not what was written")
                 }
-                return records
+                records.append(record)
             }
-        } catch {
-            throw VFSError(error, of: connection.path)
+            return records
         }
     }
 
-    func ids(of mount: String) throws(VFSError) -> [Int64] {
-        do {
-            return try connection.read { db in try JournalRows.ids(mount: mount, db) }
-        } catch {
-            throw VFSError(error, of: connection.path)
-        }
-    }
+    func ids(of mount: String) throws(VFSError) -> [Int64] { try read { db in try JournalRows.ids(mount: mount, db) } }
 
-    func record(_ id: Int64) throws(VFSError) -> Journal.Record? {
-        do {
-            return try connection.read { db in try JournalRows.record(id, db) }
-        } catch {
-            throw VFSError(error, of: connection.path)
-        }
-    }
+    func record(_ id: Int64) throws(VFSError) -> Journal.Record? { try read { db in try JournalRows.record(id, db) } }
 
-    func mounts() throws(VFSError) -> [String: Int] {
-        do { return try connection.read(JournalRows.mounts) } catch { throw VFSError(error, of: connection.path) }
+    func mounts() throws(VFSError) -> [String: Int] { try read(JournalRows.mounts) }
+
+    private func read<Value>(_ body: (Database) throws -> Value) throws(VFSError) -> Value {
+        do { return try connection.read(body) } catch { throw VFSError(error, of: connection.path) }
     }
 
     /// What the log has is brought into the file, and the log goes; where that fails, it stays and is read at the next start.

@@ -47,10 +47,11 @@ struct CommitEntry {
         past + uncertain.map(\.mark) + (changing.flatMap { WriteMark($0) }.map { [$0] } ?? [])
     }
 
-    /// Those of a failed one and of one on its way too.
-    var allMarks: [WriteMark] {
-        marks + (error == nil ? [] : write.map { [WriteMark($0)] } ?? []) + (sending.map { [WriteMark($0)] } ?? [])
-    }
+    /// That of a failed one too.
+    var uncertainMarks: [WriteMark] { marks + (error == nil ? [] : write.map { [WriteMark($0)] } ?? []) }
+
+    /// That of one on its way too.
+    var allMarks: [WriteMark] { uncertainMarks + (sending.map { [WriteMark($0)] } ?? []) }
 
     /// Attempts over the base that `write` has: what they have stored has the same bytes wherever the write has its base's.
     func kin(of write: SealedWrite) -> [WriteMark] {

@@ -32,10 +32,7 @@ final class CommitTable: Sendable {
 
     /// Writes of a file that may have reached the store though nobody knows.
     func uncertain(_ inode: InodeID) -> [WriteMark] {
-        state.withLock { entries in
-            guard let entry = entries[inode] else { return [] }
-            return entry.marks + (entry.error == nil ? [] : entry.write.map { [WriteMark($0)] } ?? [])
-        }
+        state.withLock { $0[inode]?.uncertainMarks ?? [] }
     }
 
     func isUnderWay(_ inode: InodeID) -> Bool { state.withLock { $0[inode]?.task != nil } }

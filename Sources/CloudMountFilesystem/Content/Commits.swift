@@ -547,12 +547,7 @@ final class Commits: Sendable {
     /// What a conflict kept from being stored may go now.
     func retryConflicts() {
         let refused = entries.withLock { entries in entries.filter { $0.value.error?.code == .stale }.map(\.key) }
-        for inode in refused {
-            context.begin {
-                _ = await attempt { () async throws(VFSError) in try await self.commit(inode) }
-                self.tree.letGo(inode)
-            }
-        }
+        for inode in refused { context.begin { await self.commitUnheard(inode) } }
     }
 
     /// Commits what files hold that the store does not have, once it is all on disk. Failures stay in `statistics`, their
