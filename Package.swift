@@ -75,7 +75,10 @@ let package = Package(
         // What lies on the local disk and outlives the process; the only importer of GRDB.
         module(
             "CloudMountCache",
-            ["CloudMountVFS", "CloudMountPlatform", .product(name: "GRDB", package: "GRDB.swift")]),
+            [
+                "CloudMountVFS", "CloudMountPlatform", "CloudMountStaging", "CloudMountCrypto",
+                .product(name: "GRDB", package: "GRDB.swift"),
+            ]),
         module("CloudMountCommit", ["CloudMountVFS", "CloudMountStaging", "CloudMountPlatform", log]),
         module(
             "CloudMountFilesystem",
@@ -200,8 +203,8 @@ let package = Package(
         .target(
             name: "MountHarness",
             dependencies: [
-                "CloudMountFilesystem", "CloudMountStaging", "CloudMountLayers", "CloudMountPlatform", "CloudMountVFS",
-                "MemoryProvider", "TestSeeds",
+                "CloudMountFilesystem", "CloudMountCache", "CloudMountStaging", "CloudMountLayers",
+                "CloudMountPlatform", "CloudMountVFS", "MemoryProvider", "TestSeeds",
             ], path: "Tests/MountHarness", swiftSettings: houseRules),
         .testTarget(
             name: "ConsistencyTests",
@@ -223,7 +226,11 @@ let package = Package(
             swiftSettings: houseRules),
         tests(
             "CloudMountCacheTests",
-            ["CloudMountCache", "CloudMountPlatform", "CloudMountVFS", "TestServers", "TestSeeds", "journal-trial"]),
+            [
+                "CloudMountCache", "CloudMountStaging", "CloudMountPlatform", "CloudMountVFS", "TestServers",
+                "TestSeeds",
+                "journal-trial",
+            ]),
         tests("CloudMountPlatformTests", ["CloudMountPlatform"]),
         tests("CloudMountStagingTests", ["CloudMountStaging", "CloudMountPlatform", "CloudMountVFS", "TestSeeds"]),
         tests(

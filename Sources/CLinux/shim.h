@@ -13,6 +13,11 @@
 #include <sys/types.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
 
 static inline int cm_thread_set_name(const char *name) {
     extern int pthread_setname_np(pthread_t, const char *);
@@ -77,6 +82,40 @@ static inline ssize_t cm_read_now(int fd, void *bytes, size_t count, off_t offse
     struct iovec vector = {.iov_base = bytes, .iov_len = count};
     extern ssize_t preadv2(int, const struct iovec *, int, off_t, int);
     return preadv2(fd, &vector, 1, offset, 8);
+}
+
+// CRC-32C by the processor's instruction, of which every x86-64 since 2009 and every aarch64 server has one: whether this one has.
+static inline int cm_has_crc32c(void) {
+#if defined(__x86_64__)
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & (1u << 20)) != 0;
+#elif defined(__aarch64__)
+    return (getauxval(AT_HWCAP) & (1ul << 7)) != 0;
+#else
+    return 0;
+#endif
+}
+
+// Of `count` words of eight bytes each, without the inversion at its ends.
+#if defined(__x86_64__)
+__attribute__((target("sse4.2")))
+#elif defined(__aarch64__)
+__attribute__((target("crc")))
+#endif
+static inline uint32_t cm_crc32c_words(uint32_t crc, const void *bytes, size_t count) {
+    const unsigned char *next = (const unsigned char *)bytes;
+    for (; count > 0; count--, next += 8) {
+        uint64_t word;
+        __builtin_memcpy(&word, next, 8);
+#if defined(__x86_64__)
+        crc = (uint32_t)__builtin_ia32_crc32di(crc, word);
+#elif defined(__aarch64__)
+        crc = __builtin_arm_crc32cd(crc, word);
+#else
+        (void)word;
+#endif
+    }
+    return crc;
 }
 
 // Whether `path` is on tmpfs: TMPFS_MAGIC is the first number of statfs(2)'s structure, which has some 120 bytes.

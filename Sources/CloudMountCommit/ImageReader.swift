@@ -9,11 +9,17 @@ package struct ImageReader: Sendable {
     private let pool: MemoryShare
     /// Whose work on the disk it is.
     private let lane: String
+    /// Reads bytes of a version from the local disk, if all of them are there. Blocks.
+    package typealias Local = @Sendable (ObjectInfo, Extent, UnsafeMutableRawBufferPointer) -> Bool
+
+    private let local: Local?
     /// Stored bytes between two runs of stored bytes that are read along, where a request of their own would cost more.
     private static let gap = 256 << 10
 
-    package init(provider: any ObjectProvider, pool: MemoryShare, lane: String) {
+    /// - Parameter local: asked before the store; nil: nothing is kept on the local disk.
+    package init(provider: any ObjectProvider, pool: MemoryShare, lane: String, local: Local? = nil) {
         self.provider = provider
+        self.local = local
         self.pool = pool
         self.lane = lane
     }
@@ -27,7 +33,14 @@ package struct ImageReader: Sendable {
         // Bytes that are staged or zeros are laid over what the store has of them.
         _ = try await inParallel(Self.stored(pieces), width: 8) { part async throws(VFSError) in
             guard let base else { throw VFSError(.io, "a file has lost the version it is based on") }
-            let sink = BufferSink(buffer, offset: part.lowerBound - extent.lowerBound, count: part.count)
+            let low = part.lowerBound - extent.lowerBound
+            if let local = self.local {
+                let isRead = await BlockingPool.shared.run(self.lane) {
+                    local(base, part, UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[low..<low + part.count]))
+                }
+                if isRead { return }
+            }
+            let sink = BufferSink(buffer, offset: low, count: part.count)
             do throws(VFSError) {
                 _ = try await self.provider.read(
                     ReadRequest(key: base.key, extent: part, version: base.etag), into: sink)

@@ -62,9 +62,7 @@ struct Grammar: Sendable {
         "a cache policy",
         [
             Setting("extends", .name, "The policy whose settings hold where this one has none.", default: "default")
-        ] + PolicyKey.all.map(\.setting) + [
-            Setting("size", .later, "Most disk space of one mount's cache.")
-        ])
+        ] + PolicyKey.all.map(\.setting))
 
     /// Settings of a mount that `defaults` may give for all.
     private static let common: [Setting] =

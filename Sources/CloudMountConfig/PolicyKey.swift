@@ -18,7 +18,12 @@ public struct PolicyKey: Sendable {
     }
 
     static let all: [PolicyKey] = [
-        choice("data", \.data, "Where file content may be kept.", later: ["disk"]),
+        choice(
+            "data", \.data,
+            "Where file content may be kept: off, nowhere; memory, read ahead and in the kernel's pages; disk, also on local disk, "
+                + "from where it is read again after a restart."),
+        size(
+            "size", \.size, "With data: disk, bytes that a mount keeps there at most; 0: as many as cache.size allows."),
         duration("metadata_ttl", \.metadataTTL, "How long names, attributes and listings are believed."),
         duration("negative_ttl", \.negativeTTL, "How long a name that was not there is believed absent."),
         choice(

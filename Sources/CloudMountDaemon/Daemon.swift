@@ -49,9 +49,11 @@ public struct Daemon: Sendable {
         let staging = try StagingArea(directory: cache.directory, limit: cache.size, keepFree: cache.keepFree)
         let journal = openJournal(staging)
         defer { journal?.close() }
+        let versions = openVersions(staging)
         let memory = BufferPool(limit: configuration.memory)
         let engine = KernelMounts(
-            staging: staging, journal: journal, memory: memory, control: configuration.controlSocket, logger: logger)
+            staging: staging, journal: journal, versions: versions, memory: memory,
+            control: configuration.controlSocket, logger: logger)
         let supervisor = Supervisor(
             mounts: configuration.mounts, engine: engine, logger: logger, announce: announce)
         let reload = ConfigurationReload(
@@ -64,7 +66,10 @@ public struct Daemon: Sendable {
         let endings = await supervisor.run()
         obedience.cancel()
         await server.close()
-        await BlockingPool.shared.run("staging") { staging.finishRemovals(seconds: 10) }
+        await BlockingPool.shared.run("staging") {
+            staging.finishRemovals(seconds: 10)
+            versions?.finish(seconds: 10)
+        }
         return report(endings, staging)
     }
 
@@ -78,6 +83,16 @@ public struct Daemon: Sendable {
             logger.error(
                 "there is no journal, so nothing is written back, and what a crash leaves has no name: \(error)")
             tell(staging, recorded: [])
+            return nil
+        }
+    }
+
+    /// Nil when there is none to be had: nothing is kept on local disk.
+    private func openVersions(_ staging: StagingArea) -> VersionStore? {
+        do throws(VFSError) {
+            return try VersionStore(staging)
+        } catch {
+            logger.error("what is read is not kept on local disk: \(error)")
             return nil
         }
     }

@@ -14,6 +14,7 @@ import Synchronization
 final class KernelMounts: MountEngine {
     private let staging: StagingArea
     private let journal: Journal?
+    private let versions: VersionStore?
     private let memory: BufferPool
     private let logger: Logger
     /// Mounts of one store draw on one endpoint's limits.
@@ -30,8 +31,12 @@ final class KernelMounts: MountEngine {
         var isRemote = false
     }
 
-    init(staging: StagingArea, journal: Journal?, memory: BufferPool, control: String, logger: Logger) {
+    init(
+        staging: StagingArea, journal: Journal?, versions: VersionStore?, memory: BufferPool, control: String,
+        logger: Logger
+    ) {
         self.staging = staging
+        self.versions = versions
         self.journal = journal
         self.memory = memory
         self.control = control
@@ -47,7 +52,7 @@ final class KernelMounts: MountEngine {
         if let cannotWrite, !mount.readOnly { settings.logger.warning("mounted read-only: \(cannotWrite)") }
         let bucket = MountedBucket(
             settings: MountSettings(mount, readOnly: readOnly), provider: layered.provider, staging: staging,
-            memory: memory, journal: journal, refusesWrites: { layered.caps.writeRefusal })
+            memory: memory, journal: journal, versions: versions, refusesWrites: { layered.caps.writeRefusal })
         let leavings = bucket.recovery.leavings
         let recovered = readOnly ? nil : try await recover(bucket.recovery, settings.logger)
         var options = FUSEMountOptions(mount, readOnly: readOnly)

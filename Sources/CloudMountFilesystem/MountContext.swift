@@ -20,6 +20,7 @@ final class MountContext: Sendable {
     let readAhead: ReadAhead
     let recent: RecentWrites
     let writes: WriteLog
+    private let versions: MountVersions?
     let clock: FilesystemClock
     let log: Logger
     /// Why a write begun now would not be stored.
@@ -30,7 +31,8 @@ final class MountContext: Sendable {
 
     init(
         settings: MountSettings, provider: any ObjectProvider, staging: StagingArea, memory: BufferPool,
-        journal: Journal?, clock: FilesystemClock, refusesWrites: @escaping @Sendable () -> VFSError?
+        journal: Journal?, versions: VersionStore?, clock: FilesystemClock,
+        refusesWrites: @escaping @Sendable () -> VFSError?
     ) {
         live = Mutex(settings)
         name = settings.name
@@ -49,6 +51,12 @@ final class MountContext: Sendable {
         // Where objects keep no mark, nobody would know after a crash what was stored.
         writes = WriteLog(
             journal, hasMarks: provider.capabilities.metadata, mount: settings.name, store: settings.store)
+        // Where tags do not tell versions apart, bytes of one might be shown for another.
+        self.versions = versions.flatMap { store in
+            guard provider.capabilities.distinctTags else { return nil }
+            return MountVersions(
+                store, mount: settings.name, bucket: settings.store, limit: settings.policy.size)
+        }
         var log = Logger(label: "cloudmount.filesystem")
         log[metadataKey: "mount"] = .string(settings.name)
         self.log = log
@@ -63,7 +71,25 @@ final class MountContext: Sendable {
 
     deinit { staging.withdraw(name) }
 
-    func imageReader() -> ImageReader { ImageReader(provider: provider, pool: memory, lane: name) }
+    func imageReader() -> ImageReader {
+        // Looked up at each read, for the policy may be another by then.
+        let local: ImageReader.Local = { [weak self] base, extent, buffer in
+            self?.kept?.file(base).read(extent, into: buffer) ?? false
+        }
+        return ImageReader(provider: provider, pool: memory, lane: name, local: versions == nil ? nil : local)
+    }
+
+    /// What the local disk keeps of stored versions; nil when the policy keeps nothing there.
+    var kept: MountVersions? { versions.flatMap { policy().data == .disk ? $0 : nil } }
+
+    /// Bytes that the local disk keeps of stored versions.
+    var keptBytes: Int { versions?.used ?? 0 }
+
+    /// The same bytes are another version: what is kept of them is that one's.
+    func relocate(from old: ObjectInfo, to new: ObjectInfo) {
+        recent.relocate(from: old, to: new)
+        kept?.relocate([(old, new)])
+    }
 
     func settings() -> MountSettings { live.withLock { $0 } }
     func policy() -> CachePolicy { live.withLock { $0.policy } }
@@ -73,6 +99,7 @@ final class MountContext: Sendable {
         live.withLock { live in
             let old = live
             change(&live)
+            versions?.limit(to: live.policy.size)
             return old
         }
     }
@@ -101,6 +128,16 @@ final class MountContext: Sendable {
     }
 
     // MARK: Tasks
+
+    /// Brings what is staged in memory to disk.
+    func spill(_ staged: StagedFile?) async {
+        guard let staged else { return }
+        do throws(VFSError) {
+            try await BlockingPool.shared.run(name) { () throws(VFSError) in try staged.spill() }
+        } catch {
+            log.error("bytes that are not stored stay in memory", metadata: ["error": "\(error)"])
+        }
+    }
 
     /// Waits until it is so, for the policy's deadline at most, or until the task is cancelled.
     /// - Parameter isMet: asked under the lock of `waiters`, who are resumed when it has come to be so.

@@ -69,6 +69,8 @@ public struct MountStatistics: Sendable {
     /// Files with bytes that the store does not have yet.
     public var dirtyFiles = 0
     public var dirtyBytes = 0
+    /// Bytes of stored versions on the local disk.
+    public var keptBytes = 0
     public var failedCommits: [FailedCommit] = []
     /// Files and directories last shown past their time, because the store could not be reached.
     public var staleNodes = 0

@@ -36,12 +36,12 @@ public final class MountedBucket: FileOperations {
     ///   - refusesWrites: asked before each create and write, on the thread that serves it: why it would not be stored; nil lets it be.
     package init(
         settings: MountSettings, provider: any ObjectProvider, staging: StagingArea, memory: BufferPool,
-        journal: Journal? = nil, clock: FilesystemClock = .system,
+        journal: Journal? = nil, versions: VersionStore? = nil, clock: FilesystemClock = .system,
         refusesWrites: @escaping @Sendable () -> VFSError? = { nil }
     ) {
         let context = MountContext(
-            settings: settings, provider: provider, staging: staging, memory: memory, journal: journal, clock: clock,
-            refusesWrites: refusesWrites)
+            settings: settings, provider: provider, staging: staging, memory: memory, journal: journal,
+            versions: versions, clock: clock, refusesWrites: refusesWrites)
         let late = LateHooks()
         let hooks = ContentHooks(
             settled: { await late.settled($0) }, gone: { await late.gone($0, $1) },
@@ -391,7 +391,7 @@ public final class MountedBucket: FileOperations {
         var open = OpenReply(
             handle: handles.open(
                 made.content.inode, made.content, canWrite: true, prefetch: policy.effectivePrefetch))
-        open.keepCache = policy.data == .memory
+        open.keepCache = policy.data != .off
         return CreateReply(entry: made.entry, open: open)
     }
 
@@ -449,7 +449,7 @@ public final class MountedBucket: FileOperations {
         }
         var reply = OpenReply(
             handle: handles.open(inode, opened.content, canWrite: canWrite, prefetch: policy.effectivePrefetch))
-        reply.keepCache = opened.isCached && policy.data == .memory && !truncates
+        reply.keepCache = opened.isCached && policy.data != .off && !truncates
         if reply.keepCache, opened.hasPages { opened.content.noteSeen() }
         reply.noFlush = !canWrite
         return reply

@@ -47,6 +47,7 @@ extension StagedFile {
             UnsafeMutableRawBufferPointer(rebasing: target[offset..<end]).copyMemory(from: bytes)
             memory.count = max(memory.count, end)
             memory.version += 1
+            state.version += 1
             state.memory = memory
             return (true, before)
         }
@@ -87,6 +88,7 @@ extension StagedFile {
             if size < count {
                 state.memory?.count = size
                 state.memory?.version += 1
+                state.version += 1
             }
             return true
         }
@@ -100,6 +102,7 @@ extension StagedFile {
             if !range.isEmpty, let bytes = memory.buffer?.bytes {
                 UnsafeMutableRawBufferPointer(rebasing: bytes[range]).initializeMemory(as: UInt8.self, repeating: 0)
                 state.memory?.version += 1
+                state.version += 1
             }
             return true
         }
@@ -133,7 +136,8 @@ extension StagedFile {
                 try truncateOnDisk(to: memory.count)
                 if let bytes = memory.buffer?.bytes, memory.count > 0 {
                     // A write at the same time changes the version: all of it goes to disk once more.
-                    try writeToDisk(UnsafeRawBufferPointer(rebasing: bytes[..<memory.count]), at: 0)
+                    try writeToDisk(
+                        UnsafeRawBufferPointer(rebasing: bytes[..<memory.count]), at: 0, changes: false)
                 }
                 let isDone = state.withLock { state in
                     guard state.memory?.version == memory.version else { return false }

@@ -1,4 +1,4 @@
-import CloudMountPlatform
+public import CloudMountPlatform
 public import CloudMountVFS
 import Glibc
 import Synchronization
@@ -19,6 +19,9 @@ public final class StagedFile: Sendable {
         var endedWrites: [Extent] = []
         var nextWrite = 0
         var cuts = 0
+        /// Counts changes of the bytes, begun ones too.
+        var version = 0
+        var heir: Heir?
         var exists = false
         var kept = false
         /// A record of the journal names it.
@@ -28,6 +31,19 @@ public final class StagedFile: Sendable {
         var isNamedOnDisk = false
         var syncFailure: VFSError?
         var descriptor: Descriptor?
+    }
+
+    /// What is left of the file when nobody needs it any more.
+    public enum Remains: Sendable {
+        /// At its path, from where it may be moved.
+        case file(String)
+        /// Its first bytes.
+        case memory(PooledBuffer, count: Int)
+    }
+
+    struct Heir: Sendable {
+        let version: Int
+        let take: @Sendable (Remains) -> Void
     }
 
     /// Space is counted in blocks of the disk, not in bytes: one byte takes a block.
@@ -69,6 +85,15 @@ public final class StagedFile: Sendable {
         if let memory = last.memory { area.giveBackMemory(memory.room) }
         let (area, mount, path) = (area, mount, path)
         let count = last.blocks.total
+        let heir = last.heir.flatMap { $0.version == last.version ? $0 : nil }
+        if let heir, let memory = last.memory, let buffer = memory.buffer {
+            let length = memory.count
+            area.removalBegins()
+            BlockingPool.shared.submit(mount) {
+                heir.take(.memory(buffer, count: length))
+                area.removalEnds()
+            }
+        }
         guard last.exists else { return area.giveBack(count, of: mount) }
         // The last reference may go on a thread that must not wait for a disk, and freeing space takes it a while.
         if last.kept || last.isRecorded {
@@ -76,14 +101,29 @@ public final class StagedFile: Sendable {
             return BlockingPool.shared.submit(mount) { withExtendedLifetime(last.descriptor) {} }
         }
         area.removalBegins()
+        let isOnDisk = last.memory == nil
         BlockingPool.shared.submit(mount) {
+            if isOnDisk, let heir {
+                // Who takes it has the room.
+                area.giveBack(count, of: mount)
+                heir.take(.file(path))
+            }
             // Not only when the descriptor is closed.
             if count > 16 << 20 { Glibc.truncate(path, 0) }
             unlink(path)
             withExtendedLifetime(last.descriptor) {}
-            area.giveBack(count, of: mount)
+            if !isOnDisk || heir == nil { area.giveBack(count, of: mount) }
             area.removalEnds()
         }
+    }
+
+    /// Counts changes of the bytes, wherever they are; nil while one is under way.
+    public var version: Int? { state.withLock { $0.writes.isEmpty && $0.cuts == 0 ? $0.version : nil } }
+
+    /// When nobody needs the file any more, `take` has its bytes, if they are still those of `version`; what it leaves of them goes. It is
+    /// called on the pool for blocking work.
+    public func leave(_ version: Int, to take: @escaping @Sendable (Remains) -> Void) {
+        state.withLock { $0.heir = Heir(version: version, take: take) }
     }
 
     /// Bytes of the area's limit that this file takes.
@@ -98,8 +138,9 @@ public final class StagedFile: Sendable {
         try writeToDisk(bytes, at: offset)
     }
 
-    func writeToDisk(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(VFSError) {
-        let write = try reserve(Extent(offset: offset, count: bytes.count))
+    /// - Parameter changes: the file's bytes become others.
+    func writeToDisk(_ bytes: UnsafeRawBufferPointer, at offset: Int, changes: Bool = true) throws(VFSError) {
+        let write = try reserve(Extent(offset: offset, count: bytes.count), changes: changes)
         defer { ended(write) }
         // A failure below leaves the reservation as it is: some of the bytes may be on disk.
         let descriptor = try open(creating: true)
@@ -196,7 +237,10 @@ public final class StagedFile: Sendable {
 
     /// Gives back what `cut` says is no longer on disk, but for the blocks of writes that are under way at any time of it.
     private func cutting(_ cut: () throws(VFSError) -> Extent?) throws(VFSError) {
-        state.withLock { $0.cuts += 1 }
+        state.withLock { state in
+            state.cuts += 1
+            state.version += 1
+        }
         let result: Result<Extent?, VFSError>
         do throws(VFSError) { result = .success(try cut()) } catch { result = .failure(error) }
         let freed = state.withLock { state in
@@ -251,7 +295,7 @@ public final class StagedFile: Sendable {
     private static func roundUp(_ offset: Int) -> Int { (offset + block - 1) / block * block }
 
     /// Takes room for the blocks of `extent` and notes that they are being written, until `ended`.
-    private func reserve(_ extent: Extent) throws(VFSError) -> Int {
+    private func reserve(_ extent: Extent, changes: Bool) throws(VFSError) -> Int {
         let blocks = Extent(
             extent.lowerBound / StagedFile.block * StagedFile.block, StagedFile.roundUp(extent.upperBound))
         var looksLeft = 4
@@ -261,11 +305,12 @@ public final class StagedFile: Sendable {
             let reservation: StagingArea.Reservation = state.withLock { state in
                 wanted = state.blocks.gaps(in: blocks).reduce(0) { $0 + $1.count }
                 let reservation = wanted > 0 ? area.reserve(wanted, for: mount) : .granted
-                guard reservation == .granted else { return reservation }
+                guard case .granted = reservation else { return reservation }
                 state.blocks.insert(blocks)
                 state.nextWrite += 1
                 number = state.nextWrite
                 state.writes[number] = blocks
+                if changes { state.version += 1 }
                 return .granted
             }
             switch reservation {
@@ -274,8 +319,10 @@ public final class StagedFile: Sendable {
                 do throws(VFSError) {
                     try area.askDisk(wanted, for: mount)
                 } catch {
-                    guard area.waitForRemovals() else { throw error }
+                    guard area.evict(wanted) > 0 || area.waitForRemovals() else { throw error }
                 }
+            case .crowded(let excess) where looksLeft > 0:
+                if area.evict(excess) == 0 { _ = area.waitForRemovals() }
             case .full where area.waitForRemovals(): continue
             case .full where looksLeft > 0:
                 // A leftover may have been removed by hand meanwhile.

@@ -19,11 +19,12 @@ public final class StagingArea: Sendable {
         }
     }
 
-    private struct State {
+    struct State {
         var used = 0
+        var clean = Clean()
         /// Bytes of memory that small files take.
         var memory = 0
-        var claims: [String: Claim] = [:]
+        fileprivate var claims: [String: Claim] = [:]
         /// Bytes that may still be reserved before the disk is asked again how much is free.
         var allowance = 0
         /// Files that are about to give their room back.
@@ -33,29 +34,29 @@ public final class StagingArea: Sendable {
         /// By their paths.
         var leftovers: [String: Leftover] = [:]
         /// Files that hold a descriptor, the one opened first in front.
-        var open: [WeakFile] = []
+        fileprivate var open: [WeakFile] = []
         var openHead = 0
         var limit: Int
         var keepFree: Int
     }
 
     /// One mount's part of `used`.
-    private struct Claim {
+    fileprivate struct Claim {
         var bytes = 0
         /// Runs, so that its part is promised to it also while it uses nothing.
         var isEnrolled = false
     }
 
-    private struct WeakFile: Sendable {
+    fileprivate struct WeakFile: Sendable {
         weak var file: StagedFile?
     }
 
     /// How much may be written between two looks at the disk's free space, which others use too.
-    private static let allowanceStep = 16 << 20
+    static let allowanceStep = 16 << 20
 
     public let directory: String
     /// The directory's file system has no disk (tmpfs).
-    let isInMemory: Bool
+    public let isInMemory: Bool
     /// Bytes on disk, leftovers included.
     public var limit: Int { state.withLock { $0.limit } }
     /// Bytes of the disk that are left to others, give or take 16 MiB.
@@ -65,7 +66,7 @@ public final class StagingArea: Sendable {
     /// Of this process alone: what an earlier one has named is never another file's.
     private let run = String(UInt32.random(in: 0...UInt32.max), radix: 36)
     private let earlierPaths: Set<String>
-    private let state: Mutex<State>
+    let state: Mutex<State>
 
     /// - Parameters:
     ///   - directory: made when missing, with mode 0700.
@@ -228,7 +229,11 @@ public final class StagingArea: Sendable {
 
     // MARK: For StagedFile
 
-    enum Reservation { case granted, diskUnknown, full }
+    enum Reservation {
+        case granted, diskUnknown, full
+        /// There would be room, but for so many clean bytes.
+        case crowded(Int)
+    }
 
     /// Takes `count` bytes from the limit, without I/O.
     func reserve(_ count: Int, for mount: String) -> Reservation {
@@ -239,6 +244,8 @@ public final class StagingArea: Sendable {
                     return .full
                 }
             }
+            let excess = state.used + state.clean.bytes + count - state.limit
+            if excess > 0 { return .crowded(excess) }
             guard state.allowance >= count else { return .diskUnknown }
             state.used += count
             change(&state, mount, by: count)
@@ -250,10 +257,9 @@ public final class StagingArea: Sendable {
     /// Asks the disk whether `count` more bytes leave enough of it free.
     func askDisk(_ count: Int, for mount: String) throws(VFSError) {
         let keepFree = keepFree
-        var disk = statvfs()
-        guard statvfs(directory, &disk) == 0 else { throw localError("the free space of \(directory) is not known") }
-        let free = diskBytes(UInt64(disk.f_bavail), of: UInt64(disk.f_frsize))
-        guard free - keepFree >= count else {
+        guard let spare = spareBytes() else { throw localError("the free space of \(directory) is not known") }
+        let free = spare + keepFree
+        guard spare >= count else {
             throw VFSError(
                 .noSpace, "the disk of \(directory) has \(free) bytes free, of which \(keepFree) are to stay so")
         }
@@ -268,6 +274,13 @@ public final class StagingArea: Sendable {
             throw VFSError(
                 .noSpace, "the disk of \(directory) has \(free) bytes free, kept for others and for other mounts")
         }
+    }
+
+    /// Bytes that the disk has beyond what is to stay free; nil when it does not say.
+    func spareBytes() -> Int? {
+        var disk = statvfs()
+        guard statvfs(directory, &disk) == 0 else { return nil }
+        return diskBytes(UInt64(disk.f_bavail), of: UInt64(disk.f_frsize)) - keepFree
     }
 
     func giveBack(_ count: Int, of mount: String) {

@@ -16,6 +16,8 @@ public struct CachePolicy: Sendable, Equatable {
         case off
         /// In memory: read ahead, and the kernel's pages are kept while the version is the same.
         case memory
+        /// On local disk too: what was read or written once is not fetched again, also after a restart.
+        case disk
     }
 
     /// What is said while the store cannot be reached.
@@ -67,6 +69,8 @@ public struct CachePolicy: Sendable, Equatable {
     public var negativeTTL: Duration = .seconds(10)
     public var freshness: Freshness = .ttl
     public var data: Data = .memory
+    /// Bytes that `data: disk` keeps of one mount at most; 0: as many as the cache has room for.
+    public var size = 0
     /// Most bytes in flight ahead of one sequential reader.
     public var prefetch: Int = 80 << 20
     /// No operation waits longer than this for the store without progress.

@@ -1,4 +1,4 @@
-import CloudMountCache
+package import CloudMountCache
 package import CloudMountFilesystem
 package import CloudMountLayers
 package import CloudMountPlatform
@@ -21,6 +21,7 @@ package final class Mount: Sendable {
         package var fs: MountedBucket
         package var memory: BufferPool
         package var staging: StagingArea
+        package var versions: VersionStore?
         package var lifeline: Lifeline
     }
 
@@ -33,6 +34,7 @@ package final class Mount: Sendable {
     private let chaos: Chaos?
     private let bareAnswers: Bool
     private let journals: Bool
+    private let keepsVersions: Bool
     private let memoryLimit: Int
     private let clock: FilesystemClock
     private let directory: String
@@ -43,9 +45,11 @@ package final class Mount: Sendable {
     ///   - tagsBytes: versions with the same bytes have the same ETag, as on S3; the ledger cannot tell them apart.
     ///   - bareAnswers: what a change answers has no metadata, as on S3.
     ///   - journals: a new life has the disk that the one before left, and goes on with what was not stored.
+    ///   - keepsVersions: there is a store of versions on the local disk, which a new life has too.
     package init(
         _ capabilities: Capabilities = MemoryProvider.fullCapabilities, memory: Int = 64 << 20, chaos: Chaos? = nil,
         keepsBytes: Bool = false, tagsBytes: Bool = false, bareAnswers: Bool = false, journals: Bool = false,
+        keepsVersions: Bool = false,
         clock: FilesystemClock = .system,
         _ adjust: (inout MountSettings) -> Void = { _ in }
     ) throws {
@@ -55,6 +59,7 @@ package final class Mount: Sendable {
         self.chaos = chaos
         self.bareAnswers = bareAnswers
         self.journals = journals
+        self.keepsVersions = keepsVersions
         memoryLimit = memory
         self.clock = clock
         store = MemoryProvider(capabilities: capabilities, tagsBytes: tagsBytes)
@@ -79,14 +84,16 @@ package final class Mount: Sendable {
             inner: FaultLayer(TrafficLayer(inner: line, traffic: traffic), faults), ledger: ledger, life: number)
         let memory = BufferPool(limit: memoryLimit)
         let disk = "\(directory)/\(number)"
-        if journals, number > 1 { copyTree("\(directory)/\(number - 1)", disk) }
+        if journals || keepsVersions, number > 1 { copyTree("\(directory)/\(number - 1)", disk) }
         let staging = try StagingArea(directory: disk, limit: 4 << 30, keepFree: 0)
         let journal = journals ? try Journal(directory: disk) : nil
+        let versions = keepsVersions ? try VersionStore(staging) : nil
         let fs = MountedBucket(
-            settings: settings, provider: provider, staging: staging, memory: memory, journal: journal, clock: clock)
+            settings: settings, provider: provider, staging: staging, memory: memory, journal: journal,
+            versions: versions, clock: clock)
         _ = try fs.recovery.run()
         fs.recovery.start()
-        let life = Life(number: number, fs: fs, memory: memory, staging: staging, lifeline: lifeline)
+        let life = Life(number: number, fs: fs, memory: memory, staging: staging, versions: versions, lifeline: lifeline)
         current.withLock { $0 = life }
     }
 
@@ -97,6 +104,15 @@ package final class Mount: Sendable {
     package var fs: MountedBucket { life.fs }
     package var memory: BufferPool { life.memory }
     package var staging: StagingArea { life.staging }
+
+    /// Returns when all that is to be kept on the local disk is.
+    package func finishKeeping() async {
+        let life = life
+        await BlockingPool.shared.run {
+            life.staging.finishRemovals(seconds: 10)
+            life.versions?.finish(seconds: 10)
+        }
+    }
 
     /// A new file system on the same bucket: nothing is remembered but what the store has, and the journal if there is one. The old one is not told; with
     /// `crash` nothing that it does reaches the store any more.

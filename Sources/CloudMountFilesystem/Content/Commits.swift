@@ -109,7 +109,7 @@ final class Commits: Sendable {
             return true
         }
         // What could not be stored is on disk before anybody is told.
-        if !isAgain { await content?.spill() }
+        if !isAgain { await context.spill(content?.staged()) }
         let time = context.clock.now()
         entries.withLock { entries in
             entries[inode]?.task = nil
@@ -439,7 +439,7 @@ final class Commits: Sendable {
     private func strand(_ inode: InodeID, _ seal: StoredNames.Seal, _ content: FileContent, _ error: VFSError) async
         -> VFSError
     {
-        await content.spill()
+        await context.spill(content.staged())
         let bytes = content.dirtyBytes()
         let state = told(inode)
         // The content first: whoever finds the name gone finds the failure too.
@@ -555,7 +555,9 @@ final class Commits: Sendable {
     func drain() async {
         isEnding.store(true, ordering: .relaxed)
         let dirty = tree.stored.dirtyFiles()
-        _ = await inParallelToEnd(dirty, width: 8) { file async throws(VFSError) in await file.content?.spill() }
+        _ = await inParallelToEnd(dirty, width: 8) { file async throws(VFSError) in
+            await self.context.spill(file.content?.staged())
+        }
         _ = await attempt { () async throws(VFSError) in
             try await inParallel(dirty, width: 16) { file async throws(VFSError) in
                 let result = await attempt { () async throws(VFSError) in try await self.commit(file.inode) }

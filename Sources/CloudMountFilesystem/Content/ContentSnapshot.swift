@@ -11,6 +11,8 @@ struct ContentSnapshot: Sendable {
     var stream: StreamingUpload?
     /// What was staged in memory by then; nil when it was on disk.
     var stagedVersion: Int?
+    /// Of the staged bytes, wherever they are; nil when they were being changed.
+    var bytesVersion: Int?
     var generation: UInt64
     /// It went up while it was written.
     var isStreamed: Bool

@@ -68,7 +68,8 @@ struct ContentState {
     var snapshot: ContentSnapshot {
         ContentSnapshot(
             size: size, image: current, base: base, staged: staged, stream: stream,
-            stagedVersion: staged?.memoryVersion, generation: generation, isStreamed: stream != nil)
+            stagedVersion: staged?.memoryVersion, bytesVersion: staged?.version, generation: generation,
+            isStreamed: stream != nil)
     }
 
     // MARK: Reading

@@ -1,3 +1,4 @@
+import CloudMountCache
 import CloudMountCommit
 import CloudMountPlatform
 import CloudMountStaging
@@ -292,28 +293,31 @@ final class FileContent: Sendable {
     /// - Parameter attributesOnly: the bytes are those of the base.
     /// - Returns: whether the bytes have not changed since.
     func stored(_ snapshot: ContentSnapshot, as stored: ObjectInfo, attributesOnly: Bool) -> Bool {
-        let (isUnchanged, waiters): (Bool, [VersionReader.Waiter]) = state.withLock { state in
+        let (isUnchanged, released, waiters): (Bool, StagedFile?, [VersionReader.Waiter]) = state.withLock { state in
             state.storedSize = stored.size
             state.preserved = nil
             // The file has another base by now, to which what was stored means nothing.
             guard state.base?.etag == snapshot.base?.etag, state.base?.key == snapshot.base?.key else {
-                return (false, [])
+                return (false, nil, [])
             }
             let isUnchanged = state.generation == snapshot.generation
             state.holes = Holes(of: snapshot.image, over: state.holes)
+            var released: StagedFile?
             if isUnchanged {
                 state.image = nil
-                state.staged.take()?.keep(false)
+                released = state.staged.take()
+                released?.keep(false)
             } else if let image = state.image {
                 state.image = image.rebased(onto: stored.size)
             }
-            return (isUnchanged, state.setBase(stored))
+            return (isUnchanged, released, state.setBase(stored))
         }
         redirect(waiters)
         if attributesOnly, let base = snapshot.base, context.capabilities.conditionalCopy || stored.etag == base.etag {
-            context.recent.relocate(from: base, to: stored)
+            context.relocate(from: base, to: stored)
         } else {
-            context.recent.note(context.policy().data == .memory ? snapshot : snapshot.withoutBytes, as: stored)
+            context.recent.note(context.policy().data == .off ? snapshot.withoutBytes : snapshot, as: stored)
+            context.kept?.note(snapshot, released, as: stored)
         }
         return isUnchanged
     }
@@ -347,16 +351,6 @@ final class FileContent: Sendable {
     }
 
     func isStreamable() -> Bool { state.withLock { $0.isStreamable } }
-
-    /// Brings what is staged in memory to disk.
-    func spill() async {
-        guard let staged = staged() else { return }
-        do throws(VFSError) {
-            try await BlockingPool.shared.run(context.name) { () throws(VFSError) in try staged.spill() }
-        } catch {
-            context.log.error("bytes that are not stored stay in memory", metadata: ["error": "\(error)"])
-        }
-    }
 
     // MARK: The end
 
@@ -474,7 +468,11 @@ final class FileContent: Sendable {
 
     /// Answers with the bytes of `extent`, as far as the file has them.
     func read(_ wanted: Extent, handle: OpenFile, reply: consuming Reply<ReadSlices>) {
-        let box = ReplyBox(reply)
+        respond(wanted, handle, ReplyBox(reply), asksDisk: true)
+    }
+
+    /// - Parameter asksDisk: what the local disk keeps of the version has not been looked at for it yet.
+    private func respond(_ wanted: Extent, _ handle: OpenFile, _ box: ReplyBox<ReadSlices>, asksDisk: Bool) {
         var isPrepared = false
         var plan: Prefetcher.Plan?
         while true {
@@ -488,15 +486,13 @@ final class FileContent: Sendable {
             switch view {
             case .empty: return box.send(ReadSlices([]))
             case .recent(let bytes, let extent):
-                return withExtendedLifetime(bytes) {
-                    box.send(
-                        ReadSlices([
-                            UnsafeRawBufferPointer(rebasing: bytes.bytes[extent.lowerBound..<extent.upperBound])
-                        ]))
-                }
+                let slice = UnsafeRawBufferPointer(rebasing: bytes.bytes[extent.lowerBound..<extent.upperBound])
+                return withExtendedLifetime(bytes) { box.send(ReadSlices([slice])) }
             case .staged(let pieces, let extent, let staged): return readStaged(pieces, extent, staged, box)
             case .mixed(let extent): return assembleLater(extent, box)
             case .stored(let reader, let extent, let limit, let size):
+                let otherwise = { @Sendable in self.respond(wanted, handle, box, asksDisk: false) }
+                if asksDisk, reader.readKept(extent, box, otherwise: otherwise) { return }
                 let planned = plan ?? handle.plan(extent, size: size)
                 plan = planned
                 let answer = reader.read(extent, limit: limit, planned, handle, box) {

@@ -1,3 +1,4 @@
+import CloudMountCache
 import CloudMountPlatform
 import CloudMountVFS
 import Synchronization
@@ -41,6 +42,8 @@ final class VersionReader: Sendable {
     /// Called when bytes cannot be had, with those who wait for them.
     private let lost: @Sendable (VersionReader, [Waiter], VFSError) -> Void
     private let state = Mutex(State())
+    /// What the local disk keeps of the version.
+    private let kept: KeptVersion?
 
     init(
         base: ObjectInfo, context: MountContext, lost: @escaping @Sendable (VersionReader, [Waiter], VFSError) -> Void
@@ -48,12 +51,48 @@ final class VersionReader: Sendable {
         self.base = base
         self.context = context
         self.lost = lost
+        kept = context.kept.map { KeptVersion($0, base) }
         context.readAhead.add(self)
     }
 
     deinit { context.readAhead.remove(ObjectIdentifier(self)) }
 
     // MARK: Reading
+
+    /// Answers from what the local disk keeps, at once or behind the caller.
+    /// - Parameter otherwise: called when that has not the bytes after all.
+    /// - Returns: false when it is known not to have them.
+    func readKept(
+        _ extent: Extent, _ box: ReplyBox<ReadSlices>, otherwise: @escaping @Sendable () -> Void
+    ) -> Bool {
+        guard let file = kept?.file() else { return false }
+        switch file.place(of: extent) {
+        case .absent: return false
+        case .here:
+            if let buffer = context.memory.take(extent.count), file.readNow(extent, into: buffer.bytes), hasGiven() {
+                box.send(ReadSlices([UnsafeRawBufferPointer(rebasing: buffer.bytes[..<extent.count])]))
+                return true
+            }
+        case .unknown: break
+        }
+        BlockingPool.shared.submit(context.name) {
+            file.open()
+            guard let buffer = self.context.memory.take(extent.count), file.read(extent, into: buffer.bytes),
+                self.hasGiven()
+            else { return otherwise() }
+            box.send(ReadSlices([UnsafeRawBufferPointer(rebasing: buffer.bytes[..<extent.count])]))
+        }
+        return true
+    }
+
+    /// Somebody gets bytes of the version. False when the file has left it.
+    private func hasGiven() -> Bool {
+        state.withLock { state in
+            if state.isRetired { return false }
+            state.hasDelivered = true
+            return true
+        }
+    }
 
     private enum Step: Sendable {
         /// The bytes are in memory.
@@ -168,7 +207,7 @@ final class VersionReader: Sendable {
             let gaps = state.withLock {
                 Self.gaps(of: Extent(extent.lowerBound, min(extent.upperBound, limit)), in: $0.fetches)
             }
-            for gap in gaps {
+            for gap in kept?.missing(gaps) ?? gaps {
                 // Reading ahead leaves room for those who wait.
                 guard context.memory.makeRoomAhead(gap.count), let buffer = context.memory.take(gap.count) else {
                     return handle.retreat(to: gap.lowerBound)
@@ -232,6 +271,7 @@ final class VersionReader: Sendable {
                 guard fetch.received() == fetch.extent.count else {
                     throw VFSError(.stale, "\(base.key) is shorter than it was when it was opened")
                 }
+                kept?.keep(fetch, context)
             } catch {
                 failed(fetch, error)
             }

@@ -1,3 +1,4 @@
+import CloudMountCache
 import CloudMountCommit
 import CloudMountVFS
 
@@ -383,6 +384,8 @@ struct StoredNames: Sendable {
             return content
         }
         content?.detach()
+        // Who has it open may read on.
+        if content == nil, let object = target.object { context.kept?.forget(object) }
     }
 
     /// What a node is under its new name.
@@ -444,6 +447,7 @@ struct StoredNames: Sendable {
         }
         replaced?.detach()
         for (content, moved) in relocations { content.relocate(from: moved.old, to: moved.new) }
+        if case .directory(_, let moved) = arrival { context.kept?.relocate(moved.values.map { ($0.old, $0.new) }) }
     }
 
     /// The node, which was the object `old`, is the object `new` from now on: the same bytes under another key.
@@ -530,7 +534,7 @@ struct StoredNames: Sendable {
             names[inode]?.relocated = new
             return names[inode]?.content
         }
-        context.recent.relocate(from: old, to: new)
+        context.relocate(from: old, to: new)
         content?.relocate(from: old, to: new)
     }
 
@@ -546,7 +550,7 @@ struct StoredNames: Sendable {
             names[inode]?.relocated = nil
             return names[inode]?.content
         }
-        context.recent.relocate(from: copied, to: old)
+        context.relocate(from: copied, to: old)
         content?.relocate(from: copied, to: old)
     }
 

@@ -427,6 +427,7 @@ final class Tree: Sendable {
             (names.count, names.hidden.count, names.hidden.examples, names.countStale(), names.openFiles)
         }
         statistics.metadataBytes = NodeWeight.sum(in: self)
+        statistics.keptBytes = context.keptBytes
         (statistics.inodes, statistics.hiddenKeys, statistics.hiddenKeyExamples) = (counted.0, counted.1, counted.2)
         (statistics.staleNodes, statistics.openFiles) = (counted.3, counted.4)
     }

@@ -1,0 +1,98 @@
+import CloudMountCrypto
+import CloudMountPlatform
+public import CloudMountStaging
+public import CloudMountVFS
+import Synchronization
+
+/// One mount's part of the version store.
+public final class MountVersions: Sendable {
+    private let store: VersionStore
+    private let folder: String
+    private let lane: String
+    /// Bytes that wait to be written.
+    private let waiting = Atomic(0)
+
+    /// - Parameters:
+    ///   - mount: its name.
+    ///   - bucket: what is mounted, so that a name that stands for another bucket later finds nothing of this one.
+    ///   - limit: bytes; 0 for no bound but the store's.
+    public init(_ store: VersionStore, mount: String, bucket: String, limit: Int) {
+        self.store = store
+        lane = mount
+        let plain = mount.unicodeScalars.prefix(32).map { scalar in
+            let isPlain =
+                scalar.isASCII && (scalar.properties.isAlphabetic || ("0"..."9").contains(scalar) || scalar == "-")
+            return isPlain ? String(scalar) : "_"
+        }
+        let digest = SHA256.digest(Array("\(mount)\0\(bucket)".utf8)).prefix(6)
+        let tag = digest.map { $0 < 16 ? "0" + String($0, radix: 16) : String($0, radix: 16) }
+        folder = plain.joined() + "-" + tag.joined()
+        store.join(folder, limit: limit)
+    }
+
+    deinit { store.leave(folder) }
+
+    /// Bytes of the disk.
+    public var used: Int { store.used(by: folder) }
+
+    public func limit(to limit: Int) { store.join(folder, limit: limit) }
+
+    /// What there is of a version, and where more of it goes.
+    public func file(_ info: ObjectInfo) -> VersionFile { file(id(info), size: info.size) }
+
+    /// - Parameter size: of the version, in bytes.
+    public func file(_ id: VersionID, size: Int) -> VersionFile { store.file(id, size: size) }
+
+    public func id(_ info: ObjectInfo) -> VersionID { VersionID(info, in: folder) }
+
+    /// Writes bytes of a version to the disk, behind the caller.
+    /// - Parameters:
+    ///   - most: bytes that may wait; beyond, these are not kept.
+    ///   - bytes: called once, later; they stay valid until `end`.
+    ///   - end: called once, on the pool for blocking work, or at once when they are not kept.
+    public func fill(
+        _ file: VersionFile, _ extent: Extent, most: Int, _ bytes: @escaping @Sendable () -> UnsafeRawBufferPointer,
+        end: @escaping @Sendable () -> Void
+    ) {
+        let count = extent.count
+        guard waiting.add(count, ordering: .relaxed).newValue <= most else {
+            waiting.subtract(count, ordering: .relaxed)
+            return end()
+        }
+        file.fill(extent, lane: lane, bytes) { [weak self] in
+            self?.waiting.subtract(count, ordering: .relaxed)
+            end()
+        }
+    }
+
+    /// `staged` holds just the bytes of `info`: when nobody needs it any more it becomes what is kept of that version.
+    /// - Parameter version: of the staged file, as it was when it was stored.
+    public func adopt(_ staged: StagedFile, _ version: Int, as info: ObjectInfo) {
+        staged.leave(version) { [weak self] remains in self?.take(remains, as: info) }
+    }
+
+    private func take(_ remains: StagedFile.Remains, as info: ObjectInfo) {
+        let file = file(info)
+        switch remains {
+        case .file(let path): file.adopt(path)
+        case .memory(let buffer, let count):
+            guard count == info.size else { return }
+            file.write(UnsafeRawBufferPointer(rebasing: buffer.bytes[..<count]))
+        }
+    }
+
+    /// The bytes of each are those of another version by now.
+    public func relocate(_ moves: [(old: ObjectInfo, new: ObjectInfo)]) {
+        store.submit(lane) {
+            for (old, new) in moves where old.size == new.size {
+                self.store.relocate(self.id(old), to: self.id(new), size: old.size)
+            }
+        }
+    }
+
+    /// Nobody wants the version any more.
+    public func forget(_ info: ObjectInfo) {
+        let file = file(info)
+        store.submit(lane) { file.remove() }
+    }
+}

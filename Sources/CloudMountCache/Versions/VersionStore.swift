@@ -1,0 +1,240 @@
+import CloudMountPlatform
+public import CloudMountStaging
+public import CloudMountVFS
+import Glibc
+import Synchronization
+
+/// Bytes of stored versions on the local disk, `DIRECTORY/versions`, for all mounts: what was read or written once is not
+/// fetched again. All of it may go at any time.
+///
+/// `versions/MOUNT/SHARD/VERSION`: a folder for each mount and store, in it 256 by the first byte of the version's name, so that an
+/// eviction looks at a part of the versions and the store needs no list of all. Counting what is there is done once, behind the
+/// start; before it is done nothing comes in.
+public final class VersionStore: Sendable {
+    static let mapSuffix = ".map"
+
+    private struct Known: Sendable {
+        let identity: ObjectIdentifier
+        weak var file: VersionFile?
+
+        init(_ file: VersionFile) { (identity, self.file) = (ObjectIdentifier(file), file) }
+    }
+
+    private struct State {
+        var files: [VersionID: Known] = [:]
+        /// Files that are kept open, the one used longest ago first.
+        var recent: [VersionFile] = []
+        /// Bytes of the disk by the folders of mounts.
+        var usage: [String: Int] = [:]
+        /// Mounts that run, and their bounds.
+        var mounts: [String: Int] = [:]
+        var isCounted = false
+        var damaged = 0
+
+        func known(_ id: VersionID) -> VersionFile? {
+            // Not by optional chaining, of which Swift 6.3 makes a weak load of no address.
+            guard let known = files[id] else { return nil }
+            return known.file
+        }
+    }
+
+    let area: StagingArea
+    let directory: String
+    /// Of this process: what another has written is checked before it is used.
+    let run = UInt32.random(in: 1...UInt32.max)
+    let now: @Sendable () -> Timestamp
+    private let openLimit: Int
+    private let uses = Atomic<UInt64>(1)
+    private let work = Atomic(0)
+    private let evicting = Mutex(())
+    private let relocating = Mutex(())
+    private let state = Mutex(State())
+
+    /// - Parameters:
+    ///   - area: whose directory and limits it shares.
+    ///   - openLimit: files that are kept open when nobody reads them.
+    /// - Throws: `permissionDenied`, `noSpace`, `io`.
+    public convenience init(_ area: StagingArea, openLimit: Int = 128) throws(VFSError) {
+        try self.init(area, openLimit: openLimit, now: { SystemClock.now() })
+    }
+
+    init(_ area: StagingArea, openLimit: Int, now: @escaping @Sendable () -> Timestamp) throws(VFSError) {
+        self.area = area
+        self.openLimit = openLimit
+        self.now = now
+        directory = area.directory + "/versions"
+        try makeDirectories(directory)
+        try requireOwn(directory, mode: 0o700)
+        area.onPressure { [weak self] in self?.evict($0, for: nil) ?? 0 }
+        submit("versions") { self.count() }
+    }
+
+    /// Bytes of the disk.
+    public var used: Int { state.withLock { $0.usage.values.reduce(0, +) } }
+
+    /// Chunks that were not what had been written.
+    public var damaged: Int { state.withLock { $0.damaged } }
+
+    /// What is there has been counted.
+    public var isCounted: Bool { state.withLock { $0.isCounted } }
+
+    /// Work that is to be done before the process ends.
+    func submit(_ lane: String, _ body: @escaping @Sendable () -> Void) {
+        work.add(1, ordering: .relaxed)
+        BlockingPool.shared.submit(lane) {
+            body()
+            self.work.subtract(1, ordering: .releasing)
+        }
+    }
+
+    /// Returns when all that was to be kept is, or after `seconds`. Blocks.
+    public func finish(seconds: Int) {
+        let deadline = SystemClock.monotonic() + UInt64(seconds) * 1_000_000_000
+        while work.load(ordering: .acquiring) > 0, SystemClock.monotonic() < deadline { usleep(2000) }
+    }
+
+    func nextUse() -> UInt64 { uses.add(1, ordering: .relaxed).newValue }
+    func noteDamage(_ path: String) { state.withLock { $0.damaged += 1 } }
+    func path(of id: VersionID) -> String { "\(directory)/\(id.folder)/\(Self.shard(id.shard))/\(id.name)" }
+
+    private static func shard(_ index: Int) -> String {
+        index < 16 ? "0" + String(index, radix: 16) : String(index, radix: 16)
+    }
+
+    // MARK: Files
+
+    /// - Parameter isKept: open for who asks next.
+    func file(_ id: VersionID, size: Int, isKept: Bool = true) -> VersionFile {
+        // What loses its last reference does so outside the lock, which it takes.
+        var left: [VersionFile] = []
+        let file = state.withLock { state in
+            let known = state.known(id)
+            if let known { left.append(known) }
+            // Another size only by damage.
+            let file = known.flatMap { $0.size == size ? $0 : nil } ?? VersionFile(id, size: size, store: self)
+            state.files[id] = Known(file)
+            guard isKept, state.recent.last !== file else { return file }
+            if let index = state.recent.firstIndex(where: { $0 === file }) { state.recent.remove(at: index) }
+            state.recent.append(file)
+            if state.recent.count > openLimit { left.append(state.recent.removeFirst()) }
+            return file
+        }
+        withExtendedLifetime(left) {}
+        return file
+    }
+
+    func forget(_ file: VersionFile, _ id: VersionID) {
+        let identity = ObjectIdentifier(file)
+        state.withLock { state in if state.files[id]?.identity == identity { state.files[id] = nil } }
+    }
+
+    /// - Parameter limit: bytes; 0 for none of its own.
+    func join(_ folder: String, limit: Int) { state.withLock { $0.mounts[folder] = limit } }
+    func leave(_ folder: String) { state.withLock { $0.mounts[folder] = nil } }
+    func used(by folder: String) -> Int { state.withLock { $0.usage[folder] ?? 0 } }
+
+    /// The same bytes are another version. Blocks.
+    func relocate(_ old: VersionID, to new: VersionID, size: Int) {
+        if old == new { return }
+        relocating.withLock { _ in
+            file(old, size: size, isKept: false).move(to: file(new, size: size, isKept: false))
+        }
+    }
+
+    // MARK: Room
+
+    /// Takes room for `file`, of what others have if need be. Blocks.
+    func take(_ count: Int, for file: VersionFile) -> Bool {
+        guard isCounted else { return false }
+        let folder = file.id.folder
+        let limit = state.withLock { $0.mounts[folder] ?? 0 }
+        if limit > 0 {
+            let excess = used(by: folder) + count - limit
+            if excess > 0, evict(in: folder, excess) < excess { return false }
+        }
+        for _ in 0..<3 {
+            if area.takeClean(count) { return true }
+            if evict(count, for: folder) == 0 { return false }
+        }
+        return area.takeClean(count)
+    }
+
+    /// - Parameter taken: what was taken for it.
+    func changed(_ folder: String, by count: Int, taken: Int) {
+        state.withLock { $0.usage[folder] = max(0, ($0.usage[folder] ?? 0) + count) }
+        area.changeClean(by: count - taken)
+    }
+
+    /// Bytes that are evicted at once, so that the next one has not to look again.
+    private static let batch = 16 << 20
+
+    private func evict(_ wanted: Int, for folder: String?) -> Int {
+        guard isCounted, let victim = victim(for: folder) else { return 0 }
+        return evict(in: victim, wanted)
+    }
+
+    /// Whose versions go: first those of mounts that are no more, then those of the mount that asks, if it has its part, else those of the
+    /// one that has most.
+    private func victim(for folder: String?) -> String? {
+        state.withLock { state in
+            let used = state.usage.filter { $0.value > 0 }
+            if let idle = used.keys.filter({ state.mounts[$0] == nil }).min() { return idle }
+            let part = used.values.reduce(0, +) / max(1, used.count)
+            if let folder, let own = used[folder], own >= part { return folder }
+            return used.max { ($0.value, $0.key) < ($1.value, $1.key) }?.key
+        }
+    }
+
+    private func evict(in folder: String, _ wanted: Int) -> Int {
+        evicting.withLock { _ in
+            let batch = max(wanted, min(Self.batch, area.limit / 64))
+            let candidates = sample(folder, batch).order
+            if candidates.isEmpty {
+                // Somebody has removed them by hand.
+                changed(folder, by: -used(by: folder), taken: 0)
+            }
+            var freed = 0
+            for candidate in candidates {
+                if freed >= batch { break }
+                freed += file(candidate.id, size: candidate.size, isKept: false).evict(batch - freed)
+            }
+            return freed
+        }
+    }
+
+    private func sample(_ folder: String, _ wanted: Int) -> Eviction {
+        var eviction = Eviction()
+        let now = now().seconds
+        let uptime = SystemClock.monotonic()
+        for shard in (0..<256).shuffled() {
+            for entry in Folder.versions("\(directory)/\(folder)/\(Self.shard(shard))") {
+                guard let id = VersionID(name: entry.name, in: folder), id.shard == shard else { continue }
+                let used = state.withLock { $0.known(id) }?.lastUse() ?? 0
+                let age = used > 0 ? Int((uptime - min(used, uptime)) / 1_000_000_000) : now - entry.modified
+                eviction.add(
+                    Eviction.Candidate(
+                        id: id, size: entry.size, age: age, isSettled: entry.mode & 0o777 == Eviction.settledMode,
+                        bytes: entry.bytes))
+            }
+            if eviction.isEnough(for: wanted) { break }
+        }
+        return eviction
+    }
+
+    // MARK: The start
+
+    private func count() {
+        var usage: [String: Int] = [:]
+        for folder in Folder.names(directory) {
+            for shard in Folder.names("\(directory)/\(folder)") {
+                let versions = Folder.versions("\(directory)/\(folder)/\(shard)")
+                usage[folder, default: 0] += versions.reduce(0) { $0 + $1.bytes }
+            }
+        }
+        area.changeClean(by: usage.values.reduce(0, +))
+        state.withLock { state in
+            state.usage.merge(usage) { $0 + $1 }
+            state.isCounted = true
+        }
+    }
+}
