@@ -87,11 +87,11 @@ public enum JSONSchema {
     /// Nil when the text tells in words what holds without a value.
     private static func defaultValue(_ text: String, _ kind: Setting.Kind) -> JSONValue? {
         switch kind {
-        case .value(.boolean, _): text == "true" || text == "false" ? .boolean(text == "true") : nil
-        case .value(.integer, _): Int(text).map { .integer($0) }
-        case .value(.size, _): (try? Units.size(text)) != nil ? .string(text) : nil
-        case .value(.duration, _): (try? Units.duration(text)) != nil ? .string(text) : nil
-        case .value(.choice(let choices), _): choices.contains(text) ? .string(text) : nil
+        case .value(.boolean): text == "true" || text == "false" ? .boolean(text == "true") : nil
+        case .value(.integer): Int(text).map { .integer($0) }
+        case .value(.size): (try? Units.size(text)) != nil ? .string(text) : nil
+        case .value(.duration): (try? Units.duration(text)) != nil ? .string(text) : nil
+        case .value(.choice(let choices)): choices.contains(text) ? .string(text) : nil
         case .octal, .name, .nameOr: .string(text)
         default: nil
         }
@@ -132,7 +132,7 @@ public enum JSONSchema {
 
     private static func scalar(_ setting: Setting) -> [JSONValue.Member] {
         switch setting.kind {
-        case .value(let kind, _):
+        case .value(let kind):
             switch kind {
             case .string:
                 let members = text(["string", "number", "boolean"], nil)

@@ -77,10 +77,10 @@ extension PolicyKey {
     }
 
     private static func choice<Choice: RawRepresentable<String> & CaseIterable & Equatable & Sendable>(
-        _ name: String, _ path: Path<Choice>, _ summary: String, later: [String] = []
+        _ name: String, _ path: Path<Choice>, _ summary: String
     ) -> PolicyKey {
         PolicyKey(
-            name, .value(.choice(Choice.allCases.map(\.rawValue)), later: later), path, summary,
+            name, .value(.choice(Choice.allCases.map(\.rawValue))), path, summary,
             read: { fields, _ in fields.choice(name) }, text: { $0.rawValue })
     }
 

@@ -23,7 +23,8 @@ struct PolicyTable {
         ),
         (
             "offline", "the store is often out of reach, and what is known is served meanwhile",
-            CachePolicy(metadata: .seconds(3600), negative: .seconds(600), deadline: .seconds(10), offline: .serve)
+            CachePolicy(
+                metadata: .seconds(3600), negative: .seconds(600), data: .disk, deadline: .seconds(10), offline: .serve)
         ),
     ]
 
@@ -85,13 +86,15 @@ struct PolicyTable {
 
 extension CachePolicy {
     fileprivate init(
-        metadata: Duration, negative: Duration, freshness: Freshness = .ttl, prefetch: Int = CachePolicy().prefetch,
+        metadata: Duration, negative: Duration, freshness: Freshness = .ttl, data: Data = .memory,
+        prefetch: Int = CachePolicy().prefetch,
         deadline: Duration = .seconds(30), offline: Offline = .fail
     ) {
         self.init()
         metadataTTL = metadata
         negativeTTL = negative
         self.freshness = freshness
+        self.data = data
         self.prefetch = prefetch
         self.deadline = deadline
         self.offline = offline

@@ -3,8 +3,7 @@ import CloudMountVFS
 /// One key of `mounts.yaml`, declared once: the parser, the JSON Schema and the suggestions all read it.
 struct Setting: Sendable {
     indirect enum Kind: Sendable {
-        /// A scalar. `later` are choices that are known but do not work yet.
-        case value(OptionDescriptor.Kind, later: [String] = [])
+        case value(OptionDescriptor.Kind)
         /// What a mount, a policy or a credentials entry is called.
         case name
         /// Of a user or a group.

@@ -24,13 +24,13 @@ struct ValueReader {
         if text.utf8.contains(0) { throw Fault(message: "\(shown) has a NUL character in it") }
         let bare = scalar.plain || Interpolation.isPresent(in: scalar.text)
         switch setting.kind {
-        case .value(let kind, let later):
-            return try value(text, kind, later: later, bare: bare, shown: shown)
+        case .value(let kind):
+            return try value(text, kind, bare: bare, shown: shown)
         case .name, .nameOr:
             if let fault = Self.nameFault(text) { throw Fault(message: "\(shown) \(fault)") }
             return .string(text)
         case .id:
-            guard case .integer(let number) = try value(text, .integer, later: [], bare: bare, shown: shown) else {
+            guard case .integer(let number) = try value(text, .integer, bare: bare, shown: shown) else {
                 break
             }
             // The last one says "nobody" to chown(2).
@@ -57,15 +57,15 @@ struct ValueReader {
     private func shown(_ scalar: Node.Scalar, _ setting: Setting) -> String {
         var text = Self.shortened(scalar.text)
         switch setting.kind {
-        case .value(.url, _) where text.contains("@"): return "'\(setting.name)'"
-        case .constant, .id, .value(.boolean, _), .value(.integer, _): if !scalar.plain { text = "\"\(text)\"" }
+        case .value(.url) where text.contains("@"): return "'\(setting.name)'"
+        case .constant, .id, .value(.boolean), .value(.integer): if !scalar.plain { text = "\"\(text)\"" }
         default: break
         }
         return setting.secret ? "'\(setting.name)'" : "'\(setting.name): \(text)'"
     }
 
     private func value(
-        _ text: String, _ kind: OptionDescriptor.Kind, later: [String], bare: Bool, shown: String
+        _ text: String, _ kind: OptionDescriptor.Kind, bare: Bool, shown: String
     ) throws(Fault) -> OptionValue {
         switch kind {
         case .string: return .string(text)
@@ -94,7 +94,6 @@ struct ValueReader {
             }
         case .choice(let choices):
             if choices.contains(text) { return .string(text) }
-            if later.contains(text) { throw Fault(message: "\(shown) is not supported yet") }
             let known = choices.joined(separator: ", ")
             throw Fault(message: "\(shown) is unknown (known: \(known))\(NearestWord.hint(text, among: choices))")
         case .url:
@@ -163,12 +162,12 @@ extension Setting.Kind {
     /// For "must be …".
     var noun: String {
         switch self {
-        case .value(.boolean, _): "true or false"
-        case .value(.integer, _), .id, .constant: "a number"
-        case .value(.size, _): "a size"
-        case .value(.duration, _): "a duration"
-        case .value(.path, _): "a path"
-        case .value(.url, _): "a URL"
+        case .value(.boolean): "true or false"
+        case .value(.integer), .id, .constant: "a number"
+        case .value(.size): "a size"
+        case .value(.duration): "a duration"
+        case .value(.path): "a path"
+        case .value(.url): "a URL"
         case .value, .octal, .later: "text"
         case .name: "a name"
         case .section, .table: "a mapping"
@@ -177,5 +176,5 @@ extension Setting.Kind {
         }
     }
 
-    var allowsEmpty: Bool { if case .value(.string, _) = self { true } else { false } }
+    var allowsEmpty: Bool { if case .value(.string) = self { true } else { false } }
 }

@@ -69,6 +69,7 @@ public struct Daemon: Sendable {
         await BlockingPool.shared.run("staging") {
             staging.finishRemovals(seconds: 10)
             versions?.finish(seconds: 10)
+            versions?.close()
         }
         return report(endings, staging)
     }

@@ -59,6 +59,8 @@ public struct StatusReport: Codable, Sendable, Equatable {
         /// Files with bytes that the store does not have.
         public var dirtyFiles = 0
         public var dirtyBytes = 0
+        /// Bytes of stored versions on local disk.
+        public var keptBytes = 0
         /// Files and directories last shown past their time, because the store could not be reached.
         public var staleNodes = 0
         public var failedCommits: [FailedCommit] = []
@@ -160,6 +162,7 @@ extension StatusReport.Mount {
         openFiles = statistics.openFiles
         dirtyFiles = statistics.dirtyFiles
         dirtyBytes = statistics.dirtyBytes
+        keptBytes = statistics.keptBytes
         staleNodes = statistics.staleNodes
         failedCommits = statistics.failedCommits.map {
             StatusReport.FailedCommit(

@@ -66,6 +66,7 @@ public enum StatusTable {
                 "! \(mount.name): the store cannot be reached; \(mount.staleNodes) names were shown as last known")
         }
         if let reason = mount.readOnlyReason { notes.append("! \(mount.name): read only: \(reason)") }
+        if mount.keptBytes > 0 { notes.append("\(mount.name): \(size(mount.keptBytes)) are kept on local disk") }
         if !mount.billedCalls.isEmpty {
             let calls = mount.billedCalls.map { "\($0.group) \($0.calls)" }.joined(separator: ", ")
             notes.append("\(mount.name): billed calls: \(calls)")

@@ -12,7 +12,9 @@ private let arrows: [String: Set<String>] = [
     "CloudMountConfig": ["CYAML", "CloudMountVFS"],
     "CloudMountStaging": ["CloudMountVFS", "CloudMountPlatform"],
     // FoundationEssentials for `Data`, in which GRDB takes and gives bytes.
-    "CloudMountCache": ["CloudMountVFS", "CloudMountPlatform", "GRDB", "FoundationEssentials"],
+    "CloudMountCache": [
+        "CloudMountVFS", "CloudMountPlatform", "CloudMountStaging", "CloudMountCrypto", "GRDB", "FoundationEssentials",
+    ],
     "CloudMountCommit": ["CloudMountVFS", "CloudMountStaging", "CloudMountPlatform", "Logging"],
     "CloudMountFilesystem": [
         "CloudMountVFS", "CloudMountCommit", "CloudMountCache", "CloudMountStaging", "CloudMountPlatform", "Logging",

@@ -34,6 +34,7 @@ struct EffectiveConfigurationTests {
               secret_access_key: <hidden>
             cache:
               data: memory
+              size: 0
               metadata_ttl: 10m
               negative_ttl: 1500ms
               freshness: ttl
@@ -61,6 +62,7 @@ struct EffectiveConfigurationTests {
             bucket: /srv/inbox
             cache: # strict
               data: memory
+              size: 0
               metadata_ttl: 0s
               negative_ttl: 0s
               freshness: always

@@ -71,15 +71,15 @@ struct ErrorMessageTests {
             version: 1
             control: { http: 127.0.0.1:7979 }
             policies:
-              p: { write: never, data: disk, size: 1GiB, sync: no }
+              p: { write: never, data: disc, size: some, sync: no }
               q: { write: through, offline: sometimes, on_conflict: merge, durable_attributes: 1 }
             mounts:
               - {name: a, path: /mnt/a, provider: directory, bucket: /srv/a, cache: ofline}
             """,
             "m.yaml:2:12: 'http' is not supported yet",
             "m.yaml:4:15: 'write: never' is unknown (known: through, back)",
-            "m.yaml:4:28: 'data: disk' is not supported yet",
-            "m.yaml:4:34: 'size' is not supported yet",
+            "m.yaml:4:28: 'data: disc' is unknown (known: off, memory, disk); did you mean 'disk'?",
+            "m.yaml:4:40: 'size: some' is not a size such as 64MiB",
             "m.yaml:4:52: 'sync: no' is unknown (known: local, store)",
             "m.yaml:5:33: 'offline: sometimes' is unknown (known: serve, fail)",
             "m.yaml:5:57: 'on_conflict: merge' is unknown (known: keep-both, fail, overwrite)",

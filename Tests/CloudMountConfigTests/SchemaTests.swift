@@ -25,15 +25,15 @@ struct SchemaTests {
     /// A value that the setting takes, and some that it does not.
     static func samples(_ kind: Setting.Kind) -> (good: [String], bad: [String]) {
         switch kind {
-        case .value(.string, _): (["text", "12", "\"${env:BUCKET}\""], ["[a]", "{a: b}"])
-        case .value(.boolean, _): (["true", "false", "\"${env:NO:-true}\""], ["yes", "\"true\"", "1", "[true]"])
-        case .value(.integer, _): (["0", "12"], ["-1", "1.5", "\"12\"", "many", "{}"])
-        case .value(.url, _):
+        case .value(.string): (["text", "12", "\"${env:BUCKET}\""], ["[a]", "{a: b}"])
+        case .value(.boolean): (["true", "false", "\"${env:NO:-true}\""], ["yes", "\"true\"", "1", "[true]"])
+        case .value(.integer): (["0", "12"], ["-1", "1.5", "\"12\"", "many", "{}"])
+        case .value(.url):
             (["http://h", "https://h:1/p"], ["h", "ftp://h", "https://u:p@h", "\"https://h?x\"", "[]"])
-        case .value(.path, _): (["/p/q", "~/q"], ["p", "./p", "/p/../q", "12"])
-        case .value(.size, _): (["64MiB", "1.5GiB"], ["12", "12M", "MiB", "-1MiB", "[]"])
-        case .value(.duration, _): (["30s", "1m30s"], ["12", "s", "3 s", "{}"])
-        case .value(.choice(let choices), let later): (choices, later + ["nothing_such", "[]"])
+        case .value(.path): (["/p/q", "~/q"], ["p", "./p", "/p/../q", "12"])
+        case .value(.size): (["64MiB", "1.5GiB"], ["12", "12M", "MiB", "-1MiB", "[]"])
+        case .value(.duration): (["30s", "1m30s"], ["12", "s", "3 s", "{}"])
+        case .value(.choice(let choices)): (choices, ["nothing_such", "[]"])
         case .id: (["0", "12", "4294967294"], ["-1", "1.5", "\"12\"", "4294967295", "4294967296", "{}"])
         case .octal: (["\"022\"", "027"], ["\"99\"", "\"01777\"", "rwx", "[]"])
         case .name: (["default"], ["\"a b\"", "[]", "-"])

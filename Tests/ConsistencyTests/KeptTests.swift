@@ -3,6 +3,7 @@ import CloudMountLayers
 import CloudMountVFS
 import MemoryProvider
 import MountHarness
+import TestSeeds
 import Testing
 
 /// What the local disk keeps of stored versions (`data: disk`).
@@ -79,7 +80,7 @@ struct KeptTests {
     func foreign() async throws {
         let mount = try make { $0.policy.freshness = .open }
         for round in 0..<6 {
-            let bytes = pattern(400_000 + round % 2, seed: round)
+            let bytes = pattern(400_000 + round % 2, seed: UInt64(round))
             try await mount.put("a", bytes)
             #expect(try await mount.read("a") == bytes)
             await mount.finishKeeping()
@@ -105,6 +106,29 @@ struct KeptTests {
         #expect(try await mount.read("other/a") == bytes)
         #expect(try await mount.read("c") == bytes.reversed())
         #expect(mount.traffic[.read] == 0)
+    }
+
+    @Test("Many reads here and there bring the rest of the file, and less than twice of it is fetched")
+    func random() async throws {
+        let mount = try make()
+        let size = 24 << 20
+        let bytes = pattern(size, seed: 11)
+        try await mount.put("a", bytes)
+        let (inode, handle) = try await mount.open("a")
+        mount.traffic.reset()
+        var random = SeededGenerator(seed: 5)
+        for _ in 0..<400 {
+            let low = Int.random(in: 0..<size / 4096, using: &random) * 4096
+            #expect(try await mount.fs.read(inode, handle, low, 4096) == Array(bytes[low..<low + 4096]))
+            await mount.finishKeeping()
+        }
+        #expect(mount.traffic.bytesWanted < 2 * size)
+        let reads = mount.traffic[.read]
+        for low in stride(from: 0, to: size, by: 4096 * 37) {
+            #expect(try await mount.fs.read(inode, handle, low, 4096) == Array(bytes[low..<low + 4096]))
+        }
+        #expect(mount.traffic[.read] == reads)
+        try await mount.fs.close(inode, handle)
     }
 
     @Test("What is kept is read while the store is away")

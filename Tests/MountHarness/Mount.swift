@@ -93,7 +93,8 @@ package final class Mount: Sendable {
             versions: versions, clock: clock)
         _ = try fs.recovery.run()
         fs.recovery.start()
-        let life = Life(number: number, fs: fs, memory: memory, staging: staging, versions: versions, lifeline: lifeline)
+        let life = Life(
+            number: number, fs: fs, memory: memory, staging: staging, versions: versions, lifeline: lifeline)
         current.withLock { $0 = life }
     }
 
@@ -298,12 +299,22 @@ private func removeTree(_ path: String) {
 /// Copies what a process has left on disk by now.
 private func copyTree(_ from: String, _ to: String) {
     mkdir(to, 0o700)
-    mkdir(to + "/staged", 0o700)
-    for name in names(in: from) where name != "lock" && name != "staged" {
+    let folders = ["staged", "versions"]
+    for name in names(in: from) where name != "lock" && !folders.contains(name) {
         write(bytes(ofFile: "\(from)/\(name)") ?? [], to: "\(to)/\(name)")
     }
-    for name in names(in: from + "/staged") {
-        write(bytes(ofFile: "\(from)/staged/\(name)") ?? [], to: "\(to)/staged/\(name)")
+    for folder in folders { copyFolder("\(from)/\(folder)", "\(to)/\(folder)") }
+}
+
+private func copyFolder(_ from: String, _ to: String) {
+    mkdir(to, 0o700)
+    for name in names(in: from) {
+        if let folder = opendir("\(from)/\(name)") {
+            closedir(folder)
+            copyFolder("\(from)/\(name)", "\(to)/\(name)")
+        } else {
+            write(bytes(ofFile: "\(from)/\(name)") ?? [], to: "\(to)/\(name)")
+        }
     }
 }
 

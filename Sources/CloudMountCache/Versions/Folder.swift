@@ -35,17 +35,18 @@ enum Folder {
             guard !name.hasSuffix(VersionStore.mapSuffix), let file = status("\(path)/\(name)") else { return nil }
             var version = Version(
                 name: name, size: max(0, Int(file.st_size) - VersionMap.headerCount),
-                bytes: Int(file.st_blocks) * 512, modified: file.st_mtim.tv_sec, mode: file.st_mode)
+                bytes: file.bytes, modified: file.st_mtim.tv_sec, mode: file.st_mode)
             if maps.contains(name + VersionStore.mapSuffix) {
                 let map = "\(path)/\(name)\(VersionStore.mapSuffix)"
-                version.bytes += status(map).map { Int($0.st_blocks) * 512 } ?? 0
+                version.bytes += status(map)?.bytes ?? 0
                 version.size = size(map) ?? 0
             }
             return version
         }
     }
 
-    private static func status(_ path: String) -> stat? {
+    /// Of a regular file.
+    static func status(_ path: String) -> stat? {
         var status = stat()
         return lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG ? status : nil
     }
@@ -58,4 +59,9 @@ enum Folder {
         guard read(raw, &header, header.count) == header.count else { return nil }
         return VersionMap.size(header)
     }
+}
+
+extension stat {
+    /// What it takes of the disk.
+    var bytes: Int { max(0, Int(st_blocks)) * 512 }
 }

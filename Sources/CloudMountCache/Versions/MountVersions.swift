@@ -45,6 +45,9 @@ public final class MountVersions: Sendable {
 
     public func id(_ info: ObjectInfo) -> VersionID { VersionID(info, in: folder) }
 
+    /// Bytes that wait to be written to the disk.
+    public var pending: Int { waiting.load(ordering: .relaxed) }
+
     /// Writes bytes of a version to the disk, behind the caller.
     /// - Parameters:
     ///   - most: bytes that may wait; beyond, these are not kept.
@@ -68,7 +71,7 @@ public final class MountVersions: Sendable {
     /// `staged` holds just the bytes of `info`: when nobody needs it any more it becomes what is kept of that version.
     /// - Parameter version: of the staged file, as it was when it was stored.
     public func adopt(_ staged: StagedFile, _ version: Int, as info: ObjectInfo) {
-        staged.leave(version) { [weak self] remains in self?.take(remains, as: info) }
+        staged.leave(version) { self.take($0, as: info) }
     }
 
     private func take(_ remains: StagedFile.Remains, as info: ObjectInfo) {

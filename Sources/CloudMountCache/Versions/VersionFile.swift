@@ -158,7 +158,14 @@ public final class VersionFile: Sendable {
             (state.descriptor, state.map, state.presence) = (found.descriptor, found.map, found.presence)
             state.counted = found.counted
         }
-        if found == nil { removeFiles() }
+        if found == nil { removeUnknown() }
+    }
+
+    /// What lies under the name and is no version.
+    private func removeUnknown() {
+        let bytes = [path, path + VersionStore.mapSuffix].reduce(0) { $0 + (Folder.status($1)?.bytes ?? 0) }
+        removeFiles()
+        if bytes > 0 { store.changed(id.folder, by: -bytes, taken: 0) }
     }
 
     private struct Found {
@@ -223,7 +230,7 @@ public final class VersionFile: Sendable {
     private static func blocks(_ descriptor: Descriptor?) -> Int {
         var status = stat()
         guard let descriptor, fstat(descriptor.raw, &status) == 0 else { return 0 }
-        return max(0, Int(status.st_blocks)) * 512
+        return status.bytes
     }
 
     /// Tells the store what the disk takes for it by now, beyond what was taken from the store already.
@@ -377,7 +384,10 @@ public final class VersionFile: Sendable {
         guard let descriptor = Self.open(path, creating: true) else { return nil }
         var map: Descriptor?
         if !isSmall {
-            guard let made = Self.open(path + VersionStore.mapSuffix, creating: true) else { return nil }
+            guard let made = Self.open(path + VersionStore.mapSuffix, creating: true) else {
+                removeFiles()
+                return nil
+            }
             write(VersionMap.header(size), to: made, at: 0)
             map = made
         }
@@ -400,7 +410,7 @@ public final class VersionFile: Sendable {
             openHeld()
             defer { recount(taken: cost) }
             guard state.withLock({ $0.presence.isEmpty }), ftruncate(raw.raw, size) == 0 else { return }
-            removeFiles()
+            removeHeld()
             makeFolder()
             guard rename(file, path) == 0 else { return }
             fchmod(raw.raw, 0o600)
@@ -429,7 +439,7 @@ public final class VersionFile: Sendable {
                 other.openHeld()
                 let isUseful = state.withLock { !$0.presence.isEmpty } && other.state.withLock { $0.presence.isEmpty }
                 guard isUseful else { return }
-                other.removeFiles()
+                other.removeHeld()
                 other.makeFolder()
                 guard rename(path, other.path) == 0 else { return }
                 if !isSmall, rename(path + VersionStore.mapSuffix, other.path + VersionStore.mapSuffix) != 0 {

@@ -29,6 +29,7 @@ public final class VersionStore: Sendable {
         /// Mounts that run, and their bounds.
         var mounts: [String: Int] = [:]
         var isCounted = false
+        var isClosed = false
         var damaged = 0
 
         func known(_ id: VersionID) -> VersionFile? {
@@ -87,6 +88,15 @@ public final class VersionStore: Sendable {
         }
     }
 
+    /// Lets go of what is kept open. What others hold serves on.
+    public func close() {
+        let left = state.withLock { state in
+            defer { (state.recent, state.isClosed) = ([], true) }
+            return state.recent
+        }
+        withExtendedLifetime(left) {}
+    }
+
     /// Returns when all that was to be kept is, or after `seconds`. Blocks.
     public func finish(seconds: Int) {
         let deadline = SystemClock.monotonic() + UInt64(seconds) * 1_000_000_000
@@ -113,7 +123,7 @@ public final class VersionStore: Sendable {
             // Another size only by damage.
             let file = known.flatMap { $0.size == size ? $0 : nil } ?? VersionFile(id, size: size, store: self)
             state.files[id] = Known(file)
-            guard isKept, state.recent.last !== file else { return file }
+            guard isKept, !state.isClosed, state.recent.last !== file else { return file }
             if let index = state.recent.firstIndex(where: { $0 === file }) { state.recent.remove(at: index) }
             state.recent.append(file)
             if state.recent.count > openLimit { left.append(state.recent.removeFirst()) }
@@ -150,7 +160,7 @@ public final class VersionStore: Sendable {
         let limit = state.withLock { $0.mounts[folder] ?? 0 }
         if limit > 0 {
             let excess = used(by: folder) + count - limit
-            if excess > 0, evict(in: folder, excess) < excess { return false }
+            if excess > 0, evict(in: folder, excess, of: limit) < excess { return false }
         }
         for _ in 0..<3 {
             if area.takeClean(count) { return true }
@@ -170,7 +180,7 @@ public final class VersionStore: Sendable {
 
     private func evict(_ wanted: Int, for folder: String?) -> Int {
         guard isCounted, let victim = victim(for: folder) else { return 0 }
-        return evict(in: victim, wanted)
+        return evict(in: victim, wanted, of: area.limit)
     }
 
     /// Whose versions go: first those of mounts that are no more, then those of the mount that asks, if it has its part, else those of the
@@ -185,9 +195,9 @@ public final class VersionStore: Sendable {
         }
     }
 
-    private func evict(in folder: String, _ wanted: Int) -> Int {
+    private func evict(in folder: String, _ wanted: Int, of limit: Int) -> Int {
         evicting.withLock { _ in
-            let batch = max(wanted, min(Self.batch, area.limit / 64))
+            let batch = max(wanted, min(Self.batch, limit / 64))
             let candidates = sample(folder, batch).order
             if candidates.isEmpty {
                 // Somebody has removed them by hand.

@@ -23,9 +23,12 @@ struct KeptVersion: Sendable {
         return extents.flatMap { file.missing(in: $0) }
     }
 
-    /// Keeps what has been fetched, if the disk is not too far behind.
+    /// The disk is behind: what nobody waits for yet is better not fetched now.
+    func isBehind(_ context: MountContext) -> Bool { versions.pending > context.memory.limit / 4 }
+
+    /// Keeps what has been fetched, unless the disk is so far behind that it must have stopped.
     func keep(_ fetch: Fetch, _ context: MountContext) {
-        versions.fill(file(), fetch.extent, most: context.memory.limit / 2) {
+        versions.fill(file(), fetch.extent, most: context.memory.limit / 4 * 3) {
             fetch.slice(fetch.extent)
         } end: {
             withExtendedLifetime(fetch) {}

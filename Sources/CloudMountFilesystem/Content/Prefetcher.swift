@@ -32,6 +32,8 @@ struct Prefetcher {
         var ahead: [Extent] = []
         /// The reader went elsewhere: what was fetched ahead for it is of no use.
         var collapsed = false
+        /// It reads here and there.
+        var isRandom = false
     }
 
     /// - Parameters:
@@ -53,7 +55,7 @@ struct Prefetcher {
             window = 0
             let low = extent.lowerBound / Self.page * Self.page
             frontier = min(size, Self.roundUp(extent.upperBound, Self.page))
-            return Plan(needed: Extent(low, frontier), collapsed: collapsed)
+            return Plan(needed: Extent(low, frontier), collapsed: collapsed, isRandom: true)
         }
         window = window > maximum / 4 ? maximum : min(maximum, max(window * 4, Self.unit, extent.count))
         var plan = Plan(needed: extent)

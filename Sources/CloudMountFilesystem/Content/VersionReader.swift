@@ -44,6 +44,7 @@ final class VersionReader: Sendable {
     private let state = Mutex(State())
     /// What the local disk keeps of the version.
     private let kept: KeptVersion?
+    private let dense: DenseReads?
 
     init(
         base: ObjectInfo, context: MountContext, lost: @escaping @Sendable (VersionReader, [Waiter], VFSError) -> Void
@@ -52,6 +53,7 @@ final class VersionReader: Sendable {
         self.context = context
         self.lost = lost
         kept = context.kept.map { KeptVersion($0, base) }
+        dense = kept.map { DenseReads(base, $0, context) }
         context.readAhead.add(self)
     }
 
@@ -144,6 +146,7 @@ final class VersionReader: Sendable {
         case .waiting(let start, let stop):
             for fetch in stop { fetch.stop() }
             for fetch in start { run(fetch) }
+            if plan.isRandom { dense?.missed(extent) }
             readAhead(plan, limit, handle)
         case .failed(let error): box.fail(error)
         case .noMemory(let stop):
@@ -208,8 +211,10 @@ final class VersionReader: Sendable {
                 Self.gaps(of: Extent(extent.lowerBound, min(extent.upperBound, limit)), in: $0.fetches)
             }
             for gap in kept?.missing(gaps) ?? gaps {
-                // Reading ahead leaves room for those who wait.
-                guard context.memory.makeRoomAhead(gap.count), let buffer = context.memory.take(gap.count) else {
+                // Reading ahead leaves room for those who wait, and time for the disk that keeps it.
+                guard !(kept?.isBehind(context) ?? false), context.memory.makeRoomAhead(gap.count),
+                    let buffer = context.memory.take(gap.count)
+                else {
                     return handle.retreat(to: gap.lowerBound)
                 }
                 let fetch: Fetch? = state.withLock { state in
