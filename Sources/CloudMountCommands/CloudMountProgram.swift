@@ -42,8 +42,8 @@ struct CloudMount: ParsableCommand {
             """,
         version: buildVersion,
         subcommands: [
-            MountCommand.self, UnmountCommand.self, ReloadCommand.self, StatusCommand.self, CheckCommand.self,
-            SchemaCommand.self,
+            MountCommand.self, UnmountCommand.self, ReloadCommand.self, StatusCommand.self, SyncCommand.self,
+            CheckCommand.self, SchemaCommand.self,
             ProvidersCommand.self, VersionCommand.self,
         ])
 

@@ -31,7 +31,9 @@ struct ConfigurationFile: ParsableArguments {
     }
 
     /// Asks the daemon of this configuration. Exits with 3 when there is none.
-    func ask(_ request: ControlRequest) throws -> ControlAnswer {
+    func ask(
+        _ request: ControlRequest, progress: (ControlAnswer) -> Void = { _ in }
+    ) throws -> ControlAnswer {
         let places = UserPlaces(environment: Self.environment)
         let socket: String
         if file == nil, access(path, F_OK) != 0 {
@@ -46,7 +48,7 @@ struct ConfigurationFile: ParsableArguments {
         do throws(VFSError) {
             // Where there is no folder of the user's own the socket's place is everybody's, and who listens there may be anybody.
             let owners: Set<UInt32>? = geteuid() == 0 ? nil : [geteuid(), 0]
-            return try ControlClient(socket: socket, owners: owners).ask(request)
+            return try ControlClient(socket: socket, owners: owners).ask(request, progress: progress)
         } catch {
             throw (error.code == .notFound ? ExitStatus.noDaemon : .failure).error(error.message)
         }

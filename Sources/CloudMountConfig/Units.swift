@@ -49,6 +49,11 @@ public enum Units {
         return .milliseconds(Int64(milliseconds))
     }
 
+    /// As `mounts.yaml` has durations; nil when it is none.
+    public static func time(_ text: String) -> Duration? {
+        do throws(Fault) { return try duration(text) } catch { return nil }
+    }
+
     private static func takeNumber(_ text: inout Substring) -> (value: Double, text: Substring)? {
         let whole = text.prefix { $0.isASCII && $0.isNumber }
         guard !whole.isEmpty else { return nil }
@@ -83,6 +88,16 @@ public enum Units {
             return "\(bytes / unit.bytes)\(unit.name)"
         }
         return "\(bytes)"
+    }
+
+    /// About, for people.
+    public static func rounded(bytes: Int) -> String {
+        var value = Double(bytes)
+        for unit in ["B", "KiB", "MiB", "GiB"] {
+            if value < 1024 { return unit == "B" ? "\(bytes) B" : "\((value * 10).rounded() / 10) \(unit)" }
+            value /= 1024
+        }
+        return "\((value * 10).rounded() / 10) TiB"
     }
 
     /// Shortest exact text of a duration, to the millisecond, such as `10m`.

@@ -14,10 +14,13 @@ public struct ControlClient: Sendable {
     }
 
     /// Asks the daemon and waits for its answer: a minute for a status, ten for a reload, which end by themselves; an
-    /// unmount as long as storing takes. Blocks.
+    /// unmount as long as storing takes; a minute for each word of how far it is. Blocks.
+    /// - Parameter progress: takes what is told before the answer.
     /// - Throws: `notFound` when no daemon listens, `connectionFailed` when it went away without an answer, `timedOut`;
     ///   `permissionDenied` when somebody else's is listening, who then is told nothing.
-    public func ask(_ request: ControlRequest) throws(VFSError) -> ControlAnswer {
+    public func ask(
+        _ request: ControlRequest, progress: (ControlAnswer) -> Void = { _ in }
+    ) throws(VFSError) -> ControlAnswer {
         let socket = try UnixSocket.connect(to: path)
         if let owners, !(UnixSocket.peer(of: socket).map(owners.contains) ?? false) {
             let names = owners.sorted().map(String.init).joined(separator: " or ")
@@ -25,7 +28,7 @@ public struct ControlClient: Sendable {
         }
         let seconds: Int? =
             switch request.command {
-            case .status, .stop: 60
+            case .status, .stop, .sync: 60
             case .reload: 600
             case .unmount, .remount: nil
             }
@@ -33,10 +36,15 @@ public struct ControlClient: Sendable {
         let gone = VFSError(.connectionFailed, "the daemon at \(path) went away without an answer")
         do {
             guard UnixSocket.write(try ControlJSON.line(request), to: socket) else { throw gone }
-            guard let line = UnixSocket.readLine(socket) else {
-                throw errno == EAGAIN ? VFSError(.timedOut, "the daemon at \(path) does not answer") : gone
+            var lines = UnixSocket.Lines(socket)
+            while true {
+                guard let line = lines.next() else {
+                    throw errno == EAGAIN ? VFSError(.timedOut, "the daemon at \(path) does not answer") : gone
+                }
+                let answer = try ControlJSON.decode(ControlAnswer.self, from: line)
+                if answer.isProgress != true { return answer }
+                progress(answer)
             }
-            return try ControlJSON.decode(ControlAnswer.self, from: line)
         } catch {
             throw error as? VFSError ?? VFSError(.malformedResponse, "the daemon at \(path) speaks another protocol")
         }

@@ -27,7 +27,10 @@ struct ControlDesk: Sendable {
         self.reload = reload
     }
 
-    func answer(_ request: ControlRequest) async -> ControlAnswer {
+    /// - Parameter tell: takes how far it is.
+    func answer(
+        _ request: ControlRequest, _ tell: @escaping @Sendable (ControlAnswer) -> Void
+    ) async -> ControlAnswer {
         switch request.command {
         case .status: return ControlAnswer(status: await status())
         case .stop:
@@ -35,6 +38,7 @@ struct ControlDesk: Sendable {
             return ControlAnswer()
         case .reload: return await reload(request)
         case .remount: return await remount(request)
+        case .sync: return await SyncDesk(supervisor: supervisor).run(request, tell)
         case .unmount:
             do throws(VFSError) {
                 let remarks = try await supervisor.unmount(request.target, lazy: request.lazy ?? false)

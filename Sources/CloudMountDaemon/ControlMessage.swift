@@ -1,9 +1,15 @@
 import CloudMountVFS
 import FoundationEssentials
 
-/// What a client asks: one JSON object on one line, answered by one `ControlAnswer` on one line.
+/// What a client asks: one JSON object on one line, answered by one `ControlAnswer` on one line. Before it may come others that tell how
+/// far it is.
 public struct ControlRequest: Codable, Sendable, Equatable {
-    public enum Command: String, Codable, Sendable { case status, unmount, stop, reload, remount }
+    public enum Command: String, Codable, Sendable {
+        case status, unmount, stop, reload, remount, sync
+
+        /// Nobody wants its end when the client has gone.
+        var endsWithItsClient: Bool { self == .sync }
+    }
 
     public var command: Command
     /// `unmount`: name or path of a mount; none: all. `remount`: the path.
@@ -18,10 +24,14 @@ public struct ControlRequest: Codable, Sendable, Equatable {
     public var readOnly: Bool?
     /// `remount`: the kernel has done its part; before that, what is not stored is stored.
     public var done: Bool?
+    /// `sync`: what is waited for; none: all mounts.
+    public var targets: [ControlTarget]?
+    /// `sync`: for so long at most; until then what fails because a store cannot be reached is tried again.
+    public var seconds: Double?
 
     public init(
         _ command: Command, target: String? = nil, lazy: Bool? = nil, force: Bool? = nil, dryRun: Bool? = nil,
-        readOnly: Bool? = nil, done: Bool? = nil
+        readOnly: Bool? = nil, done: Bool? = nil, targets: [ControlTarget]? = nil, seconds: Double? = nil
     ) {
         self.command = command
         self.target = target
@@ -30,6 +40,8 @@ public struct ControlRequest: Codable, Sendable, Equatable {
         self.dryRun = dryRun
         self.readOnly = readOnly
         self.done = done
+        self.targets = targets
+        self.seconds = seconds
     }
 }
 
@@ -38,12 +50,19 @@ public struct ControlAnswer: Codable, Sendable, Equatable {
     public var error: String?
     public var status: StatusReport?
     public var reload: ReloadReport?
+    public var sync: SyncReport?
+    /// The answer is still to come.
+    public var isProgress: Bool?
     /// The file is wrong; `error` tells where, a line for each fault.
     public var isWrongConfiguration: Bool?
     /// What a person should know though all went well.
     public var remarks: [String]?
 
-    public init(ok: Bool = true, error: String? = nil, status: StatusReport? = nil, remarks: [String]? = nil) {
+    public init(
+        ok: Bool = true, error: String? = nil, status: StatusReport? = nil, remarks: [String]? = nil,
+        sync: SyncReport? = nil
+    ) {
+        self.sync = sync
         self.ok = ok
         self.error = error
         self.remarks = remarks

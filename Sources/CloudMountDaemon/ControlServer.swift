@@ -8,17 +8,21 @@ import Synchronization
 /// One thread waits for all connections at once, so that a client that says nothing, or does not read its answer, keeps
 /// nobody waiting; it is dropped after some seconds, or when the places are wanted by others.
 final class ControlServer: Sendable {
+    /// Answers a request, after telling how far it is as often as it likes. Cancelled when the client has gone, where nobody else wants its end.
+    typealias Answer =
+        @Sendable (ControlRequest, _ tell: @escaping @Sendable (ControlAnswer) -> Void) async -> ControlAnswer
+
     private let path: String
     private let socket: Descriptor
     private let wakeup: EventDescriptor
-    private let answer: @Sendable (ControlRequest) async -> ControlAnswer
+    private let answer: Answer
     private let patience: Duration
 
     private struct State {
         var isStopping = false
         /// Connections that have asked and are not told yet.
         var unanswered = 0
-        var answers: [(Connection, [UInt8])] = []
+        var answers: [(connection: Connection, line: [UInt8], isLast: Bool)] = []
     }
     private let state = Mutex(State())
 
@@ -30,8 +34,7 @@ final class ControlServer: Sendable {
     /// - Parameter patience: how long a client may take to ask, and to read.
     /// - Throws: `busy` when another daemon listens there, `permissionDenied`, `io`.
     init(
-        path: String, patience: Duration = .seconds(5),
-        answer: @escaping @Sendable (ControlRequest) async -> ControlAnswer
+        path: String, patience: Duration = .seconds(5), answer: @escaping Answer
     ) throws(VFSError) {
         self.path = path
         self.patience = patience
@@ -58,6 +61,8 @@ final class ControlServer: Sendable {
     /// Somebody who asks. Used by the serving thread alone, but for its identity.
     private final class Connection: Sendable {
         let descriptor: Descriptor
+        /// Of what ends with the client.
+        let task = Mutex<Task<Void, Never>?>(nil)
         init(_ descriptor: Descriptor) { self.descriptor = descriptor }
     }
 
@@ -65,14 +70,14 @@ final class ControlServer: Sendable {
         enum Phase {
             case asking([UInt8])
             case waiting
-            case reading(rest: ArraySlice<UInt8>)
+            case reading(rest: ArraySlice<UInt8>, isLast: Bool)
         }
         let connection: Connection
         var phase = Phase.asking([])
         var deadline: ContinuousClock.Instant
 
         /// Bytes of the answer that it has not read.
-        var left: Int { if case .reading(let rest) = phase { rest.count } else { 0 } }
+        var left: Int { if case .reading(let rest, _) = phase { rest.count } else { 0 } }
         var isAsking: Bool { if case .asking = phase { true } else { false } }
         var events: Int16 {
             switch phase {
@@ -98,9 +103,13 @@ final class ControlServer: Sendable {
                 return (state.isStopping, state.answers)
             }
             if isStopping { return }
-            for (connection, text) in answers {
+            for (connection, text, isLast) in answers {
                 guard let index = clients.firstIndex(where: { $0.connection === connection }) else { continue }
-                clients[index].phase = .reading(rest: text[...])
+                var rest: ArraySlice<UInt8> = []
+                if case .reading(let unread, _) = clients[index].phase { rest = unread }
+                // Who does not read how far it is hears the answer alone.
+                if !isLast, !rest.isEmpty { continue }
+                clients[index].phase = .reading(rest: rest + text, isLast: isLast)
                 clients[index].deadline = .now + patience
             }
             // Downwards, since some leave the list. Those that have just come were not polled.
@@ -127,7 +136,9 @@ final class ControlServer: Sendable {
     }
 
     private func leave(_ client: Client) {
-        if !client.isAsking { state.withLock { $0.unanswered -= 1 } }
+        if client.isAsking { return }
+        state.withLock { $0.unanswered -= 1 }
+        client.connection.task.withLock { $0 }?.cancel()
     }
 
     /// Does what can be done for a client without waiting.
@@ -151,14 +162,17 @@ final class ControlServer: Sendable {
             return line.count <= Self.maxRequest
         // One that has gone would be told of again at once, for as long as its answer takes.
         case .waiting: return events & Int16(POLLHUP | POLLERR) == 0
-        case .reading(var rest):
+        case .reading(var rest, let isLast):
             while let count = send(rest, to: descriptor) {
                 rest = rest.dropFirst(count)
-                if rest.isEmpty { return false }
+                if rest.isEmpty {
+                    client.phase = .waiting
+                    return !isLast
+                }
             }
             guard errno == EAGAIN else { return false }
             if rest.count < client.left { client.deadline = .now + patience }
-            client.phase = .reading(rest: rest)
+            client.phase = .reading(rest: rest, isLast: isLast)
             return .now < client.deadline
         }
     }
@@ -172,16 +186,23 @@ final class ControlServer: Sendable {
 
     private func take(_ connection: Connection, _ line: [UInt8]) {
         state.withLock { $0.unanswered += 1 }
-        Task {
-            let reply: ControlAnswer
-            do {
-                reply = await self.answer(try ControlJSON.decode(ControlRequest.self, from: line))
-            } catch {
-                reply = ControlAnswer(ok: false, error: "not a request")
-            }
-            let text = (try? ControlJSON.line(reply)) ?? []
-            self.state.withLock { $0.answers.append((connection, text)) }
-            self.wakeup.signal()
+        guard let request = try? ControlJSON.decode(ControlRequest.self, from: line) else {
+            return tell(connection, ControlAnswer(ok: false, error: "not a request"), isLast: true)
         }
+        let task = Task {
+            let reply = await self.answer(request) { progress in
+                var progress = progress
+                progress.isProgress = true
+                self.tell(connection, progress, isLast: false)
+            }
+            self.tell(connection, reply, isLast: true)
+        }
+        if request.command.endsWithItsClient { connection.task.withLock { $0 = task } }
+    }
+
+    private func tell(_ connection: Connection, _ answer: ControlAnswer, isLast: Bool) {
+        let line = (try? ControlJSON.line(answer)) ?? []
+        state.withLock { $0.answers.append((connection, line, isLast)) }
+        wakeup.signal()
     }
 }

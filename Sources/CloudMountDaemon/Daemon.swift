@@ -61,7 +61,7 @@ public struct Daemon: Sendable {
             logger: logger)
         let control = ControlDesk(
             supervisor: supervisor, configuration: configuration, staging: staging, memory: memory, reload: reload)
-        let server = try ControlServer(path: configuration.controlSocket) { await control.answer($0) }
+        let server = try ControlServer(path: configuration.controlSocket) { await control.answer($0, $1) }
         let obedience = Task { await self.obey(signals, supervisor, reload) }
         let endings = await supervisor.run()
         obedience.cancel()

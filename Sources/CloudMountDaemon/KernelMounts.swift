@@ -53,8 +53,8 @@ final class KernelMounts: MountEngine {
         let bucket = MountedBucket(
             settings: MountSettings(mount, readOnly: readOnly), provider: layered.provider, staging: staging,
             memory: memory, journal: journal, versions: versions, refusesWrites: { layered.caps.writeRefusal })
-        let leavings = bucket.recovery.leavings
-        let recovered = readOnly ? nil : try await recover(bucket.recovery, settings.logger)
+        let leavings = bucket.upkeep.recovery.leavings
+        let recovered = readOnly ? nil : try await recover(bucket.upkeep.recovery, settings.logger)
         var options = FUSEMountOptions(mount, readOnly: readOnly)
         options.control = control
         let work = self.work.withLock { all in
@@ -86,7 +86,7 @@ final class KernelMounts: MountEngine {
             throw VFSError(.timedOut, "the folder \(mount.path), or the kernel, does not answer")
         }
         let running = try made.get()
-        bucket.recovery.start()
+        bucket.upkeep.recovery.start()
         if let recovered { recoverLater(bucket, since: recovered.held > 0 ? -1 : leavings, settings.logger) }
         return running
     }
@@ -121,7 +121,7 @@ final class KernelMounts: MountEngine {
             var seen = start
             while true {
                 try? await Task.sleep(for: .seconds(2))
-                guard let recovery = bucket?.recovery else { return }
+                guard let recovery = bucket?.upkeep.recovery else { return }
                 let now = recovery.leavings
                 if now == seen { continue }
                 let count = await attempt { () async throws(VFSError) in try await self.recover(recovery, logger) }
@@ -201,10 +201,21 @@ private struct KernelMount: RunningMount {
         return true
     }
 
+    var device: String { fuse.device }
+
     @concurrent func drain() async {
-        // Pages of shared maps are the kernel's until they are asked for.
-        await work.run(.writeBack, limit: .seconds(60)) { [fuse] in fuse.writeBack() }
+        await takePages()
         await bucket.drain()
+    }
+
+    @concurrent func sync(_ path: ObjectKey, retries: Bool, _ progress: SyncProgress) async {
+        await takePages()
+        await bucket.upkeep.sync.run(path, retries: retries, progress)
+    }
+
+    /// Pages of shared maps are the kernel's until they are asked for.
+    private func takePages() async {
+        await work.run(.writeBack, limit: .seconds(60)) { [fuse] in fuse.writeBack() }
     }
 
     @concurrent func unmount(lazy: Bool) async throws(VFSError) {

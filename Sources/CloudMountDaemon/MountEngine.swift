@@ -33,6 +33,10 @@ struct MountUses: Sendable {
 
 /// A mount that the kernel shows. What is asynchronous never runs on `Supervision`.
 protocol RunningMount: Sendable {
+    /// By which the kernel knows it: `MAJOR:MINOR`; empty when that is not known.
+    var device: String { get }
+    /// As `StoreSync.run`.
+    @concurrent func sync(_ path: ObjectKey, retries: Bool, _ progress: SyncProgress) async
     /// Commits what the store does not have yet; failures are in `statistics`.
     @concurrent func drain() async
     /// - Throws: `busy` when files are open and not `lazy`; `timedOut` when the kernel does not answer.

@@ -121,6 +121,9 @@ final class MountLife {
     var isMounted: Bool { if case .mounted = phase { true } else { false } }
     var isStarting: Bool { if case .starting = phase { !isUnwanted } else { false } }
 
+    /// Why it is not up.
+    var failureText: String? { if case .failed(let error, _) = phase { error.description } else { nil } }
+
     /// While there is something that serves.
     var running: (any RunningMount)? {
         switch phase {

@@ -1,3 +1,4 @@
+import CloudMountConfig
 import CloudMountVFS
 
 /// `cloudmount status` for people.
@@ -88,14 +89,7 @@ public enum StatusTable {
         return notes.map(\.printable)
     }
 
-    static func size(_ bytes: Int) -> String {
-        var value = Double(bytes)
-        for unit in ["B", "KiB", "MiB", "GiB"] {
-            if value < 1024 { return unit == "B" ? "\(bytes) B" : "\((value * 10).rounded() / 10) \(unit)" }
-            value /= 1024
-        }
-        return "\((value * 10).rounded() / 10) TiB"
-    }
+    private static func size(_ bytes: Int) -> String { Units.rounded(bytes: bytes) }
 
     private static func milliseconds(_ value: Double) -> String { "\((value * 10).rounded() / 10) ms" }
 

@@ -71,11 +71,32 @@ final class Supervisor {
         }
     }
 
-    /// Unmounts on request, several side by side: one whose store hangs holds up none of the others.
+    /// What serves the mount that a command has named.
+    /// - Parameter target: nil: all mounts.
+    /// - Throws: `notFound`, also for a mount that is not up.
+    func serving(_ target: ControlTarget?) throws(VFSError) -> [(name: String, running: any RunningMount)] {
+        let all = lives.sorted
+        if let target, let device = target.device {
+            for life in all {
+                if let running = life.running, running.device == device { return [(life.name, running)] }
+            }
+            throw VFSError(.notFound, "\(target.word) is not in a mount of this daemon")
+        }
+        let chosen = try named(target?.word)
+        var serving: [(name: String, running: any RunningMount)] = []
+        for life in chosen {
+            if let running = life.running {
+                serving.append((life.name, running))
+            } else if life.hasNotEnded {
+                throw VFSError(.notFound, "'\(life.name)' is not mounted" + (life.failureText.map { ": \($0)" } ?? ""))
+            }
+        }
+        if serving.isEmpty { throw VFSError(.notFound, "'\(target?.word ?? "")' is not mounted any more") }
+        return serving
+    }
+
     /// - Parameter target: a mount's name or path; nil: all.
-    /// - Returns: what the stores did not take, a line for each mount.
-    /// - Throws: `notFound`; `busy` when files are open and not `lazy`: the mount goes on.
-    func unmount(_ target: String?, lazy: Bool) async throws(VFSError) -> [String] {
+    private func named(_ target: String?) throws(VFSError) -> [MountLife] {
         let all = lives.sorted
         let chosen = all.filter { life in
             guard let target else { return true }
@@ -85,6 +106,15 @@ final class Supervisor {
             let names = all.map(\.name).joined(separator: ", ")
             throw VFSError(.notFound, "there is no mount '\(target ?? "")'; there are \(names)")
         }
+        return chosen
+    }
+
+    /// Unmounts on request, several side by side: one whose store hangs holds up none of the others.
+    /// - Parameter target: a mount's name or path; nil: all.
+    /// - Returns: what the stores did not take, a line for each mount.
+    /// - Throws: `notFound`; `busy` when files are open and not `lazy`: the mount goes on.
+    func unmount(_ target: String?, lazy: Bool) async throws(VFSError) -> [String] {
+        let chosen = try named(target)
         var refusals: [String] = []
         var remarks: [String] = []
         await withTaskGroup(of: (refusal: String?, remark: String?).self) { group in

@@ -80,19 +80,36 @@ enum UnixSocket {
         }
     }
 
-    /// Up to the newline, which is not part of it. Nil when the peer went away, was too slow (errno is then EAGAIN) or too
-    /// talkative.
     static func readLine(_ socket: Descriptor) -> [UInt8]? {
-        var line: [UInt8] = []
-        var chunk = [UInt8](repeating: 0, count: 64 << 10)
-        while true {
-            let count = read(socket.raw, &chunk, chunk.count)
-            if count < 0, errno == EINTR { continue }
-            if count == 0 { errno = ECONNRESET }
-            guard count > 0 else { return nil }
-            if let end = chunk[..<count].firstIndex(of: UInt8(ascii: "\n")) { return line + chunk[..<end] }
-            line += chunk[..<count]
-            if line.count > maxLine { return nil }
+        var lines = Lines(socket)
+        return lines.next()
+    }
+
+    /// Lines, each up to its newline, which is not part of it. Nil when the peer went away, was too slow (errno is then EAGAIN) or too
+    /// talkative.
+    struct Lines {
+        private let socket: Descriptor
+        /// Of the next ones.
+        private var bytes: [UInt8] = []
+
+        init(_ socket: Descriptor) { self.socket = socket }
+
+        mutating func next() -> [UInt8]? {
+            var chunk = [UInt8](repeating: 0, count: 64 << 10)
+            var seen = 0
+            while true {
+                if let end = bytes[seen...].firstIndex(of: UInt8(ascii: "\n")) {
+                    defer { bytes.removeSubrange(...end) }
+                    return Array(bytes[..<end])
+                }
+                seen = bytes.count
+                let count = read(socket.raw, &chunk, chunk.count)
+                if count < 0, errno == EINTR { continue }
+                if count == 0 { errno = ECONNRESET }
+                guard count > 0 else { return nil }
+                bytes += chunk[..<count]
+                if bytes.count > maxLine { return nil }
+            }
         }
     }
 

@@ -11,6 +11,34 @@ extension FUSEMount {
     /// `path` as the mount table has it.
     public static func resolve(_ path: String) throws(VFSError) -> String { try MountTable.resolve(path) }
 
+    /// Which mounted file system `path` is in, and where in it, whatever links and bind mounts lead there: `MAJOR:MINOR`, and the names from
+    /// its root on, with a slash between them. Blocks, as whoever serves the mount is asked for the path.
+    /// - Throws: `notFound`, also for what is in no mount of cloudmount; `busy` when the path keeps changing.
+    public static func locate(_ path: String) throws(VFSError) -> (device: String, path: String) {
+        for _ in 0..<8 {
+            // O_PATH: looked up, not opened.
+            let raw = open(path, 0o10000000 | O_CLOEXEC)
+            guard raw >= 0 else { throw VFSError(systemCall: errno, path) }
+            let place = Descriptor(owning: raw)
+            let id = MountTable.mount(of: place)
+            guard let mount = MountTable.all().first(where: { $0.id == id }), mount.type == Mounting.type else {
+                throw VFSError(.notFound, "\(path) is not in a mount of cloudmount")
+            }
+            let full = MountTable.link("/proc/self/fd/\(raw)")
+            // Of what has lost its name meanwhile, or of which the kernel has just forgotten it, the link says another.
+            var (held, named) = (stat(), stat())
+            guard full.starts(with: mount.path), fstat(raw, &held) == 0,
+                (full + [0]).withUnsafeBufferPointer({ bytes in
+                    bytes.withMemoryRebound(to: CChar.self) { $0.baseAddress.map { lstat($0, &named) } ?? -1 }
+                }) == 0, held.st_dev == named.st_dev, held.st_ino == named.st_ino
+            else { continue }
+            let names = (mount.root + [UInt8(ascii: "/")] + full.dropFirst(mount.path.count))
+                .split(separator: UInt8(ascii: "/")).map { String(decoding: $0, as: UTF8.self) }
+            return (mount.device, names.joined(separator: "/"))
+        }
+        throw VFSError(.busy, "\(path) keeps changing")
+    }
+
     /// The control socket of the daemon that serves the mount at `path`; nil when that is nobody, or does not tell this
     /// user. Blocks.
     public static func controlSocket(of path: String) -> String? {

@@ -34,7 +34,8 @@ public final class FUSEMount: Sendable {
     /// As the kernel has it: absolute, without symbolic links.
     public let path: String
     let session: Session
-    private let device: String
+    /// `MAJOR:MINOR`, by which the kernel knows the mounted file system, wherever it shows it; empty when it did not tell.
+    public let device: String
     private let notices: Notifier
 
     /// Mounts at `path` (an existing directory) and starts to serve. As root by mount(2), else through fusermount3.

@@ -10,6 +10,8 @@ struct MountedFileSystem {
     var device: String
     var type: String
     var source: String
+    /// What of the file system is mounted: `/`, or the folder that a bind mount shows.
+    var root: [UInt8]
     var path: [UInt8]
     /// Of this mount, not of the file system: `ro`, `nosuid`, …
     var options: [String]
@@ -37,7 +39,8 @@ enum MountTable {
             return MountedFileSystem(
                 id: id, device: String(decoding: fields[2], as: UTF8.self),
                 type: String(decoding: fields[dash + 1], as: UTF8.self),
-                source: String(decoding: unescape(fields[dash + 2]), as: UTF8.self), path: unescape(fields[4]),
+                source: String(decoding: unescape(fields[dash + 2]), as: UTF8.self), root: unescape(fields[3]),
+                path: unescape(fields[4]),
                 options: String(decoding: fields[5], as: UTF8.self).split(separator: ",").map(String.init),
                 owner: dash + 3 < fields.count ? owner(fields[dash + 3]) : nil)
         }
@@ -80,8 +83,9 @@ enum MountTable {
         return places
     }
 
-    private static func link(_ path: String) -> [UInt8] {
-        [UInt8](unsafeUninitializedCapacity: 64) { buffer, count in
+    /// What a symbolic link of /proc says; empty when it says nothing.
+    static func link(_ path: String) -> [UInt8] {
+        [UInt8](unsafeUninitializedCapacity: 1 << 13) { buffer, count in
             count = buffer.withMemoryRebound(to: CChar.self) { chars in
                 chars.baseAddress.map { max(0, readlink(path, $0, chars.count)) } ?? 0
             }

@@ -27,6 +27,7 @@ public final class MountedBucket: FileOperations {
     private let remover: Remover
     private let renamer: Renamer
     private let attributes: AttributeChanger
+    private let markers: Markers
     private let room: Room
 
     /// - Parameters:
@@ -67,6 +68,7 @@ public final class MountedBucket: FileOperations {
         self.resolver = resolver
         self.commits = commits
         self.remover = remover
+        self.markers = markers
         directoryReader = DirectoryReader(tree: tree, lister: lister, revalidator: revalidator)
         creator = Creator(context: context, tree: tree, resolver: resolver, markers: markers, commits: commits)
         renamer = Renamer(
@@ -75,8 +77,10 @@ public final class MountedBucket: FileOperations {
             context: context, tree: tree, revalidator: revalidator, writeBack: writeBack, markers: markers)
     }
 
-    /// What takes up what an earlier process could not store.
-    package var recovery: Recovery { Recovery(context: context, tree: tree, commits: commits) }
+    /// What the daemon does with the mount beside serving it.
+    package var upkeep: Upkeep {
+        Upkeep(context: context, tree: tree, handles: handles, commits: commits, markers: markers)
+    }
 
     /// Whom to tell of changes that the kernel must learn of; set once, before the first request.
     public func attach(_ notifier: any KernelNotifier) { context.attach(notifier) }
@@ -90,27 +94,7 @@ public final class MountedBucket: FileOperations {
     /// told to be absent by a complete listing: those it asks for again within ten seconds by itself.
     ///
     /// The mount's name, whether it is read-only, keeps access control lists and follows symbolic links stay as they are.
-    public func update(_ settings: MountSettings) {
-        let old = context.replace { live in
-            let old = live
-            live = settings
-            (live.name, live.readOnly, live.acl, live.symlinks) = (old.name, old.readOnly, old.acl, old.symlinks)
-        }
-        let (policy, before) = (settings.policy, old.policy)
-        if policy.effectivePrefetch != before.effectivePrefetch {
-            for file in handles.files() { file.limitPrefetch(to: policy.effectivePrefetch) }
-        }
-        let forgotten = tree.adopt(TreeRules(settings, context.capabilities))
-        if !forgotten.isEmpty {
-            context.tellKernel { kernel in
-                for entry in forgotten.entries {
-                    kernel.expireEntry(parent: entry.parent, name: entry.name, isDirectory: entry.isDirectory)
-                }
-                for inode in forgotten.inodes { kernel.invalidateInode(inode, extent: nil) }
-            }
-        }
-        if before.onConflict != policy.onConflict, policy.onConflict != .fail { commits.retryConflicts() }
-    }
+    public func update(_ settings: MountSettings) { upkeep.update(settings) }
 
     /// Refuses changes from now on, or takes them again. What is dirty stays so: `drain` it before and after.
     public func setReadOnly(_ isOn: Bool) { _ = context.replace { $0.readOnly = isOn } }

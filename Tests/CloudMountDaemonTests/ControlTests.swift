@@ -31,7 +31,7 @@ struct ControlTests {
     @Test("a request is answered, also many at once")
     func roundTrip() async throws {
         try await withSocket { path in
-            let server = try ControlServer(path: path) { request in
+            let server = try ControlServer(path: path) { request, _ in
                 ControlAnswer(ok: request.lazy ?? false, error: request.target)
             }
             try await withThrowingTaskGroup(of: Void.self) { group in
@@ -52,7 +52,7 @@ struct ControlTests {
     @Test("only the user may open the socket")
     func permissions() async throws {
         try await withSocket { path in
-            let server = try ControlServer(path: path) { _ in ControlAnswer() }
+            let server = try ControlServer(path: path) { _, _ in ControlAnswer() }
             var status = stat()
             #expect(stat(path, &status) == 0)
             #expect(status.st_mode & 0o777 == 0o600)
@@ -64,7 +64,7 @@ struct ControlTests {
     func stranger() async throws {
         try await withSocket { path in
             let asked = Atomic(0)
-            let server = try ControlServer(path: path) { _ in
+            let server = try ControlServer(path: path) { _, _ in
                 asked.add(1, ordering: .relaxed)
                 return ControlAnswer(ok: true)
             }
@@ -91,9 +91,9 @@ struct ControlTests {
             // Closed without being removed, as by kill -9.
             _ = try UnixSocket.listen(at: path)
             #expect(access(path, F_OK) == 0)
-            let server = try ControlServer(path: path) { _ in ControlAnswer() }
+            let server = try ControlServer(path: path) { _, _ in ControlAnswer() }
             #expect(throws: VFSError(.busy, "another cloudmount is listening at \(path)")) {
-                try ControlServer(path: path) { _ in ControlAnswer() }
+                try ControlServer(path: path) { _, _ in ControlAnswer() }
             }
             await server.close()
         }
@@ -125,7 +125,7 @@ struct ControlTests {
         arguments: ["{}", "", "nonsense", "{\"command\":\"explode\"}"])
     func nonsense(_ text: String) async throws {
         try await withSocket { path in
-            let server = try ControlServer(path: path) { _ in ControlAnswer() }
+            let server = try ControlServer(path: path) { _, _ in ControlAnswer() }
             let line = try await BlockingPool.shared.run { () throws(VFSError) -> [UInt8]? in
                 let socket = try UnixSocket.connect(to: path)
                 _ = UnixSocket.write(Array(text.utf8) + [UInt8(ascii: "\n")], to: socket)
@@ -145,7 +145,7 @@ struct SilentClientTests {
         _ body: @Sendable (String) async throws -> Void
     ) async throws {
         let path = "/tmp/cloudmount-control-\(getpid())-\(UInt32.random(in: 0 ... .max))"
-        let server = try ControlServer(path: path, patience: patience, answer: answer)
+        let server = try ControlServer(path: path, patience: patience) { request, _ in await answer(request) }
         do { try await body(path) } catch { Issue.record(error) }
         await server.close()
     }

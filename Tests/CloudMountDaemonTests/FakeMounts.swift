@@ -109,9 +109,25 @@ final class FakeMount: RunningMount {
         var outage: OutageReport?
         var caps: [Caps.Report] = []
         var closing: [CheckedContinuation<Void, Never>] = []
+        var device = ""
+        /// What a sync waits for, and what it cannot store.
+        var dirty: [MountStatistics.FailedCommit] = []
+        var lost: [MountStatistics.FailedCommit] = []
+        var syncHangs = false
     }
 
     let state = Mutex(State())
+
+    var device: String { state.withLock { $0.device } }
+
+    func sync(_ path: ObjectKey, retries: Bool, _ progress: SyncProgress) async {
+        note("sync '\(path)'" + (retries ? " patiently" : ""))
+        let (dirty, lost) = state.withLock { ($0.dirty, $0.lost) }
+        progress.begin(dirty.enumerated().map { (UInt64($0.offset), $0.element) })
+        while state.withLock({ $0.syncHangs }), !Task.isCancelled { try? await Task.sleep(for: .milliseconds(1)) }
+        if Task.isCancelled { return note("cancelled") }
+        progress.end(lost: lost)
+    }
 
     var steps: [String] { state.withLock { $0.steps } }
 

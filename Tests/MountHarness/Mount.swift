@@ -91,8 +91,8 @@ package final class Mount: Sendable {
         let fs = MountedBucket(
             settings: settings, provider: provider, staging: staging, memory: memory, journal: journal,
             versions: versions, clock: clock)
-        _ = try fs.recovery.run()
-        fs.recovery.start()
+        _ = try fs.upkeep.recovery.run()
+        fs.upkeep.recovery.start()
         let life = Life(
             number: number, fs: fs, memory: memory, staging: staging, versions: versions, lifeline: lifeline)
         current.withLock { $0 = life }

@@ -464,6 +464,9 @@ final class Commits: Sendable {
 
     var strandedIDs: Set<Int64> { stranded.ids }
 
+    /// What is kept for a person.
+    func neverStored() -> [MountStatistics.FailedCommit] { stranded.all() }
+
     /// What an earlier process has left, and nothing can be made of: it stays on record.
     func strandLeft(_ left: WriteLog.Left, _ reason: String, since: Timestamp) {
         let file = left.staged.flatMap(context.staging.leftover)
@@ -588,6 +591,6 @@ final class Commits: Sendable {
                     path: file.path, stagedPath: content.staged()?.place ?? "", bytes: bytes, error: error,
                     since: since))
         }
-        statistics.failedCommits += stranded.all()
+        statistics.failedCommits += neverStored()
     }
 }

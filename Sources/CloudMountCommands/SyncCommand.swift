@@ -1,0 +1,69 @@
+import ArgumentParser
+import CloudMountConfig
+import CloudMountDaemon
+import CloudMountVFS
+import Glibc
+
+struct SyncCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "sync", abstract: "Waits until the store has what was written.",
+        discussion: """
+            What files at or below the paths hold and their store does not have is stored now, without the pause of \
+            write_delay, also what could not be stored before. Exits with 1, and names each file and the reason, when something is \
+            not stored in the end: without --timeout after one attempt, which lasts for as long as the policy's deadline; \
+            with it, what the store could not be reached for is tried again until then. What is not stored stays as safe \
+            as it was and is tried again by itself.
+            """)
+
+    @OptionGroup var source: ConfigurationFile
+    @Option(help: ArgumentHelp("Wait no longer than this.", valueName: "30s"))
+    var timeout: String?
+    @Flag(help: "As JSON.")
+    var json = false
+    @Argument(
+        help: "Names of mounts, or paths in mounts (./name for one of the current folder). (default: all mounts)")
+    var targets: [String] = []
+
+    func validate() throws {
+        if let timeout, Units.time(timeout) == nil {
+            throw ValidationError("--timeout takes a duration such as 30s or 2m, not '\(timeout)'.")
+        }
+    }
+
+    func run() throws {
+        var request = ControlRequest(.sync)
+        do throws(VFSError) {
+            var places: [ControlTarget] = []
+            for target in targets { places.append(try ControlTarget(target)) }
+            request.targets = places
+        } catch {
+            throw ExitStatus.failure.error(error.message)
+        }
+        request.seconds = timeout.flatMap(Units.time).map { $0 / .seconds(1) }
+        let onTerminal = isatty(STDERR_FILENO) == 1 && !json
+        let answer = try source.ask(request) { progress in
+            guard onTerminal, let report = progress.sync else { return }
+            TerminalLog.write("\r\u{1B}[K\(Self.line(report))")
+        }
+        if onTerminal { TerminalLog.write("\r\u{1B}[K") }
+        guard let report = answer.sync else { throw ExitStatus.failure.error(answer.error ?? "refused") }
+        if json { print(try ControlJSON.pretty(report)) }
+        guard !answer.ok else { return }
+        throw ExitStatus.failure.error(Self.failures(report))
+    }
+
+    static func line(_ report: SyncReport) -> String {
+        "\(report.storedFiles) of \(report.files) files (\(Units.rounded(bytes: report.storedBytes)) of "
+            + "\(Units.rounded(bytes: report.bytes))) are stored, \(Units.rounded(bytes: report.sentBytes)) sent"
+    }
+
+    static func failures(_ report: SyncReport) -> String {
+        var lines = report.unstored.map { file in
+            "\(file.mount): \(file.path) (\(Units.rounded(bytes: file.bytes))) is not stored: \(file.error)"
+                + (file.stagedPath.isEmpty ? "" : "; its bytes are in \(file.stagedPath)")
+        }
+        if report.unnamed > 0 { lines.append("\(report.unnamed) more files are not stored") }
+        if report.isTimedOut { lines.append("the time is over") }
+        return lines.joined(separator: "\n")
+    }
+}

@@ -1,0 +1,116 @@
+import CloudMountStaging
+package import CloudMountVFS
+import Synchronization
+
+/// `cloudmount sync`: what files hold and the store does not have is stored now, whatever `write_delay` and the pauses after failures say.
+package struct StoreSync: Sendable {
+    let context: MountContext
+    let tree: Tree
+    let commits: Commits
+    let markers: Markers
+
+    /// Files that are stored at a time.
+    private static let width = 32
+    private static let (firstPause, lastPause) = (Duration.seconds(1), Duration.seconds(5))
+
+    /// Returns when the store has all that was written at or below `path` before the call, or nothing more is tried; `progress` says which.
+    /// A cancellation ends the trying. What is under way then goes on by itself, as everything that waits does.
+    /// - Parameters:
+    ///   - path: of a file or a directory; empty: all of the mount.
+    ///   - retries: what fails because the store cannot be reached is tried again until the task is cancelled.
+    package func run(_ path: ObjectKey, retries: Bool, _ progress: SyncProgress) async {
+        let files = tree.stored.dirtyFiles().filter {
+            tree.stored.kind($0.inode) != .directory && ObjectKey($0.path).isAtOrBelow(path)
+        }
+        progress.begin(files.map { ($0.inode, told($0.inode, $0.path, "it has not been stored yet")) })
+        _ = await inParallelToEnd(files, width: Self.width) { file async throws(VFSError) in
+            await store(file, retries, progress)
+            if Task.isCancelled { throw .cancelled }
+        }
+        if !Task.isCancelled { await markers.storeTimes() }
+        // Also what has become so meanwhile.
+        progress.end(lost: commits.neverStored().filter { ObjectKey($0.path).isAtOrBelow(path) })
+    }
+
+    private func store(_ file: StoredNames.Dirty, _ retries: Bool, _ progress: SyncProgress) async {
+        var pause = Self.firstPause
+        while true {
+            let result = await attempt { () async throws(VFSError) in try await commits.commit(file.inode) }
+            tree.letGo(file.inode)
+            // Removed meanwhile, or one that can never be stored, which is told as that.
+            guard case .failure(let error) = result, tree.dirtyGeneration(file.inode) != nil else {
+                return progress.stored(file.inode)
+            }
+            let mayPass = error.code.isUnreachable || error.code == .busy
+            if error.code != .cancelled { progress.note(file.inode, told(file.inode, file.path, error.description)) }
+            guard retries, mayPass, !Task.isCancelled else { return }
+            await context.clock.sleep(pause)
+            if Task.isCancelled { return }
+            pause = min(pause * 2, Self.lastPause)
+        }
+    }
+
+    private func told(_ inode: InodeID, _ path: String, _ reason: String) -> MountStatistics.FailedCommit {
+        let content = tree.contentIfAny(inode)
+        return MountStatistics.FailedCommit(
+            path: path, stagedPath: content?.staged()?.place ?? "", bytes: content?.dirtyBytes() ?? 0, error: reason,
+            since: context.clock.now())
+    }
+}
+
+/// How far a `StoreSync` is.
+package final class SyncProgress: Sendable {
+    package struct Counts: Sendable, Equatable {
+        package var files = 0
+        package var bytes = 0
+        package var storedFiles = 0
+        package var storedBytes = 0
+
+        package init() {}
+    }
+
+    private struct State {
+        var counts = Counts()
+        var waiting: [InodeID: MountStatistics.FailedCommit] = [:]
+        var lost: [MountStatistics.FailedCommit] = []
+        /// Of what waited at the start.
+        var bytes: [InodeID: Int] = [:]
+    }
+
+    private let state = Mutex(State())
+
+    package init() {}
+
+    package var counts: Counts { state.withLock { $0.counts } }
+
+    /// What is not stored, and why, by path.
+    package var unstored: [MountStatistics.FailedCommit] {
+        state.withLock { Array($0.waiting.values) + $0.lost }.sorted { ObjectKey($0.path) < ObjectKey($1.path) }
+    }
+
+    package func begin(_ files: [(inode: InodeID, told: MountStatistics.FailedCommit)]) {
+        state.withLock { state in
+            for file in files {
+                state.waiting[file.inode] = file.told
+                state.bytes[file.inode] = file.told.bytes
+                state.counts.files += 1
+                state.counts.bytes += file.told.bytes
+            }
+        }
+    }
+
+    func note(_ inode: InodeID, _ told: MountStatistics.FailedCommit) {
+        state.withLock { if $0.waiting[inode] != nil { $0.waiting[inode] = told } }
+    }
+
+    func stored(_ inode: InodeID) {
+        state.withLock { state in
+            guard state.waiting.removeValue(forKey: inode) != nil else { return }
+            state.counts.storedFiles += 1
+            state.counts.storedBytes += state.bytes[inode] ?? 0
+        }
+    }
+
+    /// - Parameter lost: what will never be stored.
+    package func end(lost: [MountStatistics.FailedCommit]) { state.withLock { $0.lost = lost } }
+}
