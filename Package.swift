@@ -142,7 +142,7 @@ let package = Package(
             "CloudMountDaemonTests",
             [
                 "CloudMountDaemon", "CloudMountConfig", "CloudMountVFS", "CloudMountFilesystem", "CloudMountLayers",
-                "CloudMountPlatform", "TestSeeds", log,
+                "CloudMountPlatform", "CloudMountStaging", "CloudMountCache", "MountHarness", "TestSeeds", log,
             ]),
 
         tests(

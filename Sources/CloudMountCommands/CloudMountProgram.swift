@@ -43,8 +43,7 @@ struct CloudMount: ParsableCommand {
         version: buildVersion,
         subcommands: [
             MountCommand.self, UnmountCommand.self, ReloadCommand.self, StatusCommand.self, SyncCommand.self,
-            CheckCommand.self, SchemaCommand.self,
-            ProvidersCommand.self, VersionCommand.self,
+            RecoverCommand.self, CheckCommand.self, SchemaCommand.self, ProvidersCommand.self, VersionCommand.self,
         ])
 
     /// Of several lines.

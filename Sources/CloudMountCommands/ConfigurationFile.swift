@@ -34,6 +34,26 @@ struct ConfigurationFile: ParsableArguments {
     func ask(
         _ request: ControlRequest, progress: (ControlAnswer) -> Void = { _ in }
     ) throws -> ControlAnswer {
+        let client = try client()
+        do throws(VFSError) {
+            return try client.ask(request, progress: progress)
+        } catch {
+            throw (error.code == .notFound ? ExitStatus.noDaemon : .failure).error(error.message)
+        }
+    }
+
+    /// - Returns: nil when no daemon is running.
+    func askIfRunning(_ request: ControlRequest) throws -> ControlAnswer? {
+        let client = try client()
+        do throws(VFSError) {
+            return try client.ask(request)
+        } catch {
+            if error.code == .notFound { return nil }
+            throw ExitStatus.failure.error(error.message)
+        }
+    }
+
+    private func client() throws -> ControlClient {
         let places = UserPlaces(environment: Self.environment)
         let socket: String
         if file == nil, access(path, F_OK) != 0 {
@@ -45,12 +65,8 @@ struct ConfigurationFile: ParsableArguments {
                 throw ExitStatus.configuration.error(error.description)
             }
         }
-        do throws(VFSError) {
-            // Where there is no folder of the user's own the socket's place is everybody's, and who listens there may be anybody.
-            let owners: Set<UInt32>? = geteuid() == 0 ? nil : [geteuid(), 0]
-            return try ControlClient(socket: socket, owners: owners).ask(request, progress: progress)
-        } catch {
-            throw (error.code == .notFound ? ExitStatus.noDaemon : .failure).error(error.message)
-        }
+        // Where there is no folder of the user's own the socket's place is everybody's, and who listens there may be anybody.
+        let owners: Set<UInt32>? = geteuid() == 0 ? nil : [geteuid(), 0]
+        return ControlClient(socket: socket, owners: owners)
     }
 }

@@ -1,3 +1,4 @@
+import CloudMountCache
 import CloudMountConfig
 import CloudMountPlatform
 import CloudMountStaging
@@ -12,13 +13,16 @@ struct ControlDesk: Sendable {
     private let staging: StagingArea
     private let memory: BufferPool
     private let reload: ConfigurationReload
+    private let recovery: RecoveryDesk
     private let looks = MountLooks()
     private let startedAt = SystemClock.now()
 
     init(
-        supervisor: Supervisor, configuration: Configuration, staging: StagingArea, memory: BufferPool,
-        reload: ConfigurationReload
+        supervisor: Supervisor, configuration: Configuration, staging: StagingArea, journal: Journal?,
+        memory: BufferPool, reload: ConfigurationReload
     ) {
+        recovery = RecoveryDesk(
+            writes: KeptWrites(journal: journal, staging: staging), known: { await supervisor.known })
         self.supervisor = supervisor
         // Once: the disk of the file may not answer later.
         file = Self.absolutePath(configuration.file)
@@ -38,6 +42,7 @@ struct ControlDesk: Sendable {
             return ControlAnswer()
         case .reload: return await reload(request)
         case .remount: return await remount(request)
+        case .recover: return await recovery.run(request)
         case .sync: return await SyncDesk(supervisor: supervisor).run(request, tell)
         case .unmount:
             do throws(VFSError) {

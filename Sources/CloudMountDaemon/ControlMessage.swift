@@ -5,14 +5,14 @@ import FoundationEssentials
 /// far it is.
 public struct ControlRequest: Codable, Sendable, Equatable {
     public enum Command: String, Codable, Sendable {
-        case status, unmount, stop, reload, remount, sync
+        case status, unmount, stop, reload, remount, sync, recover
 
         /// Nobody wants its end when the client has gone.
         var endsWithItsClient: Bool { self == .sync }
     }
 
     public var command: Command
-    /// `unmount`: name or path of a mount; none: all. `remount`: the path.
+    /// `unmount`: name or path of a mount; none: all. `remount`: the path. `recover`: the name; none: all.
     public var target: String?
     /// `unmount`: also while files are open.
     public var lazy: Bool?
@@ -28,10 +28,15 @@ public struct ControlRequest: Codable, Sendable, Equatable {
     public var targets: [ControlTarget]?
     /// `sync`: for so long at most; until then what fails because a store cannot be reached is tried again.
     public var seconds: Double?
+    /// `recover`: what is meant of it, by `KeptFile.name` or the key; none: all.
+    public var name: String?
+    /// `recover`: takes what is meant away, for good.
+    public var discard: Bool?
 
     public init(
         _ command: Command, target: String? = nil, lazy: Bool? = nil, force: Bool? = nil, dryRun: Bool? = nil,
-        readOnly: Bool? = nil, done: Bool? = nil, targets: [ControlTarget]? = nil, seconds: Double? = nil
+        readOnly: Bool? = nil, done: Bool? = nil, targets: [ControlTarget]? = nil, seconds: Double? = nil,
+        name: String? = nil, discard: Bool? = nil
     ) {
         self.command = command
         self.target = target
@@ -42,6 +47,8 @@ public struct ControlRequest: Codable, Sendable, Equatable {
         self.done = done
         self.targets = targets
         self.seconds = seconds
+        self.name = name
+        self.discard = discard
     }
 }
 
@@ -51,6 +58,7 @@ public struct ControlAnswer: Codable, Sendable, Equatable {
     public var status: StatusReport?
     public var reload: ReloadReport?
     public var sync: SyncReport?
+    public var kept: [KeptFile]?
     /// The answer is still to come.
     public var isProgress: Bool?
     /// The file is wrong; `error` tells where, a line for each fault.
@@ -60,9 +68,10 @@ public struct ControlAnswer: Codable, Sendable, Equatable {
 
     public init(
         ok: Bool = true, error: String? = nil, status: StatusReport? = nil, remarks: [String]? = nil,
-        sync: SyncReport? = nil
+        sync: SyncReport? = nil, kept: [KeptFile]? = nil
     ) {
         self.sync = sync
+        self.kept = kept
         self.ok = ok
         self.error = error
         self.remarks = remarks

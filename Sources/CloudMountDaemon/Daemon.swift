@@ -60,7 +60,8 @@ public struct Daemon: Sendable {
             configuration, load: load, supervisor: supervisor, staging: staging, memory: memory, output: output,
             logger: logger)
         let control = ControlDesk(
-            supervisor: supervisor, configuration: configuration, staging: staging, memory: memory, reload: reload)
+            supervisor: supervisor, configuration: configuration, staging: staging, journal: journal, memory: memory,
+            reload: reload)
         let server = try ControlServer(path: configuration.controlSocket) { await control.answer($0, $1) }
         let obedience = Task { await self.obey(signals, supervisor, reload) }
         let endings = await supervisor.run()

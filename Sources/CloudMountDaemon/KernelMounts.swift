@@ -213,6 +213,12 @@ private struct KernelMount: RunningMount {
         await bucket.upkeep.sync.run(path, retries: retries, progress)
     }
 
+    func kept() -> [MountStatistics.FailedCommit] { bucket.upkeep.kept() }
+
+    @concurrent func discard(_ kept: MountStatistics.FailedCommit) async throws(VFSError) {
+        try await bucket.upkeep.discard(kept)
+    }
+
     /// Pages of shared maps are the kernel's until they are asked for.
     private func takePages() async {
         await work.run(.writeBack, limit: .seconds(60)) { [fuse] in fuse.writeBack() }

@@ -39,6 +39,10 @@ protocol RunningMount: Sendable {
     @concurrent func sync(_ path: ObjectKey, retries: Bool, _ progress: SyncProgress) async
     /// Commits what the store does not have yet; failures are in `statistics`.
     @concurrent func drain() async
+    /// What will never be stored by itself. Blocks on local disk.
+    func kept() -> [MountStatistics.FailedCommit]
+    /// Takes away what is kept of one of them.
+    @concurrent func discard(_ kept: MountStatistics.FailedCommit) async throws(VFSError)
     /// - Throws: `busy` when files are open and not `lazy`; `timedOut` when the kernel does not answer.
     @concurrent func unmount(lazy: Bool) async throws(VFSError)
     /// It is where it was mounted: not unmounted by somebody while a bind mount or a container keeps it alive.

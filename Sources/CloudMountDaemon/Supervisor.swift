@@ -52,6 +52,14 @@ final class Supervisor {
 
     private var running: [any RunningMount] { lives.all.values.compactMap(\.running) }
 
+    /// All mounts that this daemon knows of, whether they are up or not.
+    var known: (names: Set<String>, running: [(name: String, running: any RunningMount)]) {
+        let all = lives.all.values
+        return (
+            Set(all.map(\.name) + lives.order), all.compactMap { life in life.running.map { (life.name, $0) } }
+        )
+    }
+
     /// As `MountsReload.run`.
     func reload(_ mounts: [Configuration.Mount], force: Bool) async -> [ReloadReport.Mount] {
         await mountsReload.run(mounts, force: force)

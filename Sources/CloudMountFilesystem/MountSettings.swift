@@ -52,6 +52,8 @@ public struct MountStatistics: Sendable {
         public var since: Timestamp
         /// Nothing will be tried again: the bytes are for people to fetch.
         public var isFinal = false
+        /// In the journal, of one that is final; nil: there is none.
+        public var record: Int64?
 
         public init(path: String, stagedPath: String, bytes: Int, error: String, since: Timestamp) {
             self.path = path

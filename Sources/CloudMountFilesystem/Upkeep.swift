@@ -1,4 +1,4 @@
-import CloudMountVFS
+package import CloudMountVFS
 
 /// What the daemon does with a mount beside serving it.
 package struct Upkeep: Sendable {
@@ -13,6 +13,15 @@ package struct Upkeep: Sendable {
 
     /// What `cloudmount sync` waits for.
     package var sync: StoreSync { StoreSync(context: context, tree: tree, commits: commits, markers: markers) }
+
+    /// What will never be stored by itself. Blocks on local disk.
+    package func kept() -> [MountStatistics.FailedCommit] { commits.stranded.everything() }
+
+    /// Takes away what is kept of one of them, for good.
+    /// - Throws: `notFound`, `io`.
+    package func discard(_ kept: MountStatistics.FailedCommit) async throws(VFSError) {
+        try await commits.stranded.discard(kept)
+    }
 
     /// As `MountedBucket.update`.
     package func update(_ settings: MountSettings) {

@@ -114,9 +114,21 @@ final class FakeMount: RunningMount {
         var dirty: [MountStatistics.FailedCommit] = []
         var lost: [MountStatistics.FailedCommit] = []
         var syncHangs = false
+        /// Asked for what is kept, in place of `lost`.
+        var bucket: MountedBucket?
     }
 
     let state = Mutex(State())
+
+    func kept() -> [MountStatistics.FailedCommit] {
+        state.withLock { $0.bucket }?.upkeep.kept() ?? state.withLock { $0.lost }
+    }
+
+    func discard(_ kept: MountStatistics.FailedCommit) async throws(VFSError) {
+        if let bucket = state.withLock({ $0.bucket }) { return try await bucket.upkeep.discard(kept) }
+        note("discard '\(kept.path)'")
+        state.withLock { $0.lost.removeAll { $0.path == kept.path } }
+    }
 
     var device: String { state.withLock { $0.device } }
 

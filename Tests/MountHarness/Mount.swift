@@ -22,6 +22,7 @@ package final class Mount: Sendable {
         package var memory: BufferPool
         package var staging: StagingArea
         package var versions: VersionStore?
+        package var journal: Journal?
         package var lifeline: Lifeline
     }
 
@@ -94,7 +95,8 @@ package final class Mount: Sendable {
         _ = try fs.upkeep.recovery.run()
         fs.upkeep.recovery.start()
         let life = Life(
-            number: number, fs: fs, memory: memory, staging: staging, versions: versions, lifeline: lifeline)
+            number: number, fs: fs, memory: memory, staging: staging, versions: versions, journal: journal,
+            lifeline: lifeline)
         current.withLock { $0 = life }
     }
 

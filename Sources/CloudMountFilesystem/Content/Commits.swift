@@ -28,7 +28,7 @@ final class Commits: Sendable {
     let landings: Landings
     let records: Records
     let queue: UploadQueue
-    private let stranded: StrandedBytes
+    let stranded: StrandedBytes
     /// Drained once: what is written from then on is on disk at once, for the drain may be given up at any moment.
     private let isEnding = Atomic(false)
 
@@ -464,9 +464,6 @@ final class Commits: Sendable {
 
     var strandedIDs: Set<Int64> { stranded.ids }
 
-    /// What is kept for a person.
-    func neverStored() -> [MountStatistics.FailedCommit] { stranded.all() }
-
     /// What an earlier process has left, and nothing can be made of: it stays on record.
     func strandLeft(_ left: WriteLog.Left, _ reason: String, since: Timestamp) {
         let file = left.staged.flatMap(context.staging.leftover)
@@ -591,6 +588,6 @@ final class Commits: Sendable {
                     path: file.path, stagedPath: content.staged()?.place ?? "", bytes: bytes, error: error,
                     since: since))
         }
-        statistics.failedCommits += neverStored()
+        statistics.failedCommits += stranded.all()
     }
 }

@@ -29,7 +29,7 @@ package struct StoreSync: Sendable {
         }
         if !Task.isCancelled { await markers.storeTimes() }
         // Also what has become so meanwhile.
-        progress.end(lost: commits.neverStored().filter { ObjectKey($0.path).isAtOrBelow(path) })
+        progress.end(lost: commits.stranded.all().filter { ObjectKey($0.path).isAtOrBelow(path) })
     }
 
     private func store(_ file: StoredNames.Dirty, _ retries: Bool, _ progress: SyncProgress) async {

@@ -3,7 +3,6 @@ import CloudMountCommit
 import CloudMountPlatform
 import CloudMountStaging
 import CloudMountVFS
-import FoundationEssentials
 import Synchronization
 
 /// One mount's part of the journal: what its files hold that the store does not have, a record for each file.
@@ -287,6 +286,12 @@ final class WriteLog: Sendable {
         journal?.unclaim(ids)
     }
 
+    /// Somebody has decided that it is not wanted: it is off the disk when this returns.
+    func discard(_ id: Int64) async throws(VFSError) {
+        try await journal?.commit([.remove(id)])
+        journal?.unclaim([id])
+    }
+
     /// This life of the mount does not answer for them any more.
     func leave(_ ids: [Int64]) { journal?.leave(ids) }
 
@@ -360,30 +365,5 @@ extension JournaledWrite {
     /// But for the reason.
     fileprivate func isSame(as other: JournaledWrite) -> Bool {
         write == other.write && Set(marks) == Set(other.marks) && Set(kin) == Set(other.kin) && isFinal == other.isFinal
-    }
-}
-
-private struct Payload: Codable {
-    var store: String
-    var write: JournaledWrite
-
-    init(store: String, write: JournaledWrite) { (self.store, self.write) = (store, write) }
-
-    /// - Throws: `io` for what cannot be said.
-    func encoded() throws(VFSError) -> [UInt8] {
-        do {
-            return Array(try JSONEncoder().encode(self))
-        } catch {
-            throw VFSError(.io, "a write of \(write.write.key) cannot be put into words: \(error)")
-        }
-    }
-
-    /// - Throws: `corrupted` for what is none.
-    init(_ bytes: [UInt8]) throws(VFSError) {
-        do {
-            self = try JSONDecoder().decode(Payload.self, from: Data(bytes))
-        } catch {
-            throw VFSError(.corrupted, "a record of the journal is no write: \(error)")
-        }
     }
 }
