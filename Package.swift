@@ -209,8 +209,8 @@ let package = Package(
         .testTarget(
             name: "ConsistencyTests",
             dependencies: [
-                "MountHarness", "CloudMountFilesystem", "CloudMountLayers", "CloudMountPlatform", "CloudMountVFS",
-                "MemoryProvider", "TestSeeds",
+                "MountHarness", "CloudMountFilesystem", "CloudMountCache", "CloudMountLayers", "CloudMountPlatform",
+                "CloudMountVFS", "MemoryProvider", "TestSeeds",
             ], path: "Tests/ConsistencyTests", exclude: ["README.md"], swiftSettings: houseRules),
         .target(name: "TrialMutex", path: "Tests/TrialMutex"),
         .executableTarget(

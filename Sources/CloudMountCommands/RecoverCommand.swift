@@ -37,6 +37,7 @@ struct RecoverCommand: ParsableCommand {
     func validate() throws {
         if to != nil || discard, name == nil { throw ValidationError("Give the mount and the name of what is kept.") }
         if to != nil, discard { throw ValidationError("Copy first, and discard when you have seen the copy.") }
+        if json, to != nil || discard { throw ValidationError("--json only tells.") }
         if yes, !discard { throw ValidationError("--yes belongs to --discard.") }
     }
 
@@ -92,7 +93,12 @@ struct RecoverCommand: ParsableCommand {
             if let answer = try source.askIfRunning(request) { return answer }
             let configuration = try source.load(quietly: true)
             do throws(VFSError) {
-                guard let opened = try OfflineRecovery(configuration) else { return ControlAnswer(kept: []) }
+                guard let opened = try OfflineRecovery(configuration) else {
+                    let isKnown =
+                        request.target.map { name in configuration.mounts.contains { $0.name == name } } ?? true
+                    if isKnown, request.name == nil { return ControlAnswer(kept: []) }
+                    return ControlAnswer(ok: false, error: "nothing is kept in \(configuration.cache.directory)")
+                }
                 recovery = opened
                 if let warning = opened.warning { TerminalLog.write("\(warning.printable) (warning)\n") }
                 return opened.ask(request)

@@ -1,3 +1,4 @@
+import CloudMountCache
 import CloudMountFilesystem
 import CloudMountLayers
 import CloudMountStaging
@@ -88,9 +89,9 @@ struct SyncTests {
         let mount = try make(
             clock: FilesystemClock(monotonic: held.clock.monotonic, now: held.clock.now) { time in
                 // The pauses between attempts are short, those of the queue long.
-                if time <= .seconds(5) { await pause(.milliseconds(1)) } else { await pause(.seconds(600)) }
+                if time <= .seconds(2) { await pause(.milliseconds(1)) } else { await pause(.seconds(600)) }
             })
-        mount.faults.add(.put, calls: 1...5, .fail(down))
+        mount.faults.add(.put, calls: 1...3, .fail(down))
         try await mount.write("f", ours)
         #expect(await sync(mount).unstored.map(\.path) == ["f"])
         #expect(mount.faults.calls(.put) >= 1)
@@ -119,9 +120,15 @@ struct SyncTests {
 
     @Test("What a close through to the store has left is stored; what was removed meanwhile is nothing to be told")
     func through() async throws {
-        let mount = try make(write: .through)
-        mount.faults.add(.put, calls: 1...2, .fail(down))
+        let held = HeldClock()
+        // Nothing is tried again by itself.
+        let mount = try make(
+            write: .through,
+            clock: FilesystemClock(monotonic: held.clock.monotonic, now: held.clock.now) { _ in
+                await pause(.seconds(600))
+            })
         for name in ["f", "g"] {
+            mount.faults.add(.put, calls: 1...1, key: ObjectKey(name), .fail(down))
             let (inode, handle) = try await mount.fs.create(Mount.root, name, flags: Flags.write)
             try await mount.fill(inode, handle, ours)
             #expect(await failure { () async throws(VFSError) in try await mount.fs.close(inode, handle) } != nil)
@@ -133,6 +140,19 @@ struct SyncTests {
         try await mount.fs.unlink(Mount.root, "g")
         #expect(await syncing.unstored.isEmpty)
         #expect(try await mount.contents() == ["f": ours])
+    }
+
+    @Test("What is on record and this mount does not store is told too")
+    func unanswered() async throws {
+        let mount = try make()
+        let journal = try #require(mount.life.journal)
+        let id = journal.newID()
+        try await journal.commit([.put(.init(id: id, mount: "test", key: "d/x", staged: nil, payload: []))])
+        for path in ["", "d"] { #expect(await sync(mount, path).unstored.map(\.path) == ["d/x"]) }
+        #expect(await sync(mount, "e").unstored.isEmpty)
+        // Another life of the mount answers for it.
+        #expect(journal.claim(id))
+        #expect(await sync(mount).unstored.isEmpty)
     }
 
     @Test("What can never be stored is told, with the place of its bytes, also what had become so before")

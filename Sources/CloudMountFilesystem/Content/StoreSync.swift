@@ -1,3 +1,4 @@
+import CloudMountPlatform
 import CloudMountStaging
 package import CloudMountVFS
 import Synchronization
@@ -29,7 +30,32 @@ package struct StoreSync: Sendable {
         }
         if !Task.isCancelled { await markers.storeTimes() }
         // Also what has become so meanwhile.
-        progress.end(lost: commits.stranded.all().filter { ObjectKey($0.path).isAtOrBelow(path) })
+        let lost = commits.stranded.all() + (await unanswered())
+        // Nobody knows where that belongs of which the name is not known.
+        progress.end(lost: lost.filter { $0.path.isEmpty || ObjectKey($0.path).isAtOrBelow(path) })
+    }
+
+    /// What is on record and this mount does not store.
+    private func unanswered() async -> [MountStatistics.FailedCommit] {
+        let found = await BlockingPool.shared.run(context.name) { [context] in
+            attemptNow { () throws(VFSError) in try context.writes.unanswered() }
+        }
+        let time = context.clock.now()
+        switch found {
+        case .success(let left):
+            return left.map { left in
+                var reason = context.settings().readOnly ? "the mount is read-only" : "the mount has not taken it up"
+                if case .failure(let error) = left.write { reason = error.description }
+                return MountStatistics.FailedCommit(
+                    path: left.key.string, stagedPath: "", bytes: 0, error: "it waits on record: \(reason)", since: time
+                )
+            }
+        case .failure(let error):
+            return [
+                MountStatistics.FailedCommit(
+                    path: "", stagedPath: "", bytes: 0, error: "what is on record is not known: \(error)", since: time)
+            ]
+        }
     }
 
     private func store(_ file: StoredNames.Dirty, _ retries: Bool, _ progress: SyncProgress) async {

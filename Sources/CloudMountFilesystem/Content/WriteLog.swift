@@ -354,6 +354,15 @@ final class WriteLog: Sendable {
         return .taken(Left(id: id, key: record.key, staged: record.staged, write: write))
     }
 
+    /// What is on record and nobody of this process answers for: of a mount that is read-only, or that could not read it. Blocks.
+    func unanswered() throws(VFSError) -> [Left] {
+        try left().compactMap { id in
+            guard case .taken(let left) = claim(id) else { return nil }
+            unclaim(id)
+            return left
+        }
+    }
+
     /// Not yet.
     func unclaim(_ id: Int64) { journal?.unclaim([id]) }
 
