@@ -22,6 +22,7 @@ public final class StagedFile: Sendable {
         /// Counts changes of the bytes, begun ones too.
         var version = 0
         var heir: Heir?
+        var isReopened = false
         var exists = false
         var kept = false
         /// A record of the journal names it.
@@ -74,6 +75,7 @@ public final class StagedFile: Sendable {
         self.path = path
         var state = State(blocks: blocks)
         (state.exists, state.isRecorded, state.isNamedOnDisk) = (true, true, true)
+        state.isReopened = true
         self.state = Mutex(state)
     }
 
@@ -117,8 +119,11 @@ public final class StagedFile: Sendable {
         }
     }
 
-    /// Counts changes of the bytes, wherever they are; nil while one is under way.
-    public var version: Int? { state.withLock { $0.writes.isEmpty && $0.cuts == 0 ? $0.version : nil } }
+    /// Counts changes of the bytes, wherever they are; nil while one is under way, and for a file of an earlier run: what that has sent of it
+    /// is not known.
+    public var version: Int? {
+        state.withLock { $0.writes.isEmpty && $0.cuts == 0 && !$0.isReopened ? $0.version : nil }
+    }
 
     /// When nobody needs the file any more, `take` has its bytes, if they are still those of `version`; what it leaves of them goes. It is
     /// called on the pool for blocking work.
@@ -150,7 +155,8 @@ public final class StagedFile: Sendable {
             let count = pwrite(descriptor.raw, rest.baseAddress, rest.count, offset + done)
             guard count > 0 else {
                 let error = count == 0 ? EIO : errno
-                if error == EINTR || error == ENOSPC && area.waitForRemovals() { continue }
+                if error == EINTR { continue }
+                if error == ENOSPC, area.evict(rest.count) > 0 || area.waitForRemovals() { continue }
                 throw localError("\(path) cannot be written", error)
             }
             done += count
@@ -319,10 +325,13 @@ public final class StagedFile: Sendable {
                 do throws(VFSError) {
                     try area.askDisk(wanted, for: mount)
                 } catch {
-                    guard area.evict(wanted) > 0 || area.waitForRemovals() else { throw error }
+                    // As long as something comes back.
+                    if area.evict(area.shortage(of: wanted)) > 0 { continue }
+                    guard area.waitForRemovals() else { throw error }
                 }
             case .crowded(let excess) where looksLeft > 0:
-                if area.evict(excess) == 0 { _ = area.waitForRemovals() }
+                if area.evict(excess) > 0 { continue }
+                _ = area.waitForRemovals()
             case .full where area.waitForRemovals(): continue
             case .full where looksLeft > 0:
                 // A leftover may have been removed by hand meanwhile.

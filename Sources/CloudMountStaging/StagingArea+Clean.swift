@@ -19,17 +19,26 @@ extension StagingArea {
     /// What clean bytes leave to writers, so that these seldom have to wait for room.
     private static func reserve(of limit: Int) -> Int { min(limit / 8, 256 << 20) }
 
+    /// What the disk is short of for `count` more bytes; `count` at least.
+    func shortage(of count: Int) -> Int { count + max(0, -(spareBytes() ?? 0)) }
+
+    /// Bytes of which no more than that may be clean.
+    public var mostClean: Int {
+        state.withLock { $0.limit - Self.reserve(of: $0.limit) }
+    }
+
     /// Takes room for clean bytes. Asks the disk now and then how much of it is free.
+    /// - Parameter isOnDisk: they lie there already.
     /// - Returns: false when there is none.
-    public func takeClean(_ count: Int) -> Bool {
+    public func takeClean(_ count: Int, isOnDisk: Bool = false) -> Bool {
         for _ in 0..<2 {
             let isTaken: Bool? = state.withLock { state in
                 guard state.used + state.clean.bytes + count <= state.limit - Self.reserve(of: state.limit) else {
                     return false
                 }
-                guard state.allowance >= count else { return nil }
+                guard isOnDisk || state.allowance >= count else { return nil }
                 state.clean.bytes += count
-                state.allowance -= count
+                if !isOnDisk { state.allowance -= count }
                 return true
             }
             if let isTaken { return isTaken }

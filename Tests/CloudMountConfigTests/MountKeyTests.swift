@@ -9,8 +9,8 @@ struct MountKeyTests {
     private func other(_ key: MountKey) -> String? {
         let all: [String] =
             switch key.setting.kind {
-            case .value(.choice(let choices), _): choices
-            case .value(.boolean, _): ["true", "false"]
+            case .value(.choice(let choices)): choices
+            case .value(.boolean): ["true", "false"]
             case .id: ["4294967294"]
             case .octal: ["\"007\""]
             default: []

@@ -71,10 +71,10 @@ struct ConfigurationDiffTests {
     private static func others(_ key: PolicyKey) -> [String] {
         let all: [String] =
             switch key.setting.kind {
-            case .value(.choice(let choices), _): choices
-            case .value(.boolean, _): ["true", "false"]
-            case .value(.size, _): ["3MiB"]
-            case .value(.duration, _): ["1234ms"]
+            case .value(.choice(let choices)): choices
+            case .value(.boolean): ["true", "false"]
+            case .value(.size): ["3MiB"]
+            case .value(.duration): ["1234ms"]
             default: []
             }
         return all.filter { $0 != key.text(CachePolicy()) }

@@ -18,7 +18,8 @@ public final class MountVersions: Sendable {
     ///   - limit: bytes; 0 for no bound but the store's.
     public init(_ store: VersionStore, mount: String, bucket: String, limit: Int) {
         self.store = store
-        lane = mount
+        // Not that of what programs wait for.
+        lane = mount + "/versions"
         let plain = mount.unicodeScalars.prefix(32).map { scalar in
             let isPlain =
                 scalar.isASCII && (scalar.properties.isAlphabetic || ("0"..."9").contains(scalar) || scalar == "-")
@@ -35,7 +36,7 @@ public final class MountVersions: Sendable {
     /// Bytes of the disk.
     public var used: Int { store.used(by: folder) }
 
-    public func limit(to limit: Int) { store.join(folder, limit: limit) }
+    public func limit(to limit: Int) { store.limit(folder, to: limit) }
 
     /// What there is of a version, and where more of it goes.
     public func file(_ info: ObjectInfo) -> VersionFile { file(id(info), size: info.size) }
@@ -77,7 +78,7 @@ public final class MountVersions: Sendable {
     private func take(_ remains: StagedFile.Remains, as info: ObjectInfo) {
         let file = file(info)
         switch remains {
-        case .file(let path): file.adopt(path)
+        case .file(let path): file.adopt(path, lane: lane)
         case .memory(let buffer, let count):
             guard count == info.size else { return }
             file.write(UnsafeRawBufferPointer(rebasing: buffer.bytes[..<count]))
@@ -95,7 +96,7 @@ public final class MountVersions: Sendable {
 
     /// Nobody wants the version any more.
     public func forget(_ info: ObjectInfo) {
-        let file = file(info)
+        let file = store.file(id(info), size: info.size, isKept: false)
         store.submit(lane) { file.remove() }
     }
 }

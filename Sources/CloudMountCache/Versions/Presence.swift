@@ -13,13 +13,13 @@ struct Presence: Sendable {
     var isEmpty: Bool { chunks.isEmpty && parts.isEmpty }
     var isWhole: Bool { chunks.count == VersionMap.chunks(size) }
 
-    private func indices(_ extent: Extent) -> Range<Int> {
+    static func indices(_ extent: Extent) -> Range<Int> {
         extent.isEmpty ? 0..<0 : extent.lowerBound / VersionMap.chunk..<(extent.upperBound - 1) / VersionMap.chunk + 1
     }
 
     func holds(_ extent: Extent) -> Bool {
         guard extent.upperBound <= size else { return false }
-        return indices(extent).allSatisfy { index in
+        return Self.indices(extent).allSatisfy { index in
             chunks[index] != nil
                 || parts[index]?.contains(extent.intersection(VersionMap.extent(index, of: size))) ?? false
         }
@@ -28,7 +28,7 @@ struct Presence: Sendable {
     /// What of `extent` is not there.
     func missing(in extent: Extent) -> [Extent] {
         var missing = ExtentMap()
-        for index in indices(extent) where chunks[index] == nil {
+        for index in Self.indices(extent) where chunks[index] == nil {
             let wanted = extent.intersection(VersionMap.extent(index, of: size))
             for gap in parts[index]?.gaps(in: wanted) ?? [wanted] { missing.insert(gap) }
         }
@@ -37,10 +37,12 @@ struct Presence: Sendable {
 
     /// Chunks of `extent` that `run` has not looked at yet.
     func unchecked(in extent: Extent, run: UInt32) -> [Int] {
-        indices(extent).filter { index in chunks[index].map { $0.run != run } ?? false }
+        Self.indices(extent).filter { index in chunks[index].map { $0.run != run } ?? false }
     }
 
-    mutating func used(_ extent: Extent, at use: UInt64) { for index in indices(extent) { chunks[index]?.use = use } }
+    mutating func used(_ extent: Extent, at use: UInt64) {
+        for index in Self.indices(extent) { chunks[index]?.use = use }
+    }
 
     mutating func set(_ index: Int, _ entry: VersionMap.Entry?) {
         chunks[index] = entry
@@ -51,7 +53,7 @@ struct Presence: Sendable {
     /// - Returns: the chunks that are all there by now, and need their checksums.
     mutating func wrote(_ extent: Extent) -> [Int] {
         var whole: [Int] = []
-        for index in indices(extent) where chunks[index] == nil {
+        for index in Self.indices(extent) where chunks[index] == nil {
             let all = VersionMap.extent(index, of: size)
             var part = parts[index] ?? ExtentMap()
             part.insert(extent.intersection(all))

@@ -12,6 +12,8 @@ public final class VersionFile: Sendable {
     private struct State {
         var presence: Presence
         var isOpened = false
+        /// It stays empty.
+        var isIdle = false
         var descriptor: Descriptor?
         var map: Descriptor?
         /// Counts evictions.
@@ -45,10 +47,13 @@ public final class VersionFile: Sendable {
     private let changes = Mutex(())
     private let state: Mutex<State>
 
-    init(_ id: VersionID, size: Int, store: VersionStore) {
+    /// - Parameter isIdle: it keeps nothing, for another object has the files of that name.
+    init(_ id: VersionID, size: Int, store: VersionStore, isIdle: Bool = false) {
         (self.id, self.size, self.store) = (id, size, store)
         path = store.path(of: id)
-        state = Mutex(State(presence: Presence(size: size)))
+        var state = State(presence: Presence(size: size))
+        (state.isOpened, state.isIdle) = (isIdle, isIdle)
+        self.state = Mutex(state)
     }
 
     deinit { store.forget(self, id) }
@@ -89,7 +94,15 @@ public final class VersionFile: Sendable {
         open()
         let unchecked = state.withLock { $0.presence.unchecked(in: extent, run: store.run) }
         for index in unchecked { check(index) }
-        return read(extent) { Self.read($0, extent.lowerBound, buffer, extent.count) }
+        var isBroken = false
+        let isRead = read(extent) { descriptor in
+            errno = 0
+            let isRead = Self.read(descriptor, extent.lowerBound, buffer, extent.count)
+            isBroken = !isRead && [0, EIO].contains(errno)
+            return isRead
+        }
+        if isBroken { changes.withLock { _ in drop(Array(Presence.indices(extent))) } }
+        return isRead
     }
 
     private func read(_ extent: Extent, _ body: (Descriptor) -> Bool) -> Bool {
@@ -134,7 +147,7 @@ public final class VersionFile: Sendable {
         var status = stat()
         guard fstat(descriptor.raw, &status) == 0 else { return }
         let now = store.now()
-        if now.seconds - status.st_mtim.tv_sec > 60 { fchmod(descriptor.raw, Eviction.settledMode) }
+        if now.seconds - status.modified > 60 { fchmod(descriptor.raw, Eviction.settledMode) }
         let times = [
             timespec(tv_sec: now.seconds, tv_nsec: now.nanoseconds), timespec(tv_sec: now.seconds, tv_nsec: 0),
         ]
@@ -146,26 +159,31 @@ public final class VersionFile: Sendable {
     /// Looks what is there. Blocks.
     public func open() {
         if state.withLock({ $0.isOpened }) { return }
-        changes.withLock { _ in openHeld() }
+        changes.withLock { _ in _ = openHeld() }
     }
 
-    private func openHeld() {
-        if state.withLock({ $0.isOpened }) { return }
+    /// - Returns: bytes of the disk that came back, of what was no version.
+    @discardableResult
+    private func openHeld() -> Int {
+        if state.withLock({ $0.isOpened }) { return 0 }
         let found = look()
+        // What cannot be looked at now may be there all the same.
+        if found == nil, ![0, ENOENT, ENOTDIR, ELOOP].contains(errno) { return 0 }
         state.withLock { state in
             state.isOpened = true
             guard let found else { return }
             (state.descriptor, state.map, state.presence) = (found.descriptor, found.map, found.presence)
             state.counted = found.counted
         }
-        if found == nil { removeUnknown() }
+        return found == nil ? removeUnknown() : 0
     }
 
     /// What lies under the name and is no version.
-    private func removeUnknown() {
+    private func removeUnknown() -> Int {
         let bytes = [path, path + VersionStore.mapSuffix].reduce(0) { $0 + (Folder.status($1)?.bytes ?? 0) }
         removeFiles()
         if bytes > 0 { store.changed(id.folder, by: -bytes, taken: 0) }
+        return bytes
     }
 
     private struct Found {
@@ -176,6 +194,7 @@ public final class VersionFile: Sendable {
     }
 
     private func look() -> Found? {
+        errno = 0
         guard let descriptor = Self.open(path, creating: false) else { return nil }
         var status = stat()
         guard fstat(descriptor.raw, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_uid == geteuid()
@@ -236,6 +255,12 @@ public final class VersionFile: Sendable {
     /// Tells the store what the disk takes for it by now, beyond what was taken from the store already.
     private func recount(taken: Int = 0) {
         let (descriptor, map, before) = state.withLock { ($0.descriptor, $0.map, $0.counted) }
+        var status = stat()
+        if let descriptor, fstat(descriptor.raw, &status) == 0, status.st_nlink == 0 {
+            // Somebody has removed it by hand.
+            removeHeld()
+            return store.changed(id.folder, by: 0, taken: taken)
+        }
         let blocks = Self.blocks(descriptor) + Self.blocks(map)
         state.withLock { $0.counted = blocks }
         store.changed(id.folder, by: blocks - before, taken: taken)
@@ -279,21 +304,22 @@ public final class VersionFile: Sendable {
     }
 
     /// With `changes` held.
-    private func set(_ index: Int, _ entry: VersionMap.Entry?) {
+    /// - Returns: whether the disk knows it too.
+    @discardableResult
+    private func set(_ index: Int, _ entry: VersionMap.Entry?) -> Bool {
         let (descriptor, map) = state.withLock { state in
             state.presence.set(index, entry)
             return (state.descriptor, state.map)
         }
         if isSmall {
-            write(VersionMap.header(size, entry), to: descriptor, at: size)
-        } else {
-            write(VersionMap.encode(entry), to: map, at: VersionMap.offset(index))
+            return write(VersionMap.header(size, entry), to: descriptor, at: size)
         }
+        return write(VersionMap.encode(entry), to: map, at: VersionMap.offset(index))
     }
 
-    private func write(_ bytes: [UInt8], to descriptor: Descriptor?, at offset: Int) {
-        guard let descriptor else { return }
-        _ = bytes.withUnsafeBytes { Self.write(descriptor, offset, $0) }
+    private func write(_ bytes: [UInt8], to descriptor: Descriptor?, at offset: Int) -> Bool {
+        guard let descriptor else { return true }
+        return bytes.withUnsafeBytes { Self.write(descriptor, offset, $0) }
     }
 
     private static func write(_ descriptor: Descriptor, _ offset: Int, _ bytes: UnsafeRawBufferPointer) -> Bool {
@@ -322,22 +348,24 @@ public final class VersionFile: Sendable {
             defer { state.isFilling = true }
             return !state.isFilling
         }
-        if begins { store.submit(lane) { self.writeFills() } }
+        if begins { store.submit(lane) { self.writeFills(lane) } }
     }
 
-    private func writeFills() {
-        while true {
-            let fills = state.withLock { state in
-                defer { state.fills = [] }
-                state.isFilling = !state.fills.isEmpty
-                return state.fills
-            }
-            if fills.isEmpty { return }
-            for fill in fills {
-                write(fill.extent, fill.bytes())
-                fill.end()
-            }
+    private func writeFills(_ lane: String) {
+        let fills = state.withLock { state in
+            defer { state.fills = [] }
+            return state.fills
         }
+        for fill in fills {
+            write(fill.extent, fill.bytes())
+            fill.end()
+        }
+        let goesOn = state.withLock { state in
+            state.isFilling = !state.fills.isEmpty
+            return state.isFilling
+        }
+        // Others have their turn first.
+        if goesOn { store.submit(lane) { self.writeFills(lane) } }
     }
 
     /// Writes all of the version. Blocks.
@@ -348,7 +376,7 @@ public final class VersionFile: Sendable {
         let missing = missing(in: extent)
         // A block more at each end of each.
         let cost = missing.reduce(0) { $0 + $1.count + 8192 }
-        guard cost > 0, store.take(cost, for: self) else { return }
+        guard cost > 0, !state.withLock({ $0.isIdle }), store.take(cost, for: self) else { return }
         changes.withLock { _ in
             defer { recount(taken: cost) }
             guard let descriptor = madeHeld() else { return }
@@ -388,7 +416,10 @@ public final class VersionFile: Sendable {
                 removeFiles()
                 return nil
             }
-            write(VersionMap.header(size), to: made, at: 0)
+            guard write(VersionMap.header(size), to: made, at: 0) else {
+                removeFiles()
+                return nil
+            }
             map = made
         }
         let opened = map
@@ -401,31 +432,46 @@ public final class VersionFile: Sendable {
         try? makeDirectories(folder)
     }
 
-    /// Takes over a file of just these bytes.
-    func adopt(_ file: String) {
+    /// Takes over a file of just these bytes, which lie on the disk already. Their checksums are made behind that, and so long they are not read.
+    func adopt(_ file: String, lane: String) {
         guard let raw = Self.open(file, creating: false) else { return }
         let cost = Self.blocks(raw) + 8192
-        guard store.take(cost, for: self) else { return }
-        changes.withLock { _ in
+        guard !state.withLock({ $0.isIdle }), store.take(cost, for: self, isOnDisk: true) else { return }
+        let isTaken = changes.withLock { _ in
             openHeld()
             defer { recount(taken: cost) }
-            guard state.withLock({ $0.presence.isEmpty }), ftruncate(raw.raw, size) == 0 else { return }
+            guard state.withLock({ $0.presence.isEmpty }), ftruncate(raw.raw, size) == 0 else { return false }
             removeHeld()
             makeFolder()
-            guard rename(file, path) == 0 else { return }
+            guard rename(file, path) == 0 else { return false }
             fchmod(raw.raw, 0o600)
-            var map: Descriptor?
-            if !isSmall {
-                guard let made = Self.open(path + VersionStore.mapSuffix, creating: true) else { return removeFiles() }
-                write(VersionMap.header(size), to: made, at: 0)
-                map = made
+            guard isSmall else {
+                guard let map = Self.open(path + VersionStore.mapSuffix, creating: true),
+                    write(VersionMap.header(size), to: map, at: 0)
+                else {
+                    removeFiles()
+                    return false
+                }
+                state.withLock { ($0.descriptor, $0.map) = (raw, map) }
+                return true
             }
-            let opened = map
-            state.withLock { ($0.descriptor, $0.map) = (raw, opened) }
-            for index in 0..<VersionMap.chunks(size) {
-                guard let checksum = checksum(index, raw) else { continue }
-                set(index, VersionMap.Entry(checksum: checksum, run: store.run, use: store.nextUse()))
+            state.withLock { $0.descriptor = raw }
+            return true
+        }
+        if isTaken { store.submit(lane) { self.sealAdopted(raw) } }
+    }
+
+    private func sealAdopted(_ adopted: Descriptor) {
+        for index in 0..<VersionMap.chunks(size) {
+            // Others come between: one large file holds up nobody.
+            let goesOn = changes.withLock { _ in
+                guard state.withLock({ $0.descriptor === adopted }) else { return false }
+                if state.withLock({ $0.presence.chunks[index] == nil }), let checksum = checksum(index, adopted) {
+                    set(index, VersionMap.Entry(checksum: checksum, run: store.run, use: store.nextUse()))
+                }
+                return true
             }
+            if !goesOn { return }
         }
     }
 
@@ -463,16 +509,19 @@ public final class VersionFile: Sendable {
     /// - Returns: bytes of the disk that have come back.
     func evict(_ wanted: Int) -> Int {
         changes.withLock { _ in
-            openHeld()
+            let unknown = openHeld()
             let before = state.withLock { $0.counted }
             if before > max(wanted, Self.whole) {
-                let count = max(1, wanted / VersionMap.chunk + 1)
-                drop(state.withLock { $0.presence.oldest(count) })
+                // Sorted without the lock that readers take, and so many that it is not done for each MiB of a TiB.
+                let presence = state.withLock { $0.presence }
+                drop(presence.oldest(max(wanted / VersionMap.chunk + 1, presence.chunks.count / 64)))
                 recount()
-            } else {
+            }
+            // Also one that gave nothing back: it has bytes that no entry tells of, or a disk that cannot punch holes.
+            if before > 0, state.withLock({ $0.counted }) >= before || before <= max(wanted, Self.whole) {
                 removeHeld()
             }
-            return before - state.withLock { $0.counted }
+            return unknown + before - state.withLock { $0.counted }
         }
     }
 
@@ -507,11 +556,14 @@ public final class VersionFile: Sendable {
 
     /// Chunks go: first nobody finds them, then the disk gets their room.
     private func drop(_ indices: [Int]) {
-        for index in indices { set(index, nil) }
+        var isTold = true
+        for index in indices { isTold = set(index, nil) && isTold }
         let descriptor = state.withLock { state in
             state.evictions += 1
             return state.descriptor
         }
+        // Entries that the disk still has would tell of bytes that are gone.
+        guard isTold else { return removeHeld() }
         guard let descriptor else { return }
         for index in indices {
             let extent = VersionMap.extent(index, of: size)

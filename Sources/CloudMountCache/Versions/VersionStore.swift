@@ -26,8 +26,8 @@ public final class VersionStore: Sendable {
         var recent: [VersionFile] = []
         /// Bytes of the disk by the folders of mounts.
         var usage: [String: Int] = [:]
-        /// Mounts that run, and their bounds.
-        var mounts: [String: Int] = [:]
+        /// Mounts that run: how many lives of each, and its bound.
+        var mounts: [String: (lives: Int, limit: Int)] = [:]
         var isCounted = false
         var isClosed = false
         var damaged = 0
@@ -119,9 +119,12 @@ public final class VersionStore: Sendable {
         var left: [VersionFile] = []
         let file = state.withLock { state in
             let known = state.known(id)
-            if let known { left.append(known) }
-            // Another size only by damage.
-            let file = known.flatMap { $0.size == size ? $0 : nil } ?? VersionFile(id, size: size, store: self)
+            if let known {
+                left.append(known)
+                // By damage alone, for the size is part of the name.
+                if known.size != size { return VersionFile(id, size: size, store: self, isIdle: true) }
+            }
+            let file = known ?? VersionFile(id, size: size, store: self)
             state.files[id] = Known(file)
             guard isKept, !state.isClosed, state.recent.last !== file else { return file }
             if let index = state.recent.firstIndex(where: { $0 === file }) { state.recent.remove(at: index) }
@@ -139,8 +142,20 @@ public final class VersionStore: Sendable {
     }
 
     /// - Parameter limit: bytes; 0 for none of its own.
-    func join(_ folder: String, limit: Int) { state.withLock { $0.mounts[folder] = limit } }
-    func leave(_ folder: String) { state.withLock { $0.mounts[folder] = nil } }
+    func join(_ folder: String, limit: Int) {
+        state.withLock { $0.mounts[folder] = (($0.mounts[folder]?.lives ?? 0) + 1, limit) }
+    }
+
+    func limit(_ folder: String, to limit: Int) { state.withLock { $0.mounts[folder]?.limit = limit } }
+
+    /// Of a mount that is remounted the next life may run already.
+    func leave(_ folder: String) {
+        state.withLock { state in
+            guard let mount = state.mounts[folder] else { return }
+            state.mounts[folder] = mount.lives > 1 ? (mount.lives - 1, mount.limit) : nil
+        }
+    }
+
     func used(by folder: String) -> Int { state.withLock { $0.usage[folder] ?? 0 } }
 
     /// The same bytes are another version. Blocks.
@@ -154,24 +169,34 @@ public final class VersionStore: Sendable {
     // MARK: Room
 
     /// Takes room for `file`, of what others have if need be. Blocks.
-    func take(_ count: Int, for file: VersionFile) -> Bool {
+    /// - Parameter isOnDisk: the bytes lie there already.
+    func take(_ count: Int, for file: VersionFile, isOnDisk: Bool = false) -> Bool {
         guard isCounted else { return false }
         let folder = file.id.folder
-        let limit = state.withLock { $0.mounts[folder] ?? 0 }
-        if limit > 0 {
-            let excess = used(by: folder) + count - limit
-            if excess > 0, evict(in: folder, excess, of: limit) < excess { return false }
+        let limit = state.withLock { $0.mounts[folder]?.limit ?? 0 }
+        // Nothing goes for what can never be kept.
+        guard count <= (limit > 0 ? min(limit, area.mostClean) : area.mostClean) else { return false }
+        while true {
+            let excess = state.withLock { state in
+                let excess = limit > 0 ? (state.usage[folder] ?? 0) + count - limit : 0
+                if excess <= 0 { state.usage[folder, default: 0] += count }
+                return excess
+            }
+            if excess <= 0 { break }
+            if evict(in: folder, excess, of: limit) == 0 { return false }
         }
-        for _ in 0..<3 {
-            if area.takeClean(count) { return true }
-            if evict(count, for: folder) == 0 { return false }
+        while !area.takeClean(count, isOnDisk: isOnDisk) {
+            guard evict(count, for: folder) > 0 else {
+                state.withLock { $0.usage[folder] = max(0, ($0.usage[folder] ?? 0) - count) }
+                return false
+            }
         }
-        return area.takeClean(count)
+        return true
     }
 
     /// - Parameter taken: what was taken for it.
     func changed(_ folder: String, by count: Int, taken: Int) {
-        state.withLock { $0.usage[folder] = max(0, ($0.usage[folder] ?? 0) + count) }
+        state.withLock { $0.usage[folder] = max(0, ($0.usage[folder] ?? 0) + count - taken) }
         area.changeClean(by: count - taken)
     }
 
@@ -179,15 +204,21 @@ public final class VersionStore: Sendable {
     private static let batch = 16 << 20
 
     private func evict(_ wanted: Int, for folder: String?) -> Int {
-        guard isCounted, let victim = victim(for: folder) else { return 0 }
-        return evict(in: victim, wanted, of: area.limit)
+        var passed: Set<String> = []
+        var freed = 0
+        while freed < wanted, let victim = victim(for: folder, except: passed) {
+            let more = evict(in: victim, wanted - freed, of: area.limit)
+            if more == 0 { passed.insert(victim) }
+            freed += more
+        }
+        return freed
     }
 
     /// Whose versions go: first those of mounts that are no more, then those of the mount that asks, if it has its part, else those of the
     /// one that has most.
-    private func victim(for folder: String?) -> String? {
+    private func victim(for folder: String?, except passed: Set<String>) -> String? {
         state.withLock { state in
-            let used = state.usage.filter { $0.value > 0 }
+            let used = state.usage.filter { $0.value > 0 && !passed.contains($0.key) }
             if let idle = used.keys.filter({ state.mounts[$0] == nil }).min() { return idle }
             let part = used.values.reduce(0, +) / max(1, used.count)
             if let folder, let own = used[folder], own >= part { return folder }
@@ -198,26 +229,30 @@ public final class VersionStore: Sendable {
     private func evict(in folder: String, _ wanted: Int, of limit: Int) -> Int {
         evicting.withLock { _ in
             let batch = max(wanted, min(Self.batch, limit / 64))
-            let candidates = sample(folder, batch).order
-            if candidates.isEmpty {
+            guard let eviction = sample(folder, batch) else { return 0 }
+            if eviction.candidates.isEmpty {
                 // Somebody has removed them by hand.
                 changed(folder, by: -used(by: folder), taken: 0)
             }
             var freed = 0
-            for candidate in candidates {
+            for candidate in eviction.order {
                 if freed >= batch { break }
-                freed += file(candidate.id, size: candidate.size, isKept: false).evict(batch - freed)
+                let known = state.withLock { $0.known(candidate.id) }
+                let file = known ?? file(candidate.id, size: candidate.size, isKept: false)
+                freed += file.evict(batch - freed)
             }
             return freed
         }
     }
 
-    private func sample(_ folder: String, _ wanted: Int) -> Eviction {
+    /// Nil when the disk does not say what there is.
+    private func sample(_ folder: String, _ wanted: Int) -> Eviction? {
         var eviction = Eviction()
         let now = now().seconds
         let uptime = SystemClock.monotonic()
         for shard in (0..<256).shuffled() {
-            for entry in Folder.versions("\(directory)/\(folder)/\(Self.shard(shard))") {
+            guard let versions = Folder.versions("\(directory)/\(folder)/\(Self.shard(shard))") else { return nil }
+            for entry in versions {
                 guard let id = VersionID(name: entry.name, in: folder), id.shard == shard else { continue }
                 let used = state.withLock { $0.known(id) }?.lastUse() ?? 0
                 let age = used > 0 ? Int((uptime - min(used, uptime)) / 1_000_000_000) : now - entry.modified
@@ -233,18 +268,22 @@ public final class VersionStore: Sendable {
 
     // MARK: The start
 
+    /// Nobody evicts meanwhile.
     private func count() {
-        var usage: [String: Int] = [:]
-        for folder in Folder.names(directory) {
-            for shard in Folder.names("\(directory)/\(folder)") {
-                let versions = Folder.versions("\(directory)/\(folder)/\(shard)")
-                usage[folder, default: 0] += versions.reduce(0) { $0 + $1.bytes }
+        evicting.withLock { _ in
+            var usage: [String: Int] = [:]
+            for folder in Folder.names(directory) ?? [] {
+                for shard in Folder.names("\(directory)/\(folder)") ?? [] {
+                    for version in Folder.versions("\(directory)/\(folder)/\(shard)") ?? [] {
+                        usage[folder] = min((usage[folder] ?? 0) + version.bytes, stat.mostBytes)
+                    }
+                }
             }
-        }
-        area.changeClean(by: usage.values.reduce(0, +))
-        state.withLock { state in
-            state.usage.merge(usage) { $0 + $1 }
-            state.isCounted = true
+            area.changeClean(by: usage.values.reduce(0) { min($0 + $1, stat.mostBytes) })
+            state.withLock { state in
+                state.usage.merge(usage) { $0 + $1 }
+                state.isCounted = true
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ struct ContentSnapshot: Sendable {
     var stream: StreamingUpload?
     /// What was staged in memory by then; nil when it was on disk.
     var stagedVersion: Int?
-    /// Of the staged bytes, wherever they are; nil when they were being changed.
+    /// Of the staged bytes, wherever they are, as the file has them; nil when that is not known.
     var bytesVersion: Int?
     var generation: UInt64
     /// It went up while it was written.

@@ -14,6 +14,8 @@ struct ContentState {
     var image: FileImage?
     var staged: StagedFile?
     var size: Int
+    /// Of the staged bytes when a change of them was last published; nil when that is not known.
+    var bytesVersion: Int?
     /// Counts changes of the bytes.
     var generation: UInt64 = 0
     /// An upload that began while the file was still being written.
@@ -68,7 +70,7 @@ struct ContentState {
     var snapshot: ContentSnapshot {
         ContentSnapshot(
             size: size, image: current, base: base, staged: staged, stream: stream,
-            stagedVersion: staged?.memoryVersion, bytesVersion: staged?.version, generation: generation,
+            stagedVersion: staged?.memoryVersion, bytesVersion: bytesVersion, generation: generation,
             isStreamed: stream != nil)
     }
 

@@ -16,6 +16,8 @@ struct Density {
 
     let size: Int
     private var misses = 0
+    /// Reads where it has come before: it was not kept, or is still on its way.
+    private var inVain = 0
     private var begun: Set<Int> = []
     /// All before it have begun.
     private var next = 0
@@ -30,6 +32,9 @@ struct Density {
     /// - Returns: what to fetch whole.
     mutating func missed(_ extent: Extent, most: Int) -> [Extent] {
         misses += 1
+        if !extent.isEmpty, begun.contains(extent.lowerBound / Self.unit) { inVain += 1 }
+        // Nothing is fetched for a disk that has no room for it.
+        if inVain > 64, inVain * 2 > begun.count { return [] }
         guard misses > max(Self.fewest, size / Self.sparse), !extent.isEmpty else { return [] }
         var parts: [Extent] = []
         for index in extent.lowerBound / Self.unit...(extent.upperBound - 1) / Self.unit where parts.count < most {

@@ -50,6 +50,7 @@ final class FileContent: Sendable {
                     var image = state.current
                     state.image = nil
                     image.write(extent)
+                    state.bytesVersion = staged.version
                     let written = image.dirty.first(at: 0).map { $0.lowerBound == 0 ? $0.upperBound : 0 } ?? 0
                     return (state.publish(image), written)
                 }
@@ -96,7 +97,7 @@ final class FileContent: Sendable {
         try staged.copy(dirty, to: copy)
         let stream: StreamingUpload? = state.withLock { state in
             guard state.staged === staged else { return nil }
-            state.staged = copy
+            (state.staged, state.bytesVersion) = (copy, nil)
             return state.stream.take()
         }
         stream?.abandon()
@@ -233,7 +234,7 @@ final class FileContent: Sendable {
     /// Goes on where an earlier process was.
     func restore(_ layers: SealedWrite.Layers, _ staged: StagedFile?) {
         state.withLock { state in
-            (state.base, state.staged) = (layers.base, staged)
+            (state.base, state.staged, state.bytesVersion) = (layers.base, staged, nil)
             state.publish(layers.image)
             state.storedSize = layers.base?.size ?? 0
         }
@@ -314,7 +315,8 @@ final class FileContent: Sendable {
         }
         redirect(waiters)
         if attributesOnly, let base = snapshot.base, context.capabilities.conditionalCopy || stored.etag == base.etag {
-            context.relocate(from: base, to: stored)
+            // Of another key it is a copy, and that stays.
+            if base.key == stored.key { context.relocate(from: base, to: stored) }
         } else {
             context.recent.note(context.policy().data == .off ? snapshot.withoutBytes : snapshot, as: stored)
             context.kept?.note(snapshot, released, as: stored)
@@ -453,7 +455,7 @@ final class FileContent: Sendable {
             var image = FileImage(size: before.size, baseSize: 0)
             image.write(Extent(0, before.size))
             state.image = image
-            state.staged = staged
+            (state.staged, state.bytesVersion) = (staged, staged.version)
             if before.image.isWholeBase, let base = before.base { state.preserved = (base, before.generation) }
             let stream = state.stream.take()
             return (stream, state.setBase(nil))

@@ -68,9 +68,11 @@ final class VersionReader: Sendable {
         _ extent: Extent, _ box: ReplyBox<ReadSlices>, otherwise: @escaping @Sendable () -> Void
     ) -> Bool {
         guard let file = kept?.file() else { return false }
+        let isNoted = file.used()
         switch file.place(of: extent) {
         case .absent: return false
         case .here:
+            if isNoted { BlockingPool.shared.submit(context.name) { file.noteUse() } }
             if let buffer = context.memory.take(extent.count), file.readNow(extent, into: buffer.bytes), hasGiven() {
                 box.send(ReadSlices([UnsafeRawBufferPointer(rebasing: buffer.bytes[..<extent.count])]))
                 return true
@@ -79,6 +81,7 @@ final class VersionReader: Sendable {
         }
         BlockingPool.shared.submit(context.name) {
             file.open()
+            if isNoted { file.noteUse() }
             guard let buffer = self.context.memory.take(extent.count), file.read(extent, into: buffer.bytes),
                 self.hasGiven()
             else { return otherwise() }
