@@ -67,6 +67,14 @@ struct TrapTests {
         Place("Sources/CloudMountFUSE/Callbacks+Connection.swift", "narrowing", times: 2, "constants"),
         Place("Sources/CloudMountFUSE/Request.swift", "narrowing", times: 10, "our own counts, none below zero"),
         Place("Sources/CloudMountFUSE/Session.swift", "narrowing", times: 2, "sizes of our own structures"),
+        Place(
+            "Sources/CloudMountCache/Versions/VersionID.swift", "narrowing", times: 2,
+            "from a byte; of the upper eight bits"),
+        Place(
+            "Sources/CloudMountCache/Versions/VersionMap.swift", "narrowing", times: 4,
+            "sizes of versions, none below zero; from smaller types"),
+        Place("Sources/CloudMountCache/Versions/VersionStore.swift", "narrowing", "seconds of our own"),
+        Place("Sources/CloudMountPlatform/CRC32C.swift", "narrowing", times: 2, "from a byte; below 256"),
         Place("Sources/CloudMountHTTP/TransferLoop.swift", "narrowing", "not below zero by the condition before"),
         Place("Sources/CloudMountHTTP/TransferPulse.swift", "narrowing", times: 2, "not below zero by `milliseconds`"),
         Place("Sources/CloudMountKit/JSONReader.swift", "narrowing", "a digit"),

@@ -129,7 +129,7 @@ struct SchemaTests {
             #expect(setting.since == 1)
         }
         let text = JSONSchema.text(providers: Fixtures.providers)
-        for word in ["\"http\"", "\"disk\""] { #expect(!text.contains(word)) }
+        #expect(!text.contains("\"http\""))
         for setting in Self.places.map(\.setting) where !setting.isLater {
             #expect(text.contains("\"\(setting.name)\""))
         }
