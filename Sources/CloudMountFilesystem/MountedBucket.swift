@@ -10,9 +10,7 @@ import Logging
 /// What can be answered from memory or local disk is answered on the calling thread; the rest goes to a task that owns
 /// the reply. What a question means is known in the rooms behind: `Tree/` (names), `Content/` (bytes), `Changes/`.
 ///
-/// Lock order, outermost first: a content's `changes`, then alone: the tree's lock, a content's `state`, a reader's, a fetch's, the
-/// handles', the commits', the buffer pool's, the staging area's. None of those is held while another is taken, but for what
-/// a room says of its own.
+/// Which lock comes before which stands in ARCHITECTURE.md.
 public final class MountedBucket: FileOperations {
     private let context: MountContext
     private let tree: Tree
@@ -29,6 +27,7 @@ public final class MountedBucket: FileOperations {
     private let attributes: AttributeChanger
     private let markers: Markers
     private let room: Room
+    let filesAhead: FilesAhead
 
     /// - Parameters:
     ///   - provider: prepared, and already wrapped in its layers.
@@ -46,7 +45,7 @@ public final class MountedBucket: FileOperations {
         let late = LateHooks()
         let hooks = ContentHooks(
             settled: { await late.settled($0) }, gone: { await late.gone($0, $1) },
-            cuts: { inode throws(VFSError) in try late.cuts(inode) })
+            cuts: { inode throws(VFSError) in try late.cuts(inode) }, ahead: { late.ahead($0) })
         let tree = Tree(context: context) { inode, base, size in
             FileContent(inode: inode, base: base, size: size, context: context, hooks: hooks)
         }
@@ -57,7 +56,8 @@ public final class MountedBucket: FileOperations {
             context: context, tree: tree, revalidator: revalidator, lister: lister, sweeper: sweeper)
         let markers = Markers(context: context, tree: tree)
         let commits = Commits(context: context, tree: tree, revalidator: revalidator, markers: markers)
-        late.set(tree, revalidator, commits)
+        filesAhead = FilesAhead(context: context, tree: tree)
+        late.set(tree, revalidator, commits, filesAhead)
         writeBack = WriteBack(context: context, tree: tree, commits: commits)
         let remover = Remover(context: context, tree: tree, resolver: resolver, commits: commits, markers: markers)
         self.context = context
@@ -103,8 +103,8 @@ public final class MountedBucket: FileOperations {
     /// their bytes on disk.
     public func drain() async { await commits.drain() }
 
-    /// For copies of what was just stored.
-    package var bytesKept: Int { context.recent.used }
+    /// For copies of what was just stored, and for files that were fetched before they were opened.
+    package var bytesKept: Int { context.recent.used + filesAhead.used }
 
     public func statistics() -> MountStatistics {
         var statistics = MountStatistics()
@@ -443,7 +443,7 @@ public final class MountedBucket: FileOperations {
         _ inode: InodeID, handle: HandleID, offset: Int, count: Int, reply: consuming Reply<ReadSlices>
     ) {
         guard let file = handles.file(handle) else { return reply.fail(.badHandle) }
-        if file.firstRead() { tree.wasRead(file.inode) }
+        if file.firstRead() { filesAhead.begins(file) }
         file.content.read(Extent(offset: offset, count: count), handle: file, reply: reply)
     }
 

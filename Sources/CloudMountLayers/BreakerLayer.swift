@@ -25,7 +25,9 @@ public struct BreakerLayer: ProviderLayer {
     public func perform<Value: Sendable>(
         _ call: ProviderCall, _ body: @escaping CallBody<Value>
     ) async throws(VFSError) -> Value {
-        if call.verb != .prepare { try await breaker.admit(policy.current.deadline, source) }
+        if call.verb != .prepare {
+            try await breaker.admit(call.isAhead ? .zero : policy.current.deadline, source)
+        }
         let start = breaker.now
         do throws(VFSError) {
             let value = try await body(inner)

@@ -144,6 +144,19 @@ public final class ConcurrencyLimit: Sendable {
         }
     }
 
+    /// A slot for a call that nobody waits for: one of the first three quarters, which it leaves to others as long as any wait.
+    /// - Throws: `busy` when there is none.
+    func acquireAhead(for tenant: Int = 0) throws(VFSError) -> UInt32 {
+        let generation: UInt32? = state.withLock { state in
+            let isFree = state.waiting == 0 && state.inFlight < state.limit - state.limit / 4
+            guard isFree, state.hasRoom(for: tenant) else { return nil }
+            state.take(tenant)
+            return state.generation
+        }
+        guard let generation else { throw VFSError(.busy, "the endpoint has enough to do") }
+        return generation
+    }
+
     private func wait(_ tenant: Int) async throws(VFSError) -> UInt32 {
         let id = state.withLock { state in
             state.nextID += 1
@@ -252,7 +265,8 @@ public struct LimitLayer: ProviderLayer {
     public func perform<Value: Sendable>(
         _ call: ProviderCall, _ body: @escaping CallBody<Value>
     ) async throws(VFSError) -> Value {
-        let slot = try await limit.acquire(for: tenant.number)
+        let slot =
+            call.isAhead ? try limit.acquireAhead(for: tenant.number) : try await limit.acquire(for: tenant.number)
         do throws(VFSError) {
             let value = try await body(inner)
             limit.release(slot, .success, for: tenant.number)

@@ -73,7 +73,7 @@ public struct FaultLayer: ProviderLayer {
     }
 
     public func read(_ request: ReadRequest, into sink: any ByteSink) async throws(VFSError) -> ObjectInfo {
-        let effect = faults.next(ProviderCall(.read, request.key))
+        let effect = faults.next(ProviderCall(request))
         if case .truncate(let count, let error)? = effect {
             let start = request.extent?.lowerBound ?? 0
             let end = min(start + count, request.extent?.upperBound ?? .max)

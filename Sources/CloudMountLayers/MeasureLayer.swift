@@ -105,7 +105,7 @@ public struct MeasureLayer: ProviderLayer {
             let whole = Extent(0, info.size)
             return (request.extent.map(whole.intersection) ?? whole).count
         }
-        return try await measured(ProviderCall(.read, request.key), delivered) { () throws(VFSError) in
+        return try await measured(ProviderCall(request), delivered) { () throws(VFSError) in
             try await inner.read(request, into: sink)
         }
     }

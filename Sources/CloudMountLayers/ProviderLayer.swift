@@ -14,11 +14,18 @@ public struct ProviderCall: Sendable {
     public var key: ObjectKey?
     /// Bytes that travel up with it.
     public var bytesUp = 0
+    /// `ReadRequest.isAhead`.
+    public var isAhead = false
 
     public init(_ verb: Verb, _ key: ObjectKey?, bytesUp: Int = 0) {
         self.verb = verb
         self.key = key
         self.bytesUp = bytesUp
+    }
+
+    public init(_ request: ReadRequest) {
+        self.init(.read, request.key)
+        isAhead = request.isAhead
     }
 }
 
@@ -57,7 +64,7 @@ extension ProviderLayer {
     }
 
     public func read(_ request: ReadRequest, into sink: any ByteSink) async throws(VFSError) -> ObjectInfo {
-        try await perform(ProviderCall(.read, request.key)) { inner throws(VFSError) in
+        try await perform(ProviderCall(request)) { inner throws(VFSError) in
             try await inner.read(request, into: sink)
         }
     }

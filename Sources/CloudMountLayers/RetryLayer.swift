@@ -104,7 +104,7 @@ public struct RetryLayer: ProviderLayer {
     }
 
     public func read(_ request: ReadRequest, into sink: any ByteSink) async throws(VFSError) -> ObjectInfo {
-        let call = ProviderCall(.read, request.key)
+        let call = ProviderCall(request)
         return try await bounded(call) {
             do throws(VFSError) {
                 return .success(try await resumed(request, call, into: sink))
@@ -202,6 +202,8 @@ struct RetryCourse {
     }
 
     func gaveUp(_ error: VFSError) -> VFSError {
+        // Nobody has lost anything.
+        if call.isAhead { return error }
         layer.observe(FailedAttempt(verb: call.verb, key: call.key, error: error, attempt: attempt, retryAfter: nil))
         return error
     }
@@ -213,6 +215,7 @@ struct RetryCourse {
             usedFreeRetry = true
             return .zero
         }
+        if call.isAhead { return nil }
         failures += 1
         var throttled = false
         var least: Duration = .zero

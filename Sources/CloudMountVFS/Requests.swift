@@ -59,6 +59,8 @@ public struct ReadRequest: Sendable {
     /// Only bytes of this version; `stale` when it is no longer current (or, with `Capabilities.readsOldVersions`, when it
     /// no longer exists).
     public var version: ETag?
+    /// Nobody waits for it. It is not tried again, and fails at once where it would have to wait for others, or for the end of an outage.
+    public var isAhead = false
 
     public init(key: ObjectKey, extent: Extent? = nil, version: ETag? = nil) {
         self.key = key

@@ -23,9 +23,11 @@ final class TestMount: Sendable {
     private let clock: FilesystemClock
     private let current: Mutex<MountedBucket>
 
+    /// - Parameter wrap: puts a layer on top of all.
     init(
         capabilities: Capabilities = MemoryProvider.fullCapabilities, memory: Int = 64 << 20,
-        clock: FilesystemClock? = nil, _ adjust: (inout MountSettings) -> Void = { _ in }
+        clock: FilesystemClock? = nil, _ adjust: (inout MountSettings) -> Void = { _ in },
+        wrap: (any ObjectProvider) -> any ObjectProvider = { $0 }
     ) throws {
         var settings = MountSettings(name: "test", uid: 1000, gid: 1000)
         adjust(&settings)
@@ -39,7 +41,7 @@ final class TestMount: Sendable {
         let layers = FaultLayer(TrafficLayer(inner: store, traffic: traffic), faults)
         current = Mutex(
             MountedBucket(
-                settings: settings, provider: layers, staging: staging, memory: self.memory, clock: self.clock))
+                settings: settings, provider: wrap(layers), staging: staging, memory: self.memory, clock: self.clock))
     }
 
     deinit { removeTree(staging.directory) }

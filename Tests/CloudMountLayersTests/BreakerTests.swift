@@ -83,6 +83,22 @@ private struct Endpoint {
         #expect(try await first.size == 1)
     }
 
+    @Test("what nobody waits for fails at once in an outage, however short, and is not tried again")
+    func ahead() async throws {
+        let endpoint = Endpoint()
+        _ = try await endpoint.bucket.put(PutRequest(key: "o"), from: BytesSource("x"))
+        let mount = endpoint.mount(attempts: 10)
+        var request = ReadRequest(key: "o")
+        request.isAhead = true
+        endpoint.faults.add(.read, calls: 1...1, .fail(unavailable))
+        await #expect(throws: unavailable) { try await mount.read(request, into: CollectingSink()) }
+        #expect(endpoint.faults.calls(.read) == 1)
+        await endpoint.open(endpoint.mount(deadline: .zero))
+        let refused = await #expect(throws: VFSError.self) { try await mount.read(request, into: CollectingSink()) }
+        #expect(refused?.isRefusal ?? false)
+        #expect(endpoint.faults.calls(.read) == 1)
+    }
+
     @Test("a caller that waits for the end of an outage can be interrupted")
     func interrupted() async throws {
         let endpoint = Endpoint()

@@ -48,6 +48,25 @@ import Testing
         #expect(limit.current.limit == 1, "never nothing")
     }
 
+    @Test("a call that nobody waits for takes one of three quarters of the slots, and none that others wait for")
+    func ahead() async throws {
+        let limit = ConcurrencyLimit(maximum: 8)
+        var slots: [UInt32] = []
+        for _ in 0..<6 { slots.append(try limit.acquireAhead()) }
+        #expect(throws: VFSError(.busy, "the endpoint has enough to do")) { try limit.acquireAhead() }
+        for _ in 0..<2 { slots.append(try await limit.acquire()) }
+        async let waiting = limit.acquire()
+        while limit.current.waiting == 0 { await Task.yield() }
+        for _ in 0..<3 { limit.release(slots.removeLast(), .success) }
+        slots.append(try await waiting)
+        #expect(limit.current.inFlight == 6)
+        #expect(throws: VFSError.self) { try limit.acquireAhead() }
+        limit.release(slots.removeLast(), .success)
+        slots.append(try limit.acquireAhead())
+        for slot in slots { limit.release(slot, .success) }
+        #expect(limit.current.inFlight == 0)
+    }
+
     @Test("serves who waits in order of arrival")
     func order() async throws {
         let limit = ConcurrencyLimit(maximum: 1)

@@ -130,6 +130,8 @@ package final class Traffic: Sendable {
         var bytesUp = 0
         /// Of ranged reads.
         var bytesWanted = 0
+        /// Reads that nobody waits for.
+        var ahead = 0
         var keys: [Verb: [String]] = [:]
     }
     private let counts = Mutex(Counts())
@@ -141,6 +143,7 @@ package final class Traffic: Sendable {
 
     package var bytesUp: Int { counts.withLock { $0.bytesUp } }
     package var bytesWanted: Int { counts.withLock { $0.bytesWanted } }
+    package var ahead: Int { counts.withLock { $0.ahead } }
     package var total: Int { counts.withLock { $0.calls.values.reduce(0, +) } }
     package func keys(_ verb: Verb) -> [String] { counts.withLock { $0.keys[verb] ?? [] } }
 
@@ -152,7 +155,12 @@ package final class Traffic: Sendable {
         }
     }
 
-    func count(_ wanted: Extent?) { counts.withLock { $0.bytesWanted += wanted?.count ?? 0 } }
+    func count(_ request: ReadRequest) {
+        counts.withLock { counts in
+            counts.bytesWanted += request.extent?.count ?? 0
+            if request.isAhead { counts.ahead += 1 }
+        }
+    }
 }
 
 package struct TrafficLayer: ProviderLayer {
@@ -172,8 +180,8 @@ package struct TrafficLayer: ProviderLayer {
     }
 
     package func read(_ request: ReadRequest, into sink: any ByteSink) async throws(VFSError) -> ObjectInfo {
-        traffic.count(request.extent)
-        return try await perform(ProviderCall(.read, request.key)) { inner throws(VFSError) in
+        traffic.count(request)
+        return try await perform(ProviderCall(request)) { inner throws(VFSError) in
             try await inner.read(request, into: sink)
         }
     }

@@ -11,17 +11,23 @@ struct ContentHooks: Sendable {
     /// Bytes are about to be taken away that a record of the journal may name. Blocks.
     /// - Returns: false when there is no record that does without them.
     var cuts: @Sendable (InodeID) throws(VFSError) -> Bool
+    /// A reader that has the bytes of a version already, or will soon.
+    var ahead: @Sendable (ObjectInfo) -> VersionReader?
 }
 
 /// What contents ask of rooms that are made after the one that makes them.
 final class LateHooks: Sendable {
     private let rooms = Mutex<(tree: Weak<Tree>, revalidator: Weak<Revalidator>, commits: Weak<Commits>)?>(nil)
+    private let filesAhead = Mutex(Weak<FilesAhead>())
 
     private struct Weak<Room: AnyObject & Sendable>: Sendable { weak var room: Room? }
 
-    func set(_ tree: Tree, _ revalidator: Revalidator, _ commits: Commits) {
+    func set(_ tree: Tree, _ revalidator: Revalidator, _ commits: Commits, _ filesAhead: FilesAhead) {
         rooms.withLock { $0 = (Weak(room: tree), Weak(room: revalidator), Weak(room: commits)) }
+        self.filesAhead.withLock { $0.room = filesAhead }
     }
+
+    func ahead(_ base: ObjectInfo) -> VersionReader? { filesAhead.withLock { $0.room }?.take(base) }
 
     func cuts(_ inode: InodeID) throws(VFSError) -> Bool {
         try rooms.withLock { $0?.commits.room }?.cuts(inode) ?? false

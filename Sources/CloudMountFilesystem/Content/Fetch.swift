@@ -5,12 +5,16 @@ import Synchronization
 /// One ranged read on its way into memory; its bytes are readable as they arrive.
 final class Fetch: ByteSink {
     let extent: Extent
-    /// The handle it was started for.
+    /// The handle it was started for, or `ahead`.
     let handle: HandleID
     let buffer: PooledBuffer
     /// Called on the transfer thread after bytes came: how many are there now.
     private let progress: @Sendable (Fetch, Int) -> Void
     private let state = Mutex(State())
+
+    /// No handle's: the file was not open.
+    static let ahead: HandleID = 0
+    var isAhead: Bool { handle == Self.ahead }
 
     private struct State {
         var received = 0

@@ -480,9 +480,8 @@ final class FileContent: Sendable {
         while true {
             let view = state.withLock { state in
                 state.view(wanted, context.recent) { base in
-                    VersionReader(base: base, context: context) { [weak self] reader, waiters, error in
-                        self?.lost(reader, waiters, error)
-                    }
+                    let reader = hooks.ahead(base) ?? VersionReader(base: base, context: context)
+                    return reader.reading { [weak self] in self?.lost($0, $1, $2) }
                 }
             }
             switch view {
@@ -536,7 +535,8 @@ final class FileContent: Sendable {
         for waiter in waiters { assembleLater(waiter.extent, waiter.reply) }
     }
 
-    private func lost(_ reader: VersionReader, _ waiters: [VersionReader.Waiter], _ error: VFSError) {
+    private func lost(_ reader: VersionReader, _ waiters: [VersionReader.Waiter], _ error: VFSError?) {
+        guard let error else { return redirect(waiters) }
         guard error.code == .stale || error.code == .notFound else {
             for waiter in waiters { waiter.reply.fail(error) }
             return

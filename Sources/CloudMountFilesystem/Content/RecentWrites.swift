@@ -6,15 +6,6 @@ import Synchronization
 /// Bytes of small files that were stored a moment ago: who reads such a file again, or changes it, asks nothing of the store. They are copies,
 /// which nobody changes.
 final class RecentWrites: Sendable {
-    private struct Version: Hashable {
-        let key: ObjectKey
-        let etag: ETag
-        /// As a store may say another for the same tag.
-        let size: Int
-
-        init(_ info: ObjectInfo) { (key, etag, size) = (info.key, info.etag, info.size) }
-    }
-
     private struct Entry {
         let bytes: PooledBuffer
         let room: Int
@@ -22,7 +13,7 @@ final class RecentWrites: Sendable {
     }
 
     private struct State {
-        var entries: [Version: Entry] = [:]
+        var entries: [StoredVersion: Entry] = [:]
         var bytes = 0
         var uses: UInt64 = 0
     }
@@ -50,12 +41,12 @@ final class RecentWrites: Sendable {
         if copy == nil, count.load(ordering: .relaxed) == 0 { return }
         change { state in
             state.uses += 1
-            let before = state.entries.removeValue(forKey: Version(info))
+            let before = state.entries.removeValue(forKey: StoredVersion(info))
             state.bytes -= before?.room ?? 0
             var gone = before.map { [$0] } ?? []
             guard let copy else { return gone }
             let entry = Entry(bytes: copy, room: BufferPool.cost(snapshot.size), use: state.uses)
-            state.entries[Version(info)] = entry
+            state.entries[StoredVersion(info)] = entry
             state.bytes += entry.room
             let most = min(Self.most, memory.limit / 32)
             if state.bytes > most { gone += Self.drop(state.bytes - most / 4 * 3, &state) }
@@ -78,18 +69,18 @@ final class RecentWrites: Sendable {
         if count.load(ordering: .relaxed) == 0 { return nil }
         return state.withLock { state in
             state.uses += 1
-            state.entries[Version(info)]?.use = state.uses
-            return state.entries[Version(info)]?.bytes
+            state.entries[StoredVersion(info)]?.use = state.uses
+            return state.entries[StoredVersion(info)]?.bytes
         }
     }
 
     /// The same bytes are another object.
     func relocate(from old: ObjectInfo, to new: ObjectInfo) {
-        if count.load(ordering: .relaxed) == 0 || Version(old) == Version(new) { return }
+        if count.load(ordering: .relaxed) == 0 || StoredVersion(old) == StoredVersion(new) { return }
         change { state in
-            let replaced = state.entries.removeValue(forKey: Version(new))
+            let replaced = state.entries.removeValue(forKey: StoredVersion(new))
             state.bytes -= replaced?.room ?? 0
-            state.entries[Version(new)] = state.entries.removeValue(forKey: Version(old))
+            state.entries[StoredVersion(new)] = state.entries.removeValue(forKey: StoredVersion(old))
             return replaced.map { [$0] } ?? []
         }
     }

@@ -26,10 +26,16 @@ final class VersionReader: Sendable {
         static let life: UInt64 = 250_000_000
     }
 
+    /// Bytes cannot be had, and some wait for them. Without an error those are to ask again: the fetch was begun for nobody, and nothing was
+    /// risked for it.
+    typealias Lost = @Sendable (VersionReader, [Waiter], VFSError?) -> Void
+
     private struct State {
         /// In order of offset.
         var fetches: [Fetch] = []
         var waiters: [Waiter] = []
+        /// Nil while nobody reads.
+        var lost: Lost?
         var failure: Failure?
         var isRetired = false
         /// Somebody has got bytes of this version.
@@ -39,25 +45,58 @@ final class VersionReader: Sendable {
 
     let base: ObjectInfo
     private let context: MountContext
-    /// Called when bytes cannot be had, with those who wait for them.
-    private let lost: @Sendable (VersionReader, [Waiter], VFSError) -> Void
     private let state = Mutex(State())
     /// What the local disk keeps of the version.
     private let kept: KeptVersion?
     private let dense: DenseReads?
 
-    init(
-        base: ObjectInfo, context: MountContext, lost: @escaping @Sendable (VersionReader, [Waiter], VFSError) -> Void
-    ) {
+    init(base: ObjectInfo, context: MountContext) {
         self.base = base
         self.context = context
-        self.lost = lost
         kept = context.kept.map { KeptVersion($0, base) }
         dense = kept.map { DenseReads(base, $0, context) }
         context.readAhead.add(self)
     }
 
     deinit { context.readAhead.remove(ObjectIdentifier(self)) }
+
+    // MARK: Before anybody reads
+
+    /// Fetches all of it for who will read it soon, unless the local disk keeps it (`cancelled`).
+    func fetchAhead(into buffer: PooledBuffer, ended: @escaping @Sendable (Result<ObjectInfo, VFSError>) -> Void) {
+        guard let file = kept?.file() else { return fetchAll(into: buffer, ended) }
+        let all = Extent(0, base.size)
+        switch file.place(of: all) {
+        case .here: ended(.failure(.cancelled))
+        case .absent: fetchAll(into: buffer, ended)
+        case .unknown:
+            BlockingPool.shared.submit(context.name) {
+                file.open()
+                if case .absent = file.place(of: all) { return self.fetchAll(into: buffer, ended) }
+                ended(.failure(.cancelled))
+            }
+        }
+    }
+
+    private func fetchAll(
+        into buffer: PooledBuffer, _ ended: @escaping @Sendable (Result<ObjectInfo, VFSError>) -> Void
+    ) {
+        let fetch = makeFetch(Extent(0, base.size), Fetch.ahead, buffer)
+        let now = context.clock.monotonic()
+        state.withLock { state in
+            state.lastUse = now
+            insert(fetch, into: &state)
+        }
+        run(fetch, ended)
+    }
+
+    func holdsAll() -> Bool { state.withLock { Self.gaps(of: Extent(0, base.size), in: $0.fetches).isEmpty } }
+
+    /// Somebody is about to read.
+    func reading(lost: @escaping Lost) -> VersionReader {
+        state.withLock { $0.lost = lost }
+        return self
+    }
 
     // MARK: Reading
 
@@ -270,18 +309,21 @@ final class VersionReader: Sendable {
 
     // MARK: The transfer
 
-    private func run(_ fetch: Fetch) {
+    private func run(_ fetch: Fetch, _ ended: @escaping @Sendable (Result<ObjectInfo, VFSError>) -> Void = { _ in }) {
         fetch.run(on: context.provider.executor) { [weak self] in
-            guard let self else { return }
+            guard let self else { return ended(.failure(.cancelled)) }
+            var request = ReadRequest(key: base.key, extent: fetch.extent, version: base.etag)
+            request.isAhead = fetch.isAhead
             do throws(VFSError) {
-                _ = try await context.provider.read(
-                    ReadRequest(key: base.key, extent: fetch.extent, version: base.etag), into: fetch)
+                let info = try await context.provider.read(request, into: fetch)
                 guard fetch.received() == fetch.extent.count else {
                     throw VFSError(.stale, "\(base.key) is shorter than it was when it was opened")
                 }
                 kept?.keep(fetch, context)
+                ended(.success(info))
             } catch {
                 failed(fetch, error)
+                ended(.failure(error))
             }
         }
     }
@@ -305,21 +347,21 @@ final class VersionReader: Sendable {
     }
 
     private func failed(_ fetch: Fetch, _ error: VFSError) {
-        let failed: [Waiter] = state.withLock { state in
+        let (failed, lost): ([Waiter], Lost?) = state.withLock { state in
             let missing = Extent(fetch.extent.lowerBound + fetch.received(), fetch.extent.upperBound)
-            guard let index = state.fetches.firstIndex(where: { $0 === fetch }) else { return [] }
+            guard let index = state.fetches.firstIndex(where: { $0 === fetch }) else { return ([], nil) }
             state.fetches.remove(at: index)
             let failed = state.waiters.filter { $0.extent.overlaps(missing) }
             state.waiters.removeAll { $0.extent.overlaps(missing) }
-            if error.code.isUnreachable || error.code == .corrupted, !failed.isEmpty {
+            if error.code.isUnreachable || error.code == .corrupted, !failed.isEmpty, !fetch.isAhead {
                 let until = context.clock.monotonic() + Failure.life
                 state.failure = Failure(extent: missing, error: error, until: until)
             }
-            return failed
+            return (failed, state.lost)
         }
         // What was only read ahead is asked for again when somebody wants it, but for a version that is gone.
-        if failed.isEmpty, error.code != .stale, error.code != .notFound { return }
-        lost(self, failed, error)
+        if failed.isEmpty, fetch.isAhead || error.code != .stale && error.code != .notFound { return }
+        lost?(self, failed, fetch.isAhead ? nil : error)
     }
 
     /// Sends and lets go of what has been read to its end.

@@ -5,6 +5,16 @@ extension Extent {
     func clipped(to size: Int) -> Extent { Extent(min(lowerBound, size), min(upperBound, size)) }
 }
 
+/// What bytes in memory are told apart by.
+struct StoredVersion: Hashable {
+    let key: ObjectKey
+    let etag: ETag
+    /// As a store may say another for the same tag.
+    let size: Int
+
+    init(_ info: ObjectInfo) { (key, etag, size) = (info.key, info.etag, info.size) }
+}
+
 extension ObjectInfo {
     func isSameVersion(as other: ObjectInfo) -> Bool { key == other.key && etag == other.etag }
 }

@@ -160,16 +160,19 @@ final class Tree: Sendable {
 
     /// A reader has got its first bytes: the time of access follows as with `relatime`, in memory; it is stored along with whatever is
     /// stored next.
-    func wasRead(_ inode: InodeID) {
+    func wasRead(_ inode: InodeID) -> FirstRead? {
         let time = context.clock.now()
-        withNames { names in
-            names[inode]?.hasPages = true
-            guard let node = names[inode], node.isKnown || node.version == nil else { return }
+        return withNames { names in
+            guard let node = names[inode] else { return nil }
+            let read = FirstRead(directory: node.parent, size: node.size, isAgain: node.hasPages)
+            node.hasPages = true
+            guard node.isKnown || node.version == nil else { return read }
             let accessed = node.details?.accessed ?? node.modified
-            guard accessed <= node.modified || accessed.seconds < time.seconds - 86_400 else { return }
+            guard accessed <= node.modified || accessed.seconds < time.seconds - 86_400 else { return read }
             var details = node.details ?? StoredAttributes()
             details.accessed = time
             node.details = details
+            return read
         }
     }
 
