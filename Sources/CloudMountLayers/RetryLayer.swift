@@ -79,7 +79,9 @@ public struct RetryLayer: ProviderLayer {
             guard expired, error.code == .cancelled else { throw error }
             let what = call.verb.movesContent ? "moved next to nothing for" : "did not answer within"
             let late = VFSError(.timedOut, "the store \(what) \(deadline)", retry: .backoff)
-            observe(FailedAttempt(verb: call.verb, key: call.key, error: late, attempt: 1, retryAfter: nil))
+            if !call.isAhead {
+                observe(FailedAttempt(verb: call.verb, key: call.key, error: late, attempt: 1, retryAfter: nil))
+            }
             throw late
         }
     }

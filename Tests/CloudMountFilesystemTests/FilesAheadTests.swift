@@ -21,7 +21,10 @@ struct FilesAheadTests {
 
         func pass() async throws(VFSError) {
             state.withLock { $0.waits += 1 }
-            while !state.withLock({ $0.isOpen }) { try? await Task.sleep(for: .milliseconds(1)) }
+            while !state.withLock({ $0.isOpen }) {
+                if Task.isCancelled { throw .cancelled }
+                try? await Task.sleep(for: .milliseconds(1))
+            }
             // Of those that waited, one.
             if let error = state.withLock({ $0.error.take() }) { throw error }
         }
@@ -156,6 +159,21 @@ struct FilesAheadTests {
         #expect(mount.traffic.ahead > before)
     }
 
+    @Test("Who comes to a file whose fetch ahead hangs asks for himself, and is heard")
+    func hangs() async throws {
+        let gate = Gate()
+        let mount = try TestMount(wrap: { GateLayer(inner: $0, key: "d/f1003", gate: gate) })
+        try await fill(mount, 20)
+        try await begin(mount)
+        await settled { gate.waits == 1 }
+        mount.time.advance(.seconds(3))
+        async let reading: Void = read(mount, 3)
+        await settled { gate.waits == 2 }
+        gate.open()
+        try await reading
+        #expect(gate.waits == 2)
+    }
+
     @Test("What was fetched ahead is of one version: a file that was changed here or elsewhere is read as it is")
     func changed() async throws {
         let mount = try TestMount { $0.policy.freshness = .open }
@@ -206,7 +224,7 @@ struct FilesAheadTests {
         #expect(mount.memory.used == 0)
     }
 
-    @Test("Nothing is fetched ahead where nothing is kept, nothing is read ahead, nothing is believed, or tags are not sure")
+    @Test("Nothing is fetched ahead where nothing is kept, read ahead or believed, or where tags are not sure")
     func policies() async throws {
         var indistinct = MemoryProvider.fullCapabilities
         indistinct.distinctTags = false

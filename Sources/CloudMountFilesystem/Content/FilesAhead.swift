@@ -19,6 +19,8 @@ final class FilesAhead: Sendable {
     /// Nanoseconds after which they make room for others.
     private static let patience: UInt64 = 5_000_000_000
     private static let courseLife: UInt64 = 60_000_000_000
+    /// Nanoseconds for which a fetch may be under way and others still join it.
+    private static let late: UInt64 = 2_000_000_000
     /// Nanoseconds without fetches when the store cannot be reached, or asks for less.
     private static let rest: UInt64 = 2_000_000_000
     private static let mostCourses = 32
@@ -84,13 +86,13 @@ final class FilesAhead: Sendable {
     }
 
     private let context: MountContext
-    private let tree: Tree
+    private let files: SmallFiles
     private let state = Mutex(State())
     private let count = Atomic(0)
 
     init(context: MountContext, tree: Tree) {
         self.context = context
-        self.tree = tree
+        files = SmallFiles(tree: tree)
     }
 
     deinit { for entry in state.withLock({ $0.entries }) { _ = entry.value.reader.retire() } }
@@ -99,7 +101,7 @@ final class FilesAhead: Sendable {
 
     /// A reader is about to get the first bytes of an open file.
     func begins(_ file: OpenFile) {
-        guard let read = tree.wasRead(file.inode), !file.canWrite, read.directory != 0, read.size > 0,
+        guard let read = files.wasRead(file.inode), !file.canWrite, read.directory != 0, read.size > 0,
             read.size <= Self.largest, context.capabilities.distinctTags, context.policy().effectivePrefetch > 0
         else { return }
         let now = context.clock.monotonic()
@@ -129,7 +131,7 @@ final class FilesAhead: Sendable {
         }
     }
 
-    private func follow(_ step: FileCourse.Step, _ read: Tree.FirstRead) {
+    private func follow(_ step: FileCourse.Step, _ read: SmallFiles.FirstRead) {
         switch step {
         case .nothing: break
         case .learns: learn(read)
@@ -147,10 +149,10 @@ final class FilesAhead: Sendable {
         fetch()
     }
 
-    private func learn(_ read: Tree.FirstRead) {
+    private func learn(_ read: SmallFiles.FirstRead) {
         // A long list of names is sorted away from the thread that all transfers share.
-        Task.detached { [weak self, tree] in
-            let orders = await tree.smallFiles(in: read.directory, largest: Self.largest, most: Self.mostOrdered)
+        Task.detached { [weak self, files] in
+            let orders = await files.orders(of: read.directory, largest: Self.largest, most: Self.mostOrdered)
             guard let self else { return }
             let now = context.clock.monotonic()
             let step = state.withLock { state in
@@ -166,7 +168,7 @@ final class FilesAhead: Sendable {
 
     /// Begins as many fetches as there is room for.
     private func fetch() {
-        while true {
+        while state.withLock({ $0.next < $0.wanted.count }) {
             let now = context.clock.monotonic()
             let most = min(Self.most, context.memory.limit / 16)
             let (some, gone): ([Wanted], [VersionReader]) = state.withLock { state in
@@ -183,7 +185,7 @@ final class FilesAhead: Sendable {
             if some.isEmpty { return }
             var begun = 0
             for one in some {
-                guard let info = tree.fetchable(one.inode, largest: Self.largest, again: one.isAgain) else { continue }
+                guard let info = files.fetchable(one.inode, largest: Self.largest, again: one.isAgain) else { continue }
                 guard context.memory.makeRoomAhead(info.size), let buffer = context.memory.take(info.size) else {
                     state.withLock { $0.forgetWanted { _ in true } }
                     break
@@ -208,9 +210,9 @@ final class FilesAhead: Sendable {
         }
         guard isNew else { return false }
         if tidies { tidyLater() }
-        let asked = tree.now()
+        let asked = context.clock.monotonic()
         reader.fetchAhead(into: buffer) { [weak self] result in
-            if case .success(let found) = result { self?.tree.describe(inode, found, asked: asked) }
+            if case .success(let found) = result { self?.files.describe(inode, found, asked: asked) }
             self?.ended(reader, result)
         }
         return true
@@ -239,19 +241,27 @@ final class FilesAhead: Sendable {
     /// Who reads a version takes over what was fetched of it, or is on its way. Takes no other lock than a reader's.
     func take(_ base: ObjectInfo) -> VersionReader? {
         if count.load(ordering: .relaxed) == 0 { return nil }
-        guard let reader = state.withLock({ take(base, &$0) }) else { return nil }
+        guard let entry = state.withLock({ take(base, &$0) }) else { return nil }
         // Memory may have been short meanwhile.
-        let isWhole = reader.holdsAll()
-        state.withLock { isWhole ? $0.count(used: base.size) : $0.count(wasted: base.size) }
-        return isWhole ? reader : nil
+        let isOfUse = entry.reader.holdsAll() && !isLate(entry)
+        state.withLock { isOfUse ? $0.count(used: base.size) : $0.count(wasted: base.size) }
+        if isOfUse { return entry.reader }
+        context.begin { _ = entry.reader.retire() }
+        return nil
+    }
+
+    /// A fetch that has taken so long may end with its deadline: who joined it now would have no time of his own.
+    private func isLate(_ entry: Entry) -> Bool {
+        let age = context.clock.monotonic() - entry.since
+        return age > min(Self.late, context.policy().deadline.nanoseconds / 8) && !entry.reader.hasArrived()
     }
 
     @discardableResult
-    private func take(_ base: ObjectInfo, _ state: inout State) -> VersionReader? {
+    private func take(_ base: ObjectInfo, _ state: inout State) -> Entry? {
         guard let entry = state.entries.removeValue(forKey: StoredVersion(base)) else { return nil }
         count.store(state.entries.count, ordering: .relaxed)
         state.bytes -= entry.cost
-        return entry.reader
+        return entry
     }
 
     private func tidyLater() {

@@ -90,7 +90,12 @@ final class VersionReader: Sendable {
         run(fetch, ended)
     }
 
+    /// All of it is there or on its way.
     func holdsAll() -> Bool { state.withLock { Self.gaps(of: Extent(0, base.size), in: $0.fetches).isEmpty } }
+
+    func hasArrived() -> Bool {
+        state.withLock { state in state.fetches.allSatisfy { $0.received() == $0.extent.count } }
+    }
 
     /// Somebody is about to read.
     func reading(lost: @escaping Lost) -> VersionReader {
@@ -361,7 +366,8 @@ final class VersionReader: Sendable {
         }
         // What was only read ahead is asked for again when somebody wants it, but for a version that is gone.
         if failed.isEmpty, fetch.isAhead || error.code != .stale && error.code != .notFound { return }
-        lost?(self, failed, fetch.isAhead ? nil : error)
+        // Who has waited until the deadline does not begin anew.
+        lost?(self, failed, fetch.isAhead && error.code != .timedOut ? nil : error)
     }
 
     /// Sends and lets go of what has been read to its end.

@@ -23,6 +23,8 @@ struct FileCourse {
     private var early: [InodeID] = []
     private var isLearning = false
     private var learnsFrom: UInt64 = 0
+    /// Nanoseconds until it is tried again.
+    private var pause: UInt64 = 100_000_000
     /// The order in which the reader has just gone through another directory, to its end.
     private var trusted: FileOrders.Kind?
 
@@ -45,11 +47,12 @@ struct FileCourse {
     mutating func learn(_ orders: FileOrders?, now: UInt64, isCautious: Bool) -> Step {
         isLearning = false
         guard let orders else {
-            learnsFrom = now + 100_000_000
+            learnsFrom = now + pause
+            pause = min(2 * pause, 100_000_000_000)
             return .nothing
         }
         self.orders = orders
-        learnsFrom = now + UInt64(orders.count) * Self.life
+        learnsFrom = now + UInt64(clamping: orders.count) * Self.life
         walks = walks.map { _ in [] }
         defer {
             early = []

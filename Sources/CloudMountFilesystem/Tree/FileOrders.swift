@@ -18,7 +18,7 @@ struct FileOrders: Sendable {
 
     /// - Parameter files: in the order in which they are listed.
     init(_ files: [(inode: InodeID, name: FileName)]) {
-        let listed = files.indices.map { Int32($0) }
+        let listed = files.indices.map { Int32(clamping: $0) }
         let byInode = listed.sorted { files[Int($0)].inode < files[Int($1)].inode }
         let byName = listed.sorted { files[Int($0)].name < files[Int($1)].name }
         inodes = byInode.map { files[Int($0)].inode }
@@ -37,7 +37,7 @@ struct FileOrders: Sendable {
 
     private static func inverse(_ order: [Int32]) -> [Int32] {
         var inverse = [Int32](repeating: 0, count: order.count)
-        for (place, index) in order.enumerated() { inverse[Int(index)] = Int32(place) }
+        for (place, index) in order.enumerated() { inverse[Int(index)] = Int32(clamping: place) }
         return inverse
     }
 

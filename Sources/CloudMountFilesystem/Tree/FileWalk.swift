@@ -39,7 +39,7 @@ struct FileWalk {
     func distance(_ place: Int) -> Int? {
         if place > front { return place <= front + Self.leap ? place - front : nil }
         let back = front - place
-        return back < UInt64.bitWidth && read >> UInt64(back) & 1 == 0 ? back : nil
+        return back < UInt64.bitWidth && read >> back & 1 == 0 ? back : nil
     }
 
     /// Whether nearly all files so far were read, and no others.
@@ -51,11 +51,11 @@ struct FileWalk {
     /// The file at a place to which the walk leads has been read.
     mutating func pass(_ place: Int, now: UInt64) {
         if place > front {
-            read = read << UInt64(place - front) | 1
+            read = read << (place - front) | 1
             span = min(UInt64.bitWidth, span + place - front)
             front = place
         } else {
-            read |= 1 << UInt64(front - place)
+            read |= 1 << (front - place)
             span = max(span, front - place + 1)
         }
         let step = now > lastRead ? min(now - lastRead, 1 << 40) : 0
@@ -66,7 +66,7 @@ struct FileWalk {
         window = isSure ? min(Self.widest, max(2, window * 2)) : 0
     }
 
-    /// The places that are to be fetched now, and have not been handed out.
+    /// The places that are to be fetched now, and have not been handed out; several at a time, once the window is wide.
     /// - Parameters:
     ///   - end: how many files there are.
     ///   - isCautious: much was fetched for nothing: no more than a tenth of what this one has read.
@@ -76,7 +76,7 @@ struct FileWalk {
         let width = isCautious ? min(reach, count / 10) : reach
         let low = max(frontier, front + 1)
         let high = min(end, front + 1 + width)
-        guard low < high else { return front..<front }
+        guard low < high, low - front - 1 <= width / 4 * 3 else { return front..<front }
         frontier = high
         return low..<high
     }

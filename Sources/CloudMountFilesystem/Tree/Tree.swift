@@ -158,24 +158,6 @@ final class Tree: Sendable {
         node.changed = time
     }
 
-    /// A reader has got its first bytes: the time of access follows as with `relatime`, in memory; it is stored along with whatever is
-    /// stored next.
-    func wasRead(_ inode: InodeID) -> FirstRead? {
-        let time = context.clock.now()
-        return withNames { names in
-            guard let node = names[inode] else { return nil }
-            let read = FirstRead(directory: node.parent, size: node.size, isAgain: node.hasPages)
-            node.hasPages = true
-            guard node.isKnown || node.version == nil else { return read }
-            let accessed = node.details?.accessed ?? node.modified
-            guard accessed <= node.modified || accessed.seconds < time.seconds - 86_400 else { return read }
-            var details = node.details ?? StoredAttributes()
-            details.accessed = time
-            node.details = details
-            return read
-        }
-    }
-
     // MARK: Making
 
     /// Makes an inode that only this mount knows.
