@@ -25,7 +25,7 @@ struct CommitEntry {
     var uncertain: [Attempt] = []
     /// What is stored, which may yet get another version by the same write, with the same bytes.
     var changing: ObjectInfo?
-    /// Such that came before the last write which was stored: what of them lands late is still ours.
+    /// Such that came before the last write which was stored, or of a file that had the name before: what of them lands late is still ours.
     var past: [WriteMark] = []
     /// Attempts in a row that ended because the file had changed meanwhile.
     var repeats = 0
@@ -72,6 +72,11 @@ struct CommitEntry {
             pieces -= dropped.snapshot.image.pieceCount
             past.append(dropped.mark)
         }
-        if past.count > Self.mostFailed { past.removeFirst(Self.mostFailed / 2) }
+        notePast([])
+    }
+
+    mutating func notePast(_ marks: [WriteMark]) {
+        past += marks
+        if past.count > Self.mostFailed { past.removeFirst(past.count - Self.mostFailed / 2) }
     }
 }

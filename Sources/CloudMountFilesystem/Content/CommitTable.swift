@@ -35,6 +35,14 @@ final class CommitTable: Sendable {
         state.withLock { $0[inode]?.uncertainMarks ?? [] }
     }
 
+    /// A file has the name of another: what was sent under that is its own from now on. Of the bytes nothing is known.
+    func inherit(_ replaced: InodeID, by inode: InodeID) {
+        state.withLock { entries in
+            guard let marks = entries[replaced]?.allMarks, !marks.isEmpty else { return }
+            entries[inode, default: CommitEntry()].notePast(marks)
+        }
+    }
+
     func isUnderWay(_ inode: InodeID) -> Bool { state.withLock { $0[inode]?.task != nil } }
 
     func error(_ inode: InodeID) -> VFSError? { state.withLock { $0[inode]?.error } }

@@ -495,7 +495,11 @@ final class Commits: Sendable {
 
     /// As `Records.renamed`.
     func renamed(_ inode: InodeID, over replaced: InodeID? = nil) async {
-        if let replaced { abandon(replaced) }
+        if let replaced {
+            // What of the other one has landed under the name, or still will, is this mount's: the file goes over it.
+            entries.inherit(replaced, by: inode)
+            abandon(replaced)
+        }
         await records.renamed(inode, over: replaced)
     }
 
