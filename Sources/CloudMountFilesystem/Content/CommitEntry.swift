@@ -62,7 +62,7 @@ struct CommitEntry {
 
     /// An attempt has ended, and how is not known.
     mutating func note(_ failed: Attempt) {
-        uncertain.removeAll { $0.mark.nonce == failed.mark.nonce }
+        uncertain.removeAll { $0.mark == failed.mark }
         uncertain.append(failed)
         var pieces = uncertain.reduce(0) { $0 + $1.snapshot.image.pieceCount }
         while uncertain.count > 2, uncertain.count > Self.mostUncertain || pieces > Self.mostPieces {

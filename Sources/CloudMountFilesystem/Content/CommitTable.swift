@@ -22,6 +22,19 @@ final class CommitTable: Sendable {
         }
     }
 
+    /// An attempt whose end was not known has reached the store.
+    func takeAttempt(_ mark: WriteMark, of inode: InodeID) -> CommitEntry.Attempt? {
+        state.withLock { entries in
+            guard var entry = entries[inode], let index = entry.uncertain.firstIndex(where: { $0.mark == mark }) else {
+                return nil
+            }
+            let attempt = entry.uncertain.remove(at: index)
+            (entry.error, entry.failedSince, entry.repeats) = (nil, nil, 0)
+            entries[inode] = entry
+            return attempt
+        }
+    }
+
     func isUncertain(_ mark: WriteMark) -> Bool {
         state.withLock { entries in
             entries.values.contains { $0.marks.contains(mark) || $0.write.map(WriteMark.init) == mark }
@@ -47,10 +60,10 @@ final class CommitTable: Sendable {
 
     func error(_ inode: InodeID) -> VFSError? { state.withLock { $0[inode]?.error } }
 
-    /// Whether the write of `nonce` is of this state.
-    func isPlanned(_ nonce: String, _ generations: [UInt64], of inode: InodeID) -> Bool {
+    /// Whether the write of `mark` is of this state.
+    func isPlanned(_ mark: WriteMark, _ generations: [UInt64], of inode: InodeID) -> Bool {
         state.withLock { entries in
-            entries[inode].map { $0.generations == generations && $0.write?.nonce == nonce } ?? false
+            entries[inode].map { $0.generations == generations && $0.write.map(WriteMark.init) == mark } ?? false
         }
     }
 

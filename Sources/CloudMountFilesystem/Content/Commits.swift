@@ -157,7 +157,7 @@ final class Commits: Sendable {
         return entries.withLock { entries in
             let entry = entries[inode] ?? CommitEntry()
             let told = JournaledWrite(
-                write: write, marks: entry.allMarks.filter { $0.nonce != write.nonce }, kin: entry.kin(of: write),
+                write: write, marks: entry.allMarks.filter { $0 != WriteMark(write) }, kin: entry.kin(of: write),
                 since: entry.failedSince ?? context.clock.now(), error: entry.error?.description ?? entry.reason)
             return Records.Told(write: told, staged: snapshot.image.dirty.total > 0 ? snapshot.staged : nil)
         }
@@ -184,14 +184,12 @@ final class Commits: Sendable {
             throw VFSError(.stale, "the file is never stored again")
         }
         var write = sealed(inode, seal, snapshot)
-        let earlier = entries.marks(inode).filter { $0.nonce != write.nonce }
+        let earlier = entries.marks(inode).filter { $0 != WriteMark(write) }
         // A call that was given up may still come to its effect: nothing is sent to the same key before that.
         try await landings.clear(write.key)
         let begun = write
         // Whoever goes on after a crash must know what was sent.
-        if let nonce = records.nonce(inode), nonce != write.nonce {
-            await records.keepUnheard(inode)
-        }
+        if let mark = records.mark(inode), mark != WriteMark(write) { await records.keepUnheard(inode) }
         let isInDoubt = Mutex(false)
         let local = LocalBytes(
             staged: snapshot.staged, stream: snapshot.stream, generation: snapshot.generation,
@@ -223,7 +221,7 @@ final class Commits: Sendable {
             await settle(inode, seal, snapshot, content, write, info)
         case .earlier(let info):
             // Of one that came before what is stored nothing is known but that it is ours: it is what is replaced next.
-            if await !known(inode, info, content, info.metadata?.nonce) {
+            if await !known(inode, info, content, WriteMark(info)) {
                 goOn(inode, info, content)
                 _ = tree.stored.noteLate(inode, info, over: seal.version, nonce: info.metadata?.nonce)
             }
@@ -260,7 +258,7 @@ final class Commits: Sendable {
         while info.key == write.key {
             switch tree.stored.noteLate(inode, info, over: write.replaces, nonce: write.nonce) {
             case .settled:
-                if let content = tree.contentIfAny(inode) { await noteLanded(inode, info, content, write.nonce) }
+                if let content = tree.contentIfAny(inode) { await noteLanded(inode, info, content, WriteMark(write)) }
                 return
             // The commit that begins anew may be waiting for this one.
             case .later: await tree.settled(inode, usersToo: false)
@@ -274,9 +272,9 @@ final class Commits: Sendable {
 
     /// A call that was given up has stored the version that the file is based on from now on. The bytes of one that is losing its name, all
     /// of them staged, stay where they are: for who has it open, the version goes.
-    private func noteLanded(_ inode: InodeID, _ info: ObjectInfo, _ content: FileContent, _ nonce: String) async {
+    private func noteLanded(_ inode: InodeID, _ info: ObjectInfo, _ content: FileContent, _ mark: WriteMark) async {
         if tree.stored.isDoomed(inode), content.base() == nil { return }
-        _ = await known(inode, info, content, nonce)
+        _ = await known(inode, info, content, mark)
     }
 
     /// Takes an object away that has been copied, with what of this mount's own writes has come over it since: nobody wants that
@@ -307,7 +305,7 @@ final class Commits: Sendable {
             let mark = WriteMark(there), marks.contains(mark)
         else { return false }
         _ = tree.stored.noteLate(inode, there, over: seal.version, nonce: mark.nonce, isHeld: true)
-        if let content = tree.contentIfAny(inode) { _ = await known(inode, there, content, mark.nonce) }
+        if let content = tree.contentIfAny(inode) { _ = await known(inode, there, content, mark) }
         return true
     }
 
@@ -332,25 +330,15 @@ final class Commits: Sendable {
     /// The object is what an earlier attempt has stored: its bytes are the base of what has changed since.
     /// - Returns: false when it is not known which state of the file that was.
     private func known(
-        _ inode: InodeID, _ info: ObjectInfo, _ content: FileContent, _ nonce: String?
+        _ inode: InodeID, _ info: ObjectInfo, _ content: FileContent, _ mark: WriteMark?
     ) async -> Bool {
-        let attempt: CommitEntry.Attempt? = entries.withLock { entries in
-            guard var entry = entries[inode], let nonce,
-                let index = entry.uncertain.firstIndex(where: { $0.mark.nonce == nonce })
-            else { return nil }
-            let attempt = entry.uncertain.remove(at: index)
-            (entry.error, entry.failedSince, entry.repeats) = (nil, nil, 0)
-            entries[inode] = entry
-            return attempt
-        }
-        guard let attempt else {
+        guard let mark else { return false }
+        guard let attempt = entries.takeAttempt(mark, of: inode) else {
             let changing = entries.withLock { $0[inode]?.changing }
-            guard var before = changing, let nonce, WriteMark(before) == WriteMark(nonce: nonce, size: info.size) else {
-                return false
-            }
+            guard var before = changing, WriteMark(before) == mark else { return false }
             if let base = content.base(), base.etag == before.etag { before.key = base.key }
             // The same bytes under a new version.
-            _ = tree.stored.noteLate(inode, info, over: before.etag, nonce: nonce, isHeld: true)
+            _ = tree.stored.noteLate(inode, info, over: before.etag, nonce: mark.nonce, isHeld: true)
             content.relocate(from: before, to: info)
             return true
         }

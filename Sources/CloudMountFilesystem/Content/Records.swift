@@ -32,7 +32,7 @@ final class Records: Sendable {
     func has(_ inode: InodeID) -> Bool { log.has(inode) }
 
     /// By which the file's record knows what was sent; nil: it has none.
-    func nonce(_ inode: InodeID) -> String? { log.nonce(inode) }
+    func mark(_ inode: InodeID) -> WriteMark? { log.mark(inode) }
 
     /// As `keep`. What fails is told by the log.
     /// - Returns: whether nothing has failed.

@@ -54,8 +54,8 @@ struct WriteBack: Sendable {
 
     /// Whether just this state of the file is on record already, and so in the queue.
     func isOnRecord(_ inode: InodeID, _ content: FileContent) -> Bool {
-        guard let nonce = context.writes.nonce(inode), let seal = tree.stored.seal(inode) else { return false }
-        return commits.entries.isPlanned(nonce, [seal.generation, content.generation()], of: inode)
+        guard let mark = context.writes.mark(inode), let seal = tree.stored.seal(inode) else { return false }
+        return commits.entries.isPlanned(mark, [seal.generation, content.generation()], of: inode)
     }
 
     /// What fails is told by `statistics`.

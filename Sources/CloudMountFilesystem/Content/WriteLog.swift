@@ -80,11 +80,12 @@ final class WriteLog: Sendable {
         state.withLock { $0.entries[inode]?.staged === staged || $0.keeping[inode]?.staged === staged }
     }
 
-    /// By which the record knows what was sent: empty until it is on disk, nil where there is none.
-    func nonce(_ inode: InodeID) -> String? {
-        state.withLock { state in
-            if state.keeping[inode] != nil { return "" }
-            return state.entries[inode].map { $0.isDurable ? $0.content.write.nonce : "" }
+    /// By which the record knows what was sent: of nothing until it is on disk, nil where there is none.
+    func mark(_ inode: InodeID) -> WriteMark? {
+        let none = WriteMark(nonce: "", size: 0)
+        return state.withLock { state in
+            if state.keeping[inode] != nil { return none }
+            return state.entries[inode].map { $0.isDurable ? WriteMark($0.content.write) : none }
         }
     }
 
