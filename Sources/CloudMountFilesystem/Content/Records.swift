@@ -82,7 +82,7 @@ final class Records: Sendable {
     /// The store has got something of a file that is on record.
     func update(_ inode: InodeID) async {
         await removeIfStored(inode)
-        if log.has(inode) { await keepUnheard(inode) }
+        if log.concerns(inode) { await keepUnheard(inode) }
     }
 
     private func removeIfStored(_ inode: InodeID) async {
@@ -129,7 +129,7 @@ final class Records: Sendable {
     /// Names have changed: the records of files at or below `inode` tell the new ones, and that of the file which had the name before is gone
     /// in the same step.
     func renamed(_ inode: InodeID, over replaced: InodeID? = nil) async {
-        if let replaced, log.has(replaced), tree.dirtyGeneration(inode) != nil {
+        if let replaced, log.concerns(replaced), tree.dirtyGeneration(inode) != nil {
             // Better the old one twice than neither.
             guard await keepUnheard(inode, replacing: replaced) else { return log.inherit(replaced, by: inode) }
         } else {
@@ -144,14 +144,14 @@ final class Records: Sendable {
     /// A file's object is about to be under another name only, where it has replaced another's.
     /// - Returns: false when that could not be put on record.
     func moves(_ inode: InodeID, to copied: ObjectInfo, over replaced: InodeID?) async -> Bool {
-        guard log.has(inode) || replaced.map(log.has) ?? false else { return true }
+        guard log.concerns(inode) || replaced.map(log.concerns) ?? false else { return true }
         guard await keepUnheard(inode, as: copied, replacing: replaced) else { return !log.has(inode) }
         if let replaced { await remove(replaced) }
         return true
     }
 
     private func below(_ inode: InodeID) -> [InodeID] {
-        guard tree.stored.kind(inode) == .directory else { return log.has(inode) ? [inode] : [] }
+        guard tree.stored.kind(inode) == .directory else { return log.concerns(inode) ? [inode] : [] }
         return log.inodes.filter { tree.stored.isAtOrBelow($0, inode) }
     }
 }

@@ -72,6 +72,11 @@ final class WriteLog: Sendable {
 
     func has(_ inode: InodeID) -> Bool { turn(of: inode) != nil }
 
+    /// Whether the file has a record, or is about to: it may have been looked at already for that, when its name was another.
+    func concerns(_ inode: InodeID) -> Bool {
+        state.withLock { $0.entries[inode] != nil || $0.keeping[inode] != nil }
+    }
+
     /// Another number for each record that a file gets; nil: it has none.
     func turn(of inode: InodeID) -> UInt64? { state.withLock { $0.entries[inode]?.turn } }
 
@@ -89,8 +94,8 @@ final class WriteLog: Sendable {
         }
     }
 
-    /// Those that have a record.
-    var inodes: [InodeID] { state.withLock { Array($0.entries.keys) } }
+    /// Those that have a record, or are about to.
+    var inodes: Set<InodeID> { state.withLock { Set($0.entries.keys).union($0.keeping.keys) } }
 
     /// Of all records that this life of the mount answers for, but for those of files that are never stored.
     var ids: Set<Int64> { state.withLock { Set($0.entries.values.map(\.id) + $0.unwanted) } }
