@@ -13,13 +13,23 @@ package struct JournaledWrite: Sendable, Equatable, Codable {
     package var error: String?
     /// It will never be: the bytes are kept for a person.
     package var isFinal: Bool
+    /// What the attributes of the write lack, so that the store is to be asked for it before they replace anything.
+    package var unseen: Unseen?
 
     package init(
         write: SealedWrite, marks: [WriteMark], kin: [WriteMark], since: Timestamp, error: String?,
-        isFinal: Bool = false
+        unseen: Unseen?, isFinal: Bool = false
     ) {
         (self.write, self.marks, self.kin) = (write, marks, kin)
         (self.since, self.error) = (since, error)
-        self.isFinal = isFinal
+        (self.unseen, self.isFinal) = (unseen, isFinal)
     }
+}
+
+/// What of the metadata of a version is not known here.
+package enum Unseen: String, Sendable, Codable {
+    /// What stat(2) does not show.
+    case details
+    /// All: modes and owners are the mount's defaults.
+    case all
 }

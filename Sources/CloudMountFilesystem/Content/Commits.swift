@@ -158,7 +158,8 @@ final class Commits: Sendable {
             let entry = entries[inode] ?? CommitEntry()
             let told = JournaledWrite(
                 write: write, marks: entry.allMarks.filter { $0 != WriteMark(write) }, kin: entry.kin(of: write),
-                since: entry.failedSince ?? context.clock.now(), error: entry.error?.description ?? entry.reason)
+                since: entry.failedSince ?? context.clock.now(), error: entry.error?.description ?? entry.reason,
+                unseen: seal.unseen)
             return Records.Told(write: told, staged: snapshot.image.dirty.total > 0 ? snapshot.staged : nil)
         }
     }
@@ -170,7 +171,7 @@ final class Commits: Sendable {
     }
 
     private func commitOnce(_ inode: InodeID) async throws(VFSError) {
-        if let seal = tree.stored.seal(inode), seal.isUndescribed {
+        if let seal = tree.stored.seal(inode), seal.unseen != nil {
             try await revalidator.describeForCommit(inode, seal.key)
         }
         guard let seal = tree.stored.seal(inode) else {

@@ -70,7 +70,8 @@ package struct Recovery: Sendable {
                     return context.writes.drop([left.id])
                 }
             }
-            guard let (inode, content) = RestoredNames(context: context, tree: tree).restore(write.write) else {
+            guard let (inode, content) = RestoredNames(context: context, tree: tree).restore(write.write, unseen: write.unseen)
+            else {
                 return commits.strandLeft(left, "its name is taken", since: write.since)
             }
             // What the other process wrote and nobody has acknowledged is no part of the file.

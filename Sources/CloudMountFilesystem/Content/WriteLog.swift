@@ -380,5 +380,6 @@ extension JournaledWrite {
     /// But for the reason.
     fileprivate func isSame(as other: JournaledWrite) -> Bool {
         write == other.write && Set(marks) == Set(other.marks) && Set(kin) == Set(other.kin) && isFinal == other.isFinal
+            && unseen == other.unseen
     }
 }

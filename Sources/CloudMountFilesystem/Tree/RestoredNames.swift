@@ -8,7 +8,7 @@ struct RestoredNames: Sendable {
 
     /// A file that an earlier process could not store has its name again, with folders above it as far as they are not known.
     /// - Returns: nil when it cannot have the name, or something that is not only what the store has.
-    func restore(_ write: SealedWrite) -> (InodeID, FileContent)? {
+    func restore(_ write: SealedWrite, unseen: Unseen?) -> (InodeID, FileContent)? {
         let now = tree.now()
         let time = context.clock.now()
         let names = write.key.names.compactMap { try? FileName(validating: $0.utf8) }
@@ -34,6 +34,7 @@ struct RestoredNames: Sendable {
             node.adopt(write.attributes, defaults: names.rules)
             node.size = write.size
             node.version = write.replaces
+            (node.isKnown, node.lacksDetails) = (unseen != .all, unseen == .details)
             node.touched = now
             names.weights.add(node)
             names.soil(node)

@@ -22,8 +22,8 @@ struct StoredNames: Sendable {
         var attributes: StoredAttributes
         var hasExplicitTime: Bool
         var generation: UInt64
-        /// The metadata of the version has not been seen, so that what it holds for others would be lost.
-        var isUndescribed: Bool
+        /// Of the version's metadata: what it holds for others would be lost.
+        var unseen: Unseen?
     }
 
     /// Nil for a file that has no name any more.
@@ -33,7 +33,7 @@ struct StoredNames: Sendable {
             return Seal(
                 key: key, version: node.version, attributes: node.storedAttributes,
                 hasExplicitTime: node.hasExplicitTime, generation: node.generation,
-                isUndescribed: node.version != nil && !node.isKnownInFull)
+                unseen: node.unseen)
         }
     }
 
@@ -54,7 +54,8 @@ struct StoredNames: Sendable {
             node.nonce = nonce
             node.stored = info.stored
             node.touched = now
-            node.isKnown = true
+            // One that was stored before anybody could ask has more than is known here.
+            if seal.unseen != .all { node.isKnown = true }
             node.validUntil = names.rules.expiry(now)
             // Bytes that have been published since are counted in a moment.
             names.clean(node, at: seal.generation)

@@ -11,6 +11,9 @@ extension Node {
     /// Bytes of it that the store can be asked for again.
     var sheddable: Int { details?.weight ?? 0 }
 
+    /// Of the metadata of the version that the next commit replaces.
+    var unseen: Unseen? { version == nil || isKnownInFull ? nil : isKnown ? .details : .all }
+
     /// Nothing that the store could say of it is missing.
     var isDescribedInFull: Bool { isKnownInFull || version == nil && kind != .directory || isOrphan }
 
