@@ -306,7 +306,9 @@ final class Commits: Sendable {
             let mark = WriteMark(there), marks.contains(mark)
         else { return false }
         _ = tree.stored.noteLate(inode, there, over: seal.version, nonce: mark.nonce, isHeld: true)
-        if let content = tree.contentIfAny(inode) { _ = await known(inode, there, content, mark) }
+        if let content = tree.contentIfAny(inode), await !known(inode, there, content, mark) {
+            goOn(inode, there, content)
+        }
         return true
     }
 
