@@ -11,6 +11,8 @@ final class WriteLog: Sendable {
         /// On disk; until then nobody may go by it.
         var isDurable = false
         let id: Int64
+        /// Of the file that it was put for.
+        let inode: InodeID
         /// The bytes that the record names.
         let staged: StagedFile?
         let turn: UInt64
@@ -23,13 +25,13 @@ final class WriteLog: Sendable {
         var keeping: [InodeID: Keeping] = [:]
         var turns: UInt64 = 0
         /// Records that could not be removed, and that no file has any more.
-        var owed: [Int64] = []
+        var owed: [Entry] = []
         /// Records of files that another has replaced, where they could not go in one step with its own: they go with its next.
         var replaced: [InodeID: [Entry]] = [:]
         /// Removals that are not on disk yet.
         var removing: [InodeID: Int] = [:]
 
-        var unwanted: [Int64] { owed + replaced.values.joined().map(\.id) }
+        var unwanted: [Int64] { owed.map(\.id) + replaced.values.joined().map(\.id) }
     }
 
     /// A record that is about to be put.
@@ -147,7 +149,7 @@ final class WriteLog: Sendable {
         if isSame, replaced == nil { return true }
         let payload = try Payload(store: store, write: told.write).encoded()
         let staged = told.staged
-        let put: (entry: Entry, before: Entry?, old: Entry?, gone: [Entry], owed: [Int64], pending: PendingCommit)? =
+        let put: (entry: Entry, before: Entry?, old: Entry?, gone: [Entry], owed: [Entry], pending: PendingCommit)? =
             try state.withLock {
                 state throws(VFSError) in
                 guard state.keeping[inode]?.isVoid == false else { return nil }
@@ -156,13 +158,13 @@ final class WriteLog: Sendable {
                 let gone = state.replaced[inode] ?? []
                 state.turns += 1
                 let entry = Entry(
-                    id: before?.id ?? journal.newID(), staged: staged, turn: state.turns, content: told.write)
+                    id: before?.id ?? journal.newID(), inode: inode, staged: staged, turn: state.turns,
+                    content: told.write)
                 let record = Journal.Record(
                     id: entry.id, mount: mount, key: told.write.write.key, staged: staged?.name, payload: payload)
                 // Under the lock, so that the journal hears of puts and removals in their order.
                 let pending = try journal.submit(
-                    [.put(record)] + ([old].compactMap { $0 } + gone).map { .remove($0.id) }
-                        + state.owed.map { .remove($0) })
+                    [.put(record)] + ([old].compactMap { $0 } + gone + state.owed).map { .remove($0.id) })
                 let owed = state.owed
                 (state.owed, state.replaced[inode]) = ([], nil)
                 if before == nil { _ = journal.claim(entry.id) }
@@ -192,8 +194,7 @@ final class WriteLog: Sendable {
         }
         state.withLock { if $0.entries[inode]?.turn == entry.turn { $0.entries[inode]?.isDurable = true } }
         if let before, before.staged !== staged { letGo(of: before.staged, inode) }
-        if let old, let replaced { ended(old, replaced) }
-        for one in gone { ended(one, inode) }
+        for one in [old].compactMap({ $0 }) + gone + owed { ended(one) }
         return true
     }
 
@@ -213,9 +214,9 @@ final class WriteLog: Sendable {
         state.keeping[inode]?.isVoid = true
     }
 
-    private func ended(_ entry: Entry, _ inode: InodeID) {
+    private func ended(_ entry: Entry) {
         journal?.unclaim([entry.id])
-        letGo(of: entry.staged, inode)
+        letGo(of: entry.staged, entry.inode)
     }
 
     /// Its bytes are needed no more, unless a record names them or is about to.
@@ -240,7 +241,8 @@ final class WriteLog: Sendable {
     }
 
     /// The record of a file that is stored, or wanted no more. Its bytes are needed no more when it returns.
-    /// - Parameter turn: of the one that is meant; nil: whatever there is, or is about to be.
+    /// - Parameter turn: of the one that is meant; nil: whatever there is, or is about to be, for good: should that fail, it goes with
+    ///   what is put next.
     func remove(_ inode: InodeID, of turn: UInt64? = nil) async throws(VFSError) {
         guard let journal else { return }
         let removal: (entry: Entry?, replaced: [Entry], pending: PendingCommit)? = try state.withLock {
@@ -257,7 +259,7 @@ final class WriteLog: Sendable {
                 state.removing[inode, default: 0] += 1
                 return (entry, replaced, pending)
             } catch {
-                state.entries[inode] = entry
+                if let entry { giveBack(entry, isMeant: turn != nil, &state) }
                 throw error
             }
         }
@@ -267,16 +269,22 @@ final class WriteLog: Sendable {
             let left = (state.removing[inode] ?? 1) - 1
             state.removing[inode] = left > 0 ? left : nil
             guard case .failure = result else { return }
-            state.owed += replaced.map(\.id)
-            guard let entry else { return }
-            if state.entries[inode] == nil {
-                state.entries[inode] = entry
-            } else if state.entries[inode]?.id != entry.id {
-                state.owed.append(entry.id)
-            }
+            state.owed += replaced
+            if let entry { giveBack(entry, isMeant: turn != nil, &state) }
         }
         try result.get()
-        for one in (entry.map { [$0] } ?? []) + replaced { ended(one, inode) }
+        for one in (entry.map { [$0] } ?? []) + replaced { ended(one) }
+    }
+
+    /// A record could not be removed.
+    /// - Parameter isMeant: it is still that of its file, which is looked at again; else nobody would.
+    private func giveBack(_ entry: Entry, isMeant: Bool, _ state: inout State) {
+        let there = state.entries[entry.inode]
+        if isMeant, there == nil {
+            state.entries[entry.inode] = entry
+        } else if there?.id != entry.id {
+            state.owed.append(entry)
+        }
     }
 
     /// The last record of a file that will never be stored; it stays until `drop`. Blocks.
@@ -308,7 +316,7 @@ final class WriteLog: Sendable {
         state.withLock { state in
             state.turns += 1
             state.entries[inode] = Entry(
-                isDurable: true, id: id, staged: staged, turn: state.turns, content: write)
+                isDurable: true, id: id, inode: inode, staged: staged, turn: state.turns, content: write)
         }
     }
 
