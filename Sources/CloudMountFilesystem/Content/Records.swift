@@ -87,17 +87,19 @@ final class Records: Sendable {
 
     private func removeIfStored(_ inode: InodeID) async {
         // One that is put from now on is of a later state. What has lost its name is not stored for that.
-        guard let turn = log.turn(of: inode) else {
-            if log.hasInherited(inode), tree.stored.isWhole(inode) { await remove(inode) }
-            return
-        }
-        if tree.stored.isWhole(inode) { await remove(inode, of: turn) }
+        let turn = log.turn(of: inode)
+        guard tree.stored.isWhole(inode) else { return }
+        if let turn { return await remove(inode, of: turn) }
+        await unheard { () async throws(VFSError) in try await log.removeInherited(inode) }
     }
 
     /// - Parameter turn: nil: whatever there is, or is about to be.
     func remove(_ inode: InodeID, of turn: UInt64? = nil) async {
-        let result = await attempt { () async throws(VFSError) in try await log.remove(inode, of: turn) }
-        guard case .failure(let error) = result else { return }
+        await unheard { () async throws(VFSError) in try await log.remove(inode, of: turn) }
+    }
+
+    private func unheard(_ removal: () async throws(VFSError) -> Void) async {
+        guard case .failure(let error) = await attempt(removal) else { return }
         // The next process finds the object stored, by its nonce.
         context.log.error(
             "a record of what is stored could not be removed; the next start finds the object by its nonce",

@@ -202,12 +202,28 @@ final class WriteLog: Sendable {
     func inherit(_ replaced: InodeID, by inode: InodeID) {
         state.withLock { state in
             let left = [state.entries.removeValue(forKey: replaced)].compactMap { $0 }
+            // One that is about to be put would be the latest with the name.
+            state.keeping[replaced]?.isVoid = true
             let inherited = left + (state.replaced.removeValue(forKey: replaced) ?? [])
             if !inherited.isEmpty { state.replaced[inode, default: []] += inherited }
         }
     }
 
-    func hasInherited(_ inode: InodeID) -> Bool { state.withLock { $0.replaced[inode] != nil } }
+    /// A file is stored that has taken the name of others: their records go. One of its own that has come since is of a later state.
+    func removeInherited(_ inode: InodeID) async throws(VFSError) {
+        guard let journal else { return }
+        let removal: (gone: [Entry], pending: PendingCommit)? = try state.withLock { state throws(VFSError) in
+            guard let gone = state.replaced[inode] else { return nil }
+            let pending = try journal.submit(gone.map { .remove($0.id) })
+            state.replaced[inode] = nil
+            return (gone, pending)
+        }
+        guard let (gone, pending) = removal else { return }
+        let result = await attempt { () async throws(VFSError) in try await pending.done() }
+        if case .failure = result { state.withLock { $0.owed += gone } }
+        try result.get()
+        for one in gone { ended(one) }
+    }
 
     private func remove(_ inode: InodeID, _ state: inout State) {
         state.entries[inode] = nil
