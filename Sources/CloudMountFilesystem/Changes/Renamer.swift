@@ -368,7 +368,11 @@ struct Renamer: Sendable {
         let oldMarker = source.object.flatMap { $0.key == source.key ? nil : $0 }
         let marker = made.first { $0.new.key == job.to }?.new
         await arrive(move.inode, at: move.target, marker, made, below: job.to)
-        await commits.renamed(move.inode)
+        // What records are made of is about to go.
+        guard await commits.renamed(move.inode) else {
+            await takeBack(move, job, made, seal.object)
+            throw VFSError(.noSpace, "local disk has no room for records of what is in \(job.to)")
+        }
         do throws(VFSError) {
             var (stayed, refusal) = try await job.deleteOld(made)
             if let refusal {
@@ -436,8 +440,9 @@ struct Renamer: Sendable {
             made.filter { $0.old.key != $0.new.key }.map { DirectoryMove.Moved(old: $0.new, new: $0.old) }
         }
         await arrive(move.inode, at: move.source, marker, back, below: job.from)
-        await commits.renamed(move.inode)
-        await job.takeBack(made)
+        // Where a record still tells the new names, what they stand for stays.
+        if await commits.renamed(move.inode) { await job.takeBack(made) }
+        tree.stored.distrust([move.target])
     }
 
     /// The directory gets its other place in one step, by what is below `prefix` now. It may be a long step: the thread that all transfers

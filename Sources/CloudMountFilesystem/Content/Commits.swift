@@ -485,13 +485,14 @@ final class Commits: Sendable {
     }
 
     /// As `Records.renamed`.
-    func renamed(_ inode: InodeID, over replaced: InodeID? = nil) async {
+    @discardableResult
+    func renamed(_ inode: InodeID, over replaced: InodeID? = nil) async -> Bool {
         if let replaced {
             // What of the other one has landed under the name, or still will, is this mount's: the file goes over it.
             entries.inherit(replaced, by: inode)
             abandon(replaced)
         }
-        await records.renamed(inode, over: replaced)
+        return await records.renamed(inode, over: replaced)
     }
 
     /// Bytes are about to be taken away that a record may name. Blocks.

@@ -130,17 +130,25 @@ final class Records: Sendable {
 
     /// Names have changed: the records of files at or below `inode` tell the new ones, and that of the file which had the name before is gone
     /// in the same step.
-    func renamed(_ inode: InodeID, over replaced: InodeID? = nil) async {
+    /// - Returns: false when a record still tells an old name.
+    @discardableResult
+    func renamed(_ inode: InodeID, over replaced: InodeID? = nil) async -> Bool {
+        var isTold = true
         if let replaced, log.concerns(replaced), tree.dirtyGeneration(inode) != nil {
             // Better the old one twice than neither.
-            guard await keepUnheard(inode, replacing: replaced) else { return log.inherit(replaced, by: inode) }
-        } else {
-            _ = await inParallelToEnd(below(inode), width: 32) { one async throws(VFSError) in
-                await self.keepUnheard(one)
+            guard await keepUnheard(inode, replacing: replaced) else {
+                log.inherit(replaced, by: inode)
+                return !log.has(inode)
             }
+        } else {
+            let told = await inParallelToEnd(below(inode), width: 32) { one async throws(VFSError) in
+                await self.keepUnheard(one) || !self.log.has(one)
+            }
+            isTold = told.allSatisfy { (try? $0?.get()) ?? false }
         }
         // Of one that is stored, the bytes are in the store under the name.
         if let replaced { await remove(replaced) }
+        return isTold
     }
 
     /// A file's object is about to be under another name only, where it has replaced another's.
