@@ -103,10 +103,10 @@ final class FileContent: Sendable {
         stream?.abandon()
     }
 
-    private func cut(_ staged: StagedFile?, asks: Bool, _ body: StagedCut.Body) throws(VFSError) {
+    private func cut(_ staged: StagedFile?, asks: Bool, _ body: StagedCut.Body) {
         guard let staged else { return }
-        defer { if staged.hasExcess { noteExcess(of: staged) } }
-        try StagedCut(context: context, inode: inode, record: hooks.cuts).run(staged, asks: asks, body)
+        StagedCut(context: context, inode: inode, record: hooks.cuts).run(staged, asks: asks, body)
+        if staged.hasExcess { noteExcess(of: staged) }
     }
 
     /// A stream sends what is staged, whatever the file has.
@@ -165,7 +165,7 @@ final class FileContent: Sendable {
             }
             if !isKept { stream?.abandon() }
             redirect(waiters)
-            if !isLeft { try cut(staged, asks: cuts) { staged throws(VFSError) in try staged.truncate(to: size) } }
+            if !isLeft { cut(staged, asks: cuts) { staged throws(VFSError) in try staged.truncate(to: size) } }
             return change
         }
     }
@@ -186,7 +186,7 @@ final class FileContent: Sendable {
                 return (state.publish(image), state.stream.take())
             }
             stream?.abandon()
-            try cut(staged, asks: true) { staged throws(VFSError) in try staged.punch(extent) }
+            cut(staged, asks: true) { staged throws(VFSError) in try staged.punch(extent) }
             return change
         }
     }
