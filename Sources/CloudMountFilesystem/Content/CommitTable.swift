@@ -69,6 +69,18 @@ final class CommitTable: Sendable {
 
     // MARK: Of an earlier process
 
+    /// A write of an earlier process goes on as the file, which somebody may have begun to store in this moment.
+    func adopt(_ write: JournaledWrite, _ restored: Tree.Restored) {
+        state.withLock { entries in
+            var entry = entries[restored.inode] ?? CommitEntry()
+            (entry.reason, entry.failedSince) = (write.error, write.since)
+            (entry.kin, entry.kinBase) = (write.kin, write.write.layers.base?.etag)
+            entry.notePast(write.marks + [WriteMark(write.write)])
+            if entry.write == nil { (entry.write, entry.generations) = (write.write, restored.generations) }
+            entries[restored.inode] = entry
+        }
+    }
+
     func hasKin(_ inode: InodeID) -> Bool { state.withLock { !($0[inode]?.kin ?? []).isEmpty } }
 
     func isKin(_ mark: WriteMark, over base: ETag?, of inode: InodeID) -> Bool {

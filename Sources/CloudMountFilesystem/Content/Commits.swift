@@ -132,18 +132,9 @@ final class Commits: Sendable {
     }
 
     /// A write of an earlier process goes on as this file, once `UploadQueue.start` lets it.
-    func adopt(_ write: JournaledWrite, as inode: InodeID) {
-        var entry = CommitEntry()
-        (entry.reason, entry.failedSince) = (write.error, write.since)
-        (entry.kin, entry.kinBase) = (write.kin, write.write.layers.base?.etag)
-        entry.past = write.marks + [WriteMark(write.write)]
-        entry.write = write.write
-        if let seal = tree.stored.seal(inode), let content = tree.contentIfAny(inode) {
-            entry.generations = [seal.generation, content.generation()]
-        }
-        let adopted = entry
-        entries.withLock { $0[inode] = adopted }
-        queue.add(inode, after: .zero, hasFailed: false)
+    func adopt(_ write: JournaledWrite, _ restored: Tree.Restored) {
+        entries.adopt(write, restored)
+        queue.add(restored.inode, after: .zero, hasFailed: false)
     }
 
     /// What is told on record of a file; nil for one that is stored, or never will be.

@@ -70,16 +70,15 @@ package struct Recovery: Sendable {
                     return context.writes.drop([left.id])
                 }
             }
-            guard let (inode, content) = RestoredNames(context: context, tree: tree).restore(write.write, unseen: write.unseen)
-            else {
-                return commits.strandLeft(left, "its name is taken", since: write.since)
-            }
             // What the other process wrote and nobody has acknowledged is no part of the file.
             let end = write.write.layers.image.dirty.upperBound
             if let staged, (try? staged.truncate(to: end)) == nil { staged.noteExcess() }
-            content.restore(write.write.layers, staged)
-            context.writes.adopt(left.id, inode, write, staged)
-            commits.adopt(write, as: inode)
+            let names = RestoredNames(context: context, tree: tree)
+            guard let restored = names.restore(write.write, staged, unseen: write.unseen) else {
+                return commits.strandLeft(left, "its name is taken", since: write.since)
+            }
+            context.writes.adopt(left.id, restored.inode, write, staged)
+            commits.adopt(write, restored)
             count.restored += 1
         }
     }

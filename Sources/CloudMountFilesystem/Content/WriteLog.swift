@@ -327,12 +327,17 @@ final class WriteLog: Sendable {
 
     // MARK: Of earlier processes
 
-    /// A file of an earlier process goes on as `inode`.
+    /// A file of an earlier process goes on as `inode`, and may have been put on record anew in this moment.
     func adopt(_ id: Int64, _ inode: InodeID, _ write: JournaledWrite, _ staged: StagedFile?) {
         state.withLock { state in
+            let entry = Entry(
+                isDurable: true, id: id, inode: inode, staged: staged, turn: state.turns + 1, content: write)
+            if state.entries[inode] != nil {
+                state.replaced[inode, default: []].append(entry)
+                return
+            }
             state.turns += 1
-            state.entries[inode] = Entry(
-                isDurable: true, id: id, inode: inode, staged: staged, turn: state.turns, content: write)
+            state.entries[inode] = entry
         }
     }
 

@@ -1,4 +1,5 @@
 import CloudMountCommit
+import CloudMountStaging
 import CloudMountVFS
 
 /// Names of what an earlier process could not store.
@@ -8,7 +9,7 @@ struct RestoredNames: Sendable {
 
     /// A file that an earlier process could not store has its name again, with folders above it as far as they are not known.
     /// - Returns: nil when it cannot have the name, or something that is not only what the store has.
-    func restore(_ write: SealedWrite, unseen: Unseen?) -> (InodeID, FileContent)? {
+    func restore(_ write: SealedWrite, _ staged: StagedFile?, unseen: Unseen?) -> Tree.Restored? {
         let now = tree.now()
         let time = context.clock.now()
         let names = write.key.names.compactMap { try? FileName(validating: $0.utf8) }
@@ -16,7 +17,7 @@ struct RestoredNames: Sendable {
             write.attributes.kind ?? .regular == .regular
         else { return nil }
         var shown: Place?
-        let restored = tree.restore { names in
+        let restored = tree.restore(write.layers, staged) { names in
             guard var parent = names[Namespace.root] else { return nil }
             for name in path(of: write.key) {
                 parent = names.showDirectory(name, in: parent, now, time)

@@ -1,10 +1,11 @@
 import CloudMountCommit
 import CloudMountPlatform
+import CloudMountStaging
 import CloudMountVFS
 
 /// The names and inodes of one mount behind their lock. Only the files of this folder take it (`withNames`); everybody else
-/// calls what they offer. Inside nothing is awaited, nothing asked of the store, no other lock taken but those of a listing and
-/// of the gate's waiters, and no closure from outside runs but a packer's.
+/// calls what they offer. Inside nothing is awaited, nothing asked of the store, no other lock taken but those of a listing, of the
+/// gate's waiters and of a content that nobody else knows yet, and no closure from outside runs but a packer's.
 final class Tree: Sendable {
     let context: MountContext
     let gateWaiters = Waiters()
@@ -44,9 +45,22 @@ final class Tree: Sendable {
         return content
     }
 
-    /// Makes a node, and its content.
-    func restore(_ make: (inout Namespace) -> Node?) -> (InodeID, FileContent)? {
-        withNames { names in make(&names).map { ($0.id, content(of: $0, names)) } }
+    struct Restored {
+        let inode: InodeID
+        /// Of names and attributes, and of bytes, before anybody could change them.
+        let generations: [UInt64]
+    }
+
+    /// Makes a node, and its content, which has its bytes before anybody finds it.
+    func restore(
+        _ layers: SealedWrite.Layers, _ staged: StagedFile?, _ make: (inout Namespace) -> Node?
+    ) -> Restored? {
+        withNames { names in
+            guard let node = make(&names) else { return nil }
+            let content = content(of: node, names)
+            content.restore(layers, staged)
+            return Restored(inode: node.id, generations: [node.generation, content.generation()])
+        }
     }
 
     /// The content of a file, if it has one.
