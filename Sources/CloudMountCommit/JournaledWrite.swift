@@ -13,16 +13,18 @@ package struct JournaledWrite: Sendable, Equatable, Codable {
     package var error: String?
     /// It will never be: the bytes are kept for a person.
     package var isFinal: Bool
+    /// Somebody has been told that it is kept; nil: nobody knows, so that it may be.
+    package var isPromised: Bool?
     /// What the attributes of the write lack, so that the store is to be asked for it before they replace anything.
     package var unseen: Unseen?
 
     package init(
         write: SealedWrite, marks: [WriteMark], kin: [WriteMark], since: Timestamp, error: String?,
-        unseen: Unseen?, isFinal: Bool = false
+        unseen: Unseen?, isPromised: Bool = false, isFinal: Bool = false
     ) {
         (self.write, self.marks, self.kin) = (write, marks, kin)
         (self.since, self.error) = (since, error)
-        (self.unseen, self.isFinal) = (unseen, isFinal)
+        (self.unseen, self.isPromised, self.isFinal) = (unseen, isPromised, isFinal)
     }
 }
 

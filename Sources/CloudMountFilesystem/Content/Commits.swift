@@ -517,8 +517,8 @@ final class Commits: Sendable {
     /// name shows again what the store has, and the new bytes stay on local disk.
     func closed(_ inode: InodeID) {
         guard let error = entries.error(inode), error.code == .permissionDenied else { return }
-        // What was acknowledged is tried for ever.
-        if context.policy().write == .back, records.has(inode) { return }
+        // What was acknowledged is tried for ever, whatever the policy is by now.
+        if context.writes.isPromised(inode) { return }
         let state = told(inode)
         guard let closed = tree.stored.abandonIfClosed(inode) else { return }
         let bytes = closed.content?.dirtyBytes() ?? 0

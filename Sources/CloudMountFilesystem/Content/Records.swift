@@ -54,10 +54,11 @@ final class Records: Sendable {
     /// - Parameters:
     ///   - moved: what the file's object is by now, under the name that it is about to get.
     ///   - replaced: a file whose record goes in the same step.
+    ///   - isPromised: whoever waits for it is told that all is kept.
     /// - Returns: false when there is no record: nothing to tell.
     @discardableResult
     func keep(
-        _ inode: InodeID, as moved: ObjectInfo? = nil, replacing replaced: InodeID? = nil
+        _ inode: InodeID, as moved: ObjectInfo? = nil, replacing replaced: InodeID? = nil, isPromised: Bool = false
     ) async throws(VFSError) -> Bool {
         guard log.isKept else { return false }
         let isKept = try await BlockingPool.shared.run(context.name) { () throws(VFSError) in
@@ -67,6 +68,7 @@ final class Records: Sendable {
                     told?.write.write.key = moved.key
                     told?.write.write.replaces = moved.etag
                 }
+                told?.write.isPromised = isPromised
                 return told
             }
         }

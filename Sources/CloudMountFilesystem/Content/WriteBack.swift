@@ -28,7 +28,9 @@ struct WriteBack: Sendable {
             return try await commits.commit(inode)
         }
         guard tree.dirtyGeneration(inode) != nil else { return }
-        let result = await attempt { () async throws(VFSError) in try await commits.records.keep(inode) }
+        let result = await attempt { () async throws(VFSError) in
+            try await commits.records.keep(inode, isPromised: true)
+        }
         guard case .success(true) = result else {
             // Attributes alone, or local disk has no room.
             if case .failure(let error) = result {

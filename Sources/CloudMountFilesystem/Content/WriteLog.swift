@@ -79,6 +79,11 @@ final class WriteLog: Sendable {
         state.withLock { $0.entries[inode] != nil || $0.keeping[inode] != nil }
     }
 
+    /// Whether the file has a record that somebody may count on.
+    func isPromised(_ inode: InodeID) -> Bool {
+        state.withLock { $0.entries[inode]?.content.mayBePromised ?? false }
+    }
+
     /// Another number for each record that a file gets; nil: it has none.
     func turn(of inode: InodeID) -> UInt64? { state.withLock { $0.entries[inode]?.turn } }
 
@@ -139,15 +144,17 @@ final class WriteLog: Sendable {
         _ inode: InodeID, replacing replaced: InodeID?, _ told: Told
     ) throws(VFSError) -> Bool? {
         guard let journal else { return false }
+        var write = told.write
         let isSame = state.withLock { state in
-            state.entries[inode].map {
-                $0.isDurable && $0.staged === told.staged && $0.content.isSame(as: told.write)
-            } ?? false
+            guard let before = state.entries[inode] else { return false }
+            // Once promised, it is kept until it is stored.
+            if before.content.mayBePromised { write.isPromised = true }
+            return before.isDurable && before.staged === told.staged && before.content.isSame(as: write)
         }
         // What the record names may have been written over since.
         try told.staged?.sync()
         if isSame, replaced == nil { return true }
-        let payload = try Payload(store: store, write: told.write).encoded()
+        let payload = try Payload(store: store, write: write).encoded()
         let staged = told.staged
         let put: (entry: Entry, before: Entry?, old: Entry?, gone: [Entry], owed: [Entry], pending: PendingCommit)? =
             try state.withLock {
@@ -159,9 +166,9 @@ final class WriteLog: Sendable {
                 state.turns += 1
                 let entry = Entry(
                     id: before?.id ?? journal.newID(), inode: inode, staged: staged, turn: state.turns,
-                    content: told.write)
+                    content: write)
                 let record = Journal.Record(
-                    id: entry.id, mount: mount, key: told.write.write.key, staged: staged?.name, payload: payload)
+                    id: entry.id, mount: mount, key: write.write.key, staged: staged?.name, payload: payload)
                 // Under the lock, so that the journal hears of puts and removals in their order.
                 let pending = try journal.submit(
                     [.put(record)] + ([old].compactMap { $0 } + gone + state.owed).map { .remove($0.id) })
@@ -409,6 +416,8 @@ extension JournaledWrite {
     /// But for the reason.
     fileprivate func isSame(as other: JournaledWrite) -> Bool {
         write == other.write && Set(marks) == Set(other.marks) && Set(kin) == Set(other.kin) && isFinal == other.isFinal
-            && unseen == other.unseen
+            && unseen == other.unseen && isPromised == other.isPromised
     }
+
+    fileprivate var mayBePromised: Bool { isPromised ?? true }
 }
