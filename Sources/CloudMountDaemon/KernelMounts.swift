@@ -54,7 +54,7 @@ final class KernelMounts: MountEngine {
             settings: MountSettings(mount, readOnly: readOnly), provider: layered.provider, staging: staging,
             memory: memory, journal: journal, versions: versions, refusesWrites: { layered.caps.writeRefusal })
         let leavings = bucket.upkeep.recovery.leavings
-        let recovered = readOnly ? nil : try await recover(bucket.upkeep.recovery, settings.logger)
+        let recovered = try await recover(bucket.upkeep.recovery, isReadOnly: readOnly, settings.logger)
         var options = FUSEMountOptions(mount, readOnly: readOnly)
         options.control = control
         let work = self.work.withLock { all in
@@ -87,7 +87,8 @@ final class KernelMounts: MountEngine {
         }
         let running = try made.get()
         bucket.upkeep.recovery.start()
-        if let recovered { recoverLater(bucket, since: recovered.held > 0 ? -1 : leavings, settings.logger) }
+        recoverLater(
+            bucket, isReadOnly: readOnly, since: recovered.held > 0 ? -1 : leavings, settings.logger)
         return running
     }
 
@@ -107,8 +108,12 @@ final class KernelMounts: MountEngine {
     }
 
     /// What an earlier run could not store goes on behind the mount.
-    private func recover(_ recovery: Recovery, _ logger: Logger) async throws(VFSError) -> Recovery.Count {
-        let count = try await BlockingPool.shared.run("journal") { () throws(VFSError) in try recovery.run() }
+    private func recover(
+        _ recovery: Recovery, isReadOnly: Bool, _ logger: Logger
+    ) async throws(VFSError) -> Recovery.Count {
+        let count = try await BlockingPool.shared.run("journal") { () throws(VFSError) in
+            try recovery.run(isReadOnly: isReadOnly)
+        }
         if count.restored > 0 {
             logger.notice("\(count.restored) files that an earlier run has not stored are being stored")
         }
@@ -116,7 +121,7 @@ final class KernelMounts: MountEngine {
     }
 
     /// An earlier life of the mount may not have ended: what it leaves is taken up when it has.
-    private func recoverLater(_ bucket: MountedBucket, since start: Int, _ logger: Logger) {
+    private func recoverLater(_ bucket: MountedBucket, isReadOnly: Bool, since start: Int, _ logger: Logger) {
         Task { [weak bucket] in
             var seen = start
             while true {
@@ -124,7 +129,9 @@ final class KernelMounts: MountEngine {
                 guard let recovery = bucket?.upkeep.recovery else { return }
                 let now = recovery.leavings
                 if now == seen { continue }
-                let count = await attempt { () async throws(VFSError) in try await self.recover(recovery, logger) }
+                let count = await attempt { () async throws(VFSError) in
+                    try await self.recover(recovery, isReadOnly: isReadOnly, logger)
+                }
                 if case .success(let count) = count, count.held == 0 || seen == now { seen = now }
             }
         }

@@ -21,8 +21,9 @@ package struct Recovery: Sendable {
     package func start() { commits.queue.start() }
 
     /// Blocks on local disk; asks the store nothing.
+    /// - Parameter isReadOnly: nothing is stored: what there is stays on record, and `status` names it.
     /// - Throws: `io`: the journal cannot be read.
-    package func run() throws(VFSError) -> Count {
+    package func run(isReadOnly: Bool = false) throws(VFSError) -> Count {
         var count = Count()
         let own = context.writes.ids.union(commits.strandedIDs)
         for id in try context.writes.left() where !own.contains(id) {
@@ -31,6 +32,9 @@ package struct Recovery: Sendable {
             case .held: count.held += 1
             case .taken(let left):
                 do throws(VFSError) {
+                    if isReadOnly, try left.write.get().isFinal == false {
+                        throw VFSError(.readOnly, "the mount is read-only")
+                    }
                     try take(left, &count)
                 } catch {
                     commits.strandLeft(left, error.description, since: context.clock.now())
