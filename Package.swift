@@ -245,8 +245,8 @@ let package = Package(
         tests(
             "CloudMountFilesystemTests",
             [
-                "MountHarness", "CloudMountFilesystem", "CloudMountCommit", "CloudMountStaging", "CloudMountLayers",
-                "CloudMountPlatform", "CloudMountVFS", "MemoryProvider", "TestSeeds",
+                "MountHarness", "CloudMountCache", "CloudMountFilesystem", "CloudMountCommit", "CloudMountStaging",
+                "CloudMountLayers", "CloudMountPlatform", "CloudMountVFS", "MemoryProvider", "TestSeeds",
             ]),
     ]
 )

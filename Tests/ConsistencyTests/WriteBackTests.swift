@@ -1,10 +1,13 @@
-import CloudMountFilesystem
 import CloudMountLayers
 import CloudMountStaging
 import CloudMountVFS
+import Glibc
 import MemoryProvider
 import MountHarness
+import Synchronization
 import Testing
+
+@testable import CloudMountFilesystem
 
 /// Close and fsync return when local disk has the bytes and a record of them.
 @Suite("Write-back")
@@ -251,5 +254,246 @@ struct WriteBackTests {
         let large = pattern(600_000, seed: 4)
         try await write(mount, "g", large)
         #expect(try await mount.object("g") == large)
+    }
+
+    @Test("A save by rename goes over an earlier one whose answer was lost", arguments: [true, false])
+    func savedByRename(crashes: Bool) async throws {
+        let mount = try make(delay: .seconds(3600)) { $0.policy.sync = .store }
+        try await mount.put("f", [1])
+        let inode = try await mount.inode("f")
+        let handle = try await mount.fs.open(inode, flags: Flags.readWrite)
+        try await mount.fs.write(inode, handle, 0, ours)
+        mount.faults.add(.put, calls: 1...999, .dropReply(down))
+        mount.faults.add(.head, calls: 1...999, .fail(down))
+        #expect(
+            await failure { () async throws(VFSError) in try await mount.fs.fsync(inode, handle) } == .connectionFailed)
+        try? await mount.fs.close(inode, handle)
+        #expect(try await mount.object("f") == ours)
+        if crashes {
+            let before = mount.traffic[.put]
+            try mount.remount(crash: true)
+            await settled { mount.traffic[.put] > before }
+            await pause(.milliseconds(200))
+        }
+        mount.faults.clear()
+        let next = pattern(500, seed: 9)
+        try await write(mount, "new", next)
+        try await mount.fs.rename(Mount.root, "new", Mount.root, "f")
+        await mount.fs.drain()
+        try await stored(mount, "f", next)
+        #expect(try await mount.keys() == ["f"])
+    }
+
+    @Test(
+        "What others keep with an object is there after a crash before anybody had looked at it",
+        arguments: [true, false])
+    func unseen(isStoredBefore: Bool) async throws {
+        let mount = try make(delay: .seconds(3600))
+        let theirs = ObjectMetadata(
+            contentType: "text/x-own", user: ["mode": "0100600", "owner": "web"], headers: ["cache-control": "no-store"]
+        )
+        for name in ["b", "a", "c", "d", "e", "f", "g"] {
+            try await mount.put(name, [1, 2, 3], name == "b" ? theirs : ObjectMetadata())
+        }
+        try await mount.listTop()
+        await settled { mount.traffic[.head] >= 3 }
+        await pause(.milliseconds(100))
+        let inode = try await mount.inode("b")
+        let handle = try await mount.fs.open(inode, flags: Flags.write | Flags.truncate)
+        try await mount.fill(inode, handle, ours)
+        try await mount.fs.close(inode, handle)
+        #expect(!mount.traffic.keys(.head).contains("b"))
+        let goOn = Gate()
+        if isStoredBefore {
+            // Killed when the store had it, and nobody here knew.
+            let isThere = Gate()
+            mount.hooks.at(.after, .put, "b") {
+                isThere.open()
+                await goOn.wait()
+            }
+            let old = mount.fs
+            Task { await old.drain() }
+            await isThere.wait()
+        }
+        try mount.remount(crash: true)
+        #expect(try await mount.read("b") == ours)
+        await mount.fs.drain()
+        try await stored(mount, "b", ours)
+        try await mount.fs.setattr(mount.inode("b")) { $0.modified = .at(Timestamp(seconds: 5)) }
+        await mount.fs.drain()
+        let metadata = try #require(try await mount.head("b").metadata)
+        #expect(metadata.user["mode"] == "0100600" && metadata.user["owner"] == "web", "\(metadata.user)")
+        #expect(metadata.contentType == theirs.contentType && metadata.headers == theirs.headers)
+        goOn.open()
+    }
+
+    @Test("A name that changes while the first record of a file is put is on record", arguments: ["file", "folder"])
+    func renamedMeanwhile(what: String) async throws {
+        let mount = try make(delay: .seconds(3600))
+        let folder = try await mount.fs.mkdir(Mount.root, "d")
+        try await write(mount, "f", ours, in: folder)
+        await mount.fs.drain()
+        let inode = try await mount.inode("d/f")
+        let handle = try await mount.fs.open(inode, flags: Flags.readWrite)
+        try await mount.fs.write(inode, handle, 3000, ours)
+        let (isSeen, goOn) = (Gate(), Gate())
+        let looks = Mutex(0)
+        let commits = mount.fs.recovery.commits
+        commits.records.attach { [weak commits] one in
+            let told = commits?.told(one)
+            // It looks once for the bytes, and once more for the record.
+            if looks.withLock({
+                $0 += 1; return $0
+            }) == 2 {
+                isSeen.open()
+                while !goOn.isOpen { usleep(1000) }
+            }
+            return told
+        }
+        let closing = Task { await outcome { () async throws(VFSError) in try await mount.fs.flush(inode, handle) } }
+        await isSeen.wait()
+        let isOver = Gate()
+        let renaming = Task {
+            defer { isOver.open() }
+            return await outcome { () async throws(VFSError) in
+                if what == "file" {
+                    try await mount.fs.rename(folder, "f", folder, "g")
+                } else {
+                    try await mount.fs.rename(Mount.root, "d", Mount.root, "e")
+                }
+            }
+        }
+        // It waits for the record; should it not, this waits for its end.
+        for _ in 0..<300 where !isOver.isOpen { await pause(.milliseconds(5)) }
+        goOn.open()
+        #expect(await closing.value.isSuccess)
+        #expect(await renaming.value.isSuccess)
+        try mount.remount(crash: true)
+        let path = what == "file" ? "d/g" : "e/f"
+        #expect(try await mount.read(path) == ours + ours)
+        await mount.fs.drain()
+        try await stored(mount, path, ours + ours)
+        #expect(try await mount.keys().filter { !$0.hasSuffix("/") } == [path])
+    }
+
+    @Test(
+        "A file that is sent while it is written is known again, whenever it was synced",
+        arguments: ["before", "meanwhile"])
+    func streamed(when: String) async throws {
+        let mount = try make(delay: .seconds(3600))
+        let (first, more) = (pattern(20 << 20, seed: 3), pattern(1 << 20, seed: 4))
+        let (isHeld, goOn, isThere, end) = (Gate(), Gate(), Gate(), Gate())
+        if when == "meanwhile" {
+            mount.hooks.at(.before, .uploadPart) {
+                isHeld.open()
+                await goOn.wait()
+            }
+        }
+        mount.hooks.at(.after, .completeUpload) {
+            isThere.open()
+            await end.wait()
+        }
+        let (inode, handle) = try await mount.fs.create(Mount.root, "f", flags: Flags.write)
+        try await mount.fill(inode, handle, first)
+        let old = mount.fs
+        if when == "before" {
+            try await mount.fs.fsync(inode, handle)
+            try await mount.fill(inode, handle, more, at: first.count)
+            Task { await old.drain() }
+        } else {
+            await isHeld.wait()
+            Task { await old.drain() }
+            await settled { old.recovery.commits.entries.isUnderWay(inode) }
+            await pause(.milliseconds(200))
+            try await mount.fill(inode, handle, more, at: first.count)
+            try await mount.fs.fsync(inode, handle)
+            goOn.open()
+        }
+        await isThere.wait()
+        try mount.remount(crash: true)
+        await mount.fs.drain()
+        end.open()
+        #expect(try await mount.keys() == ["f"])
+        try await stored(mount, "f", first + more)
+    }
+
+    @Test("A rename goes on from what the process before has stored, with what was written after that")
+    func renamedAfterCrash() async throws {
+        let mount = try make()
+        let old = pattern(200_000, seed: 5)
+        try await mount.put("f", old)
+        let inode = try await mount.inode("f")
+        let handle = try await mount.fs.open(inode, flags: Flags.readWrite)
+        try await mount.fs.write(inode, handle, 50, [1, 1, 1])
+        let (isThere, goOn) = (Gate(), Gate())
+        mount.hooks.at(.after, .put, "f") {
+            isThere.open()
+            await goOn.wait()
+        }
+        try await mount.fs.fsync(inode, handle)
+        await isThere.wait()
+        try await mount.fs.write(inode, handle, 1000, [2, 2, 2])
+        try await mount.fs.fsync(inode, handle)
+        // Its first try fails, so that the rename comes first.
+        mount.faults.add(.put, calls: 1...999, .fail(down))
+        for verb in [Verb.head, .read] { mount.faults.add(verb, calls: 1...999, .fail(down)) }
+        try mount.remount(crash: true)
+        await pause(.milliseconds(300))
+        mount.faults.clear()
+        try await mount.fs.rename(Mount.root, "f", Mount.root, "g")
+        await mount.fs.drain()
+        try await stored(mount, "g", old.patched([1, 1, 1], at: 50).patched([2, 2, 2], at: 1000))
+        #expect(try await mount.keys() == ["g"])
+        goOn.open()
+    }
+
+    @Test("A folder keeps its old name when what is in it cannot be put on record under the new one")
+    func folderWithoutRecord() async throws {
+        let mount = try make(delay: .seconds(3600))
+        let folder = try await mount.fs.mkdir(Mount.root, "d")
+        try await write(mount, "f", ours, in: folder)
+        await mount.fs.drain()
+        let inode = try await mount.inode("d/f")
+        let handle = try await mount.fs.open(inode, flags: Flags.readWrite)
+        try await mount.fs.write(inode, handle, 0, [9])
+        try await mount.fs.close(inode, handle)
+        mount.breakJournal()
+        #expect(await rename(mount, "d", "e") == .noSpace)
+        #expect(try await mount.read("d/f") == ours.patched([9], at: 0))
+        try mount.remount(crash: true)
+        #expect(try await mount.read("d/f") == ours.patched([9], at: 0))
+        await mount.fs.drain()
+        try await stored(mount, "d/f", ours.patched([9], at: 0))
+    }
+
+    @Test("What was promised is kept when write-back is over and the store forbids it")
+    func promised() async throws {
+        let mount = try make()
+        mount.faults.add(.put, calls: 1...9999, .fail(.forbidden))
+        try await write(mount, "f", ours)
+        await settled { !mount.fs.statistics().failedCommits.isEmpty }
+        var settings = mount.fs.settings()
+        settings.policy.write = .through
+        mount.fs.update(settings)
+        let inode = try await mount.inode("f")
+        let handle = try await mount.fs.open(inode)
+        try await mount.fs.release(inode, handle)
+        #expect(try await mount.read("f") == ours)
+        mount.faults.clear()
+        await mount.fs.drain()
+        try await stored(mount, "f", ours)
+    }
+
+    @Test("A mount that is read-only by now names what it holds, and the next one that is not stores it")
+    func readOnly() async throws {
+        let mount = try make(delay: .seconds(3600))
+        try await write(mount, "f", ours)
+        try mount.remount(crash: true, isReadOnly: true)
+        let kept = try #require(mount.fs.statistics().failedCommits.first)
+        #expect(kept.path == "f" && kept.bytes > 0 && kept.error.contains("read-only"))
+        #expect(try await mount.fs.lookup(Mount.root, "f") == nil)
+        try mount.remount(crash: true)
+        await mount.fs.drain()
+        try await stored(mount, "f", ours)
     }
 }

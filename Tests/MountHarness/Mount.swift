@@ -74,7 +74,7 @@ package final class Mount: Sendable {
 
     deinit { removeTree(directory) }
 
-    private func start(_ number: Int) throws {
+    private func start(_ number: Int, isReadOnly: Bool = false) throws {
         let lifeline = Lifeline()
         let ledgered = LedgerLayer(store, ledger, .mount(number))
         let hooked: any ObjectProvider = HookLayer(inner: ledgered, hooks: hooks)
@@ -89,10 +89,12 @@ package final class Mount: Sendable {
         let staging = try StagingArea(directory: disk, limit: 4 << 30, keepFree: 0)
         let journal = journals ? try Journal(directory: disk) : nil
         let versions = keepsVersions ? try VersionStore(staging) : nil
+        var settings = settings
+        settings.readOnly = isReadOnly
         let fs = MountedBucket(
             settings: settings, provider: provider, staging: staging, memory: memory, journal: journal,
             versions: versions, clock: clock)
-        _ = try fs.upkeep.recovery.run()
+        _ = try fs.upkeep.recovery.run(isReadOnly: isReadOnly)
         fs.upkeep.recovery.start()
         let life = Life(
             number: number, fs: fs, memory: memory, staging: staging, versions: versions, journal: journal,
@@ -119,11 +121,14 @@ package final class Mount: Sendable {
 
     /// A new file system on the same bucket: nothing is remembered but what the store has, and the journal if there is one. The old one is not told; with
     /// `crash` nothing that it does reaches the store any more.
-    package func remount(crash: Bool = false) throws {
+    package func remount(crash: Bool = false, isReadOnly: Bool = false) throws {
         let old = life
         if crash { old.lifeline.sever() }
-        try start(old.number + 1)
+        try start(old.number + 1, isReadOnly: isReadOnly)
     }
+
+    /// From now on this life can put nothing on record.
+    package func breakJournal() { life.journal?.close() }
 
     /// What lies in the staging areas of all lives, file by file, at this moment.
     package func stagedFiles() -> [(path: String, bytes: [UInt8])] {
