@@ -496,4 +496,31 @@ struct WriteBackTests {
         await mount.fs.drain()
         try await stored(mount, "f", ours)
     }
+
+    @Test("A copy that is made once more has nothing of what was written into the first, and sent")
+    func copiedAgain() async throws {
+        let mount = try make(delay: .seconds(3600)) { $0.policy.sync = .store }
+        let bytes = pattern(3 << 19, seed: 7)
+        try await mount.put("x", bytes)
+        let (source, target) = (try await mount.open("x"), try await mount.fs.create(Mount.root, "f"))
+        func copy() async throws {
+            let copied = try? await mount.fs.copyFileRange(source, 0, target, 0, bytes.count)
+            // As the kernel does it where the store does not.
+            if copied == nil { try await mount.fill(target.inode, target.handle, bytes) }
+        }
+        try await copy()
+        #expect(try await mount.object("f") == bytes)
+        try await mount.fs.write(target.inode, target.handle, 100, [1, 2, 3])
+        mount.faults.add(.put, calls: 1...999, .dropReply(down))
+        mount.faults.add(.head, calls: 1...999, .fail(down))
+        #expect(
+            await failure { () async throws(VFSError) in try await mount.fs.fsync(target.inode, target.handle) } != nil)
+        #expect(try await mount.object("f") == bytes.patched([1, 2, 3], at: 100))
+        mount.faults.clear()
+        try await mount.fs.setattr(target.inode) { $0.size = 0 }
+        try await copy()
+        #expect(try await mount.readAll(target.inode, target.handle) == bytes)
+        await mount.fs.drain()
+        try await stored(mount, "f", bytes)
+    }
 }

@@ -20,6 +20,8 @@ struct WholeCopy: Sendable {
     ) {
         guard context.capabilities.serverCopy, source.inode != target.inode, let base = source.content.unchangedBase(),
             base.size >= Self.least, count >= base.size, base.size <= context.capabilities.maxCopySize,
+            // What was made of the same version before would be taken for what is made of it now.
+            !commits.entries.hasSent(over: base.etag, of: target.inode),
             let adopted = target.content.adopt(base)
         else { return nil }
         (self.base, self.target, self.tree, self.commits, self.adopted) = (base, target, tree, commits, adopted)

@@ -54,10 +54,11 @@ struct CommitEntry {
     var allMarks: [WriteMark] { uncertainMarks + (sending.map { [WriteMark($0)] } ?? []) }
 
     /// Attempts over the base that `write` has: what they have stored has the same bytes wherever the write has its base's.
-    func kin(of write: SealedWrite) -> [WriteMark] {
-        let attempts = uncertain.map(\.write) + [self.write, sending].compactMap { $0 }
-        return (kinBase == write.layers.base?.etag ? kin : [])
-            + attempts.filter { $0.layers.base?.etag == write.layers.base?.etag }.map { WriteMark($0) }
+    func kin(of write: SealedWrite) -> [WriteMark] { kin(over: write.layers.base?.etag) }
+
+    func kin(over base: ETag?) -> [WriteMark] {
+        let attempts = uncertain.map(\.write) + [write, sending].compactMap { $0 }
+        return (kinBase == base ? kin : []) + attempts.filter { $0.layers.base?.etag == base }.map { WriteMark($0) }
     }
 
     /// An attempt has ended, and how is not known.

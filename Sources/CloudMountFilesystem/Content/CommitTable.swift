@@ -56,6 +56,11 @@ final class CommitTable: Sendable {
         }
     }
 
+    /// Whether something was sent of the file that has unchanged bytes of `version`, and may yet be found in the store.
+    func hasSent(over version: ETag, of inode: InodeID) -> Bool {
+        state.withLock { $0[inode].map { !$0.kin(over: version).isEmpty } ?? false }
+    }
+
     func isUnderWay(_ inode: InodeID) -> Bool { state.withLock { $0[inode]?.task != nil } }
 
     func error(_ inode: InodeID) -> VFSError? { state.withLock { $0[inode]?.error } }
