@@ -75,7 +75,7 @@ final class CommitTable: Sendable {
     // MARK: Of an earlier process
 
     /// A write of an earlier process goes on as the file, which somebody may have begun to store in this moment.
-    func adopt(_ write: JournaledWrite, _ restored: Tree.Restored) {
+    func adopt(_ write: JournaledWrite, _ restored: RestoredFile) {
         state.withLock { entries in
             var entry = entries[restored.inode] ?? CommitEntry()
             (entry.reason, entry.failedSince) = (write.error, write.since)

@@ -132,7 +132,7 @@ final class Commits: Sendable {
     }
 
     /// A write of an earlier process goes on as this file, once `UploadQueue.start` lets it.
-    func adopt(_ write: JournaledWrite, _ restored: Tree.Restored) {
+    func adopt(_ write: JournaledWrite, _ restored: RestoredFile) {
         entries.adopt(write, restored)
         queue.add(restored.inode, after: .zero, hasFailed: false)
     }

@@ -24,6 +24,20 @@ struct NodeView: Sendable {
     }
 }
 
+/// What stat(2) is told.
+struct KnownAttributes: Sendable {
+    let known: AttributeReply
+    let content: FileContent?
+
+    func reply() -> AttributeReply {
+        // Of a file that holds changes or holes: how much room it takes.
+        guard let content else { return known }
+        var reply = known
+        reply.attributes.allocated = min(content.allocated(), known.attributes.size)
+        return reply
+    }
+}
+
 /// The attributes of a node as an operation changes them, or as they were before.
 struct NodeChange: Sendable {
     let kind: FileKind

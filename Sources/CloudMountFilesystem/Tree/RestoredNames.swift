@@ -2,6 +2,13 @@ import CloudMountCommit
 import CloudMountStaging
 import CloudMountVFS
 
+/// A file of an earlier process.
+struct RestoredFile {
+    let inode: InodeID
+    /// Of names and attributes, and of bytes, before anybody could change them.
+    let generations: [UInt64]
+}
+
 /// Names of what an earlier process could not store.
 struct RestoredNames: Sendable {
     let context: MountContext
@@ -9,7 +16,7 @@ struct RestoredNames: Sendable {
 
     /// A file that an earlier process could not store has its name again, with folders above it as far as they are not known.
     /// - Returns: nil when it cannot have the name, or something that is not only what the store has.
-    func restore(_ write: SealedWrite, _ staged: StagedFile?, unseen: Unseen?) -> Tree.Restored? {
+    func restore(_ write: SealedWrite, _ staged: StagedFile?, unseen: Unseen?) -> RestoredFile? {
         let now = tree.now()
         let time = context.clock.now()
         let names = write.key.names.compactMap { try? FileName(validating: $0.utf8) }

@@ -45,21 +45,15 @@ final class Tree: Sendable {
         return content
     }
 
-    struct Restored {
-        let inode: InodeID
-        /// Of names and attributes, and of bytes, before anybody could change them.
-        let generations: [UInt64]
-    }
-
     /// Makes a node, and its content, which has its bytes before anybody finds it.
     func restore(
         _ layers: SealedWrite.Layers, _ staged: StagedFile?, _ make: (inout Namespace) -> Node?
-    ) -> Restored? {
+    ) -> RestoredFile? {
         withNames { names in
             guard let node = make(&names) else { return nil }
             let content = content(of: node, names)
             content.restore(layers, staged)
-            return Restored(inode: node.id, generations: [node.generation, content.generation()])
+            return RestoredFile(inode: node.id, generations: [node.generation, content.generation()])
         }
     }
 
@@ -319,19 +313,6 @@ final class Tree: Sendable {
     }
 
     // MARK: Attributes
-
-    struct KnownAttributes: Sendable {
-        let known: AttributeReply
-        let content: FileContent?
-
-        func reply() -> AttributeReply {
-            // Of a file that holds changes or holes: how much room it takes.
-            guard let content else { return known }
-            var reply = known
-            reply.attributes.allocated = min(content.allocated(), known.attributes.size)
-            return reply
-        }
-    }
 
     /// - Returns: nil when the store has to be asked.
     func getattr(_ inode: InodeID) throws(VFSError) -> KnownAttributes? {
