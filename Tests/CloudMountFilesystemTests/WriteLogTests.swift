@@ -1,5 +1,6 @@
 import CloudMountCache
 import CloudMountCommit
+import CloudMountPlatform
 import CloudMountStaging
 import CloudMountVFS
 import Glibc
@@ -44,17 +45,19 @@ struct WriteLogTests {
     func inherited() async throws {
         let (isSeen, goOn, isLost, looks) = (Gate(), Gate(), Gate(), Gate())
         let (log, before) = (log, told("f"))
-        let putting = Task.detached {
-            attemptNow { () throws(VFSError) in
-                try log.put(7) {
-                    if isLost.isOpen { return nil }
-                    // It looks once for the bytes, and once more for the record.
-                    if looks.isOpen {
-                        isSeen.open()
-                        while !goOn.isOpen { usleep(1000) }
+        let putting = Task {
+            await attempt { () async throws(VFSError) in
+                try await BlockingPool.shared.run("test") { () throws(VFSError) in
+                    try log.put(7) {
+                        if isLost.isOpen { return nil }
+                        // It looks once for the bytes, and once more for the record.
+                        if looks.isOpen {
+                            isSeen.open()
+                            while !goOn.isOpen { usleep(1000) }
+                        }
+                        looks.open()
+                        return before
                     }
-                    looks.open()
-                    return before
                 }
             }
         }
