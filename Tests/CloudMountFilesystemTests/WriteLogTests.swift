@@ -98,7 +98,7 @@ struct WriteLogTests {
     @Test("A cut that local disk cannot follow is none of the caller's business")
     func cutFails() throws {
         let mount = try TestMount { _ in }
-        let recovery = mount.fs.recovery
+        let recovery = mount.fs.upkeep.recovery
         let staged = try recovery.context.staging.makeFile(label: "test", memory: nil)
         StagedCut(context: recovery.context, inode: 7, record: { _ throws(VFSError) in false }).run(staged, asks: false)
         {

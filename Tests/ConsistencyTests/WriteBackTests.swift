@@ -338,7 +338,7 @@ struct WriteBackTests {
         try await mount.fs.write(inode, handle, 3000, ours)
         let (isSeen, goOn) = (Gate(), Gate())
         let looks = Mutex(0)
-        let commits = mount.fs.recovery.commits
+        let commits = mount.fs.upkeep.recovery.commits
         commits.records.attach { [weak commits] one in
             let told = commits?.told(one)
             // It looks once for the bytes, and once more for the record.
