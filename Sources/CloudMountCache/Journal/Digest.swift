@@ -28,7 +28,7 @@ struct Digest {
 
 extension Journal.Record {
     /// Of all fields, the id too.
-    var digest: UInt64 {
+    package var digest: UInt64 {
         var digest = Digest()
         digest.add(UInt64(bitPattern: id))
         digest.add(mount)

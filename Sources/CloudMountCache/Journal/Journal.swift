@@ -96,6 +96,9 @@ package final class Journal: Sendable {
     /// - Returns: false when somebody does already.
     package func claim(_ id: Int64) -> Bool { claimed.withLock { $0.insert(id).inserted } }
 
+    /// Whether somebody of this process answers for it, or is about to.
+    package func isClaimed(_ id: Int64) -> Bool { claimed.withLock { $0.contains(id) } }
+
     package func unclaim(_ ids: [Int64]) { claimed.withLock { $0.subtract(ids) } }
 
     /// Whoever answered for records goes, and leaves them.
@@ -136,6 +139,11 @@ package final class Journal: Sendable {
     /// Nil when it is there no more. Blocks.
     /// - Throws: as `records(of:)`.
     package func record(_ id: Int64) throws(VFSError) -> Record? { try database.record(id) }
+
+    /// The files in the staging area that records name, of all mounts. Blocks.
+    /// - Returns: also how many records are not what was written: what those name is not known.
+    /// - Throws: `io`, also after `close`.
+    package func staged() throws(VFSError) -> (names: Set<String>, unreadable: Int) { try database.staged() }
 
     /// How many records each mount has, also of mounts that no configuration names any more. Blocks.
     package func mounts() throws(VFSError) -> [String: Int] { try database.mounts() }

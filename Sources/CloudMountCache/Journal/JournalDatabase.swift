@@ -91,6 +91,17 @@ final class JournalDatabase: Sendable {
         }
     }
 
+    func staged() throws(VFSError) -> (names: Set<String>, unreadable: Int) {
+        try read { db in
+            var (names, unreadable): (Set<String>, Int) = ([], 0)
+            try JournalRows.scan(db) { record in
+                guard let record else { return unreadable += 1 }
+                if let staged = record.staged { names.insert(staged) }
+            }
+            return (names, unreadable)
+        }
+    }
+
     func ids(of mount: String) throws(VFSError) -> [Int64] { try read { db in try JournalRows.ids(mount: mount, db) } }
 
     func record(_ id: Int64) throws(VFSError) -> Journal.Record? { try read { db in try JournalRows.record(id, db) } }

@@ -170,11 +170,18 @@ final class WriteLog: Sendable {
                 let record = Journal.Record(
                     id: entry.id, mount: mount, key: write.write.key, staged: staged?.name, payload: payload)
                 // Under the lock, so that the journal hears of puts and removals in their order.
-                let pending = try journal.submit(
-                    [.put(record)] + ([old].compactMap { $0 } + gone + state.owed).map { .remove($0.id) })
+                // Claimed before anybody can find it.
+                if before == nil { _ = journal.claim(entry.id) }
+                let pending: PendingCommit
+                do throws(VFSError) {
+                    pending = try journal.submit(
+                        [.put(record)] + ([old].compactMap { $0 } + gone + state.owed).map { .remove($0.id) })
+                } catch {
+                    if before == nil { journal.unclaim([entry.id]) }
+                    throw error
+                }
                 let owed = state.owed
                 (state.owed, state.replaced[inode]) = ([], nil)
-                if before == nil { _ = journal.claim(entry.id) }
                 staged?.setRecorded(true)
                 state.entries[inode] = entry
                 if let replaced { remove(replaced, &state) }
@@ -373,16 +380,20 @@ final class WriteLog: Sendable {
     func claim(_ id: Int64) -> Claim {
         guard let journal, journal.claim(id) else { return .held }
         // Only now: whoever had it may just have removed it.
+        if let left = look(id, journal) { return .taken(left) }
+        journal.unclaim([id])
+        return .gone
+    }
+
+    /// - Returns: nil: it was removed.
+    private func look(_ id: Int64, _ journal: Journal) -> Left? {
         let record: Journal.Record?
         do throws(VFSError) {
             record = try journal.record(id)
         } catch {
-            return .taken(Left(id: id, key: "", staged: nil, write: .failure(error)))
+            return Left(id: id, key: "", staged: nil, write: .failure(error))
         }
-        guard let record else {
-            journal.unclaim([id])
-            return .gone
-        }
+        guard let record else { return nil }
         let write = attemptNow { () throws(VFSError) in
             let payload = try Payload(record.payload)
             guard payload.write.write.key == record.key else {
@@ -393,15 +404,17 @@ final class WriteLog: Sendable {
             }
             return payload.write
         }
-        return .taken(Left(id: id, key: record.key, staged: record.staged, write: write))
+        return Left(id: id, key: record.key, staged: record.staged, write: write)
     }
 
     /// What is on record and nobody of this process answers for: of a mount that is read-only, or that could not read it. Blocks.
     func unanswered() throws(VFSError) -> [Left] {
-        try left().compactMap { id in
-            guard case .taken(let left) = claim(id) else { return nil }
-            unclaim(id)
-            return left
+        guard let journal else { return [] }
+        // Nothing is claimed: a mount that takes up its records meanwhile would meet that.
+        return try left().compactMap { id in
+            guard !journal.isClaimed(id), let left = look(id, journal) else { return nil }
+            // Taken up, or put, while it was looked at.
+            return journal.isClaimed(id) ? nil : left
         }
     }
 
