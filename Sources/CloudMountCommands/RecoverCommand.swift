@@ -42,25 +42,42 @@ struct RecoverCommand: ParsableCommand {
     }
 
     func run() throws {
-        let offline = Offline(source)
-        defer { offline.close() }
-        let kept = try ask(ControlRequest(.recover, target: mount, name: name), offline)
-        if json { return print(try ControlJSON.pretty(kept)) }
-        if let to, let file = kept.first { return try copy(file, to) }
-        if discard, let file = kept.first { return try discard(file, offline) }
-        if kept.isEmpty { return }
-        print(kept.map(Self.text).joined(separator: "\n"))
-    }
-
-    private func copy(_ file: KeptFile, _ path: String) throws {
-        do throws(VFSError) {
-            print(Self.text(try file.copy(to: path), file, path))
-        } catch {
-            throw ExitStatus.failure.error(error.message)
+        let request = ControlRequest(.recover, target: mount, name: name)
+        let answer = try ask(request)
+        let kept = answer.kept ?? []
+        if json {
+            print(try ControlJSON.pretty(kept))
+        } else if let to, let file = kept.first {
+            try copy(file, to, request)
+        } else if discard, let file = kept.first {
+            try discard(file)
+        } else if !kept.isEmpty {
+            print(kept.map(Self.text).joined(separator: "\n"))
+        }
+        if let unnamed = answer.unnamed {
+            TerminalLog.write("\(unnamed) more are kept, too many to be named at a time\n")
         }
     }
 
-    private func discard(_ file: KeptFile, _ offline: Offline) throws {
+    private func copy(_ file: KeptFile, _ path: String, _ request: ControlRequest) throws {
+        let copied: KeptFile.Copied
+        do throws(VFSError) { copied = try file.copy(to: path) } catch {
+            throw ExitStatus.failure.error(error.message)
+        }
+        // Nobody held it meanwhile: a mount that came up may have taken it, and written to it.
+        let now: KeptFile?
+        do { now = try ask(request).kept?.first } catch {
+            TerminalLog.write("\(path.printable) was written; whether it is what was kept is not known:\n")
+            throw error
+        }
+        guard let now, now.place == file.place, now.size == file.size, now.ranges == file.ranges else {
+            unlink(path)
+            throw ExitStatus.failure.error("it has changed meanwhile, so nothing is copied")
+        }
+        print(Self.text(copied, file, path))
+    }
+
+    private func discard(_ file: KeptFile) throws {
         if !yes {
             guard isatty(STDIN_FILENO) == 1 else {
                 throw ExitStatus.usage.error("nobody can be asked; --yes does not ask")
@@ -71,43 +88,30 @@ struct RecoverCommand: ParsableCommand {
             }
         }
         // By what it is called, which nothing else ever is.
-        let request = ControlRequest(.recover, target: mount, name: file.name, discard: true)
-        _ = try ask(request, offline)
+        _ = try ask(ControlRequest(.recover, target: mount, name: file.name, discard: true))
     }
 
-    private func ask(_ request: ControlRequest, _ offline: Offline) throws -> [KeptFile] {
-        let answer = try offline.answer(request)
-        guard answer.ok, let kept = answer.kept else { throw ExitStatus.failure.error(answer.error ?? "refused") }
-        return kept
+    private func ask(_ request: ControlRequest) throws -> ControlAnswer {
+        let answer = try source.askIfRunning(request) ?? offline(request)
+        guard answer.ok, answer.kept != nil else { throw ExitStatus.failure.error(answer.error ?? "refused") }
+        return answer
     }
 
-    /// The daemon, or what it would say where there is none.
-    private final class Offline {
-        private let source: ConfigurationFile
-        private var recovery: OfflineRecovery?
-
-        init(_ source: ConfigurationFile) { self.source = source }
-
-        func answer(_ request: ControlRequest) throws -> ControlAnswer {
-            if let recovery { return recovery.ask(request) }
-            if let answer = try source.askIfRunning(request) { return answer }
-            let configuration = try source.load(quietly: true)
-            do throws(VFSError) {
-                guard let opened = try OfflineRecovery(configuration) else {
-                    let isKnown =
-                        request.target.map { name in configuration.mounts.contains { $0.name == name } } ?? true
-                    if isKnown, request.name == nil { return ControlAnswer(kept: []) }
-                    return ControlAnswer(ok: false, error: "nothing is kept in \(configuration.cache.directory)")
-                }
-                recovery = opened
-                if let warning = opened.warning { TerminalLog.write("\(warning.printable) (warning)\n") }
-                return opened.ask(request)
-            } catch {
-                throw ExitStatus.failure.error(error.message)
+    /// What the daemon would say, where there is none.
+    private func offline(_ request: ControlRequest) throws -> ControlAnswer {
+        let configuration = try source.load(quietly: true)
+        do throws(VFSError) {
+            guard let answer = try OfflineRecovery(configuration).ask(request) else {
+                let isKnown =
+                    request.target.map { name in configuration.mounts.contains { $0.name == name } } ?? true
+                if isKnown, request.name == nil { return ControlAnswer(kept: []) }
+                return ControlAnswer(ok: false, error: "nothing is kept in \(configuration.cache.directory)")
             }
+            for remark in answer.remarks ?? [] { TerminalLog.write("\(remark.printable) (warning)\n") }
+            return answer
+        } catch {
+            throw ExitStatus.failure.error(error.message)
         }
-
-        func close() { recovery?.close() }
     }
 
     // MARK: Words

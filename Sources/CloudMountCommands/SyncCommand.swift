@@ -39,7 +39,7 @@ struct SyncCommand: ParsableCommand {
         } catch {
             throw ExitStatus.failure.error(error.message)
         }
-        request.seconds = timeout.flatMap(Units.time).map { $0 / .seconds(1) }
+        request.limit = timeout.flatMap(Units.time)
         let onTerminal = isatty(STDERR_FILENO) == 1 && !json
         let answer = try source.ask(request) { progress in
             guard onTerminal, let report = progress.sync else { return }

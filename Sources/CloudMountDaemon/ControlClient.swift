@@ -16,7 +16,7 @@ public struct ControlClient: Sendable {
     /// Asks the daemon and waits for its answer: a minute for a status, ten for a reload, which end by themselves; an
     /// unmount as long as storing takes; a minute for each word of how far it is. Blocks.
     /// - Parameter progress: takes what is told before the answer.
-    /// - Throws: `notFound` when no daemon listens, `connectionFailed` when it went away without an answer, `timedOut`;
+    /// - Throws: `tooLarge`; `notFound` when no daemon listens, `connectionFailed` when it went away without an answer, `timedOut`;
     ///   `permissionDenied` when somebody else's is listening, who then is told nothing.
     public func ask(
         _ request: ControlRequest, progress: (ControlAnswer) -> Void = { _ in }
@@ -35,7 +35,11 @@ public struct ControlClient: Sendable {
         if let seconds { UnixSocket.setTimeout(socket, seconds: seconds) }
         let gone = VFSError(.connectionFailed, "the daemon at \(path) went away without an answer")
         do {
-            guard UnixSocket.write(try ControlJSON.line(request), to: socket) else { throw gone }
+            let line = try ControlJSON.line(request)
+            guard line.count <= ControlServer.maxRequest else {
+                throw VFSError(.tooLarge, "these are more words than a request may have; name a folder above them")
+            }
+            guard UnixSocket.write(line, to: socket) else { throw gone }
             var lines = UnixSocket.Lines(socket)
             while true {
                 guard let line = lines.next() else {

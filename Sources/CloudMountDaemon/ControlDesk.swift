@@ -103,7 +103,8 @@ struct ControlDesk: Sendable {
             staging: StatusReport.Staging(
                 directory: staging.directory, limit: staging.limit, used: staging.used,
                 leftovers: leftovers.map { StatusReport.Leftover(path: $0.path, bytes: $0.size) }),
-            mounts: mounts)
+            mounts: mounts
+        ).fitted()
     }
 
     private static func absolutePath(_ path: String) -> String {

@@ -27,7 +27,13 @@ public struct ControlRequest: Codable, Sendable, Equatable {
     /// `sync`: what is waited for; none: all mounts.
     public var targets: [ControlTarget]?
     /// `sync`: for so long at most; until then what fails because a store cannot be reached is tried again.
-    public var seconds: Double?
+    public var limit: Duration? {
+        get { seconds.map { .seconds($0 > 0 ? min($0, Self.mostSeconds) : 0) } }
+        set { seconds = newValue.map { $0 / .seconds(1) } }
+    }
+    /// As the client says it, which may be no time that a clock has room for.
+    private var seconds: Double?
+    private static let mostSeconds = 1e9
     /// `recover`: what is meant of it, by `KeptFile.name` or the key; none: all.
     public var name: String?
     /// `recover`: takes what is meant away, for good.
@@ -35,7 +41,7 @@ public struct ControlRequest: Codable, Sendable, Equatable {
 
     public init(
         _ command: Command, target: String? = nil, lazy: Bool? = nil, force: Bool? = nil, dryRun: Bool? = nil,
-        readOnly: Bool? = nil, done: Bool? = nil, targets: [ControlTarget]? = nil, seconds: Double? = nil,
+        readOnly: Bool? = nil, done: Bool? = nil, targets: [ControlTarget]? = nil, limit: Duration? = nil,
         name: String? = nil, discard: Bool? = nil
     ) {
         self.command = command
@@ -46,9 +52,9 @@ public struct ControlRequest: Codable, Sendable, Equatable {
         self.readOnly = readOnly
         self.done = done
         self.targets = targets
-        self.seconds = seconds
         self.name = name
         self.discard = discard
+        self.limit = limit
     }
 }
 
@@ -59,6 +65,8 @@ public struct ControlAnswer: Codable, Sendable, Equatable {
     public var reload: ReloadReport?
     public var sync: SyncReport?
     public var kept: [KeptFile]?
+    /// How many more are kept that there is no room to name.
+    public var unnamed: Int?
     /// The answer is still to come.
     public var isProgress: Bool?
     /// The file is wrong; `error` tells where, a line for each fault.
@@ -68,8 +76,9 @@ public struct ControlAnswer: Codable, Sendable, Equatable {
 
     public init(
         ok: Bool = true, error: String? = nil, status: StatusReport? = nil, remarks: [String]? = nil,
-        sync: SyncReport? = nil, kept: [KeptFile]? = nil
+        sync: SyncReport? = nil, kept: [KeptFile]? = nil, unnamed: Int? = nil
     ) {
+        self.unnamed = unnamed
         self.sync = sync
         self.kept = kept
         self.ok = ok

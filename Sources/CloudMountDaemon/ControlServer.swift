@@ -22,13 +22,17 @@ final class ControlServer: Sendable {
         var isStopping = false
         /// Connections that have asked and are not told yet.
         var unanswered = 0
+        /// Of these, who waits for something that takes its time.
+        var waiting = 0
         var answers: [(connection: Connection, line: [UInt8], isLast: Bool)] = []
     }
     private let state = Mutex(State())
 
     /// Of connections that have not asked yet. More than the queue of the socket would hold.
     private static let places = 64
-    private static let maxRequest = 64 << 10
+    /// Who waits for something that takes its time, at a time.
+    static let mostWaiting = 64
+    static let maxRequest = 1 << 20
 
     /// Listens at once. Blocks for a moment.
     /// - Parameter patience: how long a client may take to ask, and to read.
@@ -152,8 +156,9 @@ final class ControlServer: Sendable {
             let count = recv(descriptor, &chunk, chunk.count, Int32(MSG_DONTWAIT))
             if count < 0 { return errno == EAGAIN || errno == EINTR }
             if count == 0 { return false }
+            let seen = line.count
             line += chunk[..<count]
-            if let end = line.firstIndex(of: UInt8(ascii: "\n")) {
+            if let end = line[seen...].firstIndex(of: UInt8(ascii: "\n")) {
                 client.phase = .waiting
                 take(client.connection, Array(line[..<end]))
                 return true
@@ -189,19 +194,36 @@ final class ControlServer: Sendable {
         guard let request = try? ControlJSON.decode(ControlRequest.self, from: line) else {
             return tell(connection, ControlAnswer(ok: false, error: "not a request"), isLast: true)
         }
+        let takesTime = request.command.endsWithItsClient
+        if takesTime {
+            let hasRoom = state.withLock { state in
+                state.waiting += 1
+                return state.waiting <= Self.mostWaiting
+            }
+            guard hasRoom else {
+                state.withLock { $0.waiting -= 1 }
+                let error = "\(Self.mostWaiting) others wait for the same already"
+                return tell(connection, ControlAnswer(ok: false, error: error), isLast: true)
+            }
+        }
         let task = Task {
             let reply = await self.answer(request) { progress in
                 var progress = progress
                 progress.isProgress = true
                 self.tell(connection, progress, isLast: false)
             }
+            if takesTime { self.state.withLock { $0.waiting -= 1 } }
             self.tell(connection, reply, isLast: true)
         }
-        if request.command.endsWithItsClient { connection.task.withLock { $0 = task } }
+        if takesTime { connection.task.withLock { $0 = task } }
     }
 
     private func tell(_ connection: Connection, _ answer: ControlAnswer, isLast: Bool) {
-        let line = (try? ControlJSON.line(answer)) ?? []
+        var line = (try? ControlJSON.line(answer)) ?? []
+        if line.count > UnixSocket.maxLine {
+            let refusal = ControlAnswer(ok: false, error: "the answer is too long: it has \(line.count) bytes")
+            line = (try? ControlJSON.line(refusal)) ?? []
+        }
         state.withLock { $0.answers.append((connection, line, isLast)) }
         wakeup.signal()
     }

@@ -42,16 +42,21 @@ public struct KeptFile: Codable, Sendable, Equatable {
     ///   is left then.
     public func copy(to path: String) throws(VFSError) -> Copied {
         guard !place.isEmpty else { throw VFSError(.noData, "no bytes of \(key ?? name) are kept") }
-        let raw = open(place, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
+        let raw = open(place, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
         guard raw >= 0 else { throw localError("\(place) cannot be opened") }
         let source = Descriptor(owning: raw)
         var status = stat()
         guard fstat(raw, &status) == 0 else { throw localError("\(place) cannot be read") }
+        guard status.st_mode & S_IFMT == S_IFREG else { throw VFSError(.io, "\(place) is no file") }
         let size = size ?? Int(status.st_size)
         var kept: [Extent] = []
         if let ranges {
-            kept = stride(from: 0, to: ranges.count - 1, by: 2).map {
-                Extent(offset: ranges[$0], count: ranges[$0 + 1])
+            for index in stride(from: 0, to: ranges.count - 1, by: 2) {
+                let (end, isBeyond) = ranges[index].addingReportingOverflow(ranges[index + 1])
+                guard ranges[index] >= 0, ranges[index + 1] >= 0, !isBeyond, end <= size else {
+                    throw VFSError(.malformedResponse, "the daemon names bytes that are not in the file")
+                }
+                kept.append(Extent(ranges[index], end))
             }
         } else {
             var offset = 0

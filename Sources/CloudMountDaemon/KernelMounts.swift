@@ -215,9 +215,9 @@ private struct KernelMount: RunningMount {
         await bucket.drain()
     }
 
-    @concurrent func sync(_ path: ObjectKey, retries: Bool, _ progress: SyncProgress) async {
+    @concurrent func sync(_ paths: [ObjectKey], retries: Bool, _ progress: SyncProgress) async {
         await takePages()
-        await bucket.upkeep.sync.run(path, retries: retries, progress)
+        await bucket.upkeep.sync.run(paths, retries: retries, progress)
     }
 
     func kept() -> [MountStatistics.FailedCommit] { bucket.upkeep.kept() }

@@ -36,7 +36,7 @@ protocol RunningMount: Sendable {
     /// By which the kernel knows it: `MAJOR:MINOR`; empty when that is not known.
     var device: String { get }
     /// As `StoreSync.run`.
-    @concurrent func sync(_ path: ObjectKey, retries: Bool, _ progress: SyncProgress) async
+    @concurrent func sync(_ paths: [ObjectKey], retries: Bool, _ progress: SyncProgress) async
     /// Commits what the store does not have yet; failures are in `statistics`.
     @concurrent func drain() async
     /// What will never be stored by itself. Blocks on local disk.

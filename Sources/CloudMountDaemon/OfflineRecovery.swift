@@ -6,34 +6,40 @@ public import CloudMountVFS
 import Glibc
 import Synchronization
 
-/// `cloudmount recover` while no daemon runs: the cache's folder is held as a daemon holds it.
+/// `cloudmount recover` while no daemon runs. The cache's folder is held as a daemon holds it, but only while a question is answered:
+/// whoever asked may think for as long as they like, and a daemon starts meanwhile.
 public struct OfflineRecovery: Sendable {
-    private let desk: RecoveryDesk
-    private let journal: Journal
-    /// What a person should know of the journal.
-    public let warning: String?
+    private let configuration: Configuration
 
-    /// Blocks.
+    public init(_ configuration: Configuration) { self.configuration = configuration }
+
+    /// As a daemon answers it; `remarks` say what a person should know of the journal. Blocks.
     /// - Returns: nil when there is no such folder, so nothing is kept.
     /// - Throws: `busy` when a daemon runs; what the journal's opening says.
-    public init?(_ configuration: Configuration) throws(VFSError) {
+    public func ask(_ request: ControlRequest) throws(VFSError) -> ControlAnswer? {
         let cache = configuration.cache
-        guard access(cache.directory + "/staged", F_OK) == 0 else { return nil }
-        let staging = try StagingArea(directory: cache.directory, limit: cache.size, keepFree: cache.keepFree)
-        let journal = try Journal(directory: cache.directory)
-        self.journal = journal
-        warning = journal.damage.map { damage in
-            "the journal was damaged (\(damage.reason))\(damage.path.map { "; it lies in \($0) now" } ?? "")"
+        guard access(cache.directory + "/staged", F_OK) == 0 else {
+            if errno == ENOENT || errno == ENOTDIR { return nil }
+            throw localError("\(cache.directory)/staged cannot be looked at")
         }
+        let staging = try StagingArea(directory: cache.directory, limit: cache.size, keepFree: cache.keepFree)
+        defer { staging.letGo() }
+        let journal = try Journal(directory: cache.directory)
+        defer { journal.close() }
         let names = Set(configuration.mounts.map(\.name))
-        desk = RecoveryDesk(writes: KeptWrites(journal: journal, staging: staging), known: { (names, []) })
+        var answer = Self.run(
+            RecoveryDesk(writes: KeptWrites(journal: journal, staging: staging), known: { (names, []) }), request)
+        if let damage = journal.damage {
+            let place = damage.path.map { "; it lies in \($0) now" } ?? ""
+            answer.remarks = ["the journal was damaged (\(damage.reason))\(place)"]
+        }
+        return answer
     }
 
-    /// As a daemon answers it. Blocks.
-    public func ask(_ request: ControlRequest) -> ControlAnswer {
+    private static func run(_ desk: RecoveryDesk, _ request: ControlRequest) -> ControlAnswer {
         let answer = Mutex(ControlAnswer(ok: false))
         let done = CloudMountPlatform.Semaphore()
-        Task.detached { [desk] in
+        Task.detached {
             let told = await desk.run(request)
             answer.withLock { $0 = told }
             done.signal()
@@ -41,6 +47,4 @@ public struct OfflineRecovery: Sendable {
         done.wait()
         return answer.withLock { $0 }
     }
-
-    public func close() { journal.close() }
 }

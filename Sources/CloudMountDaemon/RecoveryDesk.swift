@@ -14,11 +14,16 @@ struct RecoveryDesk: Sendable {
     func run(_ request: ControlRequest) async -> ControlAnswer {
         do throws(VFSError) {
             let items = try await items(of: request.target)
-            guard let name = request.name else { return ControlAnswer(kept: items.map(\.file)) }
+            guard let name = request.name else {
+                let files = items.map(\.file)
+                var room = AnswerRoom()
+                let named = room.first(of: files)
+                return ControlAnswer(kept: named, unnamed: named.count < files.count ? files.count - named.count : nil)
+            }
             var item = try Self.pick(name, items)
             if request.discard == true {
                 try await writes.discard(item)
-            } else if let ranges = item.ranges {
+            } else if let ranges = try await ranges(of: item) {
                 guard ranges.count <= Self.mostRanges else {
                     throw VFSError(
                         .tooLarge,
@@ -30,6 +35,10 @@ struct RecoveryDesk: Sendable {
         } catch {
             return ControlAnswer(ok: false, error: error.message)
         }
+    }
+
+    private func ranges(of item: KeptWrites.Item) async throws(VFSError) -> [Extent]? {
+        try await BlockingPool.shared.run("recover") { [writes] () throws(VFSError) in try writes.ranges(of: item) }
     }
 
     private func items(of mount: String?) async throws(VFSError) -> [KeptWrites.Item] {
@@ -52,8 +61,9 @@ struct RecoveryDesk: Sendable {
         let keyed = items.filter { $0.file.key.map { $0.utf8.elementsEqual(name.utf8) } ?? false }
         guard let item = keyed.first else { throw VFSError(.notFound, "nothing of the name '\(name)' is kept") }
         guard keyed.count == 1 else {
-            let names = keyed.map(\.file.name).joined(separator: ", ")
-            throw VFSError(.invalidArgument, "several are kept of '\(name)': \(names)")
+            let names = keyed.prefix(20).map(\.file.name).joined(separator: ", ")
+            let more = keyed.count > 20 ? " and \(keyed.count - 20) more" : ""
+            throw VFSError(.invalidArgument, "several are kept of '\(name)': \(names)\(more)")
         }
         return item
     }

@@ -16,6 +16,8 @@ public struct StatusReport: Codable, Sendable, Equatable {
     public var memory: Budget
     public var staging: Staging
     public var mounts: [Mount]
+    /// How many failed commits and leftovers are not named, for want of room.
+    public var unnamed: Int?
 
     /// Bytes.
     public struct Budget: Codable, Sendable, Equatable {
@@ -127,6 +129,22 @@ public struct StatusReport: Codable, Sendable, Equatable {
         public var nextProbeSeconds: Double
         public var probes: Int
         public var reason: String
+    }
+}
+
+extension StatusReport {
+    /// What an answer has room for.
+    func fitted(to room: AnswerRoom = AnswerRoom()) -> StatusReport {
+        var (fitted, room, unnamed) = (self, room, 0)
+        func fit<Value: Encodable>(_ values: inout [Value]) {
+            let named = room.first(of: values)
+            unnamed += values.count - named.count
+            values = named
+        }
+        for index in mounts.indices { fit(&fitted.mounts[index].failedCommits) }
+        fit(&fitted.staging.leftovers)
+        if unnamed > 0 { fitted.unnamed = unnamed }
+        return fitted
     }
 }
 

@@ -16,6 +16,9 @@ public enum StatusTable {
         for leftover in report.staging.leftovers {
             lines.append("! an earlier run could not store \(size(leftover.bytes)), kept in \(leftover.path.printable)")
         }
+        if let unnamed = report.unnamed {
+            lines.append("! \(unnamed) more are not stored, too many to be named here")
+        }
         if report.isStopping { lines.append("the daemon is stopping") }
         return lines.joined(separator: "\n") + "\n"
     }

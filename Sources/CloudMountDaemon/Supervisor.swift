@@ -82,19 +82,21 @@ final class Supervisor {
     /// What serves the mount that a command has named.
     /// - Parameter target: nil: all mounts.
     /// - Throws: `notFound`, also for a mount that is not up.
-    func serving(_ target: ControlTarget?) throws(VFSError) -> [(name: String, running: any RunningMount)] {
+    func serving(
+        _ target: ControlTarget?
+    ) throws(VFSError) -> [(id: MountLife.ID, name: String, running: any RunningMount)] {
         let all = lives.sorted
         if let target, let device = target.device {
             for life in all {
-                if let running = life.running, running.device == device { return [(life.name, running)] }
+                if let running = life.running, running.device == device { return [(life.id, life.name, running)] }
             }
             throw VFSError(.notFound, "\(target.word) is not in a mount of this daemon")
         }
         let chosen = try named(target?.word)
-        var serving: [(name: String, running: any RunningMount)] = []
+        var serving: [(id: MountLife.ID, name: String, running: any RunningMount)] = []
         for life in chosen {
             if let running = life.running {
-                serving.append((life.name, running))
+                serving.append((life.id, life.name, running))
             } else if life.hasNotEnded {
                 throw VFSError(.notFound, "'\(life.name)' is not mounted" + (life.failureText.map { ": \($0)" } ?? ""))
             }

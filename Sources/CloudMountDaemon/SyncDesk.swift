@@ -9,11 +9,11 @@ struct SyncDesk: Sendable {
     /// Between two words of how far it is.
     var interval = Duration.milliseconds(500)
 
-    /// One path of one mount.
+    /// All that is meant of one mount.
     private struct Part: Sendable {
         let name: String
         let running: any RunningMount
-        let path: ObjectKey
+        var paths: [ObjectKey]
         let progress = SyncProgress()
     }
 
@@ -38,14 +38,15 @@ struct SyncDesk: Sendable {
         do throws(VFSError) { parts = try await self.parts(of: request.targets ?? []) } catch {
             return ControlAnswer(ok: false, error: error.message)
         }
-        let deadline = request.seconds.map { ContinuousClock.now + .seconds($0) }
+        let deadline = request.limit.map { ContinuousClock.now + $0 }
         let sentBefore = Self.sent(parts)
         let end = End()
         let work = Task {
             await withTaskGroup(of: Void.self) { group in
                 for part in parts {
                     group.addTask {
-                        await part.running.sync(part.path, retries: request.seconds != nil, part.progress)
+                        await part.running.sync(
+                            part.paths, retries: request.limit != nil, part.progress)
                     }
                 }
             }
@@ -64,20 +65,28 @@ struct SyncDesk: Sendable {
             tell(ControlAnswer(sync: Self.count(parts, sentBefore, report)))
         }
         report = Self.count(parts, sentBefore, report)
+        var room = AnswerRoom()
         for part in parts {
-            let unstored = part.progress.unstored
-            let named = unstored.prefix(SyncReport.mostNamed - report.unstored.count)
-            report.unstored += named.map { SyncReport.File(part.name, $0) }
+            let unstored = part.progress.unstored.map { SyncReport.File(part.name, $0) }
+            let named = room.first(of: unstored, atMost: SyncReport.mostNamed - report.unstored.count)
+            report.unstored += named
             report.unnamed += unstored.count - named.count
         }
-        return ControlAnswer(ok: report.unstored.isEmpty && !report.isTimedOut, sync: report)
+        return ControlAnswer(ok: report.unstored.isEmpty && report.unnamed == 0 && !report.isTimedOut, sync: report)
     }
 
     private func parts(of targets: [ControlTarget]) async throws(VFSError) -> [Part] {
-        var parts: [Part] = []
+        var (parts, places): ([Part], [MountLife.ID: Int]) = ([], [:])
         for target in targets.isEmpty ? [nil] : targets.map(Optional.some) {
             let path = ObjectKey(target?.path ?? "")
-            parts += try await supervisor.serving(target).map { Part(name: $0.name, running: $0.running, path: path) }
+            for (id, name, running) in try await supervisor.serving(target) {
+                if let place = places[id] {
+                    parts[place].paths.append(path)
+                } else {
+                    places[id] = parts.count
+                    parts.append(Part(name: name, running: running, paths: [path]))
+                }
+            }
         }
         return parts
     }
@@ -95,11 +104,7 @@ struct SyncDesk: Sendable {
         return report
     }
 
-    /// By the mounts, each counted once.
     private static func sent(_ parts: [Part]) -> Int {
-        var seen: Set<String> = []
-        return parts.filter { seen.insert("\($0.name) \($0.running.device)").inserted }.reduce(0) { sum, part in
-            part.running.requests().values.reduce(sum) { $0 + $1.bytesUp }
-        }
+        parts.reduce(0) { sum, part in part.running.requests().values.reduce(sum) { $0 + $1.bytesUp } }
     }
 }

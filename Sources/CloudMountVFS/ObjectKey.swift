@@ -32,12 +32,6 @@ public struct ObjectKey: Sendable {
     /// Without the slash at its end, if it has one.
     public var withoutSlash: ObjectKey { endsWithSlash ? ObjectKey(String(Substring(utf8.dropLast()))) : self }
 
-    /// Whether the key is `path` itself, or below it.
-    /// - Parameter path: without a slash at its end; empty: everything is below it.
-    package func isAtOrBelow(_ path: ObjectKey) -> Bool {
-        path.isEmpty || self == path || hasPrefix(path) && utf8.dropFirst(path.byteCount).first == UInt8(ascii: "/")
-    }
-
     public static func + (left: ObjectKey, right: ObjectKey) -> ObjectKey { ObjectKey(left.string + right.string) }
 
     /// The key without its first `count` bytes, which must end on a character boundary.

@@ -132,8 +132,8 @@ final class FakeMount: RunningMount {
 
     var device: String { state.withLock { $0.device } }
 
-    func sync(_ path: ObjectKey, retries: Bool, _ progress: SyncProgress) async {
-        note("sync '\(path)'" + (retries ? " patiently" : ""))
+    func sync(_ paths: [ObjectKey], retries: Bool, _ progress: SyncProgress) async {
+        note("sync '\(paths.map(\.string).joined(separator: " "))'" + (retries ? " patiently" : ""))
         let (dirty, lost) = state.withLock { ($0.dirty, $0.lost) }
         progress.begin(dirty.enumerated().map { (UInt64($0.offset), $0.element) })
         while state.withLock({ $0.syncHangs }), !Task.isCancelled { try? await Task.sleep(for: .milliseconds(1)) }

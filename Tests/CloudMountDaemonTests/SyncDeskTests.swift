@@ -57,7 +57,7 @@ struct SyncDeskTests {
             var request = ControlRequest(.sync, targets: [try ControlTarget("a"), try place("/m/d", "0:72", "d")])
             #expect(await desk.run(request) { _ in } == ControlAnswer(ok: true, sync: SyncReport()))
             #expect(a.steps == ["sync ''"] && b.steps == ["sync 'd'"])
-            request = ControlRequest(.sync, seconds: 60)
+            request = ControlRequest(.sync, limit: .seconds(60))
             #expect(await desk.run(request) { _ in }.ok)
             #expect(a.steps.last == "sync '' patiently" && b.steps.last == "sync '' patiently")
             for wrong in [try ControlTarget("c"), try place("/m/d", "0:73", "d")] {
@@ -66,6 +66,61 @@ struct SyncDeskTests {
             }
             #expect(a.steps.count == 2 && b.steps.count == 2)
         }
+    }
+
+    @Test("Many words of one mount are looked at once")
+    func together() async throws {
+        try await withSupervisor { supervisor, a, b in
+            let words = ["d", "d/e", "f"]
+            var request = ControlRequest(.sync, targets: try words.map { try place("/m/\($0)", "0:71", $0) })
+            request.targets?.append(try ControlTarget("b"))
+            #expect(await SyncDesk(supervisor: supervisor).run(request) { _ in }.ok)
+            #expect(a.steps == ["sync 'd d/e f'"] && b.steps == ["sync ''"])
+        }
+        let scope = PathScope(["d", "x/y", "é"])
+        for path in ["d", "d/e", "d/e/f", "x/y/", "x/y/z", "é/a"] { #expect(scope.holds(ObjectKey(path)), "\(path)") }
+        for path in ["", "d.txt", "x", "x/yz", "e\u{301}", "a/d"] { #expect(!scope.holds(ObjectKey(path)), "\(path)") }
+        #expect(PathScope([""]).holds("a/b"))
+    }
+
+    @Test(
+        "More words than a request may have are refused with a reason; so is an answer that nobody can take, and a crowd that waits"
+    )
+    func bounds() async throws {
+        let path = "/tmp/cloudmount-bounds-\(getpid())-\(UInt32.random(in: 0 ... .max))"
+        let isOver = Flag()
+        let server = try ControlServer(path: path, patience: .seconds(3600)) { request, _ in
+            if request.command == .status {
+                return ControlAnswer(ok: false, error: String(repeating: "x", count: UnixSocket.maxLine))
+            }
+            if request.targets?.isEmpty == false { return ControlAnswer(remarks: ["\(request.targets?.count ?? 0)"]) }
+            while !isOver.isSet, !Task.isCancelled { try? await Task.sleep(for: .milliseconds(1)) }
+            return ControlAnswer()
+        }
+        func ask(_ request: ControlRequest) async throws -> ControlAnswer {
+            try await BlockingPool.shared.run { () throws(VFSError) in try ControlClient(socket: path).ask(request) }
+        }
+        let words = try (0..<3000).map { try place("/mount/folder/file-\($0)", "0:71", "folder/file-\($0)") }
+        #expect(try await ask(ControlRequest(.sync, targets: words)).remarks == ["3000"])
+        let many = ControlRequest(.sync, targets: (0..<10).flatMap { _ in words })
+        await #expect(throws: VFSError.self) { try await ask(many) }
+        do { _ = try await ask(many) } catch let error as VFSError { #expect(error.code == .tooLarge) }
+        #expect(try await ask(ControlRequest(.status)).error?.hasPrefix("the answer is too long") == true)
+        var waiting: [Descriptor] = []
+        for _ in 0..<ControlServer.mostWaiting {
+            let client = try UnixSocket.connect(to: path)
+            _ = UnixSocket.write(try ControlJSON.line(ControlRequest(.sync)), to: client)
+            waiting.append(client)
+        }
+        var refused = try await ask(ControlRequest(.sync, targets: [words[0]]))
+        // Those before may not have been heard yet.
+        while refused.ok { refused = try await ask(ControlRequest(.sync, targets: [words[0]])) }
+        #expect(refused.error == "64 others wait for the same already")
+        #expect(try await ask(ControlRequest(.recover, targets: [words[0]])).ok)
+        isOver.set()
+        while !refused.ok { refused = try await ask(ControlRequest(.sync, targets: [words[0]])) }
+        withExtendedLifetime(waiting) {}
+        await server.close()
     }
 
     @Test("What is not stored is named by mount, and the answer is no success")
@@ -114,11 +169,25 @@ struct SyncDeskTests {
                 $0.syncHangs = true
             }
             let desk = SyncDesk(supervisor: supervisor, interval: .milliseconds(1))
-            let answer = await desk.run(ControlRequest(.sync, seconds: 3)) { _ in }
+            let answer = await desk.run(ControlRequest(.sync, limit: .seconds(3))) { _ in }
             #expect(!answer.ok && answer.sync?.isTimedOut == true)
             #expect(answer.sync?.unstored.map(\.path) == ["f"] && answer.sync?.files == 1)
             while a.steps.last != "cancelled" { try await Task.sleep(for: .milliseconds(1)) }
             #expect(b.steps == ["sync '' patiently"])
+        }
+    }
+
+    @Test(
+        "Whatever number a request has for its time, it is one that a clock has room for",
+        arguments: [
+            ("1e21", 1e9), ("1e300", 1e9), ("-1e300", 0), ("-1e21", 0), ("9223372036854775807", 1e9), ("2.5", 2.5),
+        ])
+    func numbers(_ text: String, _ seconds: Double) async throws {
+        let line = Array(#"{"command":"sync","seconds":\#(text)}"#.utf8)
+        let request = try ControlJSON.decode(ControlRequest.self, from: line)
+        #expect(request.limit == .seconds(seconds))
+        try await withSupervisor { supervisor, _, _ in
+            #expect(await SyncDesk(supervisor: supervisor).run(request) { _ in }.sync != nil)
         }
     }
 

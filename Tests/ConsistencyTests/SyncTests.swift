@@ -22,7 +22,7 @@ struct SyncTests {
 
     private func sync(_ mount: Mount, _ path: String = "", retries: Bool = false) async -> SyncProgress {
         let progress = SyncProgress()
-        await mount.fs.upkeep.sync.run(ObjectKey(path), retries: retries, progress)
+        await mount.fs.upkeep.sync.run([ObjectKey(path)], retries: retries, progress)
         return progress
     }
 

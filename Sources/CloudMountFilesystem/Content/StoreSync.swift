@@ -14,25 +14,34 @@ package struct StoreSync: Sendable {
     private static let width = 32
     private static let (firstPause, lastPause) = (Duration.seconds(1), Duration.seconds(5))
 
-    /// Returns when the store has all that was written at or below `path` before the call, or nothing more is tried; `progress` says which.
+    /// Returns when the store has all that was written at or below `paths` before the call, or nothing more is tried; `progress` says which.
     /// A cancellation ends the trying. What is under way then goes on by itself, as everything that waits does.
     /// - Parameters:
-    ///   - path: of a file or a directory; empty: all of the mount.
+    ///   - paths: of files and directories; an empty one: all of the mount.
     ///   - retries: what fails because the store cannot be reached is tried again until the task is cancelled.
-    package func run(_ path: ObjectKey, retries: Bool, _ progress: SyncProgress) async {
-        let files = tree.stored.dirtyFiles().filter {
-            tree.stored.kind($0.inode) != .directory && ObjectKey($0.path).isAtOrBelow(path)
-        }
+    package func run(_ paths: [ObjectKey], retries: Bool, _ progress: SyncProgress) async {
+        let scope = PathScope(paths)
+        let files = tree.stored.dirtyFiles().filter { !$0.isDirectory && scope.holds(ObjectKey($0.path)) }
         progress.begin(files.map { ($0.inode, told($0.inode, $0.path, "it has not been stored yet")) })
-        _ = await inParallelToEnd(files, width: Self.width) { file async throws(VFSError) in
-            await store(file, retries, progress)
-            if Task.isCancelled { throw .cancelled }
+        // In rounds: what is to be tried again takes nobody's place while it waits.
+        var (waiting, pause) = (files, Self.firstPause)
+        while true {
+            let results = await inParallelToEnd(waiting, width: Self.width) { file async throws(VFSError) in
+                let mayPass = await store(file, progress)
+                if Task.isCancelled { throw .cancelled }
+                return mayPass
+            }
+            waiting = zip(waiting, results).filter { (try? $0.1?.get()) ?? false }.map(\.0)
+            guard retries, !waiting.isEmpty, !Task.isCancelled else { break }
+            await context.clock.sleep(pause)
+            if Task.isCancelled { break }
+            pause = min(pause * 2, Self.lastPause)
         }
         if !Task.isCancelled { await markers.storeTimes() }
         // Also what has become so meanwhile.
         let lost = commits.stranded.all() + (await unanswered())
         // Nobody knows where that belongs of which the name is not known.
-        progress.end(lost: lost.filter { $0.path.isEmpty || ObjectKey($0.path).isAtOrBelow(path) })
+        progress.end(lost: lost.filter { $0.path.isEmpty || scope.holds(ObjectKey($0.path)) })
     }
 
     /// What is on record and this mount does not store.
@@ -58,22 +67,17 @@ package struct StoreSync: Sendable {
         }
     }
 
-    private func store(_ file: StoredNames.Dirty, _ retries: Bool, _ progress: SyncProgress) async {
-        var pause = Self.firstPause
-        while true {
-            let result = await attempt { () async throws(VFSError) in try await commits.commit(file.inode) }
-            tree.letGo(file.inode)
-            // Removed meanwhile, or one that can never be stored, which is told as that.
-            guard case .failure(let error) = result, tree.dirtyGeneration(file.inode) != nil else {
-                return progress.stored(file.inode)
-            }
-            let mayPass = error.code.isUnreachable || error.code == .busy
-            if error.code != .cancelled { progress.note(file.inode, told(file.inode, file.path, error.description)) }
-            guard retries, mayPass, !Task.isCancelled else { return }
-            await context.clock.sleep(pause)
-            if Task.isCancelled { return }
-            pause = min(pause * 2, Self.lastPause)
+    /// - Returns: whether it may be stored another time.
+    private func store(_ file: StoredNames.Dirty, _ progress: SyncProgress) async -> Bool {
+        let result = await attempt { () async throws(VFSError) in try await commits.commit(file.inode) }
+        tree.letGo(file.inode)
+        // Removed meanwhile, or one that can never be stored, which is told as that.
+        guard case .failure(let error) = result, tree.dirtyGeneration(file.inode) != nil else {
+            progress.stored(file.inode)
+            return false
         }
+        if error.code != .cancelled { progress.note(file.inode, told(file.inode, file.path, error.description)) }
+        return error.code.isUnreachable || error.code == .busy
     }
 
     private func told(_ inode: InodeID, _ path: String, _ reason: String) -> MountStatistics.FailedCommit {

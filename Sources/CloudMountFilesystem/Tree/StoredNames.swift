@@ -145,13 +145,16 @@ struct StoredNames: Sendable {
         let inode: InodeID
         let path: String
         let content: FileContent?
+        let isDirectory: Bool
     }
 
     func dirtyFiles() -> [Dirty] {
         withNames { names in
             names.dirty.compactMap { id in
                 names[id].map {
-                    Dirty(inode: id, path: names.key(of: $0)?.string ?? $0.name.string, content: $0.content)
+                    Dirty(
+                        inode: id, path: names.key(of: $0)?.string ?? $0.name.string, content: $0.content,
+                        isDirectory: $0.directory != nil)
                 }
             }
         }
