@@ -106,7 +106,7 @@ struct SyncTests {
         mount.faults.add(.put, calls: 1...999, .fail(down))
         try await mount.write("f", ours)
         let progress = SyncProgress()
-        let syncing = Task { await mount.fs.upkeep.sync.run("", retries: true, progress) }
+        let syncing = Task { await mount.fs.upkeep.sync.run([""], retries: true, progress) }
         await settled { mount.faults.calls(.put) > 0 }
         syncing.cancel()
         await syncing.value
