@@ -22,6 +22,20 @@ struct RenameTests {
         #expect(try await mount.object("b") == theirs)
     }
 
+    @Test("NOREPLACE of a file that is not stored yet asks the store for the new name", arguments: [true, false])
+    func noReplaceOfUnstored(asks: Bool) async throws {
+        let mount = try Mount { $0.policy.exclusiveCreate = asks ? .store : .local }
+        try await mount.listTop()
+        let (inode, handle) = try await mount.fs.create(Mount.root, "a")
+        try await mount.fs.write(inode, handle, 0, ours)
+        try await mount.put("b", theirs)
+        #expect(await rename(mount, "a", "b", flags: .noReplace) == (asks ? .alreadyExists : nil))
+        try await mount.fs.close(inode, handle)
+        #expect(try await mount.object("b") == theirs)
+        if asks { #expect(try await mount.object("a") == ours) }
+        #expect(await rename(mount, "a", "c", flags: .noReplace) == (asks ? nil : .notFound))
+    }
+
     @Test("NOREPLACE onto a name that another machine makes at that very moment is refused where the store can compare")
     func noReplaceRace() async throws {
         let mount = try Mount()

@@ -17,7 +17,10 @@ struct Renamer: Sendable {
             guard let inode = try await resolver.findVisible(source) else {
                 throw VFSError(.notFound, "\(source.name) is not there")
             }
-            let replaced = try await resolver.findReplaceable(target)
+            let known = try await resolver.findReplaceable(target)
+            // Only the copy of a stored file asks the store by itself.
+            let asks = known == nil && noReplace && context.policy().asksStoreForNames && isUnstored(inode)
+            let replaced = asks ? try await resolver.resolve(target) : known
             if replaced == inode { return () }
             if replaced != nil, noReplace { throw VFSError(.alreadyExists, "\(target.name) exists") }
             let gone = replaced.map { [$0] } ?? []
@@ -50,6 +53,11 @@ struct Renamer: Sendable {
                 }
             ).flatMap { $0 }
         }
+    }
+
+    private func isUnstored(_ inode: InodeID) -> Bool {
+        guard let file = try? tree.stored.target(inode), file.kind != .directory else { return false }
+        return file.object == nil || file.isToReplace || file.isPlaceholder
     }
 
     private struct Move: Sendable {
