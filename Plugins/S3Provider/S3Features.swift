@@ -46,6 +46,7 @@ struct S3Features: Sendable, Equatable {
         var capabilities = Capabilities()
         capabilities.maxKeyBytes = 1024
         capabilities.maxMetadataBytes = S3Metadata.limit
+        capabilities.reservedMetadataBytes = S3Metadata.reserve
         capabilities.maxPutSize = 5 << 30
         capabilities.minPartSize = profile.minPartSize
         capabilities.maxPartSize = 5 << 30

@@ -13,6 +13,8 @@ enum S3Metadata {
 
     /// Names and values of `ObjectMetadata.user` together: of S3's 2 KB, `mtime` and the nonce take their share.
     static let limit = 1952
+    /// What those two take.
+    static let reserve = 96
     /// The same as sent, where what is not US-ASCII is longer.
     private static let wireLimit = 1968
 
@@ -44,7 +46,8 @@ enum S3Metadata {
             sent += name.utf8.count + text.utf8.count
             fields.append(S3Signer.Field(name: prefix + name, value: text))
         }
-        guard given <= limit, sent <= wireLimit else {
+        let isBare = metadata.modified == nil && metadata.nonce == nil
+        guard given <= limit + (isBare ? reserve : 0), sent <= (isBare ? limit + reserve : wireLimit) else {
             throw VFSError(.tooLarge, "S3 keeps at most 2 KB of metadata with an object")
         }
         return fields

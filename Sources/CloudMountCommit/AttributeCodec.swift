@@ -169,18 +169,20 @@ public enum AttributeCodec {
         return metadata
     }
 
-    /// As `encode`, without those of our own attributes for which the metadata of others leaves no room: times first, then owner
-    /// and mode. What users have set by name is never left out.
-    /// - Returns: also what was left out.
+    /// As `encode`, without those of our own attributes for which the metadata of others leaves no room: times first, then owner,
+    /// mode and the time of the last change. What users have set by name is never left out.
+    /// - Parameter reserve: `Capabilities.reservedMetadataBytes`, for a write that can do without its nonce.
+    /// - Returns: also what was left out; with `nonce`, none has room.
     /// - Throws: `noSpace` when not even the rest has room.
     package static func encodeWhatFits(
-        _ attributes: StoredAttributes, limit: Int
+        _ attributes: StoredAttributes, limit: Int, reserve: Int = 0
     ) throws(VFSError) -> (metadata: ObjectMetadata, left: [String]) {
         var attributes = attributes
         var left: [String] = []
         let least: [(String, (inout StoredAttributes) -> Void)] = [
             ("btime", { $0.born = nil }), ("ctime", { $0.changed = nil }), ("atime", { $0.accessed = nil }),
             ("gid", { $0.gid = nil }), ("uid", { $0.uid = nil }), ("mode", { $0.permissions = nil }),
+            ("mtime", { $0.modified = nil }),
         ]
         for (name, leaveOut) in least {
             do throws(VFSError) {
@@ -191,7 +193,12 @@ public enum AttributeCodec {
             leaveOut(&attributes)
             left.append(name)
         }
-        return (try encode(attributes, limit: limit), left)
+        do throws(VFSError) {
+            return (try encode(attributes, limit: limit), left)
+        } catch {
+            if error.code != .noSpace || reserve == 0 { throw error }
+        }
+        return (try encode(attributes, limit: limit + reserve), left + ["nonce"])
     }
 
     /// `time`, unless who reads no such time takes the modification's and is less than a second wrong.

@@ -182,12 +182,14 @@ package struct Committer: Sendable {
     package func metadata(_ write: SealedWrite) throws(VFSError) -> ObjectMetadata {
         var attributes = write.attributes
         if !write.isBase { attributes.contentWillChange() }
-        var (metadata, left) = try AttributeCodec.encodeWhatFits(attributes, limit: capabilities.maxMetadataBytes)
+        var (metadata, left) = try AttributeCodec.encodeWhatFits(
+            attributes, limit: capabilities.maxMetadataBytes, reserve: capabilities.reservedMetadataBytes)
         if !left.isEmpty { dropped(write.key, left) }
         if metadata.contentType == nil {
             metadata.contentType = AttributeCodec.contentType(forName: write.key.string)
         }
-        metadata.nonce = write.nonce
+        // Where it has no room, a write whose answer is lost is taken for somebody else's, and both are kept.
+        if !left.contains("nonce") { metadata.nonce = write.nonce }
         return metadata
     }
 

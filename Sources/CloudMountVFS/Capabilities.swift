@@ -10,6 +10,8 @@ public struct Capabilities: Sendable, Equatable {
     public var maxNameBytes = 255
     /// Names and values of `ObjectMetadata.user` together; the nonce does not count.
     public var maxMetadataBytes = 2048
+    /// How many more there may be of what has neither a modification time nor a nonce.
+    public var reservedMetadataBytes = 0
     /// Largest object of one `put`.
     public var maxPutSize = 5 << 30
     /// Largest source of one `copy`.

@@ -170,4 +170,37 @@ struct EncodeTests {
     func contentTypes(name: String, type: String?) {
         #expect(AttributeCodec.contentType(forName: name) == type)
     }
+
+    @Test("What others keep with a file leaves out what is ours, the least first, and is never left out itself")
+    func whatFits() throws {
+        let times = ["btime", "ctime", "atime"]
+        // The first that leaves room ends it. Bytes of names and values: 100 here are theirs.
+        for (limit, left) in [
+            (400, []), (240, ["btime"]), (195, ["btime", "ctime"]), (175, times), (160, times + ["gid"]),
+            (150, times + ["gid", "uid"]), (130, times + ["gid", "uid", "mode"]),
+            (120, times + ["gid", "uid", "mode", "mtime"]), (100, times + ["gid", "uid", "mode", "mtime"]),
+        ] {
+            let (metadata, leftOut) = try fit(limit: limit)
+            #expect(leftOut == left, "\(limit)")
+            #expect(metadata.user["k"] == String(repeating: "v", count: 99))
+            #expect((metadata.modified == nil) == left.contains("mtime"))
+        }
+        let full = try fit(limit: 60, reserve: 40)
+        #expect(full.left == times + ["gid", "uid", "mode", "mtime", "nonce"])
+        #expect(full.metadata.user.keys.sorted() == ["k"])
+        #expect(throws: VFSError.self) { try fit(limit: 60, reserve: 39) }
+        #expect(throws: VFSError.self) { try fit(limit: 99) }
+    }
+
+    private func fit(limit: Int, reserve: Int = 0) throws(VFSError) -> (metadata: ObjectMetadata, left: [String]) {
+        var stored = StoredAttributes()
+        stored.permissions = 0o644
+        (stored.uid, stored.gid) = (1000, 1000)
+        stored.modified = time
+        stored.accessed = Timestamp(seconds: 1_600_000_100)
+        stored.changed = Timestamp(seconds: 1_600_000_200)
+        stored.born = Timestamp(seconds: 1_500_000_000)
+        stored.foreign = ["k": String(repeating: "v", count: 99)]
+        return try AttributeCodec.encodeWhatFits(stored, limit: limit, reserve: reserve)
+    }
 }

@@ -28,7 +28,8 @@ extension Conformance {
             }
         },
         ConformanceCase("more metadata than is allowed is refused", needs: .metadata) { bench in
-            let value = String(repeating: "v", count: bench.capabilities.maxMetadataBytes + 1)
+            let most = bench.capabilities.maxMetadataBytes + bench.capabilities.reservedMetadataBytes
+            let value = String(repeating: "v", count: most + 1)
             await bench.refuses(.tooLarge) { try await bench.put("o", [1], ObjectMetadata(user: ["big": value])) }
             await bench.refuses(.notFound) { _ = try await bench.head("o") }
         },

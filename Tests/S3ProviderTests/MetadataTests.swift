@@ -122,10 +122,16 @@ struct MetadataTests {
 
     @Test("More than S3 keeps is refused, also when only its encoding is too long")
     func tooLarge() throws {
-        _ = try S3Metadata.fields(ObjectMetadata(user: ["k": String(repeating: "v", count: S3Metadata.limit - 1)]))
-        for value in [String(repeating: "v", count: S3Metadata.limit), String(repeating: "\u{E9}", count: 900)] {
-            let error = #expect(throws: VFSError.self) { try S3Metadata.fields(ObjectMetadata(user: ["k": value])) }
-            #expect(error?.code == .tooLarge)
+        let nonce = ObjectMetadata.newNonce()
+        for (limit, nonce) in [(S3Metadata.limit, nonce), (S3Metadata.limit + S3Metadata.reserve, nil)] {
+            func fields(_ value: String) throws {
+                _ = try S3Metadata.fields(ObjectMetadata(user: ["k": value], nonce: nonce))
+            }
+            try fields(String(repeating: "v", count: limit - 1))
+            for value in [String(repeating: "v", count: limit), String(repeating: "\u{E9}", count: 900)] {
+                let error = #expect(throws: VFSError.self) { try fields(value) }
+                #expect(error?.code == .tooLarge)
+            }
         }
     }
 }
