@@ -291,7 +291,7 @@ public final class MountedBucket: FileOperations {
     ) {
         if let refusal = writeRefusal() { return reply.fail(refusal) }
         slow(reply, changing: [.inode(inode)]) { () async throws(VFSError) in
-            try await self.attributes.change(inode, changes)
+            try await self.attributes.change(inode, changes, byName: handle == nil)
             return try self.tree.attributes(of: inode).reply()
         }
     }

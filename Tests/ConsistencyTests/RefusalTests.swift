@@ -28,6 +28,43 @@ struct RefusalTests {
         #expect(try await mount.contents() == ["f": ours + [7]])
     }
 
+    @Test(
+        "truncate(2) by name of a version that nobody here has seen is refused by EBUSY, which the kernel does not try again"
+    )
+    func cutUnseen() async throws {
+        let mount = try Mount()
+        try await mount.put("f", ours)
+        let inode = try await mount.inode("f")
+        try await mount.put("f", theirs)
+        let cut = await failure { () async throws(VFSError) in try await mount.fs.setattr(inode) { $0.size = 100 } }
+        #expect(cut == .busy)
+        #expect(try await mount.contents() == ["f": theirs])
+        let shown = try #require(try await mount.attributes("f"))
+        #expect(shown.size == theirs.count)
+        _ = try await mount.fs.setattr(shown.inode) { $0.size = 100 }
+        #expect(try await mount.contents() == ["f": Array(theirs[..<100])])
+    }
+
+    @Test(
+        "What is changed of the mount's root, which is no object, is so while the mount lives, and is nothing to store")
+    func root() async throws {
+        let mount = try Mount()
+        _ = try await mount.fs.setattr(Mount.root) {
+            $0.permissions = 0o711
+            $0.modified = .at(Timestamp(seconds: 9))
+        }
+        try await mount.fs.setxattr(Mount.root, "user.x", [1])
+        try await mount.put("f", ours)
+        try await mount.listTop()
+        let shown = try await mount.fs.getattr(Mount.root)
+        #expect(shown.permissions == 0o711)
+        #expect(try await mount.fs.getxattr(Mount.root, "user.x") == [1])
+        await mount.fs.drain()
+        #expect(mount.fs.statistics().failedCommits.isEmpty)
+        #expect(mount.fs.statistics().dirtyFiles == 0)
+        #expect(try await mount.contents() == ["f": ours])
+    }
+
     @Test("A file that was renamed while its cut was refused is what it was, under the new name")
     func renamedWhileCut() async throws {
         let mount = try Mount()

@@ -30,14 +30,15 @@ struct AttributeChanger: Sendable {
 
     // MARK: stat(2)'s
 
-    func change(_ inode: InodeID, _ asked: AttributeChanges) async throws(VFSError) {
+    /// - Parameter byName: the caller has not opened it.
+    func change(_ inode: InodeID, _ asked: AttributeChanges, byName: Bool) async throws(VFSError) {
         try await revalidator.describeFully(inode)
         let kind = tree.stored.kind(inode) ?? .regular
         guard let changes = try context.settings().forced.rest(of: asked, kind: kind) else { return }
         try SlowPath.begin()
         let isDurable = context.policy().durableAttributes
         let isKept = keepsAttributes(of: inode)
-        let isStored = changes.size != nil || isDurable && isKept
+        let isStored = changes.size != nil || isDurable && isKept && inode != Namespace.root
         var resized: Resized?
         // It may have to wait for local disk.
         if let size = changes.size {
@@ -47,9 +48,15 @@ struct AttributeChanger: Sendable {
         }
         defer { if resized != nil { tree.giveBackContent(inode) } }
         let cut = resized?.change
-        try await undoable(inode, isStored: isStored, resized) { change throws(VFSError) in
-            if isDurable, !isKept { try Self.demandNoChange(of: change, by: changes) }
-            Self.apply(changes, cut, to: &change)
+        do throws(VFSError) {
+            try await undoable(inode, isStored: isStored, resized) { change throws(VFSError) in
+                if isDurable, !isKept { try Self.demandNoChange(of: change, by: changes) }
+                Self.apply(changes, cut, to: &change)
+            }
+        } catch {
+            guard error.code == .stale, byName, cut != nil else { throw error }
+            // At `stale` the kernel would look the name up again, and cut what the caller has not seen.
+            throw VFSError(.busy, "the file was changed by somebody else", wire: error.wire)
         }
     }
 
@@ -314,7 +321,7 @@ struct AttributeChanger: Sendable {
             throw VFSError(.notSupported, "the store keeps no extended attributes here")
         }
         let limit = context.capabilities.maxMetadataBytes
-        try await undoable(inode, isStored: isDurable) { change throws(VFSError) in
+        try await undoable(inode, isStored: isDurable && inode != Namespace.root) { change throws(VFSError) in
             try body(&change)
             // What users have set by name has room, or is refused.
             _ = try AttributeCodec.encodeWhatFits(change.storedAttributes, limit: limit)
