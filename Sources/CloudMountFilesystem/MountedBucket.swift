@@ -341,9 +341,6 @@ public final class MountedBucket: FileOperations {
 
     // MARK: Files
 
-    private static let accessMode: Int32 = 3
-    private static let (truncates, appends): (Int32, Int32) = (0o1000, 0o2000)  // O_TRUNC, O_APPEND
-
     public func create(
         parent: InodeID, name: FileName, mode: UInt32, flags: Int32, caller: Caller, reply: consuming Reply<CreateReply>
     ) {
@@ -413,17 +410,16 @@ public final class MountedBucket: FileOperations {
     private func openNow(
         _ inode: InodeID, _ flags: Int32, isCurrent: Bool, clearSetID: Bool, isTold: Bool = false
     ) throws(VFSError) -> OpenReply? {
-        let canWrite = flags & Self.accessMode != 0
+        let use = FileUse(flags: flags, isTold: isTold)
+        let canWrite = use.canWrite
         if canWrite { try context.requireWritable() }
         let policy = context.policy()
-        let truncates = canWrite && flags & Self.truncates != 0
-        let appends = canWrite && !truncates && flags & Self.appends != 0
-        let use = FileUse(canWrite: canWrite, appends: appends, isTold: isTold)
         guard let opened = try tree.open(inode, use, isCurrent: isCurrent, trusts: policy.freshness == .ttl)
         else { return nil }
-        // With the size of the version before, the kernel would cut this one short.
-        if opened.kernelIsBehind { context.tellKernel { $0.expireAttributes(inode) } }
-        if truncates {
+        if opened.kernelIsBehind {
+            opened.content.kernelIsBehind { context.tellKernel { $0.expireAttributes(inode) } }
+        }
+        if use.truncates {
             do throws(VFSError) {
                 tree.wrote(inode, try opened.content.truncate(to: 0), clearSetID: clearSetID)
             } catch {
@@ -432,8 +428,10 @@ public final class MountedBucket: FileOperations {
             }
         }
         var reply = OpenReply(
-            handle: handles.open(inode, opened.content, canWrite: canWrite, prefetch: policy.effectivePrefetch))
-        reply.keepCache = opened.isCached && policy.data != .off && !truncates
+            handle: handles.open(
+                inode, opened.content, canWrite: canWrite, isDirect: use.isDirect,
+                prefetch: policy.effectivePrefetch))
+        reply.keepCache = opened.isCached && policy.data != .off && !use.truncates
         if reply.keepCache, opened.hasPages { opened.content.noteSeen() }
         reply.noFlush = !canWrite
         return reply

@@ -2,6 +2,7 @@ import CloudMountFilesystem
 import CloudMountLayers
 import CloudMountVFS
 import MountHarness
+import Synchronization
 import Testing
 
 @Suite("Readers see one version, and see it to its end")
@@ -43,10 +44,65 @@ struct ReaderTests {
             _ = try await mount.read("f")
             let other = pattern(count, seed: 4)
             try await mount.put("f", other)
-            // It may be cut at the size that was known, or be refused; it has told the mount.
-            _ = await reader(mount, "f").value
+            // The kernel has pages of the version before: whoever meets the change is refused, and has told the mount.
+            if case .success(let bytes) = await reader(mount, "f").value { #expect(bytes == other) }
             #expect(await outcome { () async throws(VFSError) in try await mount.read("f") } == .success(other))
         }
+    }
+
+    @Test(
+        "The kernel hears of another length, and can ask for it, before it gets a byte; a shorter file's end is told to who asks afterwards"
+    )
+    func anotherLength() async throws {
+        for count in [1000, 200_000, 500_000] {
+            let mount = try Mount { $0.policy.data = .off }
+            try await mount.put("f", old)
+            let inode = try await mount.inode("f")
+            let handle = try await mount.fs.open(inode)
+            let kernel = Kernel(mount.fs)
+            mount.fs.attach(kernel)
+            let other = pattern(count, seed: 4)
+            try await mount.put("f", other)
+            /// Nil: refused as stale.
+            func read(_ extent: Extent) async throws(VFSError) -> [UInt8]? {
+                do throws(VFSError) {
+                    return try await mount.fs.read(inode, handle, extent.lowerBound, extent.count)
+                } catch {
+                    if error.code == .stale { return nil }
+                    throw error
+                }
+            }
+            let isShorter = count < old.count
+            // As the kernel reads ahead up to the end that it knows: the last first.
+            let ahead = [Extent(262_144, 303_104), Extent(131_072, 262_144), Extent(0, 131_072)]
+            for extent in ahead {
+                let isWhole = extent.upperBound <= count
+                let bytes = isWhole ? Array(other[extent.lowerBound..<extent.upperBound]) : nil
+                #expect(try await read(extent) == bytes)
+            }
+            #expect(kernel.told == [count])
+            if isShorter {
+                // What was refused it asks for again, page by page.
+                let last = count / 4096 * 4096
+                #expect(try await read(Extent(last, last + 4096)) == Array(other[last...]))
+                #expect(try await read(Extent(count, count + 4096)) == [])
+                // There is no end of the file to be taken for.
+                #expect(try await read(Extent(last + 8192, last + 12_288)) == nil)
+            }
+            try await mount.fs.close(inode, handle)
+        }
+    }
+
+    @Test("A file that somebody may write to the end of never becomes one of another length while it is open")
+    func anotherLengthOfAWriter() async throws {
+        let mount = try Mount()
+        try await mount.put("f", old)
+        let inode = try await mount.inode("f")
+        let handle = try await mount.fs.open(inode, flags: Flags.readWrite)
+        try await mount.put("f", pattern(500_000, seed: 4))
+        let bytes = await failure { () async throws(VFSError) in try await mount.fs.read(inode, handle, 0, 4096) }
+        #expect(bytes == .stale)
+        try await mount.fs.close(inode, handle)
     }
 
     @Test("A handle that has read some never reads of another version", arguments: StoreKind.all)
@@ -258,5 +314,26 @@ struct ReaderTests {
         }
         try await mount.fs.unlink(Mount.root, "f")
         #expect(isOneOf(await reading.value, [old, []]))
+    }
+}
+
+/// What a file's size is whenever the kernel is told to ask for it.
+private final class Kernel: KernelNotifier {
+    private let fs: MountedBucket
+    private let sizes = Mutex<[Int]>([])
+
+    init(_ fs: MountedBucket) { self.fs = fs }
+
+    var told: [Int] { sizes.withLock { $0 } }
+
+    func invalidateEntry(parent: InodeID, name: FileName) {}
+    func invalidateInode(_ inode: InodeID, extent: Extent?) {}
+    func expireEntry(parent: InodeID, name: FileName, isDirectory: Bool) {}
+    func expireAttributes(_ inode: InodeID) {
+        fs.getattr(
+            inode, handle: nil,
+            reply: Reply { result in
+                if case .success(let reply) = result { self.sizes.withLock { $0.append(reply.attributes.size) } }
+            })
     }
 }

@@ -222,9 +222,19 @@ package final class Mount: Sendable {
     package func readAll(_ inode: InodeID, _ handle: HandleID) async throws(VFSError) -> [UInt8] {
         var bytes: [UInt8] = []
         while true {
-            let some = try await fs.read(inode, handle, bytes.count, 128 << 10)
+            let some = try await read(inode, handle, bytes.count)
             if some.isEmpty { return bytes }
             bytes += some
+        }
+    }
+
+    /// As the kernel reads: once more, one page, where its read-ahead is refused.
+    private func read(_ inode: InodeID, _ handle: HandleID, _ offset: Int) async throws(VFSError) -> [UInt8] {
+        do throws(VFSError) {
+            return try await fs.read(inode, handle, offset, 128 << 10)
+        } catch {
+            guard error.code == .stale else { throw error }
+            return try await fs.read(inode, handle, offset, 4096 - offset % 4096)
         }
     }
 

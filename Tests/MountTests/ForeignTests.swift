@@ -152,6 +152,47 @@ extension MountTests {
             #expect(text.contains("unknown option 'nosymfollow'"), "\(text)")
         }
 
+        @Test(
+            "A file that others replace by a longer or shorter one within metadata_ttl reads as one of the two, or not at all"
+        )
+        func anotherLength() async throws {
+            try await MountFixture.use(.folder) { mount in
+                try await mount.python(
+                    """
+                    import collections
+                    S = "\(mount.bucket.name)"; seen = collections.Counter()
+                    def ways(path):
+                        # As cat and cp do, as who asks for no size, and beside somebody who does.
+                        def plain(stat):
+                            f = os.open(path, os.O_RDONLY); parts = []
+                            try:
+                                if stat: os.fstat(f)
+                                while part := os.read(f, 131072): parts.append(part)
+                            finally: os.close(f)
+                            return b"".join(parts)
+                        def beside():
+                            other = threading.Thread(target=lambda: [os.stat(path) for _ in range(20)]); other.start()
+                            try: return plain(False)
+                            finally: other.join()
+                        return (lambda: plain(True), lambda: plain(False), beside, lambda: (read(path)))
+                    for old, new in ((300000, 1000), (5000, 100), (3000000, 2000000), (1000, 300000), (2000000, 3000000), (8192, 4096)):
+                        for i in range(40):
+                            name = f"{old}-{new}-{i}"
+                            write(f"{S}/{name}", b"1" * old); assert os.stat(name).st_size == old
+                            write(f"{S}/.t", b"2" * new); os.rename(f"{S}/.t", f"{S}/{name}")
+                            try: data = ways(name)[i % 4]()
+                            except OSError as error:
+                                assert error.errno == errno.ESTALE, error
+                                seen["stale"] += 1
+                                continue
+                            assert data in (b"1" * old, b"2" * new), (name, len(data), collections.Counter(data))
+                            seen["read"] += 1
+                            assert read(name) == b"2" * new
+                    assert seen["read"] > 120, seen
+                    """)
+            }
+        }
+
         /// With a /dev/fuse that anyone may open, as nearly every system has it; this one may not.
         private static let unprivileged = """
             set -e; cd "$0"; chmod 755 .; mkdir store mnt run; chown 65534:65534 store mnt run; chmod 700 run

@@ -28,6 +28,10 @@ struct ContentState {
     var isSeen = false
     /// How often the file went on with a version of somebody else.
     var switches = 0
+    /// The kernel may believe in a longer file.
+    var lag: KernelLag?
+    /// Who waits for the kernel to be told.
+    var held: [ReadCall] = []
     /// Of the base.
     var holes = Holes()
     /// The version whose bytes are all staged, for the case that its object goes, and the generation for which that is so.
@@ -74,10 +78,63 @@ struct ContentState {
             isStreamed: stream != nil)
     }
 
+    // MARK: What the kernel believes
+
+    /// The file goes on with `info`, if nobody can have seen a byte of the version before. Until `kernelIsTold`, reads wait.
+    mutating func switchUnread(to info: ObjectInfo) -> Bool {
+        guard image == nil, !isSeen, !isDetached else { return false }
+        if let reader {
+            guard let waiters = reader.retireUnread() else { return false }
+            held += waiters.map(\.call)
+        }
+        // Of a longer one the kernel asks again before it ends a read at the size that it knows.
+        lag = KernelLag(believesInMore: info.size < size, before: lag)
+        reader = nil
+        base = info
+        storedSize = info.size
+        size = info.size
+        holes = Holes()
+        switches += 1
+        return true
+    }
+
+    /// The kernel was told another size of the file when it was opened. Until `kernelIsTold`, reads wait.
+    /// - Returns: false when it has been told since.
+    mutating func kernelIsBehind() -> Bool {
+        guard lag == nil else { return false }
+        lag = KernelLag(believesInMore: true, before: nil)
+        return true
+    }
+
+    /// What the kernel asks for after this, it asks for in the knowledge that the file has changed.
+    /// - Returns: who has waited.
+    mutating func kernelIsTold() -> [ReadCall] {
+        lag?.isTold()
+        guard let lag, !lag.isBeingTold else { return [] }
+        if !lag.believesInMore { self.lag = nil }
+        defer { held = [] }
+        return held
+    }
+
+    /// Whether a read gets no bytes now: it waits, or is to be refused.
+    mutating func delays(_ call: ReadCall) -> View? {
+        guard let lag else { return nil }
+        if lag.isBeingTold {
+            held.append(call)
+            return .held
+        }
+        // Past the page cache nothing is filled up.
+        if call.isDirect { return nil }
+        return self.lag?.refuses(call.wanted, size: size) ?? false ? .refused : nil
+    }
+
     // MARK: Reading
 
     enum View: Sendable {
         case empty
+        /// Answered later.
+        case held
+        case refused
         /// All bytes of the base, of which the extent is wanted.
         case recent(PooledBuffer, Extent)
         /// The bytes are staged or zeros.

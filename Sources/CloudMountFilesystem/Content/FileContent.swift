@@ -419,25 +419,19 @@ final class FileContent: Sendable {
     }
 
     /// The file goes on with a version that somebody else has stored, if nobody can have seen a byte of the one before.
-    func switchUnread(to info: ObjectInfo) -> Bool {
-        let waiters: [VersionReader.Waiter]? = state.withLock { state in
-            guard state.image == nil, !state.isSeen, !state.isDetached else { return nil }
-            var waiters: [VersionReader.Waiter] = []
-            if let reader = state.reader {
-                guard let waiting = reader.retireUnread() else { return nil }
-                waiters = waiting
-            }
-            state.reader = nil
-            state.base = info
-            state.storedSize = info.size
-            state.size = info.size
-            state.holes = Holes()
-            state.switches += 1
-            return waiters
-        }
-        guard let waiters else { return false }
-        redirect(waiters)
+    /// - Parameter tell: tells the tree and the kernel, before anybody gets a byte.
+    func switchUnread(to info: ObjectInfo, tell: () -> Void) -> Bool {
+        guard state.withLock({ $0.switchUnread(to: info) }) else { return false }
+        tell()
+        for call in state.withLock({ $0.kernelIsTold() }) { assembleLater(call) }
         return true
+    }
+
+    /// The kernel was told another size of the file, and is to be told before it reads.
+    func kernelIsBehind(tell: () -> Void) {
+        guard state.withLock({ $0.kernelIsBehind() }) else { return }
+        tell()
+        for call in state.withLock({ $0.kernelIsTold() }) { assembleLater(call) }
     }
 
     /// All bytes are in `staged` from now on. False when the file has changed.
@@ -470,40 +464,44 @@ final class FileContent: Sendable {
 
     /// Answers with the bytes of `extent`, as far as the file has them.
     func read(_ wanted: Extent, handle: OpenFile, reply: consuming Reply<ReadSlices>) {
-        respond(wanted, handle, ReplyBox(reply), asksDisk: true)
+        respond(ReadCall(wanted: wanted, isDirect: handle.isDirect, reply: ReplyBox(reply)), handle, asksDisk: true)
     }
 
     /// - Parameter asksDisk: what the local disk keeps of the version has not been looked at for it yet.
-    private func respond(_ wanted: Extent, _ handle: OpenFile, _ box: ReplyBox<ReadSlices>, asksDisk: Bool) {
+    private func respond(_ call: ReadCall, _ handle: OpenFile, asksDisk: Bool) {
+        let box = call.reply
         var isPrepared = false
         var plan: Prefetcher.Plan?
         while true {
             let view = state.withLock { state in
-                state.view(wanted, context.recent) { base in
+                if let delay = state.delays(call) { return delay }
+                return state.view(call.wanted, context.recent) { base in
                     let reader = hooks.ahead(base) ?? VersionReader(base: base, context: context)
                     return reader.reading { [weak self] in self?.lost($0, $1, $2) }
                 }
             }
             switch view {
             case .empty: return box.send(ReadSlices([]))
+            case .held: return
+            case .refused: return box.fail(.isShorter)
             case .recent(let bytes, let extent):
                 let slice = UnsafeRawBufferPointer(rebasing: bytes.bytes[extent.lowerBound..<extent.upperBound])
                 return withExtendedLifetime(bytes) { box.send(ReadSlices([slice])) }
-            case .staged(let pieces, let extent, let staged): return readStaged(pieces, extent, staged, box)
-            case .mixed(let extent): return assembleLater(extent, box)
+            case .staged(let pieces, let extent, let staged): return readStaged(pieces, extent, staged, call)
+            case .mixed: return assembleLater(call)
             case .stored(let reader, let extent, let limit, let size):
-                let otherwise = { @Sendable in self.respond(wanted, handle, box, asksDisk: false) }
+                let otherwise = { @Sendable in self.respond(call, handle, asksDisk: false) }
                 if asksDisk, reader.readKept(extent, box, otherwise: otherwise) { return }
                 let planned = plan ?? handle.plan(extent, size: size)
                 plan = planned
-                let answer = reader.read(extent, limit: limit, planned, handle, box) {
+                let answer = reader.read(extent, limit: limit, planned, handle, call) {
                     if isPrepared { return }
                     isPrepared = true
                     box.onInterrupt { [weak self] in self?.giveUp(box) }
                 }
                 switch answer {
                 case .taken: return
-                case .noMemory: return assembleLater(extent, box)
+                case .noMemory: return assembleLater(call)
                 case .retired: continue
                 }
             }
@@ -519,21 +517,19 @@ final class FileContent: Sendable {
     func closed(_ handle: HandleID) { state.withLock { $0.reader }?.closed(handle) }
 
     private func readStaged(
-        _ pieces: [FileImage.Piece], _ extent: Extent, _ staged: StagedFile?, _ box: ReplyBox<ReadSlices>
+        _ pieces: [FileImage.Piece], _ extent: Extent, _ staged: StagedFile?, _ call: ReadCall
     ) {
-        guard let buffer = context.memory.take(extent.count) else { return assembleLater(extent, box) }
+        guard let buffer = context.memory.take(extent.count) else { return assembleLater(call) }
         do throws(VFSError) {
             try ImageReader.fill(buffer, extent, pieces, staged)
-            box.send(ReadSlices([UnsafeRawBufferPointer(buffer.bytes)]))
+            call.reply.send(ReadSlices([UnsafeRawBufferPointer(buffer.bytes)]))
         } catch {
-            assembleLater(extent, box)  // Cut short in this moment, perhaps.
+            assembleLater(call)  // Cut short in this moment, perhaps.
         }
     }
 
     /// Answers from what the file is now.
-    private func redirect(_ waiters: [VersionReader.Waiter]) {
-        for waiter in waiters { assembleLater(waiter.extent, waiter.reply) }
-    }
+    private func redirect(_ waiters: [VersionReader.Waiter]) { for waiter in waiters { assembleLater(waiter.call) } }
 
     private func lost(_ reader: VersionReader, _ waiters: [VersionReader.Waiter], _ error: VFSError?) {
         guard let error else { return redirect(waiters) }
@@ -560,17 +556,21 @@ final class FileContent: Sendable {
     /// How often a read looks where its bytes are by now.
     private static let mostLooks = 8
 
-    private func assembleLater(_ wanted: Extent, _ box: ReplyBox<ReadSlices>) {
+    private func assembleLater(_ call: ReadCall) {
+        let box = call.reply
         context.begin {
             let reader = self.context.imageReader()
             var looks = 1
             while true {
-                let (extent, pieces, base, staged, generation, switches) = self.state.withLock { state in
-                    let extent = wanted.clipped(to: state.size)
-                    if extent.isEmpty { state.isSeen = true }
+                let (delay, extent, pieces, base, staged, generation, switches) = self.state.withLock { state in
+                    let delay = state.delays(call)
+                    let extent = call.wanted.clipped(to: state.size)
+                    if extent.isEmpty, delay == nil { state.isSeen = true }
                     let pieces = state.current.pieces(in: extent)
-                    return (extent, pieces, state.base, state.staged, state.generation, state.switches)
+                    return (delay, extent, pieces, state.base, state.staged, state.generation, state.switches)
                 }
+                if case .held? = delay { return }
+                if delay != nil { return box.fail(.isShorter) }
                 if extent.isEmpty { return box.send(ReadSlices([])) }
                 do throws(VFSError) {
                     let buffer = try await reader.read(pieces, extent, base: base, staged: staged)

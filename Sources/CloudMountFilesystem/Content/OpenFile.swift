@@ -4,10 +4,28 @@ import Synchronization
 /// What a file is opened to do.
 struct FileUse: Sendable {
     let canWrite: Bool
+    let truncates: Bool
     /// Writes go where the kernel says that the file ends, of which it asks nobody.
     let appends: Bool
     /// The caller is told the file's size with the answer.
     let isTold: Bool
+    /// Past the kernel's pages.
+    let isDirect: Bool
+
+    #if arch(arm64)
+        private static let direct: Int32 = 0o200000  // O_DIRECT
+    #else
+        private static let direct: Int32 = 0o40000
+    #endif
+
+    /// - Parameter flags: those of open(2).
+    init(flags: Int32, isTold: Bool) {
+        canWrite = flags & 3 != 0  // O_ACCMODE
+        truncates = canWrite && flags & 0o1000 != 0  // O_TRUNC
+        appends = canWrite && !truncates && flags & 0o2000 != 0  // O_APPEND
+        isDirect = flags & Self.direct != 0
+        self.isTold = isTold
+    }
 }
 
 /// What opening a file finds.
@@ -27,14 +45,17 @@ final class OpenFile: Sendable {
     let inode: InodeID
     let content: FileContent
     let canWrite: Bool
+    /// Past the kernel's pages.
+    let isDirect: Bool
     private let prefetcher: Mutex<Prefetcher>
     private let hasRead = Atomic(false)
 
-    init(id: HandleID, inode: InodeID, content: FileContent, canWrite: Bool, prefetch: Int) {
+    init(id: HandleID, inode: InodeID, content: FileContent, canWrite: Bool, isDirect: Bool, prefetch: Int) {
         self.id = id
         self.inode = inode
         self.content = content
         self.canWrite = canWrite
+        self.isDirect = isDirect
         prefetcher = Mutex(Prefetcher(maximum: prefetch))
     }
 
@@ -74,11 +95,14 @@ final class Handles: Sendable {
     func directory(_ id: HandleID) -> OpenDirectory? { table.withLock { $0.directories[id] } }
     func files() -> [OpenFile] { table.withLock { Array($0.files.values) } }
 
-    func open(_ inode: InodeID, _ content: FileContent, canWrite: Bool, prefetch: Int) -> HandleID {
+    func open(
+        _ inode: InodeID, _ content: FileContent, canWrite: Bool, isDirect: Bool = false, prefetch: Int
+    ) -> HandleID {
         table.withLock { table in
             defer { table.next += 1 }
             table.files[table.next] = OpenFile(
-                id: table.next, inode: inode, content: content, canWrite: canWrite, prefetch: prefetch)
+                id: table.next, inode: inode, content: content, canWrite: canWrite, isDirect: isDirect,
+                prefetch: prefetch)
             return table.next
         }
     }

@@ -8,7 +8,9 @@ import Synchronization
 final class VersionReader: Sendable {
     struct Waiter: Sendable {
         let extent: Extent
-        let reply: ReplyBox<ReadSlices>
+        let call: ReadCall
+
+        var reply: ReplyBox<ReadSlices> { call.reply }
     }
 
     struct Slice: Sendable {
@@ -164,10 +166,11 @@ final class VersionReader: Sendable {
 
     /// Answers a read now or when the bytes have come.
     /// - Parameters:
+    ///   - extent: what the file has of what is asked for.
     ///   - limit: what is read ahead goes no further than this.
     ///   - prepare: called before the read may have to wait.
     func read(
-        _ extent: Extent, limit: Int, _ plan: Prefetcher.Plan, _ handle: OpenFile, _ box: ReplyBox<ReadSlices>,
+        _ extent: Extent, limit: Int, _ plan: Prefetcher.Plan, _ handle: OpenFile, _ call: ReadCall,
         prepare: () -> Void
     ) -> Answer {
         let now = context.clock.monotonic()
@@ -178,24 +181,24 @@ final class VersionReader: Sendable {
             return slices
         }
         if let ready {
-            deliver(ready, to: box)
+            deliver(ready, to: call.reply)
             if !plan.ahead.isEmpty || plan.collapsed { readAhead(plan, limit, handle) }
             return .taken
         }
         prepare()
         // Taken without the lock: memory may have to be given back by other readers first.
         let buffers = buffers(for: plan.needed, limit)
-        let step = state.withLock { enqueue(&$0, extent, limit, plan, handle, box, now, buffers) }
+        let step = state.withLock { enqueue(&$0, extent, limit, plan, handle, call, now, buffers) }
         switch step {
         case .ready(let slices):
-            deliver(slices, to: box)
+            deliver(slices, to: call.reply)
             readAhead(plan, limit, handle)
         case .waiting(let start, let stop):
             for fetch in stop { fetch.stop() }
             for fetch in start { run(fetch) }
             if plan.isRandom { dense?.missed(extent) }
             readAhead(plan, limit, handle)
-        case .failed(let error): box.fail(error)
+        case .failed(let error): call.reply.fail(error)
         case .noMemory(let stop):
             for fetch in stop { fetch.stop() }
             return .noMemory
@@ -218,7 +221,7 @@ final class VersionReader: Sendable {
 
     private func enqueue(
         _ state: inout State, _ extent: Extent, _ limit: Int, _ plan: Prefetcher.Plan, _ handle: OpenFile,
-        _ box: ReplyBox<ReadSlices>, _ now: UInt64, _ buffers: [(Extent, PooledBuffer)]?
+        _ call: ReadCall, _ now: UInt64, _ buffers: [(Extent, PooledBuffer)]?
     ) -> Step {
         if state.isRetired { return .retired }
         if let slices = Self.slices(of: extent, in: state.fetches) {
@@ -245,7 +248,7 @@ final class VersionReader: Sendable {
             state.fetches.removeAll { fetch in start.contains { $0 === fetch } }
             return .noMemory(stop: stop)
         }
-        state.waiters.append(Waiter(extent: extent, reply: box))
+        state.waiters.append(Waiter(extent: extent, call: call))
         return .waiting(start: start, stop: stop)
     }
 

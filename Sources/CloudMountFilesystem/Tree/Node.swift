@@ -62,6 +62,7 @@ final class Node {
         static let isPlaceholder = Flags(rawValue: 4096)
         static let isBeingMade = Flags(rawValue: 8192)
         static let lacksDetails = Flags(rawValue: 16384)
+        static let isOpenRefused = Flags(rawValue: 32768)
     }
 
     private func set(_ flag: Flags, _ value: Bool) {
@@ -92,7 +93,16 @@ final class Node {
     /// The kernel was told of an older version's attributes.
     var kernelIsBehind: Bool {
         get { flags.contains(.kernelIsBehind) }
-        set { set(.kernelIsBehind, newValue) }
+        set {
+            set(.kernelIsBehind, newValue)
+            set(.isOpenRefused, false)
+        }
+    }
+
+    /// Somebody who wanted to open the file has been refused, so that the kernel looks it up, since it is behind.
+    var isOpenRefused: Bool {
+        get { flags.contains(.isOpenRefused) }
+        set { set(.isOpenRefused, newValue) }
     }
 
     /// The kernel may hold pages of `version`.

@@ -7,12 +7,20 @@ final class Revalidator: Sendable {
     private let tree: Tree
     private let sweeper: Sweeper
     private let revalidations: SingleFlight<InodeID, Void>
+    private let departures: SingleFlight<Departure, Bool>
+
+    /// A version that an open file reads is gone.
+    private struct Departure: Hashable {
+        let inode: InodeID
+        let version: ETag
+    }
 
     init(context: MountContext, tree: Tree, sweeper: Sweeper) {
         self.context = context
         self.tree = tree
         self.sweeper = sweeper
         revalidations = SingleFlight(executor: context.provider.executor)
+        departures = SingleFlight(executor: context.provider.executor)
     }
 
     private var provider: any ObjectProvider { context.provider }
@@ -110,6 +118,16 @@ final class Revalidator: Sendable {
     /// The version that an open file reads is gone, and not by this mount's doing: what is under its name now?
     /// - Returns: whether the file goes on with that, because nobody has seen a byte of the version before.
     func versionIsGone(_ inode: InodeID, _ base: ObjectInfo) async -> Bool {
+        let isGone = await attempt { () async throws(VFSError) in
+            // Each of its reads may find it.
+            try await departures.run(Departure(inode: inode, version: base.etag)) { () async throws(VFSError) in
+                await self.goOn(inode, base)
+            }
+        }
+        return (try? isGone.get()) ?? false
+    }
+
+    private func goOn(_ inode: InodeID, _ base: ObjectInfo) async -> Bool {
         guard let place = tree.stored.place(of: inode) else { return false }
         let key: ObjectKey? = tree.withNames { names in
             // One that is getting another name is not gone: that is known when it has it.
@@ -121,16 +139,18 @@ final class Revalidator: Sendable {
             tree.stored.distrust([place])
             return false
         }
-        let asked = tree.now()
         let found = await attempt { () async throws(VFSError) in try await provider.headIfThere(key) }
         guard case .success(let info) = found else { return false }
         if let info, info.etag == base.etag { return false }
         let kind = info?.metadata.map { AttributeCodec.decode($0, key: key).kind ?? .regular }
-        if let info, kind == .regular, let content = tree.contentOfUnchanged(inode, base.etag),
-            content.switchUnread(to: info)
+        if let info, kind == .regular, let content = tree.contentOfUnchanged(inode, base.etag, becoming: info),
+            content.switchUnread(
+                to: info,
+                tell: {
+                    tree.adopt(info, inode)
+                    context.tellKernel { $0.expireAttributes(inode) }
+                })
         {
-            tree.adopt(info, inode, asked: asked)
-            context.tellKernel { $0.invalidateInode(inode, extent: Extent(0, .max)) }
             return true
         }
         // Who has it open keeps the inode; who opens the name from now on gets another.
@@ -173,13 +193,17 @@ final class Revalidator: Sendable {
 }
 
 extension Tree {
-    /// The content of a file that is open and unchanged at `version`.
-    func contentOfUnchanged(_ inode: InodeID, _ version: ETag) -> FileContent? {
-        withNames { names in names[inode].flatMap { !$0.isHeld && $0.version == version ? $0.content : nil } }
+    /// The content of a file that is open and unchanged at `version`. Where somebody may write to its end, of which the kernel asks
+    /// nobody, only one of the same length can take its place.
+    func contentOfUnchanged(_ inode: InodeID, _ version: ETag, becoming info: ObjectInfo) -> FileContent? {
+        withNames { names in
+            guard let node = names[inode], !node.isHeld, node.version == version else { return nil }
+            return node.writers == 0 || node.size == info.size ? node.content : nil
+        }
     }
 
     /// The inode goes on as another version, of which nobody has seen a byte yet.
-    func adopt(_ info: ObjectInfo, _ inode: InodeID, asked: UInt64) {
+    func adopt(_ info: ObjectInfo, _ inode: InodeID) {
         let now = now()
         withNames { names in
             guard let node = names[inode], !node.isHeld else { return }

@@ -113,14 +113,15 @@ final class Tree: Sendable {
             } else if !isCurrent, !node.isHeld {
                 guard node.validUntil > now || node.openCount > 0, trusts else { return nil }
             }
-            if use.appends, !use.isTold, node.kernelIsBehind {
+            // The kernel looks the name up then, and opens it again. By a bind mount of the file it does not.
+            if !use.isTold, node.kernelIsBehind, use.appends || !node.isOpenRefused {
+                node.isOpenRefused = true
                 throw VFSError(.stale, "the file has become another since the kernel looked it up")
             }
             let content = content(of: node, names)
             let (isCached, hasPages) = (node.isCached, node.hasPages)
             node.isCached = true
             names.open(node, canWrite: use.canWrite)
-            defer { node.kernelIsBehind = false }
             return OpenedContent(
                 content: content, isCached: isCached, hasPages: hasPages, kernelIsBehind: node.kernelIsBehind)
         }
