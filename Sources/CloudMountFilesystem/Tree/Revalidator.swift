@@ -143,20 +143,33 @@ final class Revalidator: Sendable {
         guard case .success(let info) = found else { return false }
         if let info, info.etag == base.etag { return false }
         let kind = info?.metadata.map { AttributeCodec.decode($0, key: key).kind ?? .regular }
-        if let info, kind == .regular, let content = tree.contentOfUnchanged(inode, base.etag, becoming: info),
-            content.switchUnread(
-                to: info,
-                tell: {
-                    tree.adopt(info, inode)
-                    context.tellKernel { $0.expireAttributes(inode) }
-                })
-        {
-            return true
+        if let info, kind == .regular, let content = contentOfUnchanged(inode, base.etag) {
+            let isSwitched = content.switchUnread(to: info) {
+                if !adopt(info, inode) { _ = content.strand(VFSError(.stale, "\(key) was changed by somebody else")) }
+                context.tellKernel { $0.expireAttributes(inode) }
+            }
+            if isSwitched { return true }
         }
         // Who has it open keeps the inode; who opens the name from now on gets another.
         _ = tree.stored.strand(inode, unlessHeld: true)
         context.invalidate([place])
         return false
+    }
+
+    /// The content of a file that is open, at `version`, and that nobody can write to.
+    private func contentOfUnchanged(_ inode: InodeID, _ version: ETag) -> FileContent? {
+        tree.withNames { names in names[inode].flatMap { !$0.isHeld && $0.version == version ? $0.content : nil } }
+    }
+
+    /// The inode goes on as another version, of which nobody has seen a byte yet.
+    /// - Returns: false when somebody has just opened it to write, to the end perhaps that the kernel knows.
+    private func adopt(_ info: ObjectInfo, _ inode: InodeID) -> Bool {
+        let now = tree.now()
+        return tree.withNames { names in
+            guard let node = names[inode], !node.isHeld else { return false }
+            names.become(info, node, now)
+            return true
+        }
     }
 
     // MARK: While the store cannot be reached
@@ -188,26 +201,6 @@ final class Revalidator: Sendable {
     func describe(_ ids: [InodeID]) async {
         _ = await attempt { () async throws(VFSError) in
             try await inParallel(ids, width: 64) { id async throws(VFSError) in try? await self.revalidate(id) }
-        }
-    }
-}
-
-extension Tree {
-    /// The content of a file that is open and unchanged at `version`. Where somebody may write to its end, of which the kernel asks
-    /// nobody, only one of the same length can take its place.
-    func contentOfUnchanged(_ inode: InodeID, _ version: ETag, becoming info: ObjectInfo) -> FileContent? {
-        withNames { names in
-            guard let node = names[inode], !node.isHeld, node.version == version else { return nil }
-            return node.writers == 0 || node.size == info.size ? node.content : nil
-        }
-    }
-
-    /// The inode goes on as another version, of which nobody has seen a byte yet.
-    func adopt(_ info: ObjectInfo, _ inode: InodeID) {
-        let now = now()
-        withNames { names in
-            guard let node = names[inode], !node.isHeld else { return }
-            names.become(info, node, now)
         }
     }
 }
