@@ -403,7 +403,7 @@ struct WriteBackTests {
         } else {
             await isHeld.wait()
             Task { await old.drain() }
-            await settled { old.recovery.commits.entries.isUnderWay(inode) }
+            await settled { old.upkeep.recovery.commits.entries.isUnderWay(inode) }
             await pause(.milliseconds(200))
             try await mount.fill(inode, handle, more, at: first.count)
             try await mount.fs.fsync(inode, handle)
