@@ -105,9 +105,20 @@ final class TestMount: Sendable {
         return found
     }
 
+    /// As the kernel opens a path: once more from the lookup when what it knew of the file is stale.
+    func open(_ path: String) async throws -> (InodeID, HandleID) {
+        let known = try await inode(path)
+        do throws(VFSError) {
+            return (known, try await fs.open(known))
+        } catch {
+            guard error.code == .stale else { throw error }
+            let inode = try await inode(path)
+            return (inode, try await fs.open(inode))
+        }
+    }
+
     func read(_ path: String) async throws -> [UInt8] {
-        let inode = try await inode(path)
-        let handle = try await fs.open(inode)
+        let (inode, handle) = try await open(path)
         var bytes: [UInt8] = []
         while true {
             let some = try await fs.read(inode, handle, bytes.count, 128 << 10)
