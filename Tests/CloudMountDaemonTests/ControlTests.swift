@@ -207,7 +207,8 @@ struct SilentClientTests {
         } _: { path in
             let line = try await BlockingPool.shared.run { () throws(VFSError) -> [UInt8]? in
                 let socket = try UnixSocket.connect(to: path)
-                _ = UnixSocket.write([UInt8](repeating: UInt8(ascii: "x"), count: 1 << 20), to: socket)
+                _ = UnixSocket.write(
+                    [UInt8](repeating: UInt8(ascii: "x"), count: ControlServer.maxRequest + 1), to: socket)
                 return UnixSocket.readLine(socket)
             }
             #expect(line == nil)

@@ -14,7 +14,7 @@ extension MountTests {
                 for (name, size) in files {
                     try await mount.python(
                         "import random; random.seed(\(size)); write('written-\(name)', random.randbytes(\(size)))")
-                    try await mount.shell("cp written-\(name) $W/\(name); cat written-\(name) > copied-\(name)")
+                    try await mount.shell("cp written-\(name) $W/\(name); cat $W/\(name) > copied-\(name)")
                 }
                 let compare = files.map { "cmp $W/\($0.0) written-\($0.0) && cmp $W/\($0.0) copied-\($0.0)" }
                     .joined(separator: " && ")
