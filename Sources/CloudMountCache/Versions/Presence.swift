@@ -11,7 +11,6 @@ struct Presence: Sendable {
     init(size: Int) { self.size = size }
 
     var isEmpty: Bool { chunks.isEmpty && parts.isEmpty }
-    var isWhole: Bool { chunks.count == VersionMap.chunks(size) }
 
     static func indices(_ extent: Extent) -> Range<Int> {
         extent.isEmpty ? 0..<0 : extent.lowerBound / VersionMap.chunk..<(extent.upperBound - 1) / VersionMap.chunk + 1

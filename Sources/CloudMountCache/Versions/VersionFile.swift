@@ -281,7 +281,7 @@ public final class VersionFile: Sendable {
                 checked.run = store.run
                 set(index, checked)
             } else {
-                store.noteDamage(path)
+                store.noteDamage()
                 drop([index])
             }
         }

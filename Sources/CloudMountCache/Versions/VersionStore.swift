@@ -104,7 +104,7 @@ public final class VersionStore: Sendable {
     }
 
     func nextUse() -> UInt64 { uses.add(1, ordering: .relaxed).newValue }
-    func noteDamage(_ path: String) { state.withLock { $0.damaged += 1 } }
+    func noteDamage() { state.withLock { $0.damaged += 1 } }
     func path(of id: VersionID) -> String { "\(directory)/\(id.folder)/\(Self.shard(id.shard))/\(id.name)" }
 
     private static func shard(_ index: Int) -> String {
