@@ -38,7 +38,7 @@ extension Round {
             let version = loss.version
             // A folder's marker holds nothing.
             if version.key.hasSuffix("/"), version.bytes.isEmpty { continue }
-            let isOwn = version.maker == loss.by || isCopyOfOwn(version, of: loss.by, account)
+            let isOwn = isOwn(version, life) || isCopyOfOwn(version, of: loss.by, account)
             let isCommit =
                 loss.verb == .put || loss.verb == .completeUpload || loss.verb == .copy && loss.source == version.key
             if setting.rule == .overwrite, isCommit { continue }
@@ -47,7 +47,7 @@ extension Round {
                 $0.key == version.key && $0.made > loss.time && $0.bytes == version.bytes && $0.verb == .copy
             }
             if setting.capabilities.versions, isRestored { continue }
-            let time = isOwn ? version.made : account.seen[life]?[version.etag] ?? .max
+            let time = isOwn ? version.made : seen(version, by: life, account)
             let what =
                 "\(loss.verb.rawValue) of \(version.key) at \(loss.time), made at \(version.made) by \(version.maker)"
             if time > loss.time {
@@ -62,6 +62,18 @@ extension Round {
             }
             checkMoved(loss, reasons, account, history, what, &found)
         }
+    }
+
+    /// A life that goes on with the records of those before knows what they had made.
+    private func isOwn(_ version: Version, _ life: Int) -> Bool {
+        guard case .mount(let maker) = version.maker else { return false }
+        return maker == life || setting.writesBack && maker < life
+    }
+
+    /// When the life, or one whose records it goes on with, was told of the version.
+    private func seen(_ version: Version, by life: Int, _ account: Ledger.State) -> Int {
+        let lives = setting.writesBack ? 1...life : life...life
+        return lives.compactMap { account.seen[$0]?[version.etag] }.min() ?? .max
     }
 
     /// Who copies what the mount has written copies its nonce as well, which makes it the mount's.

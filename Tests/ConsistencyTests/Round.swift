@@ -15,6 +15,8 @@ final class Round: Sendable {
         var rule: CachePolicy.OnConflict
         var patience: Int
         var hasBareAnswers: Bool
+        /// Close and fsync return before the store has the bytes; the journal and the staged files outlive a crash.
+        var writesBack: Bool
         var seed: UInt64
 
         init(seed: UInt64) {
@@ -24,6 +26,7 @@ final class Round: Sendable {
             hasTinyParts = seed / 15 % 3 == 0
             patience = Int(seed / 45 % 3)
             hasBareAnswers = seed / 135 % 2 == 0
+            writesBack = seed / 270 % 2 == 0
         }
 
         var capabilities: Capabilities {
@@ -34,6 +37,10 @@ final class Round: Sendable {
 
         func apply(_ settings: inout MountSettings) {
             settings.policy.onConflict = rule
+            if writesBack {
+                settings.policy.write = .back
+                settings.policy.writeDelay = .milliseconds(5)
+            }
             switch patience {
             case 0: settings.policy.freshness = .always
             case 1:
@@ -44,7 +51,7 @@ final class Round: Sendable {
         }
 
         var description: String {
-            "SEED=\(seed) (\(kind.testDescription)\(hasTinyParts ? ", tiny parts" : "")\(hasBareAnswers ? ", bare answers" : ""), \(rule.rawValue), "
+            "SEED=\(seed) (\(kind.testDescription)\(hasTinyParts ? ", tiny parts" : "")\(hasBareAnswers ? ", bare answers" : "")\(writesBack ? ", write-back" : ""), \(rule.rawValue), "
                 + "\(["never believing", "believing for 20 ms", "believing"][patience]))"
         }
     }
@@ -65,7 +72,8 @@ final class Round: Sendable {
         chaos = Chaos(seed: seed ^ 0xC4A05)
         let setting = setting
         mount = try Mount(
-            setting.capabilities, chaos: chaos, keepsBytes: true, bareAnswers: setting.hasBareAnswers
+            setting.capabilities, chaos: chaos, keepsBytes: true, bareAnswers: setting.hasBareAnswers,
+            journals: setting.writesBack
         ) { setting.apply(&$0) }
     }
 

@@ -123,16 +123,22 @@ package final class Mount: Sendable {
     /// `crash` nothing that it does reaches the store any more.
     package func remount(crash: Bool = false, isReadOnly: Bool = false) throws {
         let old = life
-        if crash { old.lifeline.sever() }
+        if crash {
+            old.lifeline.sever()
+            // What it is told from now on nobody hears of again.
+            old.journal?.close()
+        }
         try start(old.number + 1, isReadOnly: isReadOnly)
     }
 
     /// From now on this life can put nothing on record.
     package func breakJournal() { life.journal?.close() }
 
-    /// What lies in the staging areas of all lives, file by file, at this moment.
+    /// What lies in the staging areas of all lives, file by file, at this moment; with a journal in that of the last one, which has all
+    /// that those before have left.
     package func stagedFiles() -> [(path: String, bytes: [UInt8])] {
-        (1...life.number).flatMap { number in
+        let last = life.number
+        return (journals ? last...last : 1...last).flatMap { number in
             let folder = "\(directory)/\(number)/staged"
             return names(in: folder).compactMap { name in
                 bytes(ofFile: "\(folder)/\(name)").map { ("\(folder)/\(name)", $0) }
