@@ -78,7 +78,7 @@ package struct Committer: Sendable {
             guard CommitVerdict.needsLook(failure) else { throw failure }
             let there: ObjectInfo?
             do throws(VFSError) {
-                there = try await provider.headIfThere(write.key)
+                there = try await provider.headIfThere(write.key, after: failure)
             } catch {
                 // What is gone for good is not said by who could not look.
                 throw failure.code == .stale && error.mayPass ? error : failure
@@ -338,7 +338,8 @@ package struct Committer: Sendable {
             // without an answer not for good.
             if CommitVerdict.isUnclear(error) { local.mayChange() }
             guard CommitVerdict.needsLook(error) || error.code == .cancelled else { return info }
-            guard let there = try await provider.headIfThere(write.key), WriteMark(write).isOn(there) else {
+            guard let there = try await provider.headIfThere(write.key, after: error), WriteMark(write).isOn(there)
+            else {
                 return info
             }
             return there
@@ -435,7 +436,8 @@ extension ObjectProvider {
             return try await put(request, from: source)
         } catch {
             guard CommitVerdict.needsLook(error), let nonce = request.metadata.nonce,
-                let there = try? await headIfThere(request.key), WriteMark(nonce: nonce, size: source.count).isOn(there)
+                let there = try? await headIfThere(request.key, after: error),
+                WriteMark(nonce: nonce, size: source.count).isOn(there)
             else { throw error }
             return there
         }

@@ -46,7 +46,7 @@ public struct Daemon: Sendable {
 
     private func serve(_ signals: AsyncStream<Int32>) async throws(VFSError) -> ExitStatus {
         let cache = configuration.cache
-        let staging = try StagingArea(directory: cache.directory, limit: cache.size, keepFree: cache.keepFree)
+        let staging = try await openStaging(cache)
         let journal = openJournal(staging)
         defer { journal?.close() }
         let versions = openVersions(staging)
@@ -73,6 +73,19 @@ public struct Daemon: Sendable {
             versions?.close()
         }
         return report(endings, staging)
+    }
+
+    /// Who has the directory may be about to end: a daemon that is restarted, or `cloudmount recover`.
+    private func openStaging(_ cache: Configuration.Cache) async throws(VFSError) -> StagingArea {
+        for _ in 0..<30 {
+            do throws(VFSError) {
+                return try StagingArea(directory: cache.directory, limit: cache.size, keepFree: cache.keepFree)
+            } catch {
+                guard error.code == .busy else { throw error }
+            }
+            try? await Task.sleep(for: .milliseconds(100))
+        }
+        return try StagingArea(directory: cache.directory, limit: cache.size, keepFree: cache.keepFree)
     }
 
     /// Nil when there is none to be had: the mounts serve all the same, and what they cannot store has no record.
@@ -107,9 +120,8 @@ public struct Daemon: Sendable {
                 "the journal was damaged (\(damage.reason))\(place); \(damage.carried) writes were carried over")
         }
         let names = Set(configuration.mounts.map(\.name))
-        var recorded: Set<String> = []
+        let recorded = try journal.staged().names
         for (mount, count) in try journal.mounts().sorted(by: { $0.key < $1.key }) {
-            recorded.formUnion(try journal.records(of: mount).compactMap(\.staged))
             if names.contains(mount) { continue }
             logger.warning("\(count) files of the mount '\(mount)', which is not in the configuration, are not stored")
         }

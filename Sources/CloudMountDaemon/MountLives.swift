@@ -70,7 +70,7 @@ final class MountLives {
     private func note(_ ending: MountLife.Ending, of life: MountLife) {
         var sum = endings[life.name] ?? MountLife.Ending()
         sum.dirtyFiles += ending.dirtyFiles
-        sum.dirtyBytes += ending.dirtyBytes
+        sum.dirtyBytes = sum.dirtyBytes.addingSaturated(ending.dirtyBytes)
         sum.stagedPaths += ending.stagedPaths
         endings[life.name] = sum
     }

@@ -76,9 +76,10 @@ public enum StatusTable {
             notes.append("\(mount.name): billed calls: \(calls)")
         }
         for commit in mount.failedCommits {
+            let place = commit.stagedPath.isEmpty ? "memory" : commit.stagedPath
             notes.append(
                 "! \(mount.name): \(commit.path) (\(size(commit.bytes))) is not stored: \(commit.error)"
-                    + (commit.stagedPath.isEmpty ? "" : "; its bytes are in \(commit.stagedPath)"))
+                    + (commit.bytes == 0 ? "" : "; its bytes are in \(place)"))
         }
         for cap in mount.caps {
             notes.append(

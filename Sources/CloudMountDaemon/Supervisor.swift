@@ -45,7 +45,7 @@ final class Supervisor {
         get async {
             await running.reduce((0, 0)) { sum, running in
                 let statistics = running.statistics()
-                return (sum.0 + statistics.dirtyFiles, sum.1 + statistics.dirtyBytes)
+                return (sum.0 + statistics.dirtyFiles, sum.1.addingSaturated(statistics.dirtyBytes))
             }
         }
     }

@@ -96,9 +96,9 @@ struct SyncDesk: Sendable {
         (report.files, report.bytes, report.storedFiles, report.storedBytes) = (0, 0, 0, 0)
         for counts in parts.map(\.progress.counts) {
             report.files += counts.files
-            report.bytes += counts.bytes
+            report.bytes = report.bytes.addingSaturated(counts.bytes)
             report.storedFiles += counts.storedFiles
-            report.storedBytes += counts.storedBytes
+            report.storedBytes = report.storedBytes.addingSaturated(counts.storedBytes)
         }
         report.sentBytes = max(0, sent(parts) - sentBefore)
         return report

@@ -63,7 +63,7 @@ final class DirectoryBuffer: DirectoryPacker, @unchecked Sendable {
     }
 
     private func forget() {
-        for inode in lookups { request.operations.forget(inode, count: 1) }
+        for inode in lookups { request.operations.untold(inode) }
         lookups = []
     }
 }

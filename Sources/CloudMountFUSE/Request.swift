@@ -77,7 +77,7 @@ extension Request {
             var parameters = entry.parameters
             return fuse_reply_entry(request.raw, &parameters)
         } undo: { request, entry in
-            if let inode = entry.attributes?.inode { request.operations.forget(inode, count: 1) }
+            if let inode = entry.attributes?.inode { request.operations.untold(inode) }
         }
     }
 

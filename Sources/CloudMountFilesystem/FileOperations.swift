@@ -7,6 +7,8 @@ public import CloudMountVFS
 public protocol FileOperations: Sendable {
     func lookup(parent: InodeID, name: FileName, reply: consuming Reply<Entry>)
     func forget(_ inode: InodeID, count: UInt64)
+    /// An entry that was made for the kernel has not reached it: it has not been looked up, and its size is not known.
+    func untold(_ inode: InodeID)
     func getattr(_ inode: InodeID, handle: HandleID?, reply: consuming Reply<AttributeReply>)
     func setattr(
         _ inode: InodeID, handle: HandleID?, changes: AttributeChanges, caller: Caller,
@@ -78,4 +80,8 @@ public protocol KernelNotifier: Sendable {
     func expireEntry(parent: InodeID, name: FileName, isDirectory: Bool)
     /// Drops cached attributes before it returns, so that an answer that follows is not taken together with them.
     func expireAttributes(_ inode: InodeID)
+}
+
+extension FileOperations {
+    public func untold(_ inode: InodeID) { forget(inode, count: 1) }
 }

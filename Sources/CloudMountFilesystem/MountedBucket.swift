@@ -124,7 +124,7 @@ public final class MountedBucket: FileOperations {
     }
 
     private func discard(_ entry: Entry) {
-        if let inode = entry.attributes?.inode { forget(inode, count: 1) }
+        if let inode = entry.attributes?.inode { untold(inode) }
     }
 
     /// - Parameter isNew: the file was made for who does not wait for it any more, and holds its name for nobody.
@@ -165,6 +165,7 @@ public final class MountedBucket: FileOperations {
     }
 
     public func forget(_ inode: InodeID, count: UInt64) { tree.forget(inode, count: count) }
+    public func untold(_ inode: InodeID) { tree.untold(inode) }
 
     public func mknod(
         parent: InodeID, name: FileName, mode: UInt32, device: UInt32, caller: Caller, reply: consuming Reply<Entry>
@@ -278,7 +279,7 @@ public final class MountedBucket: FileOperations {
         case .success(let known?): reply.send(known.reply())
         case .failure(let error): reply.fail(error)
         case .success(nil):
-            slow(reply) { () async throws(VFSError) in
+            slow(reply, discard: { _ in self.tree.untold(inode, count: 0) }) { () async throws(VFSError) in
                 try await self.revalidator.revalidateOrRemember(inode)
                 return try self.tree.attributes(of: inode).reply()
             }

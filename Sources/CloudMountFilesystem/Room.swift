@@ -1,3 +1,4 @@
+import CloudMountPlatform
 import CloudMountVFS
 import Synchronization
 
@@ -27,7 +28,7 @@ final class Room: Sendable {
         let box = ReplyBox(reply)
         let now = context.clock.monotonic()
         let (space, begins, waits) = state.withLock { state in
-            let isDue = state.askedAt.map { now - min(now, $0) >= Self.life.nanoseconds } ?? true
+            let isDue = state.askedAt.map { now.elapsed(since: $0) >= Self.life.nanoseconds } ?? true
             let begins = isDue && !state.isAsking
             let waits = state.askedAt == nil
             if begins { state.isAsking = true }

@@ -61,7 +61,7 @@ public struct RetryLayer: ProviderLayer {
     func bounded<Value: Sendable>(
         _ call: ProviderCall, _ work: @escaping @Sendable () async -> Result<Value, VFSError>
     ) async throws(VFSError) -> Value {
-        let deadline = policy.deadline
+        let deadline = policy.deadline * CallPatience.share
         let (outcome, expired): (Result<Value, VFSError>, Bool)
         if call.verb.worksInStore, let isAlive {
             let question = min(CircuitBreaker.probeLimit, deadline / 4)

@@ -17,3 +17,9 @@ public enum SystemClock {
         return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
     }
 }
+
+extension UInt64 {
+    /// How long ago `earlier` was at this moment, both of one monotonic clock; 0 when it was later. Two threads may read the clock in one order
+    /// and take a lock in the other.
+    public func elapsed(since earlier: UInt64) -> UInt64 { self > earlier ? self - earlier : 0 }
+}

@@ -123,8 +123,8 @@ extension StagedFile {
         }
     }
 
-    /// Where the bytes are, for people: the path of the file, or that they are in memory.
-    public var place: String { state.withLock { $0.memory == nil } ? path : "memory" }
+    /// The path of the file that has the bytes; nil while they are in memory.
+    public var place: String? { state.withLock { $0.memory == nil } ? path : nil }
 
     /// Brings the bytes from memory to disk, where all that is written later goes too.
     /// - Throws: `noSpace`, `io`; the bytes stay in memory then.

@@ -280,9 +280,12 @@ public final class StagingArea: Sendable {
     }
 
     /// Bytes that the disk has beyond what is to stay free; nil when it does not say.
-    func spareBytes() -> Int? {
+    /// - Parameter forClean: for what can as well not be kept: none where the disk is short of names for files.
+    func spareBytes(forClean: Bool = false) -> Int? {
         var disk = statvfs()
         guard statvfs(directory, &disk) == 0 else { return nil }
+        // Some file systems count none.
+        if forClean, disk.f_files > 0, disk.f_favail < disk.f_files / 32 { return 0 }
         return diskBytes(UInt64(disk.f_bavail), of: UInt64(disk.f_frsize)) - keepFree
     }
 
@@ -355,7 +358,8 @@ public final class StagingArea: Sendable {
         withExtendedLifetime(seen) {}
     }
 
-    private static func processDescriptors() -> Int {
+    /// Descriptors that the process may have.
+    public static func processDescriptors() -> Int {
         var limits = rlimit()
         guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limits) == 0 else { return 256 }
         return Int(clamping: limits.rlim_cur)

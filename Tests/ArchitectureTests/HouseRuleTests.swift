@@ -95,6 +95,24 @@ struct HouseRuleTests {
         #expect(forgotten == [])
     }
 
+    @Test(
+        "Ages are told by `elapsed(since:)`: another thread may have read the clock later, and an unsigned difference traps"
+    )
+    func clocks() throws {
+        let difference = #/(?:\bnow|uptime|monotonic\(\)) - /#
+        var found: [String] = []
+        for module in ["Filesystem", "Cache", "Staging"] {
+            for file in try SourceTree.files(below: "Sources/CloudMount\(module)") {
+                // Seconds of the calendar have a sign.
+                for (number, text) in file.code
+                where text.contains(difference) && !text.contains("now - entry.modified") {
+                    found.append("\(file.path):\(number)")
+                }
+            }
+        }
+        #expect(found == [])
+    }
+
     @Test("Nothing is left for later in a comment")
     func leftovers() throws {
         var found: [String] = []

@@ -17,8 +17,8 @@ struct Eviction {
         var bytes: Int
     }
 
-    /// The mode of a file that was used again: where the store keeps that.
-    static let settledMode: mode_t = 0o700
+    /// The mode of a file that was used again: where the store keeps that. The sticky bit means nothing for a file.
+    static let settledMode: mode_t = 0o1600
 
     /// So many are looked at before one is chosen, and so many bytes as are wanted four times over.
     static let sample = 256

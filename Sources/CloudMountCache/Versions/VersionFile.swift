@@ -24,6 +24,21 @@ public final class VersionFile: Sendable {
         var fills: [Fill] = []
         var isFilling = false
         var lastUse: UInt64 = 0
+        /// The bytes of an adopted file are getting their checksums.
+        var sealing: Sealing?
+
+        /// Nothing is there any more.
+        mutating func clear() {
+            (descriptor, map, counted, sealing) = (nil, nil, 0, nil)
+            presence.removeAll()
+            evictions += 1
+        }
+    }
+
+    private struct Sealing: Sendable {
+        let lane: String
+        /// Chunks that have gone meanwhile: what is in their place is none of the version's bytes.
+        var dropped: Set<Int> = []
     }
 
     private struct Fill: Sendable {
@@ -136,8 +151,8 @@ public final class VersionFile: Sendable {
     public func used() -> Bool {
         let now = SystemClock.monotonic()
         return state.withLock { state in
-            defer { state.lastUse = now }
-            return state.lastUse == 0 || now - state.lastUse > 60_000_000_000
+            defer { state.lastUse = max(now, state.lastUse) }
+            return state.lastUse == 0 || now.elapsed(since: state.lastUse) > 60_000_000_000
         }
     }
 
@@ -182,7 +197,7 @@ public final class VersionFile: Sendable {
     private func removeUnknown() -> Int {
         let bytes = [path, path + VersionStore.mapSuffix].reduce(0) { $0 + (Folder.status($1)?.bytes ?? 0) }
         removeFiles()
-        if bytes > 0 { store.changed(id.folder, by: -bytes, taken: 0) }
+        if bytes > 0 { store.changed(id, by: -bytes, taken: 0) }
         return bytes
     }
 
@@ -259,11 +274,11 @@ public final class VersionFile: Sendable {
         if let descriptor, fstat(descriptor.raw, &status) == 0, status.st_nlink == 0 {
             // Somebody has removed it by hand.
             removeHeld()
-            return store.changed(id.folder, by: 0, taken: taken)
+            return store.changed(id, by: 0, taken: taken)
         }
         let blocks = Self.blocks(descriptor) + Self.blocks(map)
         state.withLock { $0.counted = blocks }
-        store.changed(id.folder, by: blocks - before, taken: taken)
+        store.changed(id, by: blocks - before, taken: taken)
     }
 
     /// Looks whether a chunk is what was written; if not, it is gone. Blocks.
@@ -452,13 +467,19 @@ public final class VersionFile: Sendable {
                     removeFiles()
                     return false
                 }
-                state.withLock { ($0.descriptor, $0.map) = (raw, map) }
+                state.withLock { ($0.descriptor, $0.map, $0.sealing) = (raw, map, Sealing(lane: lane)) }
                 return true
             }
-            state.withLock { $0.descriptor = raw }
+            state.withLock { ($0.descriptor, $0.sealing) = (raw, Sealing(lane: lane)) }
             return true
         }
-        if isTaken { store.submit(lane) { self.sealAdopted(raw) } }
+        guard isTaken else { return }
+        // What waits for its turn has its file open.
+        if isSmall || !store.mayWait() { return sealAdopted(raw) }
+        store.submit(lane) {
+            self.sealAdopted(raw)
+            self.store.waits(-1)
+        }
     }
 
     private func sealAdopted(_ adopted: Descriptor) {
@@ -466,13 +487,17 @@ public final class VersionFile: Sendable {
             // Others come between: one large file holds up nobody.
             let goesOn = changes.withLock { _ in
                 guard state.withLock({ $0.descriptor === adopted }) else { return false }
-                if state.withLock({ $0.presence.chunks[index] == nil }), let checksum = checksum(index, adopted) {
+                let isDue = state.withLock { state in
+                    state.presence.chunks[index] == nil && !(state.sealing?.dropped.contains(index) ?? true)
+                }
+                if isDue, let checksum = checksum(index, adopted) {
                     set(index, VersionMap.Entry(checksum: checksum, run: store.run, use: store.nextUse()))
                 }
                 return true
             }
             if !goesOn { return }
         }
+        state.withLock { if $0.descriptor === adopted { $0.sealing = nil } }
     }
 
     // MARK: Letting go
@@ -483,7 +508,9 @@ public final class VersionFile: Sendable {
             openHeld()
             other.changes.withLock { _ in
                 other.openHeld()
-                let isUseful = state.withLock { !$0.presence.isEmpty } && other.state.withLock { $0.presence.isEmpty }
+                let isUseful =
+                    state.withLock { !$0.presence.isEmpty || $0.sealing != nil }
+                    && other.state.withLock { $0.presence.isEmpty && $0.sealing == nil }
                 guard isUseful else { return }
                 other.removeHeld()
                 other.makeFolder()
@@ -493,14 +520,14 @@ public final class VersionFile: Sendable {
                     return
                 }
                 let moved = state.withLock { state in
-                    defer {
-                        (state.descriptor, state.map, state.counted) = (nil, nil, 0)
-                        state.presence.removeAll()
-                        state.evictions += 1
-                    }
-                    return (state.descriptor, state.map, state.counted, state.presence)
+                    defer { state.clear() }
+                    return (state.descriptor, state.map, state.counted, state.presence, state.sealing)
                 }
-                other.state.withLock { ($0.descriptor, $0.map, $0.counted, $0.presence) = moved }
+                other.state.withLock { ($0.descriptor, $0.map, $0.counted, $0.presence, $0.sealing) = moved }
+                guard let (descriptor, sealing) = moved.0.flatMap({ file in moved.4.map { (file, $0) } }) else {
+                    return
+                }
+                store.submit(sealing.lane) { other.sealAdopted(descriptor) }
             }
         }
     }
@@ -538,15 +565,11 @@ public final class VersionFile: Sendable {
 
     private func removeHeld() {
         let counted = state.withLock { state in
-            defer {
-                (state.descriptor, state.map, state.counted) = (nil, nil, 0)
-                state.presence.removeAll()
-                state.evictions += 1
-            }
+            defer { state.clear() }
             return state.counted
         }
         removeFiles()
-        store.changed(id.folder, by: -counted, taken: 0)
+        store.changed(id, by: -counted, taken: 0)
     }
 
     private func removeFiles() {
@@ -560,6 +583,7 @@ public final class VersionFile: Sendable {
         for index in indices { isTold = set(index, nil) && isTold }
         let descriptor = state.withLock { state in
             state.evictions += 1
+            state.sealing?.dropped.formUnion(indices)
             return state.descriptor
         }
         // Entries that the disk still has would tell of bytes that are gone.

@@ -26,11 +26,22 @@ public final class VersionStore: Sendable {
         var recent: [VersionFile] = []
         /// Bytes of the disk by the folders of mounts.
         var usage: [String: Int] = [:]
+        /// Beside them: what was taken for bytes that are being written.
+        var reserved: [String: Int] = [:]
+        /// Until all are: the shards that have been counted, as `FOLDER/SHARD`.
+        var countedShards: Set<String> = []
         /// Mounts that run: how many lives of each, and its bound.
         var mounts: [String: (lives: Int, limit: Int)] = [:]
         var isCounted = false
         var isClosed = false
         var damaged = 0
+
+        func taken(by folder: String) -> Int { (usage[folder] ?? 0) + (reserved[folder] ?? 0) }
+
+        mutating func release(_ folder: String, _ count: Int) {
+            let left = (reserved[folder] ?? 0) - count
+            reserved[folder] = left > 0 ? left : nil
+        }
 
         func known(_ id: VersionID) -> VersionFile? {
             // Not by optional chaining, of which Swift 6.3 makes a weak load of no address.
@@ -47,6 +58,7 @@ public final class VersionStore: Sendable {
     private let openLimit: Int
     private let uses = Atomic<UInt64>(1)
     private let work = Atomic(0)
+    private let waiting = Atomic(0)
     private let evicting = Mutex(())
     private let relocating = Mutex(())
     private let state = Mutex(State())
@@ -55,8 +67,10 @@ public final class VersionStore: Sendable {
     ///   - area: whose directory and limits it shares.
     ///   - openLimit: files that are kept open when nobody reads them.
     /// - Throws: `permissionDenied`, `noSpace`, `io`.
-    public convenience init(_ area: StagingArea, openLimit: Int = 128) throws(VFSError) {
-        try self.init(area, openLimit: openLimit, now: { SystemClock.now() })
+    public convenience init(_ area: StagingArea, openLimit: Int? = nil) throws(VFSError) {
+        // Two descriptors each: a 16th of what the process may open.
+        let most = max(8, min(128, StagingArea.processDescriptors() / 32))
+        try self.init(area, openLimit: openLimit ?? most, now: { SystemClock.now() })
     }
 
     init(_ area: StagingArea, openLimit: Int, now: @escaping @Sendable () -> Timestamp) throws(VFSError) {
@@ -71,7 +85,7 @@ public final class VersionStore: Sendable {
     }
 
     /// Bytes of the disk.
-    public var used: Int { state.withLock { $0.usage.values.reduce(0, +) } }
+    public var used: Int { state.withLock { $0.usage.values.reduce(0, +) + $0.reserved.values.reduce(0, +) } }
 
     /// Chunks that were not what had been written.
     public var damaged: Int { state.withLock { $0.damaged } }
@@ -87,6 +101,18 @@ public final class VersionStore: Sendable {
             self.work.subtract(1, ordering: .releasing)
         }
     }
+
+    /// Adopted files that wait for their checksums, each with its descriptors.
+    private static let mostWaiting = 32
+
+    /// - Returns: false when there are enough. Else `waits(-1)` follows.
+    func mayWait() -> Bool {
+        if waiting.add(1, ordering: .relaxed).newValue <= Self.mostWaiting { return true }
+        waits(-1)
+        return false
+    }
+
+    func waits(_ count: Int) { waiting.add(count, ordering: .relaxed) }
 
     /// Lets go of what is kept open. What others hold serves on.
     public func close() {
@@ -156,11 +182,13 @@ public final class VersionStore: Sendable {
         }
     }
 
-    func used(by folder: String) -> Int { state.withLock { $0.usage[folder] ?? 0 } }
+    func used(by folder: String) -> Int { state.withLock { $0.taken(by: folder) } }
 
     /// The same bytes are another version. Blocks.
     func relocate(_ old: VersionID, to new: VersionID, size: Int) {
         if old == new { return }
+        // Of most of the files of a folder that gets another name nothing is kept.
+        if state.withLock({ $0.known(old) }) == nil, access(path(of: old), F_OK) != 0, errno == ENOENT { return }
         relocating.withLock { _ in
             file(old, size: size, isKept: false).move(to: file(new, size: size, isKept: false))
         }
@@ -178,8 +206,8 @@ public final class VersionStore: Sendable {
         guard count <= (limit > 0 ? min(limit, area.mostClean) : area.mostClean) else { return false }
         while true {
             let excess = state.withLock { state in
-                let excess = limit > 0 ? (state.usage[folder] ?? 0) + count - limit : 0
-                if excess <= 0 { state.usage[folder, default: 0] += count }
+                let excess = limit > 0 ? state.taken(by: folder) + count - limit : 0
+                if excess <= 0 { state.reserved[folder, default: 0] += count }
                 return excess
             }
             if excess <= 0 { break }
@@ -187,7 +215,7 @@ public final class VersionStore: Sendable {
         }
         while !area.takeClean(count, isOnDisk: isOnDisk) {
             guard evict(count, for: folder) > 0 else {
-                state.withLock { $0.usage[folder] = max(0, ($0.usage[folder] ?? 0) - count) }
+                state.withLock { $0.release(folder, count) }
                 return false
             }
         }
@@ -195,9 +223,16 @@ public final class VersionStore: Sendable {
     }
 
     /// - Parameter taken: what was taken for it.
-    func changed(_ folder: String, by count: Int, taken: Int) {
-        state.withLock { $0.usage[folder] = max(0, ($0.usage[folder] ?? 0) + count - taken) }
-        area.changeClean(by: count - taken)
+    func changed(_ id: VersionID, by count: Int, taken: Int) {
+        let shard = "\(id.folder)/\(Self.shard(id.shard))"
+        let change: Int = state.withLock { state in
+            state.release(id.folder, taken)
+            // What has gone before it was counted is not found then.
+            guard state.isCounted || state.countedShards.contains(shard) else { return 0 }
+            state.usage[id.folder] = max(0, (state.usage[id.folder] ?? 0) + count)
+            return count
+        }
+        area.changeClean(by: change - taken)
     }
 
     /// Bytes that are evicted at once, so that the next one has not to look again.
@@ -206,7 +241,7 @@ public final class VersionStore: Sendable {
     private func evict(_ wanted: Int, for folder: String?) -> Int {
         var passed: Set<String> = []
         var freed = 0
-        while freed < wanted, let victim = victim(for: folder, except: passed) {
+        while freed < wanted, let victim = victim(for: folder, except: passed) ?? uncounted(except: passed) {
             let more = evict(in: victim, wanted - freed, of: area.limit)
             if more == 0 { passed.insert(victim) }
             freed += more
@@ -226,13 +261,20 @@ public final class VersionStore: Sendable {
         }
     }
 
+    /// Writers do not wait until all has been counted.
+    private func uncounted(except passed: Set<String>) -> String? {
+        if isCounted { return nil }
+        return Folder.names(directory)?.filter { !passed.contains($0) }.randomElement()
+    }
+
     private func evict(in folder: String, _ wanted: Int, of limit: Int) -> Int {
         evicting.withLock { _ in
             let batch = max(wanted, min(Self.batch, limit / 64))
             guard let eviction = sample(folder, batch) else { return 0 }
-            if eviction.candidates.isEmpty {
+            if eviction.candidates.isEmpty, isCounted {
                 // Somebody has removed them by hand.
-                changed(folder, by: -used(by: folder), taken: 0)
+                let gone = state.withLock { $0.usage.removeValue(forKey: folder) ?? 0 }
+                area.changeClean(by: -gone)
             }
             var freed = 0
             for candidate in eviction.order {
@@ -255,10 +297,10 @@ public final class VersionStore: Sendable {
             for entry in versions {
                 guard let id = VersionID(name: entry.name, in: folder), id.shard == shard else { continue }
                 let used = state.withLock { $0.known(id) }?.lastUse() ?? 0
-                let age = used > 0 ? Int((uptime - min(used, uptime)) / 1_000_000_000) : now - entry.modified
+                let age = used > 0 ? Int(uptime.elapsed(since: used) / 1_000_000_000) : now - entry.modified
                 eviction.add(
                     Eviction.Candidate(
-                        id: id, size: entry.size, age: age, isSettled: entry.mode & 0o777 == Eviction.settledMode,
+                        id: id, size: entry.size, age: age, isSettled: entry.mode & 0o7777 == Eviction.settledMode,
                         bytes: entry.bytes))
             }
             if eviction.isEnough(for: wanted) { break }
@@ -268,22 +310,21 @@ public final class VersionStore: Sendable {
 
     // MARK: The start
 
-    /// Nobody evicts meanwhile.
+    /// A shard at a time; of that nobody evicts meanwhile.
     private func count() {
-        evicting.withLock { _ in
-            var usage: [String: Int] = [:]
-            for folder in Folder.names(directory) ?? [] {
-                for shard in Folder.names("\(directory)/\(folder)") ?? [] {
-                    for version in Folder.versions("\(directory)/\(folder)/\(shard)") ?? [] {
-                        usage[folder] = min((usage[folder] ?? 0) + version.bytes, stat.mostBytes)
+        for folder in Folder.names(directory) ?? [] {
+            for shard in Folder.names("\(directory)/\(folder)") ?? [] {
+                evicting.withLock { _ in
+                    let versions = Folder.versions("\(directory)/\(folder)/\(shard)") ?? []
+                    let bytes = versions.reduce(0) { min($0 + $1.bytes, stat.mostBytes) }
+                    state.withLock { state in
+                        state.usage[folder] = min((state.usage[folder] ?? 0) + bytes, stat.mostBytes)
+                        state.countedShards.insert("\(folder)/\(shard)")
                     }
+                    area.changeClean(by: bytes)
                 }
             }
-            area.changeClean(by: usage.values.reduce(0) { min($0 + $1, stat.mostBytes) })
-            state.withLock { state in
-                state.usage.merge(usage) { $0 + $1 }
-                state.isCounted = true
-            }
         }
+        state.withLock { ($0.isCounted, $0.countedShards) = (true, []) }
     }
 }

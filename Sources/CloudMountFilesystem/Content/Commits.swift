@@ -125,7 +125,7 @@ final class Commits: Sendable {
         if context.capabilities.metadata { queue.add(inode, after: .zero, hasFailed: true) }
         context.log.error(
             "commit failed; the bytes are kept",
-            metadata: ["staged": "\(content?.staged()?.place ?? "-")", "error": "\(error)"])
+            metadata: ["staged": "\(content?.staged()?.place ?? "memory")", "error": "\(error)"])
         // Nothing of it is tried again.
         if tree.stored.place(of: inode) == nil { abandon(inode) }
         return .failed(error)
@@ -563,7 +563,7 @@ final class Commits: Sendable {
             guard let content = file.content else { continue }
             let bytes = content.dirtyBytes()
             statistics.dirtyFiles += 1
-            statistics.dirtyBytes += bytes
+            statistics.dirtyBytes = statistics.dirtyBytes.addingSaturated(bytes)
             let failure = entries.withLock { entries in
                 entries[file.inode].flatMap { entry in
                     (entry.error?.description ?? entry.reason).map { ($0, entry.failedSince ?? Timestamp(seconds: 0)) }

@@ -105,18 +105,21 @@ final class FilesAhead: Sendable {
             read.size <= Self.largest, context.capabilities.distinctTags, context.policy().effectivePrefetch > 0
         else { return }
         let now = context.clock.monotonic()
-        let step = state.withLock { state in
+        let (step, tidies) = state.withLock { state in
             if state.courses[read.directory] == nil { begin(read.directory, &state, now) }
             state.courses[read.directory]?.use = now
             let isCautious = state.isCautious
-            return state.courses[read.directory]?.course.read(file.inode, now: now, isCautious: isCautious)
+            let step = state.courses[read.directory]?.course.read(file.inode, now: now, isCautious: isCautious)
+            defer { state.isTidying = true }
+            return (step, !state.isTidying)
         }
+        if tidies { tidyLater() }
         follow(step ?? .nothing, read)
     }
 
     /// Under the lock.
     private func begin(_ directory: InodeID, _ state: inout State, _ now: UInt64) {
-        let trusted = state.ended.flatMap { now - $0.at < Self.life ? $0.order : nil }
+        let trusted = state.ended.flatMap { now.elapsed(since: $0.at) < Self.life ? $0.order : nil }
         state.courses[directory] = Course(course: FileCourse(trusted: trusted), use: now)
         limit(&state, keeping: directory)
     }
@@ -200,16 +203,14 @@ final class FilesAhead: Sendable {
     private func begin(_ info: ObjectInfo, _ inode: InodeID, _ buffer: PooledBuffer, _ now: UInt64) -> Bool {
         let reader = VersionReader(base: info, context: context)
         let cost = BufferPool.cost(info.size)
-        let (isNew, tidies) = state.withLock { state in
-            guard state.entries[StoredVersion(info)] == nil else { return (false, false) }
+        let isNew = state.withLock { state in
+            guard state.entries[StoredVersion(info)] == nil else { return false }
             state.entries[StoredVersion(info)] = Entry(reader: reader, cost: cost, since: now)
             count.store(state.entries.count, ordering: .relaxed)
             state.bytes += cost
-            defer { state.isTidying = true }
-            return (true, !state.isTidying)
+            return true
         }
         guard isNew else { return false }
-        if tidies { tidyLater() }
         let asked = context.clock.monotonic()
         reader.fetchAhead(into: buffer) { [weak self] result in
             if case .success(let found) = result { self?.files.describe(inode, found, asked: asked) }
@@ -252,7 +253,7 @@ final class FilesAhead: Sendable {
 
     /// A fetch that has taken so long may end with its deadline: who joined it now would have no time of his own.
     private func isLate(_ entry: Entry) -> Bool {
-        let age = context.clock.monotonic() - entry.since
+        let age = context.clock.monotonic().elapsed(since: entry.since)
         return age > min(Self.late, context.policy().deadline.nanoseconds / 8) && !entry.reader.hasArrived()
     }
 
@@ -277,7 +278,7 @@ final class FilesAhead: Sendable {
         let now = context.clock.monotonic()
         let (gone, goesOn): ([VersionReader], Bool) = state.withLock { state in
             let old = drop(&state, olderThan: Self.life, now)
-            state.courses = state.courses.filter { now - $0.value.use < Self.courseLife }
+            state.courses = state.courses.filter { now.elapsed(since: $0.value.use) < Self.courseLife }
             state.isTidying = !state.entries.isEmpty || !state.courses.isEmpty
             return (old, state.isTidying)
         }
@@ -286,7 +287,7 @@ final class FilesAhead: Sendable {
     }
 
     private func drop(_ state: inout State, olderThan age: UInt64, _ now: UInt64) -> [VersionReader] {
-        let old = state.entries.values.filter { now - $0.since >= age }.map(\.reader)
+        let old = state.entries.values.filter { now.elapsed(since: $0.since) >= age }.map(\.reader)
         for reader in old {
             take(reader.base, &state)
             state.count(wasted: reader.base.size)

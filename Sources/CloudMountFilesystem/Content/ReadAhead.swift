@@ -24,7 +24,7 @@ final class ReadAhead: Sendable {
     /// - Returns: bytes that were given back; `wanted` at least, if there are so many.
     func drop(_ wanted: Int, for pressure: MemoryPressure, _ now: UInt64) -> Int {
         let readers = readers.withLock { $0.values.compactMap(\.reader) }
-        let restsSince = pressure == .ahead ? (now > Self.rest ? now - Self.rest : 0) : .max
+        let restsSince = pressure == .ahead ? now.elapsed(since: Self.rest) : .max
         var freed = 0
         for (reader, lastUse) in readers.map({ ($0, $0.lastUse()) }).sorted(by: { $0.1 < $1.1 }) {
             if freed >= wanted || lastUse > restsSince { break }

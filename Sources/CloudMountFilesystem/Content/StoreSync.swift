@@ -124,7 +124,7 @@ package final class SyncProgress: Sendable {
                 state.waiting[file.inode] = file.told
                 state.bytes[file.inode] = file.told.bytes
                 state.counts.files += 1
-                state.counts.bytes += file.told.bytes
+                state.counts.bytes = state.counts.bytes.addingSaturated(file.told.bytes)
             }
         }
     }

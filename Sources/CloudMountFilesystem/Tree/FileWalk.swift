@@ -1,3 +1,4 @@
+import CloudMountPlatform
 /// A program that reads one file of an order after the other, perhaps by several threads that overtake each other. A value: no clock (time
 /// comes from outside, in monotonic nanoseconds), no I/O.
 struct FileWalk {
@@ -58,7 +59,7 @@ struct FileWalk {
             read |= 1 << (front - place)
             span = max(span, front - place + 1)
         }
-        let step = now > lastRead ? min(now - lastRead, 1 << 40) : 0
+        let step = min(now.elapsed(since: lastRead), 1 << 40)
         pace = count == 1 ? step : (3 * pace + step) / 4
         lastRead = now
         count += 1

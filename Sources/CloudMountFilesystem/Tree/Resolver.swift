@@ -1,5 +1,7 @@
 import CloudMountCommit
+import CloudMountPlatform
 import CloudMountVFS
+import Synchronization
 
 /// Asks the store for names that the tree does not know.
 final class Resolver: Sendable {
@@ -9,6 +11,7 @@ final class Resolver: Sendable {
     private let revalidator: Revalidator
     private let sweeper: Sweeper
     private let questions: SingleFlight<Place, InodeID?>
+    private let unanswered = Mutex<[Place: Unanswered]>([:])
 
     init(context: MountContext, tree: Tree, revalidator: Revalidator, lister: Lister, sweeper: Sweeper) {
         self.context = context
@@ -112,21 +115,49 @@ final class Resolver: Sendable {
     func resolve(_ place: Place) async throws(VFSError) -> InodeID? {
         try await questions.run(place) { () async throws(VFSError) -> InodeID? in
             let now = self.tree.now()
-            let known: InodeID? = try self.tree.withNames { names throws(VFSError) in
-                let child = try names.directory(place.parent).directory?.children[place.name]
-                return child.flatMap { names.isValid($0, now) ? $0.id : nil }
+            if let failure = self.lastFailure(place, now) { throw failure }
+            do throws(VFSError) {
+                return try await self.revalidated(place, now)
+            } catch {
+                self.note(error, place, since: now)
+                throw error
             }
-            if let known {
-                // The name is valid; only its attributes are wanted.
-                do throws(VFSError) { try await self.revalidator.revalidate(known) } catch {
-                    if error.code != .notFound { throw error }
-                }
-                return self.tree.withNames { names in
-                    names[place.parent]?.directory?.children[place.name]?.id
-                }
-            }
-            return try await self.ask(place)
         }
+    }
+
+    /// A question that the store has kept waiting, and for how long that stands for its answer.
+    private struct Unanswered: Sendable {
+        let failure: VFSError
+        let until: UInt64
+    }
+
+    /// The kernel asks twice for a name that it knows when the first time ends in an error, and nobody is to wait out the deadline twice.
+    private func lastFailure(_ place: Place, _ now: UInt64) -> VFSError? {
+        unanswered.withLock { all in all[place].flatMap { $0.until > now ? $0.failure : nil } }
+    }
+
+    private func note(_ failure: VFSError, _ place: Place, since began: UInt64) {
+        let now = tree.now()
+        let waited = now.elapsed(since: began)
+        guard failure.code.isUnreachable, waited > 500_000_000 else { return }
+        unanswered.withLock { all in
+            if all.count >= 256 { all = all.filter { $0.value.until > now } }
+            if all.count >= 256 { all = [:] }
+            all[place] = Unanswered(failure: failure, until: now + min(waited / 10, 200_000_000))
+        }
+    }
+
+    private func revalidated(_ place: Place, _ now: UInt64) async throws(VFSError) -> InodeID? {
+        let known: InodeID? = try tree.withNames { names throws(VFSError) in
+            let child = try names.directory(place.parent).directory?.children[place.name]
+            return child.flatMap { names.isValid($0, now) ? $0.id : nil }
+        }
+        guard let known else { return try await ask(place) }
+        // The name is valid; only its attributes are wanted.
+        do throws(VFSError) { try await revalidator.revalidate(known) } catch {
+            if error.code != .notFound { throw error }
+        }
+        return tree.withNames { names in names[place.parent]?.directory?.children[place.name]?.id }
     }
 
     /// Asks the store, whatever memory says; not while something is about to get the name.

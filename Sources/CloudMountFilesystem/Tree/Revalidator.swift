@@ -145,7 +145,11 @@ final class Revalidator: Sendable {
         let kind = info?.metadata.map { AttributeCodec.decode($0, key: key).kind ?? .regular }
         if let info, kind == .regular, let content = contentOfUnchanged(inode, base.etag) {
             let isSwitched = content.switchUnread(to: info) {
-                if !adopt(info, inode) { _ = content.strand(VFSError(.stale, "\(key) was changed by somebody else")) }
+                if !adopt(info, inode) {
+                    // What is under the name is that version, and who has the file open has none.
+                    _ = content.strand(VFSError(.stale, "\(key) was changed by somebody else"))
+                    if let place = tree.stored.strand(inode) { context.invalidate([place]) }
+                }
                 context.tellKernel { $0.expireAttributes(inode) }
             }
             if isSwitched { return true }
@@ -168,6 +172,8 @@ final class Revalidator: Sendable {
         return tree.withNames { names in
             guard let node = names[inode], !node.isHeld else { return false }
             names.become(info, node, now)
+            // Who has it open reads on, so the kernel will have pages of this version that nobody else asks for.
+            node.hasPages = true
             return true
         }
     }

@@ -1,3 +1,4 @@
+import CloudMountPlatform
 import CloudMountVFS
 
 /// Keeps the number of nodes, and what they take, within bounds, whatever is walked over. What is open, is being listed, or holds what the store
@@ -47,10 +48,7 @@ final class Sweeper: Sendable {
     }
 
     /// A moment that is so long ago.
-    private func ago(_ time: UInt64) -> UInt64 {
-        let now = tree.now()
-        return now > time ? now - time : 0
-    }
+    private func ago(_ time: UInt64) -> UInt64 { tree.now().elapsed(since: time) }
 
     /// Directories with something in them, the longest unused first. Gathered piece by piece and away from the thread that all transfers share;
     /// one that is passed over since the table of nodes has grown meanwhile has its turn the next time.

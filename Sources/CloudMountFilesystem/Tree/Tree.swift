@@ -389,6 +389,14 @@ final class Tree: Sendable {
 
     func forget(_ inode: InodeID, count: UInt64) { withNames { $0.forget(inode, count: count) } }
 
+    /// - Parameter count: lookups that the kernel does not know of.
+    func untold(_ inode: InodeID, count: UInt64 = 1) {
+        withNames { names in
+            if count > 0 { names.forget(inode, count: count) }
+            if let node = names[inode], node.lookups > 0 { node.kernelIsBehind = true }
+        }
+    }
+
     // MARK: Counts
 
     /// - Returns: a generation that the store has not; nil when it has all, or the file has no name any more.
