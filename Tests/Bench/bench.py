@@ -56,6 +56,9 @@ class Benchmark:
             version = contender.version()
             if contender.name not in self.options.contenders:
                 continue
+            if contender.name == "before" and not contender.program:
+                self.options.contenders.remove(contender.name)
+                continue
             print(f"{contender.name:<11} {version or 'is not installed: left out'}")
             if version:
                 present.append(contender)
@@ -179,7 +182,8 @@ class Benchmark:
             ]
             said = f"{latency} ms a request, 100 MB/s a connection" if latency else "no latency"
             said = f"{store.upper()}, {said}"
-            table = [[said, "", *names, "x peer", "of raw"]]
+            before = ["x before"] if "before" in names else []
+            table = [[said, "", *names, *before, "x peer", "of raw"]]
             for figure, title, unit, more_is_better in ROWS:
                 workload = {"first": "read"}.get(figure, figure.split("_")[0])
                 cells = [self.cell(setting, name, figure, workload) for name in names]
@@ -190,6 +194,7 @@ class Benchmark:
                         title.format(**words),
                         unit,
                         *cells,
+                        *(self.ratio(setting, figure, ("before",), more_is_better) for _ in before),
                         self.ratio(setting, figure, ("rclone", "s3fs"), more_is_better),
                         self.ratio(setting, figure, ("raw",), more_is_better),
                     ]

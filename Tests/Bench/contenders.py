@@ -102,6 +102,13 @@ mounts:
         end(self.process)
 
 
+class Before(CloudMount):
+    """Another binary of CloudMount, such as that of the commit before a change."""
+
+    name = "before"
+    program = os.environ.get("CLOUDMOUNT_BEFORE")
+
+
 class Rclone(Contender):
     """With the cache that its documentation recommends for general use, but sending at once instead of after 5 s."""
 
@@ -173,4 +180,4 @@ class Raw:
         pass
 
 
-ALL = [CloudMount, Rclone, S3FS, Raw]
+ALL = [CloudMount, Before, Rclone, S3FS, Raw]
