@@ -125,7 +125,7 @@ struct B2LargeFiles: Sendable {
     private func onTop(
         _ upload: Upload, _ file: B2File, _ precondition: Precondition
     ) async throws(VFSError) -> ObjectInfo {
-        uploader.forget(upload)
+        uploader.dropURLs(of: upload)
         let object = file.object(upload.key)
         let there = try await files.headIfThere(upload.key)
         if there?.etag == object.etag { return object }
@@ -141,7 +141,7 @@ struct B2LargeFiles: Sendable {
 
     /// b2_cancel_large_file.
     func abort(_ upload: Upload) async throws(VFSError) {
-        uploader.forget(upload)
+        uploader.dropURLs(of: upload)
         do throws(VFSError) {
             try await client.sendForNothing(Self.call("b2_cancel_large_file", upload))
         } catch {
@@ -225,7 +225,7 @@ struct B2LargeFiles: Sendable {
     }
 
     private func lost(_ upload: Upload, _ error: VFSError) -> VFSError {
-        uploader.forget(upload)
+        uploader.dropURLs(of: upload)
         return VFSError(.uploadNotFound, "the upload is not known any more", wire: error.wire)
     }
 }

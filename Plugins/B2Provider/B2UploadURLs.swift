@@ -28,7 +28,7 @@ final class B2UploadURLs: Sendable {
     }
 
     /// Forgets the URLs of a large file that has ended.
-    func forget(_ owner: String) { free.withLock { $0[owner] = nil } }
+    func drop(_ owner: String) { free.withLock { $0[owner] = nil } }
 
     /// Forgets the URLs that lead to the same machine as `place`, which is busy or gone.
     func leave(_ place: Place, of owner: String) {

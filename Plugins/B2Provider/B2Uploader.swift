@@ -10,7 +10,7 @@ struct B2Uploader: Sendable {
     init(client: B2Client) { self.client = client }
 
     /// Forgets the URLs of a large file that has ended.
-    func forget(_ upload: Upload) { urls.forget(upload.id) }
+    func dropURLs(of upload: Upload) { urls.drop(upload.id) }
 
     /// Sends a body to an upload URL of `owner`: a free one, else one that `url` asks for.
     /// - Returns: the answer, and the SHA-1 of what was sent.

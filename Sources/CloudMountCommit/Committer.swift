@@ -10,7 +10,7 @@ package struct LocalBytes: Sendable {
     /// Counts changes of the file's bytes.
     package var generation: UInt64
     /// The upload is of no use any more, or has become the object: its owner forgets it.
-    package var forget: @Sendable (StreamingUpload) -> Void
+    package var dropStream: @Sendable (StreamingUpload) -> Void
     /// Told when the call that makes the write visible goes on though the commit has been given up: with what it ends.
     package var givenUp: @Sendable (Task<Result<ObjectInfo, VFSError>, Never>, SealedWrite) -> Void
     /// Told when what is stored may yet get another version by this very write, with the same bytes.
@@ -18,14 +18,14 @@ package struct LocalBytes: Sendable {
 
     package init(
         staged: StagedFile?, stream: StreamingUpload?, generation: UInt64,
-        forget: @escaping @Sendable (StreamingUpload) -> Void,
+        dropStream: @escaping @Sendable (StreamingUpload) -> Void,
         givenUp: @escaping @Sendable (Task<Result<ObjectInfo, VFSError>, Never>, SealedWrite) -> Void,
         mayChange: @escaping @Sendable () -> Void = {}
     ) {
         self.staged = staged
         self.stream = stream
         self.generation = generation
-        self.forget = forget
+        self.dropStream = dropStream
         self.givenUp = givenUp
         self.mayChange = mayChange
     }
@@ -90,7 +90,7 @@ package struct Committer: Sendable {
             case .stored:
                 guard let there else { throw failure }
                 guard let stream = local.stream else { return .stored(there) }
-                local.forget(stream)
+                local.dropStream(stream)
                 // Its end may have been sent with other times than the write has by now.
                 guard there.metadata?.nonce == stream.nonce else { return .stored(there) }
                 return .stored(try await described(there, write, stream, try metadata(write), local))
@@ -211,7 +211,7 @@ package struct Committer: Sendable {
                 return try await finish(stream, write, local, metadata, condition)
             }
             // Renamed while it was on its way, or changed after its end was sent: the bytes go up anew.
-            local.forget(stream)
+            local.dropStream(stream)
             stream.abandon()
         }
         let plan = try await plan(write.layers.image, write.layers.base)
@@ -299,12 +299,12 @@ package struct Committer: Sendable {
         } catch {
             // What the store holds is of use to the next attempt, unless the cause will last.
             if !error.mayPass {
-                local.forget(stream)
+                local.dropStream(stream)
                 stream.abandon()
             }
             throw error
         }
-        local.forget(stream)
+        local.dropStream(stream)
         return try await described(try checked(info, write), write, stream, metadata, local)
     }
 
@@ -356,7 +356,7 @@ package struct Committer: Sendable {
 
     private func abandonStream(_ local: inout LocalBytes) {
         guard let stream = local.stream else { return }
-        local.forget(stream)
+        local.dropStream(stream)
         stream.abandon()
         local.stream = nil
     }

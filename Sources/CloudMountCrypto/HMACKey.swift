@@ -17,7 +17,7 @@ public final class HMACKey: Sendable {
             for index in key.indices { key[index] ^= pad }
         }
 
-        deinit { hash.forget() }
+        deinit { hash.wipe() }
     }
 
     public init(_ key: [UInt8]) {

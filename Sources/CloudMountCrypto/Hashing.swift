@@ -44,7 +44,7 @@ public struct SHA256: Hashing {
     }
     public mutating func finish(into output: UnsafeMutablePointer<UInt8>) { SHA256_Final(output, &state) }
 
-    mutating func forget() { OPENSSL_cleanse(&state, MemoryLayout.size(ofValue: state)) }
+    mutating func wipe() { OPENSSL_cleanse(&state, MemoryLayout.size(ofValue: state)) }
 }
 
 /// Not for anything that somebody could gain by forging.

@@ -76,7 +76,7 @@ final class MountLives {
     }
 
     /// No more of those that are over, by this name.
-    func forgetEnded(_ name: String) {
+    func removeEnded(_ name: String) {
         for (id, life) in all where life.name == name && !life.hasNotEnded { all[id] = nil }
     }
 

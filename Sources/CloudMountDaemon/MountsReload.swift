@@ -58,7 +58,7 @@ final class MountsReload {
         }
         for mount in mounts where current[mount.name] == nil {
             // One that was unmounted by hand is in the file all the same.
-            lives.forgetEnded(mount.name)
+            lives.removeEnded(mount.name)
             lives.add(mount)
             outcomes[mount.name] = ReloadReport.Mount(name: mount.name, outcome: .added)
         }

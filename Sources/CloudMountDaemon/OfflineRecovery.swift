@@ -23,7 +23,7 @@ public struct OfflineRecovery: Sendable {
             throw localError("\(cache.directory)/staged cannot be looked at")
         }
         let staging = try StagingArea(directory: cache.directory, limit: cache.size, keepFree: cache.keepFree)
-        defer { staging.letGo() }
+        defer { staging.unlock() }
         let journal = try Journal(directory: cache.directory)
         defer { journal.close() }
         let names = Set(configuration.mounts.map(\.name))

@@ -56,13 +56,13 @@ final class DirectoryBuffer: DirectoryPacker, @unchecked Sendable {
         request.reply { request, _ in
             fuse_reply_buf(request.raw, self.memory, self.used)
         } undo: { _, _ in
-            self.forget()
+            self.takeBack()
         } failed: {
-            self.forget()
+            self.takeBack()
         }
     }
 
-    private func forget() {
+    private func takeBack() {
         for inode in lookups { request.operations.untold(inode) }
         lookups = []
     }

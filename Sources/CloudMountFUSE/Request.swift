@@ -43,7 +43,7 @@ final class Request: @unchecked Sendable {
         session.interrupts.watch(unique, thread: thread, action)
     }
 
-    private func settle() {
+    private func finish() {
         if watched { session.interrupts.unwatch(unique) }
     }
 
@@ -57,7 +57,7 @@ final class Request: @unchecked Sendable {
         failed: (@Sendable () -> Void)? = nil
     ) -> Reply<Value> {
         Reply(onInterrupt: { self.watch($0) }) { result in
-            self.settle()
+            self.finish()
             switch result {
             case .success(let value):
                 if send(self, value) != 0 { undo?(self, value) }

@@ -44,7 +44,7 @@ public final class MountedBucket: FileOperations {
             versions: versions, clock: clock, refusesWrites: refusesWrites)
         let late = LateHooks()
         let hooks = ContentHooks(
-            settled: { await late.settled($0) }, gone: { await late.gone($0, $1) },
+            whenFree: { await late.whenFree($0) }, gone: { await late.gone($0, $1) },
             cuts: { inode throws(VFSError) in try late.cuts(inode) }, ahead: { late.ahead($0) })
         let tree = Tree(context: context) { inode, base, size in
             FileContent(inode: inode, base: base, size: size, context: context, hooks: hooks)
@@ -402,7 +402,7 @@ public final class MountedBucket: FileOperations {
             let open = try openNow(inode, flags, isCurrent: true, clearSetID: clearSetID, isTold: isTold)
             if let open { return open }
             // It is being made, removed or replaced: what is left of it then is for the kernel to look up.
-            await tree.settled(inode)
+            await tree.whenFree(inode)
         }
         throw VFSError(.stale, "the file is gone")
     }

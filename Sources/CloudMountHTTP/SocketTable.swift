@@ -68,7 +68,7 @@ final class SocketTable {
     }
 
     /// Tells the kernel what has changed; before each wait.
-    func settle() {
+    func applyWishes() {
         for fd in changed {
             let index = Int(fd)
             guard entries[index].isChanged else { continue }

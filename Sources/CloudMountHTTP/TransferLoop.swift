@@ -76,7 +76,7 @@ final class TransferLoop {
             if let due = timer, due <= now { call(CURL_SOCKET_TIMEOUT, 0) }
             if now >= nextSweep, !active.isEmpty { sweep() }
             finish()
-            sockets.settle()
+            sockets.applyWishes()
             let count = poller.wait(milliseconds: queue.sleep(until: wakeup) ? patience : 0)
             now = SystemClock.monotonic()
             for index in 0..<count {

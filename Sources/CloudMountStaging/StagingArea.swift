@@ -91,7 +91,7 @@ public final class StagingArea: Sendable {
     }
 
     /// Another process may have the directory from now on: nothing is done with this area any more.
-    public func letGo() { flock(lock.raw, LOCK_UN) }
+    public func unlock() { flock(lock.raw, LOCK_UN) }
 
     /// Other limits, for what is written from now on.
     public func limit(to limit: Int, keepFree: Int) {

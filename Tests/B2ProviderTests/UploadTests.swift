@@ -158,7 +158,7 @@ struct UploadTests {
         #expect(pool.take("") == nil)
         #expect(pool.take("large") == place("pod-a", 5))
         pool.give(place("pod-a", 5), to: "large")
-        pool.forget("large")
+        pool.drop("large")
         #expect(pool.take("large") == nil)
     }
 

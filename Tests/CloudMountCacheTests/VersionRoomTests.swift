@@ -111,7 +111,7 @@ struct VersionRoomTests {
             store.finish(seconds: 60)
             #expect(store.used >= 40 << 20)
             store.close()
-            area.letGo()
+            area.unlock()
         }
         let blocked = BlockedLane("versions")
         defer { blocked.end() }

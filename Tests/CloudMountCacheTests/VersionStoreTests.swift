@@ -217,7 +217,7 @@ struct VersionStoreTests {
         #expect(disk.store.used == disk.blocks())
         try disk.start()
         #expect(disk.mount().read(new) == bytes(old))
-        disk.mount().forget(new)
+        disk.mount().discard(new)
         disk.settle()
         #expect(disk.files().isEmpty && disk.store.used == 0 && disk.area.clean == 0)
     }
@@ -388,7 +388,7 @@ struct VersionStoreTests {
                             case 0..<4: mount.keep(info, extent, of: all[index])
                             case 4: mount.keep(info, of: all[index])
                             case 5: _ = mount.file(info).evict(Int.random(in: 1...4 << 20, using: &random))
-                            case 6: mount.forget(info)
+                            case 6: mount.discard(info)
                             case 7:
                                 var other = info
                                 other.etag = ETag("moved")

@@ -147,7 +147,7 @@ struct UnreadableRecordTests {
     @Test("Without a daemon the cache's folder is held only while a question is answered")
     func offline() async throws {
         try await withFolder(["m-1-2-x"]) { folder, staging in
-            staging.letGo()
+            staging.unlock()
             let configuration = try Fixtures.parse(
                 "cache: {directory: \(folder)}\nmounts: [{name: m, path: /mnt/m, provider: fake, bucket: b}]\n")
             let recovery = OfflineRecovery(configuration)
@@ -158,7 +158,7 @@ struct UnreadableRecordTests {
                 let journal = try Journal(directory: folder)
                 #expect(throws: VFSError.self) { try recovery.ask(ControlRequest(.recover)) }
                 journal.close()
-                daemon.letGo()
+                daemon.unlock()
             }
             #expect(try recovery.ask(ControlRequest(.recover, name: "m-1-2-x", discard: true))?.ok == true)
             #expect(access("\(folder)/staged/m-1-2-x", F_OK) != 0)

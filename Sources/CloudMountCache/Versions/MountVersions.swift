@@ -95,7 +95,7 @@ public final class MountVersions: Sendable {
     }
 
     /// Nobody wants the version any more.
-    public func forget(_ info: ObjectInfo) {
+    public func discard(_ info: ObjectInfo) {
         let file = store.file(id(info), size: info.size, isKept: false)
         store.submit(lane) { file.remove() }
     }

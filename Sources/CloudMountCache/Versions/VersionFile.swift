@@ -71,7 +71,7 @@ public final class VersionFile: Sendable {
         self.state = Mutex(state)
     }
 
-    deinit { store.forget(self, id) }
+    deinit { store.unregister(self, id) }
 
     private var isSmall: Bool { VersionMap.isSmall(size) }
 

@@ -162,7 +162,7 @@ public final class VersionStore: Sendable {
         return file
     }
 
-    func forget(_ file: VersionFile, _ id: VersionID) {
+    func unregister(_ file: VersionFile, _ id: VersionID) {
         let identity = ObjectIdentifier(file)
         state.withLock { state in if state.files[id]?.identity == identity { state.files[id] = nil } }
     }

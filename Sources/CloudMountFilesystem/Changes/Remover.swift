@@ -92,7 +92,7 @@ struct Remover: Sendable {
             break
         }
         tree.stored.removed(target)
-        await commits.forget(inode)
+        await commits.withdraw(inode)
         if isForeign { tree.stored.distrust([place]) }
     }
 

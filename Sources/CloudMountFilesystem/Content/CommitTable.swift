@@ -12,7 +12,7 @@ final class CommitTable: Sendable {
 
     /// What is stored is known by its version from now on: another tool may keep its mark beside other bytes.
     /// - Parameter changing: it may yet get another version.
-    func forget(_ mark: WriteMark, of inode: InodeID, changing: ObjectInfo?) {
+    func resolve(_ mark: WriteMark, of inode: InodeID, changing: ObjectInfo?) {
         state.withLock { entries in
             entries[inode]?.uncertain.removeAll { $0.mark == mark }
             entries[inode]?.past.removeAll { $0 == mark }

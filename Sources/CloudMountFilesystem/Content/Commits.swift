@@ -185,7 +185,7 @@ final class Commits: Sendable {
         let isInDoubt = Mutex(false)
         let local = LocalBytes(
             staged: snapshot.staged, stream: snapshot.stream, generation: snapshot.generation,
-            forget: { content.forget($0) }, givenUp: { self.await($0, inode, begun, as: $1) },
+            dropStream: { content.dropStream($0) }, givenUp: { self.await($0, inode, begun, as: $1) },
             mayChange: { isInDoubt.withLock { $0 = true } })
         let outcome: CommitOutcome
         do throws(VFSError) {
@@ -209,8 +209,8 @@ final class Commits: Sendable {
         }
         switch outcome {
         case .stored(let info):
-            entries.forget(WriteMark(write), of: inode, changing: isInDoubt.withLock { $0 } ? info : nil)
-            await settle(inode, seal, snapshot, content, write, info)
+            entries.resolve(WriteMark(write), of: inode, changing: isInDoubt.withLock { $0 } ? info : nil)
+            await accept(inode, seal, snapshot, content, write, info)
         case .earlier(let info):
             // Of one that came before what is stored nothing is known but that it is ours: it is what is replaced next.
             if await !known(inode, info, content, WriteMark(info)) {
@@ -241,19 +241,19 @@ final class Commits: Sendable {
         var noted = write
         if write.key == begun.key { noted.replaces = begun.replaces }
         let late = noted
-        landings.follow(call, write, at: begun.key, { await self.settleLate($0, inode, late) }) {
+        landings.follow(call, write, at: begun.key, { await self.acceptLate($0, inode, late) }) {
             if isKept { self.tree.giveBackContent(inode) }
         }
     }
 
-    private func settleLate(_ info: ObjectInfo, _ inode: InodeID, _ write: SealedWrite) async {
+    private func acceptLate(_ info: ObjectInfo, _ inode: InodeID, _ write: SealedWrite) async {
         while info.key == write.key {
             switch tree.stored.noteLate(inode, info, over: write.replaces, nonce: write.nonce) {
-            case .settled:
+            case .done:
                 if let content = tree.contentIfAny(inode) { await noteLanded(inode, info, content, WriteMark(write)) }
                 return
             // The commit that begins anew may be waiting for this one.
-            case .later: await tree.settled(inode, usersToo: false)
+            case .later: await tree.whenFree(inode, usersToo: false)
             case .gone: break
             }
             if tree.stored.seal(inode)?.key != write.key { break }
@@ -344,7 +344,7 @@ final class Commits: Sendable {
             snapshot.base = base
         }
         write.key = info.key
-        await settle(inode, attempt.seal, snapshot, content, write, info)
+        await accept(inode, attempt.seal, snapshot, content, write, info)
         return true
     }
 
@@ -385,7 +385,7 @@ final class Commits: Sendable {
         return write
     }
 
-    private func settle(
+    private func accept(
         _ inode: InodeID, _ seal: StoredNames.Seal, _ snapshot: ContentSnapshot, _ content: FileContent,
         _ write: SealedWrite, _ info: ObjectInfo
     ) async {
@@ -411,7 +411,7 @@ final class Commits: Sendable {
         let place = tree.stored.keptBeside(inode, as: FileName(unchecked: name))
         var kept = write
         kept.key = info.key
-        await settle(inode, seal, snapshot, content, kept, info)
+        await accept(inode, seal, snapshot, content, kept, info)
         context.log.warning(
             "changed here and elsewhere: both are kept", metadata: ["key": "\(write.key)", "kept": "\(info.key)"])
         if let place { context.invalidate([place]) }
@@ -470,7 +470,7 @@ final class Commits: Sendable {
     }
 
     /// The file has no name any more, which no later process brings back.
-    func forget(_ inode: InodeID) async {
+    func withdraw(_ inode: InodeID) async {
         abandon(inode)
         await records.remove(inode)
     }

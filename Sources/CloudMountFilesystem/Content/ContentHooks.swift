@@ -4,7 +4,7 @@ import Synchronization
 /// What the bytes of a file need to know of the rest of the mount.
 struct ContentHooks: Sendable {
     /// Returns when nothing that this mount does works with the file's object.
-    var settled: @Sendable (InodeID) async -> Void
+    var whenFree: @Sendable (InodeID) async -> Void
     /// The version that the file reads is not in the store any more, and not by this mount's doing.
     /// - Returns: whether the file goes on with another version.
     var gone: @Sendable (InodeID, ObjectInfo) async -> Bool
@@ -33,7 +33,7 @@ final class LateHooks: Sendable {
         try rooms.withLock { $0?.commits.room }?.cuts(inode) ?? false
     }
 
-    func settled(_ inode: InodeID) async { await rooms.withLock { $0?.tree.room }?.settled(inode) }
+    func whenFree(_ inode: InodeID) async { await rooms.withLock { $0?.tree.room }?.whenFree(inode) }
 
     func gone(_ inode: InodeID, _ base: ObjectInfo) async -> Bool {
         let rooms = rooms.withLock { ($0?.revalidator.room, $0?.commits.room) }

@@ -334,7 +334,7 @@ final class FileContent: Sendable {
         redirect(waiters)
     }
 
-    func forget(_ stream: StreamingUpload) { state.withLock { if $0.stream === stream { $0.stream = nil } } }
+    func dropStream(_ stream: StreamingUpload) { state.withLock { if $0.stream === stream { $0.stream = nil } } }
 
     /// Begins to send a new file that is being written from front to back.
     func streamUp(_ key: ObjectKey, _ metadata: ObjectMetadata) {
@@ -548,7 +548,7 @@ final class FileContent: Sendable {
     private func hasAnother(than base: ObjectInfo) async -> Bool {
         func isOther() -> Bool { state.withLock { $0.base.map { !$0.isSameVersion(as: base) } ?? true } }
         if isOther() { return true }
-        await hooks.settled(inode)
+        await hooks.whenFree(inode)
         if isOther() { return true }
         return await hooks.gone(inode, base) || isOther()
     }

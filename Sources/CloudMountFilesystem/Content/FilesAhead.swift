@@ -71,7 +71,7 @@ final class FilesAhead: Sendable {
             if self.used + self.wasted > 64 << 20 { (self.used, self.wasted) = (self.used / 2, self.wasted / 2) }
         }
 
-        mutating func forgetWanted(where matches: (Wanted) -> Bool) {
+        mutating func dropWanted(where matches: (Wanted) -> Bool) {
             if next == wanted.count { return }
             wanted = wanted[next...].filter { !matches($0) }
             next = 0
@@ -138,7 +138,7 @@ final class FilesAhead: Sendable {
         switch step {
         case .nothing: break
         case .learns: learn(read)
-        case .jumped: state.withLock { $0.forgetWanted { $0.directory == read.directory } }
+        case .jumped: state.withLock { $0.dropWanted { $0.directory == read.directory } }
         case .ahead(let inodes, let isEnd):
             if inodes.isEmpty, isEnd == nil { break }
             let now = context.clock.monotonic()
@@ -190,7 +190,7 @@ final class FilesAhead: Sendable {
             for one in some {
                 guard let info = files.fetchable(one.inode, largest: Self.largest, again: one.isAgain) else { continue }
                 guard context.memory.makeRoomAhead(info.size), let buffer = context.memory.take(info.size) else {
-                    state.withLock { $0.forgetWanted { _ in true } }
+                    state.withLock { $0.dropWanted { _ in true } }
                     break
                 }
                 if begin(info, one.inode, buffer, now) { begun += 1 }
@@ -231,7 +231,7 @@ final class FilesAhead: Sendable {
                 state.width = max(1, state.width / 2)
                 guard error.code.isUnreachable else { break }
                 state.restsUntil = now + Self.rest
-                state.forgetWanted { _ in true }
+                state.dropWanted { _ in true }
             }
         }
         fetch()

@@ -40,7 +40,7 @@ extension MountVersions {
     /// The store has `stored`, made of `snapshot`. What was staged becomes what is kept of it, where it is all of it.
     /// - Parameter staged: the file, if it is not needed any more.
     func note(_ snapshot: ContentSnapshot, _ staged: StagedFile?, as stored: ObjectInfo) {
-        if let base = snapshot.base, base.key == stored.key, base.etag != stored.etag { forget(base) }
+        if let base = snapshot.base, base.key == stored.key, base.etag != stored.etag { discard(base) }
         guard let staged, staged === snapshot.staged, let version = snapshot.bytesVersion, stored.size > 0,
             stored.size == snapshot.size, snapshot.image.dirty.first(at: 0) == Extent(0, snapshot.size)
         else { return }

@@ -41,17 +41,17 @@ final class Landings: Sendable {
     func clearAll() async { _ = await context.wait(on: ended, until: { self.underWay.withLock { $0.isEmpty } }) }
 
     /// Sees a call to its end, and keeps its key until then.
-    /// - Parameter settle: what becomes of what it has stored.
+    /// - Parameter accept: what becomes of what it has stored.
     func follow(
         _ call: Task<Result<ObjectInfo, VFSError>, Never>, _ write: SealedWrite, at key: ObjectKey,
-        _ settle: @escaping @Sendable (ObjectInfo) async -> Void, ended: @escaping @Sendable () -> Void
+        _ accept: @escaping @Sendable (ObjectInfo) async -> Void, ended: @escaping @Sendable () -> Void
     ) {
         let mark = WriteMark(write)
         keep(key, Call(replaces: write.replaces, mark: mark)) {
             switch await call.value {
-            case .success(let info): await settle(info)
+            case .success(let info): await accept(info)
             case .failure(let error) where !CommitVerdict.isUnclear(error): break
-            case .failure: await self.look(for: mark, at: write.key, settle)
+            case .failure: await self.look(for: mark, at: write.key, accept)
             }
             ended()
         }
@@ -69,12 +69,12 @@ final class Landings: Sendable {
     /// What a call has stored that was not answered. A store may carry it out still later: then it is there again, and stays, for by then
     /// somebody may have use for it.
     private func look(
-        for mark: WriteMark, at key: ObjectKey, _ settle: @Sendable (ObjectInfo) async -> Void
+        for mark: WriteMark, at key: ObjectKey, _ accept: @Sendable (ObjectInfo) async -> Void
     ) async {
         let there = await persistently { () async throws(VFSError) -> ObjectInfo?? in
             .some(try await self.context.provider.headIfThere(key))
         }
-        if let there, let there, mark.isOn(there) { await settle(there) }
+        if let there, let there, mark.isOn(there) { await accept(there) }
     }
 
     /// Whether a call that was given up can still come to its effect under the key when that holds a copy of `object`, or harm the copy.

@@ -203,11 +203,11 @@ final class WriteLog: Sendable {
             }
             if isLast { journal.unclaim([entry.id]) }
             // It may be on disk all the same.
-            if error.code != .io { letGo(of: staged, inode) }
+            if error.code != .io { release(staged, inode) }
             throw error
         }
         state.withLock { if $0.entries[inode]?.turn == entry.turn { $0.entries[inode]?.isDurable = true } }
-        if let before, before.staged !== staged { letGo(of: before.staged, inode) }
+        if let before, before.staged !== staged { release(before.staged, inode) }
         for one in [old].compactMap({ $0 }) + gone + owed { ended(one) }
         return true
     }
@@ -246,11 +246,11 @@ final class WriteLog: Sendable {
 
     private func ended(_ entry: Entry) {
         journal?.unclaim([entry.id])
-        letGo(of: entry.staged, entry.inode)
+        release(entry.staged, entry.inode)
     }
 
     /// Its bytes are needed no more, unless a record names them or is about to.
-    private func letGo(of staged: StagedFile?, _ inode: InodeID) {
+    private func release(_ staged: StagedFile?, _ inode: InodeID) {
         guard let staged else { return }
         // Under the lock, under which others begin to name them.
         state.withLock { state in

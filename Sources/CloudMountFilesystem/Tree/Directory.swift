@@ -35,7 +35,7 @@ final class Directory {
     }
 
     /// A listing says all that is there.
-    func forgetAbsent() { absent = [:] }
+    func clearAbsent() { absent = [:] }
 
     /// Objects of the listing under way that have the name of a directory.
     var shadowed: [FileName: ObjectInfo] = [:]

@@ -296,7 +296,7 @@ final class Lister: Sendable {
         directory.completeSince = now
         directory.isWhole = true
         node.staleSince = 0
-        directory.forgetAbsent()
+        directory.clearAbsent()
         directory.tooLongToList = false
         if directory.marker == .unknown { directory.marker = .absent }
     }

@@ -171,7 +171,7 @@ extension Tree {
 
     /// Returns when nobody works with the name of `inode`, or when the policy's deadline is over.
     /// - Parameter usersToo: also nobody who only wants it to stay, as a commit does.
-    func settled(_ inode: InodeID, usersToo: Bool = true) async {
+    func whenFree(_ inode: InodeID, usersToo: Bool = true) async {
         await wait { names in names.isFree([inode]) && !(usersToo && names.gate.inUse[inode] != nil) }
     }
 

@@ -93,7 +93,7 @@ extension Namespace {
     }
 
     /// A directory has gone from under its key; an object that it hid is to be looked at again.
-    mutating func forgetDirectory(_ key: ObjectKey, _ name: FileName, in parent: Directory?, _ now: UInt64) {
+    mutating func noteDirectoryGone(_ key: ObjectKey, _ name: FileName, in parent: Directory?, _ now: UInt64) {
         hidden.remove(below: key)
         if hidden.remove(key.withoutSlash) {
             parent?.distrust()

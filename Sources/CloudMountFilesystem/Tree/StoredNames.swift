@@ -81,7 +81,7 @@ struct StoredNames: Sendable {
 
     enum Late: Sendable {
         /// It is the file's version from now on, or was replaced since.
-        case settled
+        case done
         /// The name is changing: to be asked again afterwards.
         case later
         /// The file has not that name any more.
@@ -97,13 +97,13 @@ struct StoredNames: Sendable {
             guard let node = names[inode], !node.isOrphan, names.key(of: node) == info.key else { return .gone }
             let isDoomed = names.gate.isDoomed(inode)
             if !isHeld, !isDoomed, !names.isFree([inode]) { return .later }
-            guard node.version == replaced else { return .settled }
+            guard node.version == replaced else { return .done }
             node.noteStorage(info)
             node.version = info.etag
             node.nonce = nonce
             node.stored = info.stored
             node.touched = now()
-            return .settled
+            return .done
         }
     }
 
@@ -380,7 +380,7 @@ struct StoredNames: Sendable {
             node.isUnlinked = true
             names.orphan(node)
             if target.kind == .directory {
-                names.forgetDirectory(target.key, name, in: parent?.directory, now)
+                names.noteDirectoryGone(target.key, name, in: parent?.directory, now)
             } else {
                 parent?.directory?.setAbsent(name, names.rules.absence(now))
             }
@@ -389,7 +389,7 @@ struct StoredNames: Sendable {
         }
         content?.detach()
         // Who has it open may read on.
-        if content == nil, let object = target.object { context.kept?.forget(object) }
+        if content == nil, let object = target.object { context.kept?.discard(object) }
     }
 
     /// What a node is under its new name.
@@ -419,7 +419,7 @@ struct StoredNames: Sendable {
             let key = names.key(of: node)
             names.detach(node)
             if node.kind == .directory, let old, let key {
-                names.forgetDirectory(key, oldName, in: old.directory, now)
+                names.noteDirectoryGone(key, oldName, in: old.directory, now)
             } else {
                 old?.directory?.setAbsent(oldName, names.rules.absence(now))
             }

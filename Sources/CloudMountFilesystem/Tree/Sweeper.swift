@@ -143,7 +143,7 @@ final class Sweeper: Sendable {
                 let known = tree.withNames { names -> [FileName] in
                     isEnough = names.count - fading <= most / 2
                     guard !isEnough, let (node, children) = slices.next(names) else { return [] }
-                    return letGo(children, of: node, &names, old)
+                    return evict(children, of: node, &names, old)
                 }
                 fading += known.count
                 if !known.isEmpty {
@@ -161,7 +161,7 @@ final class Sweeper: Sendable {
 
     /// Drops what is idle of a directory's children, and chooses what the kernel must forget first.
     /// - Returns: the names of what will go when it has.
-    private func letGo(_ children: [Node], of node: Node, _ names: inout Namespace, _ old: UInt64) -> [FileName] {
+    private func evict(_ children: [Node], of node: Node, _ names: inout Namespace, _ old: UInt64) -> [FileName] {
         guard let directory = node.directory, node.openCount == 0, directory.listing == nil, directory.usedAt < old
         else { return [] }
         var known: [FileName] = []
