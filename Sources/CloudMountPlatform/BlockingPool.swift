@@ -16,15 +16,17 @@ public final class BlockingPool: Sendable {
     }
 
     private struct Lane {
-        /// From `head` on: those that wait.
-        var jobs: [Job] = []
+        /// From `head` on: those that wait. Those before are gone: what a job holds may come back to the pool when it is let go of, so that
+        /// is never done under the lock.
+        var jobs: [Job?] = []
         var head = 0
         var running = 0
 
         var isWaiting: Bool { head < jobs.count }
 
-        mutating func next() -> Job {
+        mutating func next() -> Job? {
             defer {
+                jobs[head] = nil
                 head += 1
                 if head == jobs.count {
                     jobs.removeAll(keepingCapacity: true)
@@ -208,7 +210,7 @@ public final class BlockingPool: Sendable {
         let lane = state.waiting.remove(at: index)
         guard var found = state.lanes[lane] else { return nil }
         state.lanes[lane] = nil
-        let job = found.next()
+        guard let job = found.next() else { return nil }
         found.running += 1
         if found.isWaiting { state.waiting.append(lane) }
         state.lanes[lane] = found

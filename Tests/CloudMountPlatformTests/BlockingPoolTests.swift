@@ -98,6 +98,31 @@ struct BlockingPoolTests {
         #expect(pool.threads == 1)
     }
 
+    @Test("What a job held may give the pool more to do when it is let go of, also when its lane is done")
+    func lastReference() async throws {
+        final class Held: Sendable {
+            let end: @Sendable () -> Void
+            init(_ end: @escaping @Sendable () -> Void) { self.end = end }
+            deinit { end() }
+        }
+        let pool = BlockingPool(name: "test", width: 1)
+        let latch = Latch()
+        let begun = Atomic(0)
+        let ended = CloudMountPlatform.Semaphore()
+        pool.submit("lane") { latch.hang() }
+        #expect(await blocking { latch.holds(1) })
+        for _ in 0..<1500 {
+            let held = Held { pool.submit("another") { ended.signal() } }
+            pool.submit("lane") {
+                begun.add(1, ordering: .relaxed)
+                withExtendedLifetime(held) {}
+            }
+        }
+        latch.open()
+        #expect(await blocking { (0..<1500).allSatisfy { _ in ended.wait(seconds: 60) } })
+        #expect(begun.load(ordering: .relaxed) == 1500)
+    }
+
     @Test("Idle threads end, and work that comes later gets new ones")
     func ends() async throws {
         let pool = BlockingPool(name: "test", width: 4, idleSeconds: 0)

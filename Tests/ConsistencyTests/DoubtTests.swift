@@ -85,7 +85,7 @@ struct DoubtTests {
 
     @Test("What a store forbids to undo keeps nobody from its name")
     func forbiddenUndo() async throws {
-        let mount = try Mount()
+        let mount = try Mount(clock: HeldClock().clock)
         try await mount.listTop()
         mount.faults.add(.put, calls: 1...1, .dropReply(.gone))
         mount.faults.add(.head, calls: 1...1, .fail(.gone))

@@ -148,7 +148,7 @@ struct ReaderTests {
 
     @Test("Who opens a file at the moment at which a rename replaces it reads the old or the new one")
     func openWhileReplaced() async throws {
-        let mount = try Mount()
+        let mount = try Mount(clock: HeldClock().clock)
         try await mount.put("f", old)
         try await mount.put("g", new)
         try await mount.listTop()

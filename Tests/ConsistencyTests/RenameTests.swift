@@ -24,7 +24,7 @@ struct RenameTests {
 
     @Test("NOREPLACE of a file that is not stored yet asks the store for the new name", arguments: [true, false])
     func noReplaceOfUnstored(asks: Bool) async throws {
-        let mount = try Mount { $0.policy.exclusiveCreate = asks ? .store : .local }
+        let mount = try Mount(clock: HeldClock().clock) { $0.policy.exclusiveCreate = asks ? .store : .local }
         try await mount.listTop()
         let (inode, handle) = try await mount.fs.create(Mount.root, "a")
         try await mount.fs.write(inode, handle, 0, ours)

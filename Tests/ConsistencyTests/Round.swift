@@ -139,7 +139,8 @@ final class Round: Sendable {
         history.withLock { history in
             if crash { history.crashed.insert(life) } else { history.drained[life] = now }
         }
-        if !crash { await mount.fs.drain() }
+        // What a life that has crashed puts on record then nobody hears of again.
+        if crash { mount.breakJournal() } else { await mount.fs.drain() }
         do { try mount.remount(crash: crash) } catch { violate("no new life", "\(error)") }
         restarting.leave()
     }

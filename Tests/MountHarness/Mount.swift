@@ -123,11 +123,7 @@ package final class Mount: Sendable {
     /// `crash` nothing that it does reaches the store any more.
     package func remount(crash: Bool = false, isReadOnly: Bool = false) throws {
         let old = life
-        if crash {
-            old.lifeline.sever()
-            // What it is told from now on nobody hears of again.
-            old.journal?.close()
-        }
+        if crash { old.lifeline.sever() }
         try start(old.number + 1, isReadOnly: isReadOnly)
     }
 
