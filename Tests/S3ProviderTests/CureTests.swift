@@ -210,7 +210,7 @@ struct CureTests {
         private let count = Mutex(0)
         var loads: Int { count.withLock { $0 } }
 
-        func load() throws(VFSError) -> S3CredentialAnswer {
+        func load() async throws(VFSError) -> S3CredentialAnswer {
             let number = count.withLock { count in
                 count += 1
                 return count

@@ -1,0 +1,36 @@
+import CloudMountCrypto
+import CloudMountKit
+import CloudMountPlatform
+import Glibc
+
+/// Files of tokens that the tools of AWS share below `~/.aws`.
+enum CachedToken {
+    /// The name of a token's file, without its ending.
+    static func sha1(_ name: String) -> String { Hex.string(SHA1.digest(Array(name.utf8))) }
+
+    /// As the tools write it: `2026-11-27T10:00:00Z`.
+    static func time(_ seconds: Int) -> String {
+        let text = WireDate.basic(seconds)
+        func part(_ start: Int, _ count: Int) -> Substring { text.dropFirst(start).prefix(count) }
+        return "\(part(0, 4))-\(part(4, 2))-\(part(6, 2))T\(part(9, 2)):\(part(11, 2)):\(part(13, 2))Z"
+    }
+
+    /// Puts a file in the place of another one, whole or not at all, readable by its owner alone.
+    /// - Returns: false when that cannot be done.
+    static func write(_ bytes: [UInt8], to path: String) -> Bool {
+        let made = "\(path).\(String(UInt64.random(in: 0 ... .max), radix: 36))"
+        let descriptor = Descriptor(owning: open(made, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600))
+        guard descriptor.raw >= 0 else { return false }
+        var done = 0
+        while done < bytes.count {
+            let count = bytes[done...].withUnsafeBytes { Glibc.write(descriptor.raw, $0.baseAddress, $0.count) }
+            guard count > 0 else { break }
+            done += count
+        }
+        guard done == bytes.count, fsync(descriptor.raw) == 0, rename(made, path) == 0 else {
+            unlink(made)
+            return false
+        }
+        return true
+    }
+}
