@@ -1,7 +1,9 @@
 import CloudMountCrypto
 import CloudMountKit
 import CloudMountPlatform
+import CloudMountVFS
 import Glibc
+import Synchronization
 
 /// Files of tokens that the tools of AWS share below `~/.aws`.
 enum CachedToken {
@@ -32,5 +34,26 @@ enum CachedToken {
             return false
         }
         return true
+    }
+}
+
+/// Who refreshes a token of a file does so alone: what refreshes it serves once.
+final class CachedTokens: Sendable {
+    static let shared = CachedTokens()
+
+    private let busy = Mutex<Set<String>>([])
+    private let waiters = Waiters()
+
+    /// - Throws: `cancelled` when the task is while it waits for its turn.
+    func alone<Value>(with path: String, _ body: () async throws(VFSError) -> Value) async throws(VFSError) -> Value {
+        while !busy.withLock({ $0.insert(path).inserted }) {
+            await waiters.wait(unless: { busy.withLock { !$0.contains(path) } })
+            if Task.isCancelled { throw .cancelled }
+        }
+        defer {
+            busy.withLock { _ = $0.remove(path) }
+            waiters.resume()
+        }
+        return try await body()
     }
 }

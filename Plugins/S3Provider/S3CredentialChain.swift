@@ -81,9 +81,8 @@ struct DefaultCredentials: S3CredentialSource {
     var environment: S3Environment
 
     func load() async throws(VFSError) -> S3CredentialAnswer {
-        let region = S3Settings(environment).region
         if let credentials = try Self.keys(environment) {
-            return S3CredentialAnswer(credentials: credentials, region: region, source: "environment")
+            return S3CredentialAnswer(credentials: credentials, source: "environment")
         }
         if environment.variable("AWS_WEB_IDENTITY_TOKEN_FILE") != nil {
             return try await WebIdentityCredentials.ofEnvironment(environment).load()

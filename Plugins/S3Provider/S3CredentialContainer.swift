@@ -33,7 +33,7 @@ struct ContainerCredentials: S3CredentialSource {
             throw service.refusal(response.status, code: code, text: message, hiding: [token])
         }
         return S3CredentialAnswer(
-            credentials: try GivenCredentials.parse(response.body, by: service), region: settings.region,
+            credentials: try GivenCredentials.parse(response.body, by: service),
             isCostly: true, mayBeOld: true, source: "container role by \(address.authority)")
     }
 

@@ -27,7 +27,7 @@ struct InstanceCredentials: S3CredentialSource {
         else { throw service.broken() }
         let document = try await text(service, path + name, token, ifMissing: "the role has gone")
         return S3CredentialAnswer(
-            credentials: try GivenCredentials.parse(Array(document.utf8), by: service), region: settings.region,
+            credentials: try GivenCredentials.parse(Array(document.utf8), by: service),
             isCostly: true, mayBeOld: true, source: "instance role \(name)")
     }
 

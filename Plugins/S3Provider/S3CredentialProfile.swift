@@ -29,7 +29,6 @@ struct ProfileCredentials: S3CredentialSource {
         let settings = S3Settings(environment, files, profile: profile)
         var answer = try await ProfileChain(files: files, settings: settings).credentials(of: profile, through: [])
         answer.files += files.files
-        answer.region = settings.region
         answer.source = "profile '\(profile)'" + (answer.source.isEmpty ? "" : ": \(answer.source)")
         return answer
     }
@@ -68,8 +67,8 @@ private struct ProfileChain: Sendable {
         }
         if let source = try SSOCredentials(profile: name, files, settings) { return try await source.load() }
         if hasKeys { return try keys(profile, place) }
-        if profile["login_session"] != nil {
-            throw .credentials("\(place) uses 'login_session', which is not supported")
+        if let session = profile["login_session"] {
+            return try await LoginCredentials(session: session, profile: name, settings: settings).load()
         }
         guard let process = profile["credential_process"] else {
             if profile["sso_session"] != nil {
@@ -181,7 +180,7 @@ struct WebIdentityCredentials: S3CredentialSource {
             try WatchedFile.token(file, "web identity token file")
         }
         var answer = S3CredentialAnswer(
-            region: settings.region, isCostly: true, source: "role \(role.arn) by web identity")
+            isCostly: true, source: "role \(role.arn) by web identity")
         answer.credentials = try await S3TokenService(settings, for: role).credentials(role, token: token)
         return answer
     }

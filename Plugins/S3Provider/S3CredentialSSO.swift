@@ -84,7 +84,7 @@ struct SSOCredentials: S3CredentialSource {
         }
         guard let credentials = Self.parse(response.body) else { throw service.broken() }
         return S3CredentialAnswer(
-            credentials: credentials, region: settings.region, files: [WatchedFile(cached)], isCostly: true,
+            credentials: credentials, files: [WatchedFile(cached)], isCostly: true,
             source: "role \(role) of account \(account) by IAM Identity Center")
     }
 
@@ -161,38 +161,24 @@ struct SSOToken: Sendable {
     }
 }
 
-/// Refreshes the tokens of sessions, each once at a time: a refresh token serves once.
+/// Refreshes the tokens of sessions.
 final class SSOTokens: Sendable {
     static let shared = SSOTokens()
 
     /// Renewal begins so long before the end, in seconds.
     private static let margin = 300
 
-    private struct State {
-        /// Files whose tokens somebody is at.
-        var busy: Set<String> = []
-        /// Tokens that could not be written down, with the refresh token that they were got for.
-        var unwritten: [String: (token: SSOToken, of: String)] = [:]
-    }
-    private let state = Mutex(State())
-    private let waiters = Waiters()
+    /// Tokens that could not be written down, by their files, with the refresh token that they were got for.
+    private let unwritten = Mutex<[String: (token: SSOToken, of: String)]>([:])
 
     func token(of source: SSOCredentials, _ path: String) async throws(VFSError) -> String {
-        while !state.withLock({ $0.busy.insert(path).inserted }) {
-            await waiters.wait(unless: { state.withLock { !$0.busy.contains(path) } })
-            if Task.isCancelled { throw .cancelled }
-        }
-        defer {
-            state.withLock { _ = $0.busy.remove(path) }
-            waiters.resume()
-        }
-        return try await fresh(source, path)
+        try await CachedTokens.shared.alone(with: path) { () async throws(VFSError) in try await fresh(source, path) }
     }
 
     private func fresh(_ source: SSOCredentials, _ path: String) async throws(VFSError) -> String {
         let now = source.settings.environment.now()
         guard var token = try await SSOToken.read(path) else { throw source.loggedOut(false) }
-        let kept = state.withLock { $0.unwritten[path] }
+        let kept = unwritten.withLock { $0[path] }
         if let kept, token.values["refreshToken"] == kept.of { token = kept.token }
         let left = token.end.map { $0.seconds - now.seconds } ?? 0
         guard left < Self.margin else { return token.access }
@@ -210,7 +196,7 @@ final class SSOTokens: Sendable {
         let isWritten = await BlockingPool.credentialFiles.run { CachedToken.write(text, to: path) }
         let written = kept?.of ?? renewal.token
         let result = token
-        state.withLock { $0.unwritten[path] = isWritten ? nil : (result, written) }
+        unwritten.withLock { $0[path] = isWritten ? nil : (result, written) }
         return token.access
     }
 }

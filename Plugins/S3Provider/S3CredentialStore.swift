@@ -93,6 +93,16 @@ final class S3CredentialStore: Sendable {
         return ready
     }
 
+    /// For `status`; nil before there are any, and for what stands in the configuration.
+    var report: CredentialReport? {
+        state.withLock { state in
+            guard let answer = state.answer, !answer.source.isEmpty else { return nil }
+            return CredentialReport(
+                source: answer.source, end: answer.credentials?.expiration, problem: state.failure?.message,
+                isRefused: state.isRefused)
+        }
+    }
+
     /// Called when the store has said that `rejected` no longer serves.
     /// - Returns: whether there are others now.
     func replace(_ rejected: S3Credentials?, _ refusal: Refusal) async -> Bool {

@@ -33,15 +33,13 @@ extension S3Credentials: CustomStringConvertible, CustomDebugStringConvertible, 
 struct S3CredentialAnswer: Sendable {
     /// Nil: requests go unsigned.
     var credentials: S3Credentials?
-    /// The region that goes with them, where the source knows one.
-    var region: String?
     /// Files that it was read from: a change of one means that the answer is old.
     var files: [WatchedFile] = []
     /// A command or a server has given them out: it is not asked for every refusal.
     var isCostly = false
     /// Serves past its end as well, as long as the store takes it: the source gives out what it has while it cannot renew it.
     var mayBeOld = false
-    /// Where they are from, for `status`: `profile 'work'`.
+    /// Where they are from, for `status`: `profile 'work'`. Empty: from the configuration.
     var source = ""
 }
 
@@ -57,8 +55,7 @@ struct StaticCredentials: S3CredentialSource {
     var credentials: S3Credentials?
 
     func load() async throws(VFSError) -> S3CredentialAnswer {
-        S3CredentialAnswer(
-            credentials: credentials, source: credentials == nil ? "anonymous" : "keys of the configuration")
+        S3CredentialAnswer(credentials: credentials)
     }
 }
 

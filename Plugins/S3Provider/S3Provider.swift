@@ -25,6 +25,7 @@ public final class S3Provider: ObjectProvider {
     }
 
     public var capabilities: Capabilities { bucket.client.features.capabilities(bucket.client.profile) }
+    public var credentials: CredentialReport? { bucket.client.credentials.report }
     public var executor: (any TaskExecutor)? { HTTPEngine.shared }
 
     public func prepare(writable: Bool) async throws(VFSError) { try await bucket.prepare(writable: writable) }

@@ -23,6 +23,14 @@ struct S3Settings: Sendable {
             environment, profile: profile, services: profile["services"].flatMap { files.services[$0] } ?? [:])
     }
 
+    /// For a mount with these credentials. Blocks on the local disk; files that cannot be read say nothing here, and are told when
+    /// credentials are wanted of them.
+    static func ambient(_ credentials: OptionValues, _ environment: S3Environment) -> S3Settings {
+        let name = credentials.string("profile") ?? environment.variable("AWS_PROFILE") ?? "default"
+        guard let files = try? S3SharedFiles.read(environment) else { return S3Settings(environment) }
+        return S3Settings(environment, files, profile: name)
+    }
+
     func value(_ variable: String, _ key: String) -> String? { environment.variable(variable) ?? profile[key] }
 
     /// Whether a setting says `true`.
@@ -35,6 +43,8 @@ struct S3Settings: Sendable {
     /// PEM file of authorities.
     var caFile: String? { value("AWS_CA_BUNDLE", "ca_bundle") }
     var usesDualStack: Bool { isOn("AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint") }
+    /// `path`, `virtual` or `auto`.
+    var addressingStyle: String? { profile["s3.addressing_style"]?.lowercased() }
     var usesFIPS: Bool { isOn("AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint") }
 
     /// Where somebody wants the requests of a service sent, and the setting that says so.

@@ -76,6 +76,7 @@ struct DamageTests {
             let service = S3CredentialService("x", caFile: nil)
             _ = try? GivenCredentials.parse(bytes, by: service)
             _ = SSOCredentials.parse(bytes)
+            _ = LoginToken.parse(bytes)
             _ = ProcessCredentials.words(text)
             _ = try? ProcessCredentials.parse(bytes, of: "x")
         }
