@@ -126,10 +126,14 @@ final class S3Client: Sendable {
                 response, body, &cures, route: route, used: answer.credentials, hasBody: request.body != nil)
             if isCured { continue }
             let isOfStore = try await isOfStore(response, to: request)
-            throw S3Errors.error(
+            var error = S3Errors.error(
                 status: response.status, headers: response.headers, body: body, isOfStore: isOfStore,
                 wire: request.wire(route),
                 throttlesWith403: profile.throttlesWith403)
+            if error.code == .credentialsExpired, let problem = credentials.report?.problem {
+                error.message += "; the credentials cannot be renewed: \(problem)"
+            }
+            throw error
         }
     }
 
