@@ -37,23 +37,46 @@ enum CachedToken {
     }
 }
 
-/// Who refreshes a token of a file does so alone: what refreshes it serves once.
+/// The tokens in such files. Who refreshes one does so alone, for what refreshes it serves once; and one that cannot be written down is
+/// kept until the file changes.
 final class CachedTokens: Sendable {
     static let shared = CachedTokens()
 
-    private let busy = Mutex<Set<String>>([])
+    private struct State {
+        var busy: Set<String> = []
+        /// By file: what belongs into it, and what is in it.
+        var unwritten: [String: (token: [UInt8], file: [UInt8])] = [:]
+    }
+    private let state = Mutex(State())
     private let waiters = Waiters()
 
     /// - Throws: `cancelled` when the task is while it waits for its turn.
     func alone<Value>(with path: String, _ body: () async throws(VFSError) -> Value) async throws(VFSError) -> Value {
-        while !busy.withLock({ $0.insert(path).inserted }) {
-            await waiters.wait(unless: { busy.withLock { !$0.contains(path) } })
+        while !state.withLock({ $0.busy.insert(path).inserted }) {
+            await waiters.wait(unless: { state.withLock { !$0.busy.contains(path) } })
             if Task.isCancelled { throw .cancelled }
         }
         defer {
-            busy.withLock { _ = $0.remove(path) }
+            state.withLock { _ = $0.busy.remove(path) }
             waiters.resume()
         }
         return try await body()
+    }
+
+    /// Nil when there is no such file.
+    func read(_ path: String) async throws(VFSError) -> [UInt8]? {
+        let bytes = try await BlockingPool.credentialFiles.run { () throws(VFSError) in
+            try WatchedFile(path).read()?.bytes
+        }
+        guard let bytes, let kept = state.withLock({ $0.unwritten[path] }), kept.file == bytes else { return bytes }
+        return kept.token
+    }
+
+    func write(_ token: [UInt8], to path: String) async {
+        let unwritten = await BlockingPool.credentialFiles.run { () throws(Never) in
+            let file = (try? WatchedFile(path).read()?.bytes) ?? []
+            return CachedToken.write(token, to: path) ? nil : file
+        }
+        state.withLock { $0.unwritten[path] = unwritten.map { (token, $0) } }
     }
 }

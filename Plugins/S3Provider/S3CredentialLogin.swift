@@ -26,13 +26,7 @@ struct LoginCredentials: S3CredentialSource {
             if left < Self.margin {
                 do throws(VFSError) {
                     try await token.refresh(self, now)
-                    let text = token.json
-                    let isWritten = await BlockingPool.credentialFiles.run { () throws(Never) in
-                        CachedToken.write(text, to: path)
-                    }
-                    guard isWritten else {
-                        throw .credentials("\(path) cannot be written: the renewed login would be lost")
-                    }
+                    await CachedTokens.shared.write(token.json, to: path)
                 } catch {
                     if left <= 0 { throw error }
                 }
@@ -80,10 +74,8 @@ struct LoginToken: Sendable {
 
     /// Nil when there is none, or none that can be used.
     static func read(_ path: String) async throws(VFSError) -> LoginToken? {
-        let bytes = try await BlockingPool.credentialFiles.run { () throws(VFSError) in
-            try WatchedFile(path).read()?.bytes
-        }
-        guard let bytes, let token = parse(bytes), token.credentials != nil else { return nil }
+        guard let bytes = try await CachedTokens.shared.read(path), let token = parse(bytes), token.credentials != nil
+        else { return nil }
         return token
     }
 

@@ -107,9 +107,8 @@ struct ProcessCredentials: S3CredentialSource {
         var collected = Self.collect(output, errors, until: deadline)
         guard let printed = collected.printed, let status = collected.wait(for: child, errors, until: deadline) else {
             ChildProcess.end(child, group: true)
-            throw VFSError(
-                .timedOut, "credential_process '\(name)' did not finish within \(timeout)\(collected.complaint)",
-                retry: .backoff)
+            throw .credentials(
+                "credential_process '\(name)' did not finish within \(timeout)\(collected.complaint)", retry: .backoff)
         }
         guard status == 0 else {
             let signal = status & 0x7F

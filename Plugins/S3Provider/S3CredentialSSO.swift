@@ -1,8 +1,6 @@
 import CloudMountHTTP
 import CloudMountKit
-import CloudMountPlatform
 import CloudMountVFS
-import Synchronization
 
 /// A role of IAM Identity Center, for whoever has logged in by `aws sso login`.
 ///
@@ -61,7 +59,9 @@ struct SSOCredentials: S3CredentialSource {
             }
             token = found.access
         } else {
-            token = try await SSOTokens.shared.token(of: self, cached)
+            token = try await CachedTokens.shared.alone(with: cached) { () async throws(VFSError) in
+                try await freshToken(cached)
+            }
         }
         let url = try settings.address(
             of: "sso",
@@ -86,6 +86,29 @@ struct SSOCredentials: S3CredentialSource {
         return S3CredentialAnswer(
             credentials: credentials, files: [WatchedFile(cached)], isCostly: true,
             source: "role \(role) of account \(account) by IAM Identity Center")
+    }
+
+    /// Renewal of a session's token begins so long before its end, in seconds.
+    private static let margin = 300
+
+    /// The token of the session, refreshed when it ends soon.
+    private func freshToken(_ path: String) async throws(VFSError) -> String {
+        let now = settings.environment.now()
+        guard var token = try await SSOToken.read(path) else { throw loggedOut(false) }
+        let left = token.end.map { $0.seconds - now.seconds } ?? 0
+        guard left < Self.margin else { return token.access }
+        guard let renewal = token.renewal(now) else {
+            if left > 0 { return token.access }
+            throw loggedOut(true)
+        }
+        do throws(VFSError) {
+            try await token.refresh(renewal, self, now)
+        } catch {
+            if left > 0 { return token.access }
+            throw error
+        }
+        await CachedTokens.shared.write(token.json, to: path)
+        return token.access
     }
 
     /// What a person has to do.
@@ -149,55 +172,12 @@ struct SSOToken: Sendable {
 
     /// Nil when there is none, or none that can be used.
     static func read(_ path: String) async throws(VFSError) -> SSOToken? {
-        let bytes = try await BlockingPool.credentialFiles.run { () throws(VFSError) in
-            try WatchedFile(path).read()?.bytes
-        }
-        guard let bytes else { return nil }
+        guard let bytes = try await CachedTokens.shared.read(path) else { return nil }
         let values = JSONReader.read(bytes) { reader throws(JSONError) in try reader.strings() }
         guard let values, let access = values["accessToken"], 1...16_384 ~= access.utf8.count,
             access.utf8.allSatisfy({ 0x21...0x7E ~= $0 }), values["expiresAt"].flatMap(time) != nil
         else { return nil }
         return SSOToken(values: values)
-    }
-}
-
-/// Refreshes the tokens of sessions.
-final class SSOTokens: Sendable {
-    static let shared = SSOTokens()
-
-    /// Renewal begins so long before the end, in seconds.
-    private static let margin = 300
-
-    /// Tokens that could not be written down, by their files, with the refresh token that they were got for.
-    private let unwritten = Mutex<[String: (token: SSOToken, of: String)]>([:])
-
-    func token(of source: SSOCredentials, _ path: String) async throws(VFSError) -> String {
-        try await CachedTokens.shared.alone(with: path) { () async throws(VFSError) in try await fresh(source, path) }
-    }
-
-    private func fresh(_ source: SSOCredentials, _ path: String) async throws(VFSError) -> String {
-        let now = source.settings.environment.now()
-        guard var token = try await SSOToken.read(path) else { throw source.loggedOut(false) }
-        let kept = unwritten.withLock { $0[path] }
-        if let kept, token.values["refreshToken"] == kept.of { token = kept.token }
-        let left = token.end.map { $0.seconds - now.seconds } ?? 0
-        guard left < Self.margin else { return token.access }
-        guard let renewal = token.renewal(now) else {
-            if left > 0 { return token.access }
-            throw source.loggedOut(true)
-        }
-        do throws(VFSError) {
-            try await token.refresh(renewal, source, now)
-        } catch {
-            if left > 0 { return token.access }
-            throw error
-        }
-        let text = token.json
-        let isWritten = await BlockingPool.credentialFiles.run { CachedToken.write(text, to: path) }
-        let written = kept?.of ?? renewal.token
-        let result = token
-        unwritten.withLock { $0[path] = isWritten ? nil : (result, written) }
-        return token.access
     }
 }
 

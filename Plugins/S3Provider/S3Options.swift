@@ -67,10 +67,13 @@ struct S3Options: Sendable {
             (endpointURL, endpointSetting) = (endpoint.url, endpoint.setting)
         }
         pathStyle = options.boolean("path_style")
-        switch settings.addressingStyle {
-        case "path"? where pathStyle == nil: pathStyle = true
-        case "virtual"? where pathStyle == nil: pathStyle = false
-        default: break
+        // What the profile says is of its own endpoint, or of AWS.
+        if pathStyle == nil, options.string("endpoint") == nil {
+            switch settings.addressingStyle {
+            case "path"?: pathStyle = true
+            case "virtual"?: pathStyle = false
+            default: break
+            }
         }
         storageClass = options.string("storage_class")
         encryption = options.string("sse")

@@ -156,6 +156,36 @@ struct SSOTests {
         #expect(stat(file, &status) == 0 && status.st_mode & 0o777 == 0o600)
     }
 
+    @Test("A refreshed token that cannot be written down serves all the same: what refreshes it has been used")
+    func unwritable() async throws {
+        let (portal, server, original) = try start()
+        defer { remove(original) }
+        var surroundings = original
+        // The token's path is as long as paths may be, and the one of a file beside it longer.
+        var home = surroundings.folder.path
+        var made: [String] = []
+        while home.utf8.count < 4029 {
+            home += "/" + String(repeating: "d", count: min(200, max(1, 4028 - home.utf8.count)))
+            made.append(home)
+        }
+        surroundings.variables["HOME"] = home
+        made += ["/.aws", "/.aws/sso", "/.aws/sso/cache"].map { home + $0 }
+        let file = "\(home)/\(Self.sessionFile)"
+        defer {
+            unlink(file)
+            for folder in made.reversed() { rmdir(folder) }
+        }
+        for folder in made { mkdir(folder, 0o700) }
+        let descriptor = open(file, O_WRONLY | O_CREAT, 0o600)
+        let text = Array(Self.cached("ACCESS-0", until: "2026-11-23T09:31:00Z", refresh: "REFRESH-0").utf8)
+        #expect(write(descriptor, text, text.count) == text.count)
+        close(descriptor)
+        for _ in 0..<3 { #expect(try await surroundings.load(profile: "new").credentials?.accessKeyID == "SA") }
+        #expect(try WatchedFile(file).read()?.bytes == text)
+        #expect(portal.state.withLock { $0.refreshes } == 1)
+        #expect(server.seen.count == 4)
+    }
+
     @Test("A session that is over, or was never begun, names the command that begins it")
     func over() async throws {
         let (portal, server, surroundings) = try start()

@@ -121,6 +121,7 @@ struct SettingsTests {
             try options(["path_style": .boolean(false)], config: Self.config, profile: "work").pathStyle == false)
         let virtual = "[default]\ns3 =\n  addressing_style = virtual\n"
         #expect(try options(config: virtual).pathStyle == false)
+        #expect(try options(["endpoint": .string("http://127.0.0.1:9000")], config: virtual).pathStyle == nil)
         #expect(try options(config: virtual.replacing("virtual", with: "auto")).pathStyle == nil)
         #expect(try options(config: Self.config, profile: "work").caFile == "/work.pem")
         let variables = ["AWS_CA_BUNDLE": "/env.pem"]
