@@ -40,6 +40,9 @@ private struct ProfileChain: Sendable {
     /// Of the profile that was asked for.
     let settings: S3Settings
 
+    /// Profiles in a chain: each may cost a request.
+    private static let most = 10
+
     /// - Parameter visited: the profiles that need this one, the first of them first.
     func credentials(of name: String, through visited: [String]) async throws(VFSError) -> S3CredentialAnswer {
         guard let profile = files.profiles[name] else {
@@ -133,6 +136,9 @@ private struct ProfileChain: Sendable {
         guard !path.contains(source) else {
             throw .credentials(
                 "profiles go in a circle by source_profile: \((path + [source]).joined(separator: ", "))")
+        }
+        guard path.count < Self.most else {
+            throw .credentials("profile '\(path[0])' goes through more than \(Self.most) others by source_profile")
         }
         var answer = try await credentials(of: source, through: path)
         answer.source = "profile '\(source)'" + (answer.source.isEmpty ? "" : ": \(answer.source)")

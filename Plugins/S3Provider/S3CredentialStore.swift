@@ -50,6 +50,10 @@ final class S3CredentialStore: Sendable {
         var forced: Timestamp?
         var doubted: Timestamp?
 
+        /// A clock that was set back holds nothing up.
+        func isDue(_ now: Timestamp) -> Bool {
+            due <= now || due.seconds - now.seconds > S3CredentialStore.longestInterval
+        }
         func isOld(_ now: Timestamp) -> Bool { renewal.map { $0 <= now } ?? false }
         func isOver(_ now: Timestamp) -> Bool { answer?.credentials?.expiration.map { $0 <= now } ?? false }
     }
@@ -77,7 +81,7 @@ final class S3CredentialStore: Sendable {
         let (ready, reading) = state.withLock { state -> (S3CredentialAnswer?, Reading?) in
             guard let answer = state.answer, !state.isRefused else { return (nil, nil) }
             let isOld = state.isOld(now)
-            if state.due <= now, state.reading == nil, isOld || !answer.files.isEmpty {
+            if state.isDue(now), state.reading == nil, isOld || !answer.files.isEmpty {
                 state.due = Timestamp(seconds: now.seconds + state.pause)
                 state.reading = read(unlessUnchanged: isOld ? nil : answer)
             }

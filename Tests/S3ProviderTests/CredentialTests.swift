@@ -262,6 +262,10 @@ struct CredentialTests {
         clock.advance(S3CredentialStore.interval + 1)
         // The old ones serve while the new ones are read in the background.
         while try await store.current().credentials?.accessKeyID != "NEW" { await Task.yield() }
+        // A clock that is set back holds nothing up.
+        clock.advance(-100_000)
+        folder.write("credentials", "[work]\naws_access_key_id = NEWER\naws_secret_access_key = NS\n")
+        while try await store.current().credentials?.accessKeyID != "NEWER" { await Task.yield() }
     }
 
     @Test("A refusal makes a changed file count at once")

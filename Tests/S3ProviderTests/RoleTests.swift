@@ -195,6 +195,14 @@ struct RoleTests {
         let mfa = await surroundings.refusal(profile: "mfa")
         #expect(mfa.contains("code of the MFA device arn:aws:iam::1:mfa/me, which a daemon cannot ask"))
         #expect(server.server.seen.count == 1)
+
+        var long = "[profile p0]\naws_access_key_id = BASE\naws_secret_access_key = S\n"
+        for number in 1...11 {
+            long += "[profile p\(number)]\nrole_arn = arn:aws:iam::1:role/x\nsource_profile = p\(number - 1)\n"
+        }
+        surroundings.folder.write("config", long)
+        #expect(await surroundings.refusal(profile: "p11").contains("'p11' goes through more than 10 others"))
+        #expect(server.server.seen.count == 1)
     }
 
     @Test(
