@@ -33,7 +33,6 @@ final class S3Bucket: Sendable {
     /// of an endpoint that is not known to keep its promises, the probe. Credentials that may only read make the mount a read-only one.
     func prepare(writable: Bool) async throws(VFSError) {
         client.startAnew()
-        try await client.prepareRegion()
         let contact = try await contact(writable: writable)
         client.recognise(server: contact.server)
         var features = S3Features(client.profile)

@@ -20,7 +20,6 @@ final class S3Client: Sendable {
         var signer: S3Signer?
         /// As the last request wrote it.
         var time: (seconds: Int, text: String) = (.min, "")
-        var regionIsKnown: Bool
         /// The store has named a request that it answered well; false for good once it has not named one that it refused.
         var namesRequests: Bool?
         /// The bucket takes no upload without its MD5, as those with a default retention.
@@ -44,15 +43,14 @@ final class S3Client: Sendable {
     }
     private let state: Mutex<State>
     /// Where requests go before any answer has said otherwise.
-    private let start: (route: S3Route, regionIsKnown: Bool)
+    private let start: S3Route
 
     /// - Throws: `invalidArgument` when the endpoint is no URL.
     init(
         _ options: S3Options, credentials: S3CredentialStore, engine: HTTPEngine = .shared,
         now: @escaping @Sendable () -> Timestamp = { SystemClock.now() }
     ) throws(VFSError) {
-        let known = options.region ?? options.regionOfHost ?? options.profile.region
-        let region = known ?? "us-east-1"
+        let region = options.knownRegion ?? "us-east-1"
         guard let endpoint = options.endpoint(region: region) else {
             throw VFSError(.invalidArgument, "endpoint '\(options.endpointURL ?? "")' is not a URL")
         }
@@ -63,15 +61,13 @@ final class S3Client: Sendable {
         var transfer = HTTPOptions()
         transfer.caFile = options.caFile
         self.transfer = transfer
-        start = (S3Route(endpoint: endpoint, region: region), known != nil)
+        start = S3Route(endpoint: endpoint, region: region)
         state = Mutex(
-            State(
-                route: start.route, profile: options.profile, features: S3Features(options.profile), signer: nil,
-                regionIsKnown: start.regionIsKnown))
+            State(route: start, profile: options.profile, features: S3Features(options.profile), signer: nil))
     }
 
     /// Forgets where answers have sent requests.
-    func startAnew() { state.withLock { ($0.route, $0.regionIsKnown) = start } }
+    func startAnew() { state.withLock { $0.route = start } }
 
     /// The store's time now, by its answer or else by our clock.
     func time(_ headers: HTTPHeaders) -> Timestamp {
@@ -95,14 +91,6 @@ final class S3Client: Sendable {
             state.profile = found
             if listVersion != S3Profiles.generic.listVersion { state.profile.listVersion = listVersion }
         }
-    }
-
-    /// Takes the region of the credentials' source when nothing nearer names one.
-    func prepareRegion() async throws(VFSError) {
-        guard !state.withLock({ $0.regionIsKnown }), let region = try await credentials.current().region,
-            S3Options.isRegion(region)
-        else { return }
-        move(toRegion: region)
     }
 
     // MARK: Sending
@@ -138,10 +126,14 @@ final class S3Client: Sendable {
                 response, body, &cures, route: route, used: answer.credentials, hasBody: request.body != nil)
             if isCured { continue }
             let isOfStore = try await isOfStore(response, to: request)
-            throw S3Errors.error(
+            var error = S3Errors.error(
                 status: response.status, headers: response.headers, body: body, isOfStore: isOfStore,
                 wire: request.wire(route),
                 throttlesWith403: profile.throttlesWith403)
+            if error.code == .credentialsExpired, let problem = credentials.report?.problem {
+                error.message += "; the credentials cannot be renewed: \(problem)"
+            }
+            throw error
         }
     }
 
@@ -299,7 +291,6 @@ final class S3Client: Sendable {
             let endpoint =
                 options.endpointURL == nil ? endpoint : current.endpoint.inRegion(region, from: current.region)
             state.route = S3Route(endpoint: endpoint, region: region, clockOffset: current.clockOffset)
-            state.regionIsKnown = true
         }
     }
 
@@ -330,7 +321,7 @@ final class S3Client: Sendable {
             target.pathStyle = false
         }
         // Any other host would be given bodies and tokens.
-        return target.isOfFamily(of: start.route.endpoint) ? target : nil
+        return target.isOfFamily(of: start.endpoint) ? target : nil
     }
 
     private func move(to endpoint: S3Endpoint, from route: S3Route) -> Bool {

@@ -1,3 +1,4 @@
+import CloudMountPlatform
 import CloudMountVFS
 import Glibc
 
@@ -8,6 +9,7 @@ struct S3Environment: Sendable {
         let text = String(cString: value)
         return text.isEmpty ? nil : text
     }
+    var now: @Sendable () -> Timestamp = { SystemClock.now() }
 
     var home: String? {
         if let home = variable("HOME") { return home }
@@ -18,7 +20,7 @@ struct S3Environment: Sendable {
     static let process = S3Environment()
 }
 
-/// Picks the source: what `credentials:` says, else the environment, else the shared files.
+/// Picks the source: what `credentials:` says, else what the environment of the process offers.
 enum S3CredentialChain {
     static let descriptors: [OptionDescriptor] = [
         OptionDescriptor("access_key_id", .string, "access key"),
@@ -65,36 +67,53 @@ enum S3CredentialChain {
         if values.boolean("anonymous") ?? false { return StaticCredentials(credentials: nil) }
         if let process = values.string("credential_process") { return ProcessCredentials(command: process) }
         if let profile = values.string("profile") {
-            return SharedFileCredentials(profile: profile, environment: environment)
+            return ProfileCredentials(profile: profile, environment: environment)
         }
-        return EnvironmentCredentials(environment: environment)
+        return DefaultCredentials(environment: environment)
     }
 }
 
-/// `AWS_ACCESS_KEY_ID` and its kin, else the shared files with `AWS_PROFILE` or `default`.
-struct EnvironmentCredentials: S3CredentialSource {
+/// What the tools of AWS take when nobody says more: the first of these that is set up. One that is, and has no credentials, is an
+/// error: another identity than was meant is never taken.
+///
+/// Source: "Standardized credential providers", AWS SDKs and Tools Reference Guide.
+struct DefaultCredentials: S3CredentialSource {
     var environment: S3Environment
 
-    func load() throws(VFSError) -> S3CredentialAnswer {
-        let region = environment.variable("AWS_REGION") ?? environment.variable("AWS_DEFAULT_REGION")
-        switch (environment.variable("AWS_ACCESS_KEY_ID"), environment.variable("AWS_SECRET_ACCESS_KEY")) {
-        case (let id?, let secret?):
-            let credentials = S3Credentials(
-                accessKeyID: id, secretAccessKey: secret, sessionToken: environment.variable("AWS_SESSION_TOKEN"))
-            return S3CredentialAnswer(credentials: credentials, region: region)
-        case (_?, nil): throw .credentials("AWS_ACCESS_KEY_ID is set and AWS_SECRET_ACCESS_KEY is not")
-        case (nil, _?): throw .credentials("AWS_SECRET_ACCESS_KEY is set and AWS_ACCESS_KEY_ID is not")
-        case (nil, nil): break
+    func load() async throws(VFSError) -> S3CredentialAnswer {
+        if let credentials = try Self.keys(environment) {
+            return S3CredentialAnswer(credentials: credentials, source: "environment")
+        }
+        if environment.variable("AWS_WEB_IDENTITY_TOKEN_FILE") != nil {
+            return try await WebIdentityCredentials.ofEnvironment(environment).load()
         }
         let named = environment.variable("AWS_PROFILE")
-        let files = SharedFileCredentials(profile: named ?? "default", environment: environment)
-        guard named != nil || files.exists else {
+        let files = try await ProfileCredentials.files(environment)
+        if named != nil || files.profiles["default"].map(ProfileCredentials.hasCredentials) ?? false {
+            return try await ProfileCredentials(profile: named ?? "default", environment: environment).load(files)
+        }
+        let settings = S3Settings(environment, files, profile: "default")
+        let container = ContainerCredentials(settings: settings)
+        if container.isSet { return try await container.load() }
+        do throws(VFSError) {
+            return try await InstanceCredentials(settings: settings).load()
+        } catch {
             throw .credentials(
                 "no S3 credentials: none in mounts.yaml, no AWS_ACCESS_KEY_ID in the environment, no profile in "
-                    + "\(files.credentialsPath ?? "~/.aws/credentials")")
+                    + "\(files.places.credentials) or \(files.places.config), no container's, and \(error.message)",
+                retry: error.retry)
         }
-        var answer = try files.load()
-        answer.region = region ?? answer.region
-        return answer
+    }
+
+    /// `AWS_ACCESS_KEY_ID` and its kin; nil when none of them is set.
+    static func keys(_ environment: S3Environment) throws(VFSError) -> S3Credentials? {
+        switch (environment.variable("AWS_ACCESS_KEY_ID"), environment.variable("AWS_SECRET_ACCESS_KEY")) {
+        case (let id?, let secret?):
+            return S3Credentials(
+                accessKeyID: id, secretAccessKey: secret, sessionToken: environment.variable("AWS_SESSION_TOKEN"))
+        case (_?, nil): throw .credentials("AWS_ACCESS_KEY_ID is set and AWS_SECRET_ACCESS_KEY is not")
+        case (nil, _?): throw .credentials("AWS_SECRET_ACCESS_KEY is set and AWS_ACCESS_KEY_ID is not")
+        case (nil, nil): return nil
+        }
     }
 }

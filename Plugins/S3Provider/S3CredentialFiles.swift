@@ -1,3 +1,4 @@
+import CloudMountPlatform
 import CloudMountVFS
 import Glibc
 
@@ -33,106 +34,28 @@ struct WatchedFile: Sendable, Equatable {
         var bytes = [UInt8](repeating: 0, count: limit)
         let count = fread(&bytes, 1, limit, file)
         guard ferror(file) == 0 else { throw .credentials("\(path) cannot be read") }
+        guard count < limit else { throw .credentials("\(path) is longer than any file of its kind") }
         var status = stat()
         guard fstat(fileno(file), &status) == 0 else { throw .credentials("\(path) cannot be read") }
         let fault = CommandFile.fault(path, mode: status.st_mode, owner: status.st_uid, user: geteuid())
         return (Array(bytes[..<count]), fault)
     }
+
+    /// What a file of one line says, without white space at its ends.
+    /// - Parameter what: how messages name it.
+    static func token(_ path: String, _ what: String) throws(VFSError) -> String {
+        guard let file = try WatchedFile(path).read(limit: 64 << 10) else {
+            throw .credentials("there is no \(what) \(path)")
+        }
+        let bytes = file.bytes
+        guard let start = bytes.firstIndex(where: { $0 > 0x20 }), let end = bytes.lastIndex(where: { $0 > 0x20 }),
+            bytes[start...end].allSatisfy({ 0x21...0x7E ~= $0 })
+        else { throw .credentials("\(what) \(path) holds no token") }
+        return String(decoding: bytes[start...end], as: UTF8.self)
+    }
 }
 
-/// One profile of `~/.aws/credentials` and `~/.aws/config` (or the files that `AWS_SHARED_CREDENTIALS_FILE` and
-/// `AWS_CONFIG_FILE` name): static keys or a `credential_process`.
-struct SharedFileCredentials: S3CredentialSource {
-    var profile: String
-    var environment: S3Environment
-
-    var credentialsPath: String? {
-        environment.variable("AWS_SHARED_CREDENTIALS_FILE") ?? environment.home.map { "\($0)/.aws/credentials" }
-    }
-
-    var configPath: String? {
-        environment.variable("AWS_CONFIG_FILE") ?? environment.home.map { "\($0)/.aws/config" }
-    }
-
-    var exists: Bool { [credentialsPath, configPath].contains { $0.map { access($0, F_OK) == 0 } ?? false } }
-
-    /// Keys that make other tools take another way to the credentials: passing over one would use the wrong identity.
-    private static let unsupported = [
-        "role_arn", "source_profile", "credential_source", "web_identity_token_file", "sso_session", "sso_start_url",
-        "sso_account_id", "sso_role_name", "mfa_serial",
-    ]
-
-    func load() throws(VFSError) -> S3CredentialAnswer {
-        let watched = [credentialsPath, configPath].compactMap { $0.map { WatchedFile($0) } }
-        let secrets = try section([profile], of: credentialsPath)
-        let settings = try section(profile == "default" ? [profile] : ["profile", profile], of: configPath)
-        guard secrets != nil || settings != nil else {
-            throw .credentials(
-                "profile '\(profile)' is neither in \(credentialsPath ?? "~/.aws/credentials") nor in "
-                    + "\(configPath ?? "~/.aws/config")")
-        }
-        let values = (settings?.values ?? [:]).merging(secrets?.values ?? [:]) { _, secret in secret }
-        if let key = Self.unsupported.first(where: { values[$0] != nil }) {
-            throw .credentials(
-                "profile '\(profile)' uses '\(key)', which is not supported: use keys or a credential_process")
-        }
-        var answer = S3CredentialAnswer(region: values["region"], files: watched)
-        switch (values["aws_access_key_id"], values["aws_secret_access_key"]) {
-        case (let id?, let secret?):
-            answer.credentials = S3Credentials(
-                accessKeyID: id, secretAccessKey: secret, sessionToken: values["aws_session_token"])
-        case (nil, nil):
-            guard let process = values["credential_process"] else {
-                throw .credentials(
-                    "profile '\(profile)' has neither aws_access_key_id and aws_secret_access_key nor a "
-                        + "credential_process")
-            }
-            let source = secrets?.values["credential_process"] == nil ? settings : secrets
-            if let fault = source?.commandFault {
-                throw .credentials("the credential_process of profile '\(profile)' is not run: \(fault)")
-            }
-            answer.credentials = try ProcessCredentials(command: process).load().credentials
-            answer.isOfCommand = true
-        default:
-            throw .credentials("profile '\(profile)' has one of aws_access_key_id and aws_secret_access_key only")
-        }
-        return answer
-    }
-
-    private func section(
-        _ title: [String], of path: String?
-    ) throws(VFSError) -> (values: [String: String], commandFault: String?)? {
-        guard let path, let file = try WatchedFile(path).read(),
-            let values = Self.section(title, of: String(decoding: file.bytes, as: UTF8.self))
-        else { return nil }
-        return (values, file.commandFault)
-    }
-
-    /// The keys of the section whose title has these words; sections of one title are merged. Indented lines (nested
-    /// settings) are passed over.
-    static func section(_ title: [String], of text: String) -> [String: String]? {
-        var found: [String: String]?
-        var inside = false
-        for line in text.split(whereSeparator: \.isNewline) {
-            let trimmed = trim(line)
-            if trimmed.isEmpty || trimmed.first == "#" || trimmed.first == ";" { continue }
-            if line.first == "[" {
-                let text = trim(trimmed.dropFirst().prefix { $0 != "]" })
-                inside = ProcessCredentials.words(text) == title || text == title.joined(separator: " ")
-                if inside, found == nil { found = [:] }
-            } else if inside, line.first?.isWhitespace == false, let equals = trimmed.firstIndex(of: "=") {
-                let key = trim(trimmed[..<equals]).lowercased()
-                let value = trim(trimmed[trimmed.index(after: equals)...])
-                if !value.isEmpty { found?[key] = value }
-            }
-        }
-        return found
-    }
-
-    private static func trim(_ text: Substring) -> String {
-        var text = text
-        while text.first?.isWhitespace ?? false { text.removeFirst() }
-        while text.last?.isWhitespace ?? false { text.removeLast() }
-        return String(text)
-    }
+extension BlockingPool {
+    /// Where files of credentials are read.
+    static let credentialFiles = BlockingPool(name: "cm-credentials", width: 4)
 }

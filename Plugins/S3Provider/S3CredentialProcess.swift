@@ -33,12 +33,16 @@ struct ProcessCredentials: S3CredentialSource {
         }
     }
 
-    func load() throws(VFSError) -> S3CredentialAnswer {
+    /// Commands may hang for as long as they have; others' go on meanwhile.
+    private static let pool = BlockingPool(name: "cm-credentials", width: 16, laneWidth: 1)
+
+    func load() async throws(VFSError) -> S3CredentialAnswer {
         guard let words = Self.words(command), let name = words.first else {
             throw .credentials("credential_process is not a command")
         }
-        let output = try run(words)
-        return S3CredentialAnswer(credentials: try Self.parse(output, of: name), isOfCommand: true)
+        let output = try await Self.pool.run(command) { () throws(VFSError) in try run(words) }
+        return S3CredentialAnswer(
+            credentials: try Self.parse(output, of: name), isCostly: true, source: "credential_process")
     }
 
     static func parse(_ output: [UInt8], of name: String) throws(VFSError) -> S3Credentials {
@@ -59,8 +63,11 @@ struct ProcessCredentials: S3CredentialSource {
             }
             expiration = time
         }
-        return S3Credentials(
-            accessKeyID: id, secretAccessKey: secret, sessionToken: answer.sessionToken, expiration: expiration)
+        guard
+            let credentials = S3Credentials(
+                id: id, secret: secret, token: answer.sessionToken, expiration: expiration)
+        else { throw .credentials("credential_process '\(name)' printed credentials that no request can carry") }
+        return credentials
     }
 
     /// Splits at spaces, which quotes and backslashes protect. Nil when a quote stays open.
@@ -100,9 +107,8 @@ struct ProcessCredentials: S3CredentialSource {
         var collected = Self.collect(output, errors, until: deadline)
         guard let printed = collected.printed, let status = collected.wait(for: child, errors, until: deadline) else {
             ChildProcess.end(child, group: true)
-            throw VFSError(
-                .timedOut, "credential_process '\(name)' did not finish within \(timeout)\(collected.complaint)",
-                retry: .backoff)
+            throw .credentials(
+                "credential_process '\(name)' did not finish within \(timeout)\(collected.complaint)", retry: .backoff)
         }
         guard status == 0 else {
             let signal = status & 0x7F

@@ -9,6 +9,20 @@ struct S3Credentials: Sendable, Equatable {
     var expiration: Timestamp?
 }
 
+extension S3Credentials {
+    /// What a source has given out.
+    /// - Returns: nil when it can be no credentials: something is missing, or holds what no header can.
+    init?(id: String?, secret: String?, token: String?, expiration: Timestamp?) {
+        func isPlain(_ text: String) -> Bool {
+            1...16_384 ~= text.utf8.count && text.utf8.allSatisfy { 0x21...0x7E ~= $0 }
+        }
+        guard let id, let secret, isPlain(id), 1...16_384 ~= secret.utf8.count, token.map(isPlain) ?? true else {
+            return nil
+        }
+        self.init(accessKeyID: id, secretAccessKey: secret, sessionToken: token, expiration: expiration)
+    }
+}
+
 extension S3Credentials: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
     var description: String { "S3Credentials(\(accessKeyID))" }
     var debugDescription: String { description }
@@ -19,28 +33,34 @@ extension S3Credentials: CustomStringConvertible, CustomDebugStringConvertible, 
 struct S3CredentialAnswer: Sendable {
     /// Nil: requests go unsigned.
     var credentials: S3Credentials?
-    /// The region that goes with them, where the source knows one.
-    var region: String?
     /// Files that it was read from: a change of one means that the answer is old.
     var files: [WatchedFile] = []
-    /// A command has printed them.
-    var isOfCommand = false
+    /// A command or a server has given them out: it is not asked for every refusal.
+    var isCostly = false
+    /// Serves past its end as well, as long as the store takes it: the source gives out what it has while it cannot renew it.
+    var mayBeOld = false
+    /// Where they are from, for `status`: `profile 'work'`. Empty: from the configuration.
+    var source = ""
 }
 
 /// Where credentials come from.
 protocol S3CredentialSource: Sendable {
-    /// Reads them anew. May block on local files and processes, not on the network.
+    /// Gets them anew. Ends by itself, within limits of its own.
     /// - Throws: `credentialsInvalid` with a sentence on what to do.
-    func load() throws(VFSError) -> S3CredentialAnswer
+    func load() async throws(VFSError) -> S3CredentialAnswer
 }
 
 /// Written down in `mounts.yaml`, or none at all.
 struct StaticCredentials: S3CredentialSource {
     var credentials: S3Credentials?
 
-    func load() throws(VFSError) -> S3CredentialAnswer { S3CredentialAnswer(credentials: credentials) }
+    func load() async throws(VFSError) -> S3CredentialAnswer {
+        S3CredentialAnswer(credentials: credentials)
+    }
 }
 
 extension VFSError {
-    static func credentials(_ message: String) -> VFSError { VFSError(.credentialsInvalid, message) }
+    static func credentials(_ message: String, retry: RetryAdvice = .never) -> VFSError {
+        VFSError(.credentialsInvalid, message, retry: retry)
+    }
 }

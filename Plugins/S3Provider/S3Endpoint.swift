@@ -41,17 +41,27 @@ extension S3Endpoint {
     }
 
     /// AWS itself.
-    static func aws(region: String, bucket: String, pathStyle: Bool) -> S3Endpoint {
-        let suffix = region.hasPrefix("cn-") ? "amazonaws.com.cn" : "amazonaws.com"
-        return S3Endpoint(
-            https: true, host: "s3.\(region).\(suffix)", bucket: bucket, pathStyle: pathStyle)
+    static func aws(
+        region: String, bucket: String, pathStyle: Bool, dualStack: Bool = false, fips: Bool = false
+    ) -> S3Endpoint {
+        S3Endpoint(
+            https: true, host: awsHost(region: region, dualStack: dualStack, fips: fips), bucket: bucket,
+            pathStyle: pathStyle)
+    }
+
+    private static func awsHost(region: String, dualStack: Bool, fips: Bool) -> String {
+        "s3\(fips ? "-fips" : "").\(dualStack ? "dualstack." : "")\(region).\(S3Partition.of(region: region).suffix)"
     }
 
     /// The same bucket at AWS's host for `region`, when this is its host for another one; else this.
     func inRegion(_ region: String, from other: String) -> S3Endpoint {
-        let known = [other, "us-east-1"].flatMap { ["s3.\($0).amazonaws.com", "s3.\($0).amazonaws.com.cn"] }
-        guard https, known.contains(host) || host == "s3.amazonaws.com" else { return self }
-        return .aws(region: region, bucket: bucket, pathStyle: pathStyle)
+        guard https else { return self }
+        for (dualStack, fips) in [(false, false), (true, false), (false, true), (true, true)] {
+            let known = [other, "us-east-1"].map { Self.awsHost(region: $0, dualStack: dualStack, fips: fips) }
+            guard known.contains(host) || host == "s3.amazonaws.com" else { continue }
+            return .aws(region: region, bucket: bucket, pathStyle: pathStyle, dualStack: dualStack, fips: fips)
+        }
+        return self
     }
 
     /// Whether requests for `other` may go here when the store says so: the same host, or another one of the same known vendor's.

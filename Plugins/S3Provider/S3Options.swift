@@ -15,8 +15,12 @@ struct S3Options: Sendable {
     var prefix: String
     /// As given; nil: to be found out.
     var region: String?
+    /// What environment and profile say, where the mount does not.
+    var settings: S3Settings
     /// Nil: AWS.
     var endpointURL: String?
+    /// What says so, when the mount does not.
+    var endpointSetting: String?
     var pathStyle: Bool?
     var profile: S3Profile
     /// The profile is the user's word, not a guess from the host.
@@ -51,19 +55,31 @@ struct S3Options: Sendable {
             default: "false"),
     ]
 
-    init(_ context: ProviderContext) {
+    init(_ context: ProviderContext, environment: S3Environment = .process) {
         let options = context.options
+        settings = S3Settings.ambient(context.credentials, environment)
         mountName = context.mountName
         bucket = context.bucket
         prefix = context.prefix
         region = options.string("region")
         endpointURL = options.string("endpoint")
+        if endpointURL == nil, let endpoint = settings.endpoint(of: "s3") {
+            (endpointURL, endpointSetting) = (endpoint.url, endpoint.setting)
+        }
         pathStyle = options.boolean("path_style")
+        // What the profile says is of its own endpoint, or of AWS.
+        if pathStyle == nil, options.string("endpoint") == nil {
+            switch settings.addressingStyle {
+            case "path"?: pathStyle = true
+            case "virtual"?: pathStyle = false
+            default: break
+            }
+        }
         storageClass = options.string("storage_class")
         encryption = options.string("sse")
         encryptionKey = options.string("sse_kms_key_id")
         requesterPays = options.boolean("requester_pays") ?? false
-        caFile = options.string("ca_file")
+        caFile = options.string("ca_file") ?? settings.caFile
         allowsHTTP = options.boolean("allow_http") ?? false
         payloadSigning = options.string("sign_payload").flatMap(PayloadSigning.init) ?? .auto
         if let profile = options.string("endpoint_profile").flatMap(S3Profiles.named) {
@@ -97,16 +113,21 @@ struct S3Options: Sendable {
             guard let custom = S3Endpoint(url: endpointURL, bucket: bucket, pathStyle: true) else { return nil }
             endpoint = custom
         } else {
-            endpoint = .aws(region: region, bucket: bucket, pathStyle: true)
+            endpoint = .aws(
+                region: region, bucket: bucket, pathStyle: true, dualStack: settings.usesDualStack,
+                fips: settings.usesFIPS)
         }
         endpoint.pathStyle =
             pathStyle ?? (profile.pathStyle || !S3Endpoint.isHostLabel(bucket, https: endpoint.https))
         return endpoint
     }
 
+    /// As far as anybody says it.
+    var knownRegion: String? { region ?? regionOfHost ?? profile.region ?? settings.region }
+
     /// What all buckets of the store have in common, as far as it is known without asking.
     var sharedEndpoint: String {
-        guard var endpoint = endpoint(region: region ?? regionOfHost ?? profile.region ?? "us-east-1") else {
+        guard var endpoint = endpoint(region: knownRegion ?? "us-east-1") else {
             return bucket
         }
         endpoint.pathStyle = true
@@ -122,7 +143,8 @@ struct S3Options: Sendable {
         switch profile.name {
         case "aws", "b2", "wasabi", "scaleway":
             // s3.REGION.vendor.tld; AWS and Wasabi without a region mean us-east-1.
-            return labels.count >= 4 && labels[0] == "s3" ? labels[1] : nil
+            let place = labels.count > 1 && labels[1] == "dualstack" ? 2 : 1
+            return labels.count >= place + 3 && (labels[0] == "s3" || labels[0] == "s3-fips") ? labels[place] : nil
         case "digitalocean":
             return labels.count == 3 ? labels[0] : nil
         default:
@@ -133,8 +155,8 @@ struct S3Options: Sendable {
 
 extension S3Options {
     /// What is wrong with a mount that is right key by key.
-    static func problems(_ context: ProviderContext) -> [OptionProblem] {
-        let options = S3Options(context)
+    static func problems(_ context: ProviderContext, environment: S3Environment = .process) -> [OptionProblem] {
+        let options = S3Options(context, environment: environment)
         var problems: [OptionProblem] = []
         func problem(_ option: String, _ message: String) {
             problems.append(OptionProblem(option: option, message: message))
@@ -152,10 +174,11 @@ extension S3Options {
         }
         if let url = options.endpointURL {
             let endpoint = S3Endpoint(url: url, bucket: "", pathStyle: true)
+            let origin = options.endpointSetting.map { "(\($0)) " } ?? ""
             if endpoint == nil {
-                problem("endpoint", "is not http://host[:port] or https://host[:port]")
+                problem("endpoint", "\(origin)is not http://host[:port] or https://host[:port]")
             } else if let endpoint, !endpoint.https, !endpoint.isLoopback, !options.allowsHTTP {
-                problem("endpoint", "would send everything unencrypted; say allow_http: true if that is meant")
+                problem("endpoint", "\(origin)would send everything unencrypted; say allow_http: true if that is meant")
             } else if options.pathStyle == false, let endpoint = options.endpoint(region: "us-east-1"),
                 endpoint.isAddress
             {
@@ -163,6 +186,12 @@ extension S3Options {
             }
         }
         if let region = options.region, !isRegion(region) { problem("region", "is not the name of a region") }
+        if options.region == nil, let region = options.settings.region, !isRegion(region) {
+            problem("region", "of the environment or the profile is not the name of a region")
+        }
+        if let style = options.settings.addressingStyle, !["path", "virtual", "auto"].contains(style) {
+            problem("path_style", "cannot be told from the profile: addressing_style is not path, virtual or auto")
+        }
         if options.encryptionKey != nil, options.encryption?.hasPrefix("aws:kms") != true {
             problem("sse_kms_key_id", "goes with sse: aws:kms only")
         }
@@ -181,7 +210,10 @@ extension S3Options {
                 problem(name, "holds characters that no header can")
             }
         }
-        if let file = options.caFile, access(file, R_OK) != 0 { problem("ca_file", "cannot be read") }
+        if let file = options.caFile, access(file, R_OK) != 0 {
+            let origin = context.options.string("ca_file") == nil ? "(AWS_CA_BUNDLE or ca_bundle of the profile) " : ""
+            problem("ca_file", "\(origin)cannot be read")
+        }
         return problems + S3CredentialChain.problems(context.credentials)
     }
 

@@ -7,7 +7,7 @@ enum S3Profiles {
     static let generic = S3Profile("generic")
 
     static let aws = make("aws") {
-        $0.hosts = [".amazonaws.com", ".amazonaws.com.cn"]
+        $0.hosts = Set(S3Partition.all.map { ".\($0.suffix)" }).sorted()
         $0.pathStyle = false
         $0.sortedListing = .proven
         $0.folderObjects = .proven

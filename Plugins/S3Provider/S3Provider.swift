@@ -13,7 +13,7 @@ public final class S3Provider: ObjectProvider {
         options: S3Options.descriptors, credentials: S3CredentialChain.descriptors,
         check: { S3Options.problems($0) }, endpoint: { S3Options($0).sharedEndpoint },
         make: { context throws(VFSError) in
-            let credentials = S3CredentialStore(S3CredentialChain.source(context.credentials))
+            let credentials = S3CredentialStores.shared.store(context.credentials)
             return S3Provider(try S3Client(S3Options(context), credentials: credentials), memory: context.memory)
         })
 
@@ -25,6 +25,7 @@ public final class S3Provider: ObjectProvider {
     }
 
     public var capabilities: Capabilities { bucket.client.features.capabilities(bucket.client.profile) }
+    public var credentials: CredentialReport? { bucket.client.credentials.report }
     public var executor: (any TaskExecutor)? { HTTPEngine.shared }
 
     public func prepare(writable: Bool) async throws(VFSError) { try await bucket.prepare(writable: writable) }

@@ -257,6 +257,7 @@ private struct KernelMount: RunningMount {
     func statistics() -> MountStatistics { bucket.statistics() }
     func requests() -> [Verb: VerbMeasurement] { layered.measurements.snapshot() }
     func billedCalls() -> [BilledCalls] { layered.provider.billedCalls }
+    func credentials() -> CredentialReport? { layered.provider.credentials }
     func readOnlyReason() -> String? { layered.provider.capabilities.readOnlyReason }
 
     func endpoint() -> (name: String, limit: Int, inFlight: Int, waiting: Int) {

@@ -64,6 +64,8 @@ protocol RunningMount: Sendable {
     func statistics() -> MountStatistics
     func requests() -> [Verb: VerbMeasurement]
     func billedCalls() -> [BilledCalls]
+    /// Whose name calls are made in, where more is known than the configuration says.
+    func credentials() -> CredentialReport?
     /// Why the store's credentials allow no writing, where they do not.
     func readOnlyReason() -> String?
     func endpoint() -> (name: String, limit: Int, inFlight: Int, waiting: Int)

@@ -73,6 +73,8 @@ public struct StatusReport: Codable, Sendable, Equatable {
         public var requests: [Requests] = []
         /// As the store's vendor bills them; empty where it bills none, or all alike.
         public var billedCalls: [Billed] = []
+        /// Nil where they are what the configuration says.
+        public var credentials: Credentials?
         public var endpoint: Endpoint?
         /// What a quota or an account's cap keeps the mount from doing.
         public var caps: [Cap] = []
@@ -109,6 +111,23 @@ public struct StatusReport: Codable, Sendable, Equatable {
     public struct Billed: Codable, Sendable, Equatable {
         public var group: String
         public var calls: Int
+    }
+
+    /// Whose name calls are made in.
+    public struct Credentials: Codable, Sendable, Equatable {
+        public enum State: String, Codable, Sendable {
+            case valid
+            /// They could not be renewed, and serve until the store refuses them.
+            case unrenewed = "not-renewed"
+            /// The store has refused them: calls fail until others can be had.
+            case expired = "auth-expired"
+        }
+
+        public var source: String
+        public var state: State
+        /// Seconds since 1970; nil: they last.
+        public var endsAt: Int?
+        public var reason: String?
     }
 
     /// What the mounts of one store share.
@@ -193,6 +212,12 @@ extension StatusReport.Mount {
             measured[verb].map { StatusReport.Requests(verb, $0) }
         }
         billedCalls = running.billedCalls().map { StatusReport.Billed(group: $0.group, calls: $0.calls) }
+        credentials = running.credentials().map { report in
+            StatusReport.Credentials(
+                source: report.source,
+                state: report.isRefused ? .expired : report.problem == nil ? .valid : .unrenewed,
+                endsAt: report.end?.seconds, reason: report.problem)
+        }
         if !readOnly, let reason = running.readOnlyReason() {
             readOnly = true
             readOnlyReason = reason

@@ -42,6 +42,7 @@ public enum StatusTable {
         if mount.readOnly { words.append("read only") }
         if mount.endpoint?.outage != nil { words.append("unreachable") }
         if !mount.caps.isEmpty { words.append("capped") }
+        if mount.credentials?.state == .expired { words.append("auth-expired") }
         return words.isEmpty ? "" : " (\(words.joined(separator: ", ")))"
     }
 
@@ -75,6 +76,7 @@ public enum StatusTable {
             let calls = mount.billedCalls.map { "\($0.group) \($0.calls)" }.joined(separator: ", ")
             notes.append("\(mount.name): billed calls: \(calls)")
         }
+        if let credentials = mount.credentials { notes.append(note(mount, credentials)) }
         for commit in mount.failedCommits {
             let place = commit.stagedPath.isEmpty ? "memory" : commit.stagedPath
             notes.append(
@@ -91,6 +93,18 @@ public enum StatusTable {
             notes.append("! \(mount.name): \(mount.hiddenKeys) keys cannot be shown as paths, such as \(examples)")
         }
         return notes.map(\.printable)
+    }
+
+    private static func note(_ mount: StatusReport.Mount, _ credentials: StatusReport.Credentials) -> String {
+        let reason = credentials.reason.map { ": \($0)" } ?? ""
+        let end = credentials.endsAt.map { " until \(TerminalLog.utc(Timestamp(seconds: $0)))" } ?? ""
+        return switch credentials.state {
+        case .valid: "\(mount.name): credentials of \(credentials.source)\(end)"
+        case .unrenewed:
+            "! \(mount.name): credentials of \(credentials.source)\(end) cannot be renewed, and serve until the store refuses "
+                + "them\(reason)"
+        case .expired: "! \(mount.name): credentials of \(credentials.source) have expired\(reason)"
+        }
     }
 
     private static func size(_ bytes: Int) -> String { Units.rounded(bytes: bytes) }

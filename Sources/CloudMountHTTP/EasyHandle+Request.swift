@@ -32,7 +32,7 @@ extension EasyHandle {
             caFile = options.caFile
         }
         // What counts as never leaving this machine must not: a proxy of the environment would be sent it, credentials and all.
-        let direct = Loopback.isHost(ofURL: request.url)
+        let direct = options.isDirect || Loopback.isHost(ofURL: request.url)
         if direct != isDirect {
             // Of no characters: none; nil: the environment's.
             if direct {

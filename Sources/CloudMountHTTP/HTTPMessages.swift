@@ -68,6 +68,8 @@ public struct HTTPOptions: Sendable, Hashable {
     public var answerTimeout: Duration = .seconds(300)
     /// PEM file that replaces the system's authorities.
     public var caFile: String?
+    /// Never by a proxy: for servers of this machine or of its link, which nobody else can speak for.
+    public var isDirect = false
     /// Largest answer collected in memory; a longer one is `HTTPError.Kind.tooLarge`. Bytes for a sink do not count.
     public var maxBodyBytes = 64 << 20
     /// Bytes of an answer of another status than 2xx that are collected; what follows is not waited for.

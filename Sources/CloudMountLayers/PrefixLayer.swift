@@ -22,6 +22,7 @@ public struct PrefixLayer: ObjectProvider {
 
     public var executor: (any TaskExecutor)? { inner.executor }
     public var billedCalls: [BilledCalls] { inner.billedCalls }
+    public var credentials: CredentialReport? { inner.credentials }
 
     public func prepare(writable: Bool) async throws(VFSError) { try await inner.prepare(writable: writable) }
 

@@ -46,6 +46,7 @@ extension ProviderLayer {
     public var capabilities: Capabilities { inner.capabilities }
     public var executor: (any TaskExecutor)? { inner.executor }
     public var billedCalls: [BilledCalls] { inner.billedCalls }
+    public var credentials: CredentialReport? { inner.credentials }
 
     public func prepare(writable: Bool) async throws(VFSError) {
         try await perform(ProviderCall(.prepare, nil)) { inner throws(VFSError) in

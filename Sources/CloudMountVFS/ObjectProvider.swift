@@ -32,6 +32,9 @@ public protocol ObjectProvider: Sendable {
     /// The calls made so far, by the groups that the store's vendor bills them in; empty where it bills none, or all alike.
     var billedCalls: [BilledCalls] { get }
 
+    /// Whose name calls are made in; nil where that is what the configuration says, or nothing is known yet.
+    var credentials: CredentialReport? { get }
+
     /// Makes contact: checks that bucket and credentials work, finds region and capabilities (by harmless probes where the
     /// store is not known to keep its promises and `writable`). Called before any other verb, and again after a failure.
     /// - Throws: `bucketNotFound`, `credentialsInvalid`, `permissionDenied`, or a transport error.
@@ -119,6 +122,7 @@ public protocol ObjectProvider: Sendable {
 extension ObjectProvider {
     public var executor: (any TaskExecutor)? { nil }
     public var billedCalls: [BilledCalls] { [] }
+    public var credentials: CredentialReport? { nil }
 
     private func unsupported(_ verb: String) -> VFSError { VFSError(.notSupported, "this store has no \(verb)") }
 

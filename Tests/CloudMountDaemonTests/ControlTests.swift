@@ -314,6 +314,34 @@ struct StatusTests {
                 """)
     }
 
+    @Test("the credentials in use are named, with their end and with what is wrong with them")
+    func credentials() throws {
+        let configuration = try Fixtures.configuration(["a", "b", "c"])
+        let running = [FakeMount(), FakeMount(), FakeMount()]
+        let end = Timestamp(seconds: 1_795_431_600)
+        for (mount, problem) in zip(running, [nil, "no\u{1B} answer", "log in"]) {
+            mount.state.withLock {
+                $0.credentials = CredentialReport(
+                    source: "profile 'p'", end: end, problem: problem, isRefused: problem == "log in")
+            }
+        }
+        var report = try report()
+        report.mounts = zip(configuration.mounts, running).map { .init($0, .mounted($1)) }
+        let lines = StatusTable.text(report).split(separator: "\n").map(String.init)
+        #expect(lines[3].hasPrefix("c      mounted (auth-expired)  /mnt/c"))
+        let notes = lines.filter { $0.contains("credentials") }
+        #expect(
+            notes == [
+                "a: credentials of profile 'p' until 2026-11-23T11:00:00.000Z",
+                "! b: credentials of profile 'p' until 2026-11-23T11:00:00.000Z cannot be renewed, and serve until the store "
+                    + "refuses them: no\\u{1b} answer",
+                "! c: credentials of profile 'p' have expired: log in",
+            ])
+        let json = report.mounts.map(\.credentials)
+        #expect(json.map { $0?.state } == [.valid, .unrenewed, .expired])
+        #expect(json[0]?.endsAt == end.seconds && json[0]?.reason == nil)
+    }
+
     @Test("an endpoint that does not answer is told once, a cap with its mount")
     func troubles() throws {
         let configuration = try Fixtures.configuration(["a", "b"])

@@ -105,6 +105,7 @@ final class FakeMount: RunningMount {
         var refusal: VFSError?
         var rotates = true
         var billedCalls: [BilledCalls] = []
+        var credentials: CredentialReport?
         var readOnlyReason: String?
         var outage: OutageReport?
         var caps: [Caps.Report] = []
@@ -207,6 +208,7 @@ final class FakeMount: RunningMount {
         return [.read: reads]
     }
     func billedCalls() -> [BilledCalls] { state.withLock { $0.billedCalls } }
+    func credentials() -> CredentialReport? { state.withLock { $0.credentials } }
     func readOnlyReason() -> String? { state.withLock { $0.readOnlyReason } }
     func outage() -> OutageReport? { state.withLock { $0.outage } }
     func caps() -> [Caps.Report] { state.withLock { $0.caps } }

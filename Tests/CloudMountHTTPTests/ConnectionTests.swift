@@ -1,5 +1,6 @@
 import CloudMountHTTP
 import CloudMountVFS
+import Glibc
 import Synchronization
 import Testing
 
@@ -163,12 +164,30 @@ struct ConnectionTests {
         }
     }
 
-    @Test("A refused connection and an unknown host are told apart")
-    func unreachable() async {
-        let server = ScriptedServer { _, _ in }
-        server.stop()
-        #expect(await failure(get(server.url))?.kind == .connect)
+    /// One test: what it sets in the environment is for all requests but those to loopback, and no other test has such.
+    @Test("A refused connection and an unknown host are told apart; what is to be seen by no proxy is sent to none")
+    func unreachable() async throws {
+        let stopped = ScriptedServer { _, _ in }
+        stopped.stop()
+        #expect(await failure(get(stopped.url))?.kind == .connect)
         #expect(await failure(get("http://no-such-host.invalid/"))?.kind == .resolve)
+
+        // Nobody listens on port 1.
+        setenv("http_proxy", "http://127.0.0.1:1", 1)
+        defer { unsetenv("http_proxy") }
+        try await withServer { connection, _ in
+            while connection.request() != nil { connection.answer(Array("here".utf8)) }
+        } _: { server in
+            // This machine too, by a name that does not say so.
+            var request = get(server.url.replacing("127.0.0.1", with: "0.0.0.0"))
+            #expect(request.url.contains("0.0.0.0"))
+            #expect(await failure(request)?.kind == .connect)
+            request.options.isDirect = true
+            let response = try await HTTPEngine.shared.perform(request)
+            #expect(same(response.body, Array("here".utf8)))
+            request.options.isDirect = false
+            #expect(await failure(request)?.kind == .connect)
+        }
     }
 
     @Test("A server that never answers ends as stalled")

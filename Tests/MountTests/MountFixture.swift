@@ -106,8 +106,9 @@ actor MountFixture {
         duties = mounts.map { Reaper.atEnd("umount -l \(path(of: $0.options.name).shellQuoted)") }
         let daemon = try ChildProcess(
             asUser([Self.binary, "mount", "-f", configuration]),
-            // A proxy that nobody is behind: servers of this machine are not reached through it.
-            environment: ["HOME": folder, "http_proxy": "http://127.0.0.1:1"], directory: "/")
+            // A proxy that nobody is behind: servers of this machine are not reached through it. Nor is this machine's own role any test's.
+            environment: ["HOME": folder, "http_proxy": "http://127.0.0.1:1", "AWS_EC2_METADATA_DISABLED": "true"],
+            directory: "/")
         self.daemon = daemon
         let deadline = ContinuousClock.now + .seconds(30)
         while !names.allSatisfy({ isMounted($0) }) {

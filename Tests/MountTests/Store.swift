@@ -100,6 +100,7 @@ struct Bucket: Sendable {
             let secret = (mount.secret ?? server.secretKey).yamlQuoted
             let id = mount.accessKey ?? server.accessKey
             credentials = "provider: s3, access_key_id: \(id), secret_access_key: \(secret)"
+            if let profile = mount.profile { credentials = "provider: s3, profile: \(profile)" }
         } else if let key = b2?.masterKey {
             let secret = (mount.secret ?? key.applicationKey).yamlQuoted
             credentials = "provider: b2, key_id: \(mount.accessKey ?? key.keyID), application_key: \(secret)"
@@ -193,6 +194,8 @@ struct MountOptions: Sendable {
     /// In place of the right ones.
     var accessKey: String?
     var secret: String?
+    /// A section of the shared files below the fixture's folder, in place of keys.
+    var profile: String?
     /// Where it is mounted; nil: where the fixture has it.
     var path: String?
 }

@@ -6,7 +6,7 @@ import Testing
 @testable import S3Provider
 
 /// A folder that is removed again.
-private final class Folder: Sendable {
+final class Folder: Sendable {
     let path: String
 
     init() throws {
@@ -44,40 +44,42 @@ struct CredentialTests {
         S3Environment(variable: { variables[$0] })
     }
 
-    private func load(_ values: [String: OptionValue], _ variables: [String: String] = [:]) throws -> S3CredentialAnswer
-    {
-        try S3CredentialChain.source(OptionValues(values), environment: environment(variables)).load()
+    private func load(
+        _ values: [String: OptionValue], _ variables: [String: String] = [:]
+    ) async throws -> S3CredentialAnswer {
+        try await S3CredentialChain.source(OptionValues(values), environment: environment(variables)).load()
     }
 
-    private func message(_ body: () throws -> Void) -> String {
-        let error = #expect(throws: VFSError.self) { try body() }
+    private func message(_ body: () async throws -> Void) async -> String {
+        let error = await #expect(throws: VFSError.self) { try await body() }
         #expect(error?.code == .credentialsInvalid)
         return error?.message ?? ""
     }
 
     @Test("Explicit keys win over everything")
-    func explicit() throws {
-        let answer = try load(
+    func explicit() async throws {
+        let answer = try await load(
             [
                 "access_key_id": .string("A"), "secret_access_key": .string("S"), "session_token": .string("T"),
             ], ["AWS_ACCESS_KEY_ID": "E", "AWS_SECRET_ACCESS_KEY": "E"])
         #expect(answer.credentials == S3Credentials(accessKeyID: "A", secretAccessKey: "S", sessionToken: "T"))
-        #expect(try load(["anonymous": .boolean(true)], ["AWS_ACCESS_KEY_ID": "E"]).credentials == nil)
+        #expect(try await load(["anonymous": .boolean(true)], ["AWS_ACCESS_KEY_ID": "E"]).credentials == nil)
     }
 
     @Test("The environment's keys, token and region")
-    func fromEnvironment() throws {
-        let answer = try load(
+    func fromEnvironment() async throws {
+        let answer = try await load(
             [:],
             [
                 "AWS_ACCESS_KEY_ID": "A", "AWS_SECRET_ACCESS_KEY": "S", "AWS_SESSION_TOKEN": "T",
                 "AWS_REGION": "eu-west-1", "AWS_PROFILE": "ignored",
             ])
         #expect(answer.credentials == S3Credentials(accessKeyID: "A", secretAccessKey: "S", sessionToken: "T"))
-        #expect(answer.region == "eu-west-1")
-        #expect(message { _ = try load([:], ["AWS_ACCESS_KEY_ID": "A"]) }.contains("AWS_SECRET_ACCESS_KEY"))
-        #expect(message { _ = try load([:], ["AWS_SECRET_ACCESS_KEY": "A"]) }.contains("AWS_ACCESS_KEY_ID"))
-        #expect(message { _ = try load([:], ["HOME": "/nonexistent"]) }.contains("no S3 credentials"))
+        #expect(await message { _ = try await load([:], ["AWS_ACCESS_KEY_ID": "A"]) }.contains("AWS_SECRET_ACCESS_KEY"))
+        #expect(await message { _ = try await load([:], ["AWS_SECRET_ACCESS_KEY": "A"]) }.contains("AWS_ACCESS_KEY_ID"))
+        #expect(
+            await message { _ = try await load([:], ["HOME": "/nonexistent", "AWS_EC2_METADATA_DISABLED": "true"]) }
+                .contains("no S3 credentials"))
     }
 
     private static let credentialsFile = """
@@ -115,28 +117,26 @@ struct CredentialTests {
         """
 
     @Test("Shared files: profiles of both, merged")
-    func sharedFiles() throws {
+    func sharedFiles() async throws {
         let folder = try Folder()
         let variables = [
             "AWS_SHARED_CREDENTIALS_FILE": folder.write("credentials", Self.credentialsFile),
             "AWS_CONFIG_FILE": folder.write("config", Self.configFile),
         ]
-        func profile(_ name: String) throws -> S3CredentialAnswer { try load(["profile": .string(name)], variables) }
+        func profile(_ name: String) async throws -> S3CredentialAnswer {
+            try await load(["profile": .string(name)], variables)
+        }
 
-        let byDefault = try load([:], variables)
+        let byDefault = try await load([:], variables)
         #expect(byDefault.credentials == S3Credentials(accessKeyID: "DA", secretAccessKey: "DS"))
-        #expect(byDefault.region == "us-west-2")
         #expect(byDefault.files.count == 2)
-        let work = try profile("work")
+        let work = try await profile("work")
         #expect(work.credentials == S3Credentials(accessKeyID: "WA", secretAccessKey: "WS=/+", sessionToken: "WT"))
-        #expect(work.region == "eu-central-1")
-        #expect(try load([:], variables.merging(["AWS_PROFILE": "work"]) { $1 }).credentials == work.credentials)
-        #expect(try profile("spaced name").credentials?.accessKeyID == "SA")
-        #expect(message { _ = try profile("role") }.contains("'role_arn', which is not supported"))
-        #expect(message { _ = try profile("sso") }.contains("'sso_session'"))
-        #expect(message { _ = try profile("half") }.contains("only"))
-        #expect(message { _ = try profile("none") }.contains("neither"))
-        #expect(message { _ = try profile("absent") }.contains("'absent'"))
+        #expect(try await load([:], variables.merging(["AWS_PROFILE": "work"]) { $1 }).credentials == work.credentials)
+        #expect(try await profile("spaced name").credentials?.accessKeyID == "SA")
+        #expect(await message { _ = try await profile("half") }.contains("only"))
+        #expect(await message { _ = try await profile("none") }.contains("neither"))
+        #expect(await message { _ = try await profile("absent") }.contains("'absent'"))
     }
 
     private func process(_ folder: Folder, _ script: String) -> ProcessCredentials {
@@ -146,12 +146,12 @@ struct CredentialTests {
     }
 
     @Test("A credential_process prints JSON")
-    func processes() throws {
+    func processes() async throws {
         let folder = try Folder()
         let json =
             #"{"Version":1,"AccessKeyId":"PA","SecretAccessKey":"'"$1"'","#
             + #""SessionToken":"PT","Expiration":"2026-11-23T10:00:00Z"}"#
-        let answer = try process(folder, "echo noise >&2; read x; echo '\(json)'").load()
+        let answer = try await process(folder, "echo noise >&2; read x; echo '\(json)'").load()
         #expect(
             answer.credentials
                 == S3Credentials(
@@ -160,7 +160,7 @@ struct CredentialTests {
     }
 
     @Test("A credential_process in a file that others may write is not run; keys in it are used")
-    func writableProfile() throws {
+    func writableProfile() async throws {
         let folder = try Folder()
         let mark = "\(folder.path)/was-run"
         let variables = [
@@ -169,24 +169,26 @@ struct CredentialTests {
         ]
         let values: [String: OptionValue] = ["profile": .string("x")]
         for file in variables.values { chmod(file, 0o666) }
-        #expect(message { _ = try load(values, variables) }.contains("everyone may write \(folder.path)/config"))
+        #expect(
+            await message { _ = try await load(values, variables) }.contains("everyone may write \(folder.path)/config")
+        )
         #expect(access(mark, F_OK) != 0)
-        #expect(try load(["profile": .string("work")], variables).credentials?.accessKeyID == "WA")
+        #expect(try await load(["profile": .string("work")], variables).credentials?.accessKeyID == "WA")
         if geteuid() == 0 {
             for file in variables.values { chmod(file, 0o644) }
             chown(folder.path + "/config", 1234, 1234)
-            #expect(message { _ = try load(values, variables) }.contains("belongs to user 1234"))
+            #expect(await message { _ = try await load(values, variables) }.contains("belongs to user 1234"))
             #expect(access(mark, F_OK) != 0)
         }
         // That there is nothing in what it prints is another matter.
         for file in variables.values { chown(file, geteuid(), getegid()) }
         chmod(folder.path + "/config", 0o664)
-        #expect(message { _ = try load(values, variables) }.contains("JSON"))
+        #expect(await message { _ = try await load(values, variables) }.contains("JSON"))
         #expect(access(mark, F_OK) == 0)
     }
 
     @Test("A credential_process that fails says how, and never what it printed")
-    func processFailures() throws {
+    func processFailures() async throws {
         let folder = try Folder()
         let cases = [
             ("echo hush; exit 3", "exit code 3"), ("echo hush", "JSON"), ("kill -9 $$", "signal 9"),
@@ -195,44 +197,47 @@ struct CredentialTests {
             (#"echo '{"Version":1,"AccessKeyId":"hush","SecretAccessKey":"hush","Expiration":"hush"}'"#, "Expiration"),
         ]
         for (script, expected) in cases {
-            let text = message { _ = try process(folder, script).load() }
+            let text = await message { _ = try await process(folder, script).load() }
             #expect(text.contains(expected))
             #expect(!text.contains("hush"))
         }
-        #expect(message { _ = try ProcessCredentials(command: "/nonexistent/x").load() }.contains("cannot be started"))
+        #expect(
+            await message { _ = try await ProcessCredentials(command: "/nonexistent/x").load() }.contains(
+                "cannot be started"))
     }
 
     @Test(
         "A credential_process that fails says why in its own words, without what would harm a terminal, however much that is"
     )
-    func processComplaints() throws {
+    func processComplaints() async throws {
         let folder = try Folder()
-        let text = message { _ = try process(folder, "printf 'no \\033[31mtoken\\n' >&2; exit 2").load() }
+        let text = await message { _ = try await process(folder, "printf 'no \\033[31mtoken\\n' >&2; exit 2").load() }
         #expect(text.contains("exit code 2: no ") && text.contains("token") && !text.contains("\u{1B}"))
-        let flood = message { _ = try process(folder, "yes complaint | head -c 300000 >&2; exit 1").load() }
+        let flood = await message { _ = try await process(folder, "yes complaint | head -c 300000 >&2; exit 1").load() }
         #expect(flood.contains("exit code 1: complaint") && flood.utf8.count < 500)
     }
 
     @Test("A credential_process has what it needs of the environment, and none of the secrets of others")
-    func processEnvironment() throws {
+    func processEnvironment() async throws {
         let kept = ["HOME": "/h", "PATH": "/bin", "LC_ALL": "C", "XDG_RUNTIME_DIR": "/run", "AWS_CONFIG_FILE": "/c"]
         let dropped = ["AWS_SECRET_ACCESS_KEY": "s", "AWS_SESSION_TOKEN": "s", "B2_KEY": "s", "LD_PRELOAD": "/x"]
         #expect(ProcessCredentials.environment(kept.merging(dropped) { $1 }) == kept)
         setenv("CLOUDMOUNT_TEST_SECRET", "hush", 1)
         defer { unsetenv("CLOUDMOUNT_TEST_SECRET") }
         let folder = try Folder()
-        let text = message { _ = try process(folder, "env >&2; exit 1").load() }
+        let text = await message { _ = try await process(folder, "env >&2; exit 1").load() }
         #expect(!text.contains("hush"))
     }
 
     @Test("A credential_process that hangs or floods is ended")
-    func endlessProcesses() throws {
+    func endlessProcesses() async throws {
         let folder = try Folder()
         for script in ["exec sleep 1000", "sleep 1000 & echo x; wait", "exec yes", "exec 1>&-; sleep 1000"] {
             var process = process(folder, script)
             process.timeout = .seconds(1)
-            let error = #expect(throws: VFSError.self) { try process.load() }
-            #expect(error?.code == .timedOut)
+            let error = await #expect(throws: VFSError.self) { try await process.load() }
+            // It is not the store that does not answer.
+            #expect(error?.code == .credentialsInvalid && error?.message.contains("did not finish within") ?? false)
         }
     }
 
@@ -250,13 +255,17 @@ struct CredentialTests {
         let file = folder.write("credentials", Self.credentialsFile)
         let environment = environment(["AWS_SHARED_CREDENTIALS_FILE": file, "AWS_CONFIG_FILE": "/nonexistent"])
         let clock = TestClock()
-        let store = S3CredentialStore(SharedFileCredentials(profile: "work", environment: environment), now: clock.now)
+        let store = S3CredentialStore(ProfileCredentials(profile: "work", environment: environment), now: clock.now)
         #expect(try await store.current().credentials?.accessKeyID == "WA")
         folder.write("credentials", "[work]\naws_access_key_id = NEW\naws_secret_access_key = NS\n")
         #expect(try await store.current().credentials?.accessKeyID == "WA")
         clock.advance(S3CredentialStore.interval + 1)
         // The old ones serve while the new ones are read in the background.
         while try await store.current().credentials?.accessKeyID != "NEW" { await Task.yield() }
+        // A clock that is set back holds nothing up.
+        clock.advance(-100_000)
+        folder.write("credentials", "[work]\naws_access_key_id = NEWER\naws_secret_access_key = NS\n")
+        while try await store.current().credentials?.accessKeyID != "NEWER" { await Task.yield() }
     }
 
     @Test("A refusal makes a changed file count at once")
@@ -265,7 +274,7 @@ struct CredentialTests {
         let file = folder.write("credentials", Self.credentialsFile)
         let environment = environment(["AWS_SHARED_CREDENTIALS_FILE": file, "AWS_CONFIG_FILE": "/nonexistent"])
         let store = S3CredentialStore(
-            SharedFileCredentials(profile: "work", environment: environment), now: TestClock().now)
+            ProfileCredentials(profile: "work", environment: environment), now: TestClock().now)
         let old = try await store.current().credentials
         #expect(await store.replace(old, .refused) == false)
         folder.write("credentials", "[work]\naws_access_key_id = NEW\naws_secret_access_key = NS\n")
@@ -283,7 +292,7 @@ struct CredentialTests {
         var loads: Int { state.withLock { $0.loads } }
         func fail(_ fails: Bool) { state.withLock { $0.fails = fails } }
 
-        func load() throws(VFSError) -> S3CredentialAnswer {
+        func load() async throws(VFSError) -> S3CredentialAnswer {
             let (number, fails) = state.withLock { state in
                 state.loads += 1
                 return (state.loads, state.fails)
@@ -296,22 +305,24 @@ struct CredentialTests {
         }
     }
 
-    @Test("Credentials are renewed ahead of their end, while the old ones serve")
+    @Test("Credentials are renewed ahead of their end, at a moment that chance decides, while the old ones serve")
     func renewed() async throws {
-        let clock = TestClock()
-        let source = Expiring(clock)
-        let store = S3CredentialStore(source, now: clock.now)
-        #expect(try await store.current().credentials?.accessKeyID == "A1")
-        clock.advance(590)
-        #expect(try await store.current().credentials?.accessKeyID == "A1")
-        #expect(source.loads == 1)
-        clock.advance(20)
-        #expect(try await store.current().credentials?.accessKeyID == "A1")
-        while try await store.current().credentials?.accessKeyID != "A2" { await Task.yield() }
-        #expect(source.loads == 2)
+        for (chance, begin) in [(0.0, 675), (0.5, 563), (1.0, 450)] {
+            let clock = TestClock()
+            let source = Expiring(clock)
+            let store = S3CredentialStore(source, now: clock.now, chance: { chance })
+            #expect(try await store.current().credentials?.accessKeyID == "A1")
+            clock.advance(begin - 5)
+            #expect(try await store.current().credentials?.accessKeyID == "A1")
+            #expect(source.loads == 1)
+            clock.advance(10)
+            #expect(try await store.current().credentials?.accessKeyID == "A1")
+            while try await store.current().credentials?.accessKeyID != "A2" { await Task.yield() }
+            #expect(source.loads == 2)
+        }
     }
 
-    @Test("A renewal that fails leaves the old ones until their end, then says why")
+    @Test("Credentials that cannot be renewed serve past their end, until the store refuses them; then it is said why")
     func failing() async throws {
         let clock = TestClock()
         let source = Expiring(clock)
@@ -323,12 +334,64 @@ struct CredentialTests {
             #expect(try await store.current().credentials?.accessKeyID == "A1")
             await Task.yield()
         }
-        clock.advance(300)
+        clock.advance(100_000)
+        let old = try await store.current().credentials
+        #expect(old?.accessKeyID == "A1")
+        // It was tried before they were used past their end.
+        #expect(source.loads == 3)
+        #expect(await store.replace(old, .expired) == false)
         let error = await #expect(throws: VFSError.self) { try await store.current() }
-        #expect(error?.message == "no luck")
+        #expect(error?.code == .credentialsExpired)
+        #expect(error?.message.hasSuffix("have expired and cannot be renewed: no luck") ?? false)
         source.fail(false)
         clock.advance(S3CredentialStore.interval)
         #expect(try await store.current().credentials?.expiration?.seconds == clock.now().seconds + 900)
+    }
+
+    @Test("Mounts of one identity share its credentials; written keys are their own")
+    func shared() {
+        let stores = S3CredentialStores()
+        func store(_ values: [String: OptionValue]) -> S3CredentialStore { stores.store(OptionValues(values)) }
+        let first = store(["profile": .string("a")])
+        #expect(store(["profile": .string("a")]) === first)
+        #expect(store(["profile": .string("b")]) !== first)
+        let process = store(["credential_process": .string("a")])
+        #expect(process !== first && store(["credential_process": .string("a")]) === process)
+        let any = store([:])
+        #expect(any !== first && store([:]) === any)
+        let keys: [String: OptionValue] = ["access_key_id": .string("A"), "secret_access_key": .string("S")]
+        #expect(store(keys) !== store(keys))
+    }
+
+    @Test("Who waits for credentials and gives up is let go, and the others are not")
+    func cancelled() async throws {
+        let source = Waiting()
+        let store = S3CredentialStore(source)
+        let patient = Task { try await store.current().credentials?.accessKeyID }
+        while !source.isAsked { await Task.yield() }
+        let impatient = Task { try await store.current() }
+        impatient.cancel()
+        let error = await #expect(throws: VFSError.self) { try await impatient.value }
+        #expect(error?.code == .cancelled)
+        source.answer()
+        #expect(try await patient.value == "A")
+    }
+
+    private final class Waiting: S3CredentialSource {
+        private let state = Mutex((asked: false, answers: false))
+        private let waiters = Waiters()
+
+        var isAsked: Bool { state.withLock { $0.asked } }
+        func answer() {
+            state.withLock { $0.answers = true }
+            waiters.resume()
+        }
+
+        func load() async throws(VFSError) -> S3CredentialAnswer {
+            state.withLock { $0.asked = true }
+            await waiters.wait(unless: { self.state.withLock { $0.answers } })
+            return S3CredentialAnswer(credentials: S3Credentials(accessKeyID: "A", secretAccessKey: "S"))
+        }
     }
 
     @Test("A command that fails is not run for each call, and its failure is told meanwhile")

@@ -210,7 +210,7 @@ struct CureTests {
         private let count = Mutex(0)
         var loads: Int { count.withLock { $0 } }
 
-        func load() throws(VFSError) -> S3CredentialAnswer {
+        func load() async throws(VFSError) -> S3CredentialAnswer {
             let number = count.withLock { count in
                 count += 1
                 return count
@@ -243,6 +243,63 @@ struct CureTests {
         }
         #expect(error?.code == .credentialsExpired)
         #expect(server.seen.count == 1)
+    }
+
+    /// Gives keys that last for an hour, until it is told not to.
+    private final class Failing: S3CredentialSource {
+        let clock: TestClock
+        let state = Mutex((count: 0, fails: false))
+
+        init(_ clock: TestClock) { self.clock = clock }
+
+        func load() async throws(VFSError) -> S3CredentialAnswer {
+            let (number, fails) = state.withLock { state in
+                state.count += 1
+                return (state.count, state.fails)
+            }
+            if fails { throw .credentials("run 'aws sso login'", retry: .backoff) }
+            return S3CredentialAnswer(
+                credentials: S3Credentials(
+                    accessKeyID: "AK\(number)", secretAccessKey: "S", sessionToken: "T\(number)",
+                    expiration: Timestamp(seconds: clock.now().seconds + 3600)), source: "profile 'p'")
+        }
+    }
+
+    @Test(
+        "Credentials that cannot be renewed serve until the store refuses them; then it is said why, and it ends by itself"
+    )
+    func outlived() async throws {
+        let refuses = Mutex(false)
+        let server = try ScriptedServer { request, _ in
+            request.headers["x-amz-security-token"] == "T1" && refuses.withLock { $0 }
+                ? .error(400, "ExpiredToken") : Self.there
+        }
+        let clock = TestClock()
+        let source = Failing(clock)
+        let provider = try provider(server, known, source: source, clock: clock)
+        try await ask(provider)
+        #expect(provider.credentials?.end == Timestamp(seconds: clock.now().seconds + 3600))
+        source.state.withLock { $0.fails = true }
+        clock.advance(7200)
+        try await ask(provider)
+        #expect(provider.credentials?.problem == "run 'aws sso login'" && provider.credentials?.isRefused == false)
+
+        refuses.withLock { $0 = true }
+        let first = await #expect(throws: VFSError.self) { try await ask(provider) }
+        #expect(first?.code == .credentialsExpired && first?.wire?.status == 400)
+        #expect(first?.message.hasSuffix("; the credentials cannot be renewed: run 'aws sso login'") ?? false)
+        #expect(provider.credentials?.isRefused == true)
+        let requests = server.seen.count
+        let second = await #expect(throws: VFSError.self) { try await ask(provider) }
+        #expect(second?.code == .credentialsExpired)
+        #expect(
+            second?.message.contains("(profile 'p') have expired and cannot be renewed: run 'aws sso login'") ?? false)
+        #expect(server.seen.count == requests)
+
+        source.state.withLock { $0.fails = false }
+        clock.advance(S3CredentialStore.interval)
+        try await ask(provider)
+        #expect(provider.credentials?.isRefused == false && provider.credentials?.problem == nil)
     }
 
     @Test("A redirect to a host that is gone is forgotten")

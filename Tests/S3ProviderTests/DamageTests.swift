@@ -70,7 +70,13 @@ struct DamageTests {
         ]
         for bytes in Damage(samples, marks: "[]=#;\"'\\{}:, \n\r\t", count: 3000) {
             let text = String(decoding: bytes, as: UTF8.self)
-            _ = SharedFileCredentials.section(["profile", "a b"], of: text)
+            var files = S3SharedFiles()
+            files.take(config: text, commandFault: nil)
+            files.take(credentials: text, commandFault: nil)
+            let service = S3CredentialService("x", caFile: nil)
+            _ = try? GivenCredentials.parse(bytes, by: service)
+            _ = SSOCredentials.parse(bytes)
+            _ = LoginToken.parse(bytes)
             _ = ProcessCredentials.words(text)
             _ = try? ProcessCredentials.parse(bytes, of: "x")
         }
