@@ -53,6 +53,8 @@ protocol RunningMount: Sendable {
     func setReadOnly(_ on: Bool)
     /// Returns when the kernel has let go, whoever asked for it.
     @concurrent func waitUntilClosed() async
+    /// Writes down what is known of names, for the next start: the kernel has let go, and what can be stored is.
+    @concurrent func saveNames() async
     /// Removes the mount's folder if it was made for the mount.
     @concurrent func cleanUp() async
     /// Goes on with the policy and the defaults of `mount`; open files are not disturbed.

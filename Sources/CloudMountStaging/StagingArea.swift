@@ -280,7 +280,7 @@ public final class StagingArea: Sendable {
     }
 
     /// Bytes that the disk has beyond what is to stay free; nil when it does not say.
-    func spareBytes() -> Int? {
+    public func spareBytes() -> Int? {
         var disk = statvfs()
         guard statvfs(directory, &disk) == 0 else { return nil }
         return diskBytes(UInt64(disk.f_bavail), of: UInt64(disk.f_frsize)) - keepFree

@@ -190,6 +190,7 @@ final class FakeMount: RunningMount {
         return rotates
     }
 
+    func saveNames() async {}
     func cleanUp() async { note("clean up") }
     func statistics() -> MountStatistics {
         state.withLock { $0.statisticsAsked += 1 }
