@@ -181,7 +181,8 @@ struct SavedNamesTests {
         let before = try await walk(mount)
         try await restart(mount)
         try await expect(mount, before)
-        #expect(requests(mount) == [])
+        // Times of folders are stored behind: one that has not been by then is asked for.
+        #expect(requests(mount).allSatisfy { $0 == "head b/folder/" })
         #expect(before.first { $0.path == "plain/file3" }?.size == 40)
         #expect(before.first { $0.path == "b/own2" }?.mode == 0o611)
         #expect(!before.contains { $0.path == "a/own0" || $0.path == "a/own1" })

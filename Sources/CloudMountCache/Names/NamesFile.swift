@@ -46,7 +46,9 @@ public final class NamesFile: Sendable {
         guard place.offset >= 0, checksumCount...mostOfBlock ~= place.count, place.offset <= count - place.count,
             let bytes = read(file, place.offset, place.count)
         else { return nil }
-        let checksum = bytes[..<checksumCount].reversed().reduce(UInt32.zero) { $0 << 8 | UInt32(truncatingIfNeeded: $1) }
+        let checksum = bytes[..<checksumCount].reversed().reduce(UInt32.zero) {
+            $0 << 8 | UInt32(truncatingIfNeeded: $1)
+        }
         let content = Array(bytes[checksumCount...])
         return Self.checksum(content) == checksum ? content : nil
     }
