@@ -224,6 +224,8 @@ private struct KernelMount: RunningMount {
         await bucket.upkeep.sync.run(paths, retries: retries, progress)
     }
 
+    @concurrent func refresh(_ path: ObjectKey) async { await bucket.upkeep.invalidator.invalidate(path) }
+
     func kept() -> [MountStatistics.FailedCommit] { bucket.upkeep.kept() }
 
     @concurrent func discard(_ kept: MountStatistics.FailedCommit) async throws(VFSError) {

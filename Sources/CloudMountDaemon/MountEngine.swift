@@ -37,6 +37,8 @@ protocol RunningMount: Sendable {
     var device: String { get }
     /// As `StoreSync.run`.
     @concurrent func sync(_ paths: [ObjectKey], retries: Bool, _ progress: SyncProgress) async
+    /// As `Invalidator.invalidate`.
+    @concurrent func refresh(_ path: ObjectKey) async
     /// Commits what the store does not have yet; failures are in `statistics`.
     @concurrent func drain() async
     /// What will never be stored by itself. Blocks on local disk.

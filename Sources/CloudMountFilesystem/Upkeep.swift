@@ -13,6 +13,9 @@ package struct Upkeep: Sendable {
     /// What takes up what an earlier process could not store.
     package var recovery: Recovery { Recovery(context: context, tree: tree, commits: commits, saved: saved) }
 
+    /// What drops what is believed.
+    package var invalidator: Invalidator { Invalidator(context: context, tree: tree) }
+
     /// Takes up what an earlier process knew of names; before `recovery`, and before the kernel asks for any. Blocks on local disk, for as
     /// long whatever there is.
     package func takeUpNames() { saved.begin() }
