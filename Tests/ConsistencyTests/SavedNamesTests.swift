@@ -331,6 +331,79 @@ struct SavedNamesTests {
         #expect(files(in: mount.namesFolder).count == 1)
     }
 
+    @Test(
+        "Whatever is done between restarts, clean ones and kills, each life shows what the store has", arguments: 1...6,
+        [true, false])
+    func random(seed: UInt64, bareListings: Bool) async throws {
+        let mount = try make(pages: 4, bareListings: bareListings) {
+            $0.policy.write = seed % 2 == 0 ? .back : .through
+        }
+        var random = SeededGenerator(seed: seed)
+        for _ in 0..<12 {
+            for _ in 0..<Int.random(in: 0...12, using: &random) { await step(mount, &random) }
+            switch Int.random(in: 0..<8, using: &random) {
+            case 0:
+                // All is stored: what a kill leaves unstored is for others to test.
+                await mount.fs.drain()
+                try mount.remount(crash: true)
+            case 1:
+                await mount.end()
+                time.advance(.seconds(61))
+                try mount.remount()
+            default: try await restart(mount)
+            }
+            guard Int.random(in: 0..<3, using: &random) == 0 else { continue }
+            let shown = try await walk(mount)
+            #expect(try await Set(shown.filter { $0.kind != .directory }.map(\.path)) == Set(mount.files()))
+        }
+        _ = try await walk(mount)
+        let known = try await walk(mount)
+        try await restart(mount)
+        try await expect(mount, known)
+        // One that knows nothing sees the same.
+        await mount.fs.drain()
+        try mount.remount(crash: true)
+        _ = try await walk(mount)
+        try await expect(mount, known)
+    }
+
+    /// Something is done somewhere; what is not possible there is not done.
+    private func step(_ mount: Mount, _ random: inout SeededGenerator) async {
+        let fs = mount.fs
+        var (folder, depth) = (Mount.root, 0)
+        while depth < 3, Int.random(in: 0..<3, using: &random) > 0 {
+            let name = "d\(Int.random(in: 0..<3, using: &random))"
+            guard let next = try? await fs.lookup(folder, name), next.kind == .directory else { break }
+            (folder, depth) = (next.inode, depth + 1)
+        }
+        let file = "f\(Int.random(in: 0..<5, using: &random))"
+        let directory = "d\(Int.random(in: 0..<3, using: &random))"
+        let size = Int.random(in: 0..<50, using: &random)
+        let what = Int.random(in: 0..<9, using: &random)
+        // As the kernel does before each call.
+        let there = (try? await fs.lookup(folder, what == 3 || what > 5 ? directory : file)) ?? nil
+        _ = await outcome { () async throws(VFSError) in
+            switch what {
+            case 0, 1: try await mount.write(file, pattern(size), in: folder)
+            case 2: try await fs.unlink(folder, file)
+            case 3: _ = try await fs.mkdir(folder, directory)
+            case 4:
+                guard let there else { return }
+                try await fs.setattr(there.inode) { $0.permissions = 0o600 + UInt32(size % 8) }
+            case 5:
+                _ = try await fs.lookup(Mount.root, "f0")
+                try await fs.rename(folder, file, Mount.root, "f0")
+            case 6: try await fs.rmdir(folder, directory)
+            case 7:
+                _ = try await fs.lookup(Mount.root, "d9")
+                try await fs.rename(folder, directory, Mount.root, "d9")
+            default:
+                guard let there else { return }
+                _ = try await fs.list(there.inode)
+            }
+        }
+    }
+
     @Test("Whatever becomes of the file, what is shown is what the store has", arguments: 1...3)
     func damage(seed: UInt64) async throws {
         let mount = try make(pages: 100)
@@ -357,6 +430,11 @@ struct SavedNamesTests {
             try await expect(mount, before)
         }
     }
+}
+
+extension Mount {
+    /// The keys of all objects that are no folders.
+    fileprivate func files() async throws -> [String] { try await keys().filter { !$0.hasSuffix("/") } }
 }
 
 private func files(in folder: String) -> [String] {
