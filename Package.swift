@@ -220,6 +220,13 @@ let package = Package(
             ],
             path: "Tests/ThreadTrial", swiftSettings: houseRules),
         tests("MountTests", ["TestServers", "TestSeeds", "CloudMountConfig"]),
+        // What saving and taking up names costs: `swift run -c release names-bench DIRECTORY`, twice.
+        .executableTarget(
+            name: "names-bench",
+            dependencies: [
+                "MountHarness", "CloudMountFilesystem", "CloudMountCache", "CloudMountStaging", "CloudMountLayers",
+                "CloudMountPlatform", "CloudMountVFS", "MemoryProvider",
+            ], path: "Tests/NamesBench", swiftSettings: houseRules),
         // What a commit to the journal costs, and a victim for its tests: `swift run -c release journal-trial bench DIRECTORY`.
         .executableTarget(
             name: "journal-trial", dependencies: ["CloudMountCache", "CloudMountVFS"], path: "Tests/JournalTrial",

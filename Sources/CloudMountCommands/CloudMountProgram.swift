@@ -43,7 +43,8 @@ struct CloudMount: ParsableCommand {
         version: buildVersion,
         subcommands: [
             MountCommand.self, UnmountCommand.self, ReloadCommand.self, StatusCommand.self, SyncCommand.self,
-            RecoverCommand.self, CheckCommand.self, SchemaCommand.self, ProvidersCommand.self, VersionCommand.self,
+            RefreshCommand.self, RecoverCommand.self, CheckCommand.self, SchemaCommand.self, ProvidersCommand.self,
+            VersionCommand.self,
         ])
 
     /// Of several lines.

@@ -28,7 +28,7 @@ public struct ControlClient: Sendable {
         }
         let seconds: Int? =
             switch request.command {
-            case .status, .stop, .sync, .recover: 60
+            case .status, .stop, .sync, .recover, .refresh: 60
             case .reload: 600
             case .unmount, .remount: nil
             }

@@ -44,6 +44,7 @@ struct ControlDesk: Sendable {
         case .remount: return await remount(request)
         case .recover: return await recovery.run(request)
         case .sync: return await SyncDesk(supervisor: supervisor).run(request, tell)
+        case .refresh: return await refresh(request)
         case .unmount:
             do throws(VFSError) {
                 let remarks = try await supervisor.unmount(request.target, lazy: request.lazy ?? false)
@@ -51,6 +52,20 @@ struct ControlDesk: Sendable {
             } catch {
                 return ControlAnswer(ok: false, error: error.message)
             }
+        }
+    }
+
+    private func refresh(_ request: ControlRequest) async -> ControlAnswer {
+        do throws(VFSError) {
+            var parts: [(running: any RunningMount, path: ObjectKey)] = []
+            let targets = request.targets ?? []
+            for target in targets.isEmpty ? [nil] : targets.map(Optional.some) {
+                parts += try await supervisor.serving(target).map { ($0.running, ObjectKey(target?.path ?? "")) }
+            }
+            for part in parts { await part.running.refresh(part.path) }
+            return ControlAnswer()
+        } catch {
+            return ControlAnswer(ok: false, error: error.message)
         }
     }
 

@@ -5,7 +5,7 @@ import FoundationEssentials
 /// far it is.
 public struct ControlRequest: Codable, Sendable, Equatable {
     public enum Command: String, Codable, Sendable {
-        case status, unmount, stop, reload, remount, sync, recover
+        case status, unmount, stop, reload, remount, sync, recover, refresh
 
         /// Nobody wants its end when the client has gone.
         var endsWithItsClient: Bool { self == .sync }
@@ -24,7 +24,7 @@ public struct ControlRequest: Codable, Sendable, Equatable {
     public var readOnly: Bool?
     /// `remount`: the kernel has done its part; before that, what is not stored is stored.
     public var done: Bool?
-    /// `sync`: what is waited for; none: all mounts.
+    /// `sync`, `refresh`: what is meant; none: all mounts.
     public var targets: [ControlTarget]?
     /// `sync`: for so long at most; until then what fails because a store cannot be reached is tried again.
     public var limit: Duration? {

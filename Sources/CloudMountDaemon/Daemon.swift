@@ -50,9 +50,10 @@ public struct Daemon: Sendable {
         let journal = openJournal(staging)
         defer { journal?.close() }
         let versions = openVersions(staging)
+        let names = openNames(staging)
         let memory = BufferPool(limit: configuration.memory)
         let engine = KernelMounts(
-            staging: staging, journal: journal, versions: versions, memory: memory,
+            staging: staging, journal: journal, versions: versions, names: names, memory: memory,
             control: configuration.controlSocket, logger: logger)
         let supervisor = Supervisor(
             mounts: configuration.mounts, engine: engine, logger: logger, announce: announce)
@@ -108,6 +109,16 @@ public struct Daemon: Sendable {
             return try VersionStore(staging)
         } catch {
             logger.error("what is read is not kept on local disk: \(error)")
+            return nil
+        }
+    }
+
+    /// Nil when there is none to be had: names are asked for again after a restart.
+    private func openNames(_ staging: StagingArea) -> NamesFolder? {
+        do throws(VFSError) {
+            return try NamesFolder(staging)
+        } catch {
+            logger.error("what is known of names does not outlive this process: \(error)")
             return nil
         }
     }

@@ -15,6 +15,7 @@ final class KernelMounts: MountEngine {
     private let staging: StagingArea
     private let journal: Journal?
     private let versions: VersionStore?
+    private let names: NamesFolder?
     private let memory: BufferPool
     private let logger: Logger
     /// Mounts of one store draw on one endpoint's limits.
@@ -32,11 +33,12 @@ final class KernelMounts: MountEngine {
     }
 
     init(
-        staging: StagingArea, journal: Journal?, versions: VersionStore?, memory: BufferPool, control: String,
-        logger: Logger
+        staging: StagingArea, journal: Journal?, versions: VersionStore?, names: NamesFolder?, memory: BufferPool,
+        control: String, logger: Logger
     ) {
         self.staging = staging
         self.versions = versions
+        self.names = names
         self.journal = journal
         self.memory = memory
         self.control = control
@@ -52,7 +54,9 @@ final class KernelMounts: MountEngine {
         if let cannotWrite, !mount.readOnly { settings.logger.warning("mounted read-only: \(cannotWrite)") }
         let bucket = MountedBucket(
             settings: MountSettings(mount, readOnly: readOnly), provider: layered.provider, staging: staging,
-            memory: memory, journal: journal, versions: versions, refusesWrites: { layered.caps.writeRefusal })
+            memory: memory, journal: journal, versions: versions, names: names,
+            refusesWrites: { layered.caps.writeRefusal })
+        await BlockingPool.shared.run("names") { bucket.upkeep.takeUpNames() }
         let leavings = bucket.upkeep.recovery.leavings
         let recovered = try await recover(bucket.upkeep.recovery, isReadOnly: readOnly, settings.logger)
         var options = FUSEMountOptions(mount, readOnly: readOnly)
@@ -220,6 +224,8 @@ private struct KernelMount: RunningMount {
         await bucket.upkeep.sync.run(paths, retries: retries, progress)
     }
 
+    @concurrent func refresh(_ path: ObjectKey) async { await bucket.upkeep.invalidator.invalidate(path) }
+
     func kept() -> [MountStatistics.FailedCommit] { bucket.upkeep.kept() }
 
     @concurrent func discard(_ kept: MountStatistics.FailedCommit) async throws(VFSError) {
@@ -251,6 +257,9 @@ private struct KernelMount: RunningMount {
 
     func setReadOnly(_ on: Bool) { bucket.setReadOnly(on) }
     @concurrent func waitUntilClosed() async { await fuse.waitUntilClosed() }
+    @concurrent func saveNames() async {
+        await BlockingPool.shared.run("names") { [bucket] in bucket.upkeep.saveNames() }
+    }
     @concurrent func cleanUp() async {
         await work.run(.cleanUp, limit: .seconds(5)) { [folders, fuse] in folders.remove(fuse.path) }
     }

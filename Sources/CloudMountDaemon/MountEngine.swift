@@ -37,6 +37,8 @@ protocol RunningMount: Sendable {
     var device: String { get }
     /// As `StoreSync.run`.
     @concurrent func sync(_ paths: [ObjectKey], retries: Bool, _ progress: SyncProgress) async
+    /// As `Invalidator.invalidate`.
+    @concurrent func refresh(_ path: ObjectKey) async
     /// Commits what the store does not have yet; failures are in `statistics`.
     @concurrent func drain() async
     /// What will never be stored by itself. Blocks on local disk.
@@ -53,6 +55,8 @@ protocol RunningMount: Sendable {
     func setReadOnly(_ on: Bool)
     /// Returns when the kernel has let go, whoever asked for it.
     @concurrent func waitUntilClosed() async
+    /// Writes down what is known of names, for the next start: the kernel has let go, and what can be stored is.
+    @concurrent func saveNames() async
     /// Removes the mount's folder if it was made for the mount.
     @concurrent func cleanUp() async
     /// Goes on with the policy and the defaults of `mount`; open files are not disturbed.

@@ -231,6 +231,7 @@ final class MountLife {
         phase = .draining(running)
         isClosed = true
         await drain(running)
+        _ = await within(around.limits.stall) { await running.saveNames() }
         await running.cleanUp()
         end(await Self.ending(running))
     }

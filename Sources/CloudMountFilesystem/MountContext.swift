@@ -21,6 +21,8 @@ final class MountContext: Sendable {
     let recent: RecentWrites
     let writes: WriteLog
     private let versions: MountVersions?
+    /// Where what is known of names is between two processes.
+    let savedNames: MountNames?
     let clock: FilesystemClock
     let log: Logger
     /// Why a write begun now would not be stored.
@@ -31,7 +33,7 @@ final class MountContext: Sendable {
 
     init(
         settings: MountSettings, provider: any ObjectProvider, staging: StagingArea, memory: BufferPool,
-        journal: Journal?, versions: VersionStore?, clock: FilesystemClock,
+        journal: Journal?, versions: VersionStore?, names: NamesFolder?, clock: FilesystemClock,
         refusesWrites: @escaping @Sendable () -> VFSError?
     ) {
         live = Mutex(settings)
@@ -39,7 +41,7 @@ final class MountContext: Sendable {
         mostPieces = settings.mostPieces
         mostOfDirectory = settings.mostOfDirectory
         mostFoldersHere = settings.mostFoldersHere
-        names = settings.names
+        self.names = settings.names
         self.provider = provider
         capabilities = provider.capabilities
         self.staging = staging
@@ -57,6 +59,7 @@ final class MountContext: Sendable {
             return MountVersions(
                 store, mount: settings.name, bucket: settings.store, limit: settings.policy.size)
         }
+        savedNames = names.map { MountNames($0, mount: settings.name, bucket: settings.store) }
         var log = Logger(label: "cloudmount.filesystem")
         log[metadataKey: "mount"] = .string(settings.name)
         self.log = log
@@ -81,6 +84,12 @@ final class MountContext: Sendable {
 
     /// What the local disk keeps of stored versions; nil when the policy keeps nothing there.
     var kept: MountVersions? { versions.flatMap { policy().data == .disk ? $0 : nil } }
+
+    /// The policy has the local disk keep something, and believes anything for a while.
+    var savesNames: Bool {
+        let policy = policy()
+        return policy.effectiveMetadataTTL > 0 && (policy.data == .disk || policy.write == .back)
+    }
 
     /// Bytes that the local disk keeps of stored versions.
     var keptBytes: Int { versions?.used ?? 0 }

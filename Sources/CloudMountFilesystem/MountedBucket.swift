@@ -27,6 +27,7 @@ public final class MountedBucket: FileOperations {
     private let attributes: AttributeChanger
     private let markers: Markers
     private let room: Room
+    private let saved: SavedNames
     let filesAhead: FilesAhead
 
     /// - Parameters:
@@ -36,12 +37,13 @@ public final class MountedBucket: FileOperations {
     ///   - refusesWrites: asked before each create and write, on the thread that serves it: why it would not be stored; nil lets it be.
     package init(
         settings: MountSettings, provider: any ObjectProvider, staging: StagingArea, memory: BufferPool,
-        journal: Journal? = nil, versions: VersionStore? = nil, clock: FilesystemClock = .system,
+        journal: Journal? = nil, versions: VersionStore? = nil, names: NamesFolder? = nil,
+        clock: FilesystemClock = .system,
         refusesWrites: @escaping @Sendable () -> VFSError? = { nil }
     ) {
         let context = MountContext(
             settings: settings, provider: provider, staging: staging, memory: memory, journal: journal,
-            versions: versions, clock: clock, refusesWrites: refusesWrites)
+            versions: versions, names: names, clock: clock, refusesWrites: refusesWrites)
         let late = LateHooks()
         let hooks = ContentHooks(
             whenFree: { await late.whenFree($0) }, gone: { await late.gone($0, $1) },
@@ -51,9 +53,10 @@ public final class MountedBucket: FileOperations {
         }
         let sweeper = Sweeper(context: context, tree: tree)
         let revalidator = Revalidator(context: context, tree: tree, sweeper: sweeper)
-        let lister = Lister(context: context, tree: tree, revalidator: revalidator, sweeper: sweeper)
+        saved = SavedNames(context: context, tree: tree, sweeper: sweeper)
+        let lister = Lister(context: context, tree: tree, revalidator: revalidator, sweeper: sweeper, saved: saved)
         let resolver = Resolver(
-            context: context, tree: tree, revalidator: revalidator, lister: lister, sweeper: sweeper)
+            context: context, tree: tree, revalidator: revalidator, lister: lister, sweeper: sweeper, saved: saved)
         let markers = Markers(context: context, tree: tree)
         let commits = Commits(context: context, tree: tree, revalidator: revalidator, markers: markers)
         filesAhead = FilesAhead(context: context, tree: tree)
@@ -79,7 +82,7 @@ public final class MountedBucket: FileOperations {
 
     /// What the daemon does with the mount beside serving it.
     package var upkeep: Upkeep {
-        Upkeep(context: context, tree: tree, handles: handles, commits: commits, markers: markers)
+        Upkeep(context: context, tree: tree, handles: handles, commits: commits, markers: markers, saved: saved)
     }
 
     /// Whom to tell of changes that the kernel must learn of; set once, before the first request.

@@ -1,4 +1,5 @@
 package import CloudMountVFS
+import Logging
 
 /// What the daemon does with a mount beside serving it.
 package struct Upkeep: Sendable {
@@ -7,9 +8,28 @@ package struct Upkeep: Sendable {
     let handles: Handles
     let commits: Commits
     let markers: Markers
+    let saved: SavedNames
 
     /// What takes up what an earlier process could not store.
-    package var recovery: Recovery { Recovery(context: context, tree: tree, commits: commits) }
+    package var recovery: Recovery { Recovery(context: context, tree: tree, commits: commits, saved: saved) }
+
+    /// What drops what is believed.
+    package var invalidator: Invalidator { Invalidator(context: context, tree: tree) }
+
+    /// Takes up what an earlier process knew of names; before `recovery`, and before the kernel asks for any. Blocks on local disk, for as
+    /// long whatever there is.
+    package func takeUpNames() { saved.begin() }
+
+    /// Writes down what is known of names, for the next process: all is stored that can be, and the kernel has let go of the mount. Blocks on local
+    /// disk.
+    package func saveNames() {
+        do throws(VFSError) {
+            try NamesSaver.save(context, tree, isSettled: commits.landings.isClear)
+        } catch {
+            let level: Logger.Level = error.code == .stale ? .debug : .warning
+            context.log.log(level: level, "what is known of names is asked for again after the next start: \(error)")
+        }
+    }
 
     /// What `cloudmount sync` waits for.
     package var sync: StoreSync { StoreSync(context: context, tree: tree, commits: commits, markers: markers) }

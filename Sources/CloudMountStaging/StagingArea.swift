@@ -281,7 +281,7 @@ public final class StagingArea: Sendable {
 
     /// Bytes that the disk has beyond what is to stay free; nil when it does not say.
     /// - Parameter forClean: for what can as well not be kept: none where the disk is short of names for files.
-    func spareBytes(forClean: Bool = false) -> Int? {
+    public func spareBytes(forClean: Bool = false) -> Int? {
         var disk = statvfs()
         guard statvfs(directory, &disk) == 0 else { return nil }
         // Some file systems count none.

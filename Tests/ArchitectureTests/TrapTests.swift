@@ -46,6 +46,11 @@ struct TrapTests {
         Place("Sources/CloudMountFilesystem/Tree/Node.swift", "narrowing", times: 5, "masked, or from a smaller type"),
         Place("Sources/CloudMountFilesystem/Tree/NodeTable.swift", "narrowing", "a count"),
         Place("Sources/CloudMountFilesystem/Tree/CompactTag.swift", "narrowing", times: 2, "a digit"),
+        Place(
+            "Sources/CloudMountFilesystem/Tree/Saved/PackedBytes.swift", "narrowing", times: 2, "from a byte; below 64"),
+        Place(
+            "Sources/CloudMountFilesystem/Tree/Saved/SavedEntry.swift", "narrowing", times: 7,
+            "an index; from smaller types"),
         Place("Sources/CloudMountFilesystem/PosixACL.swift", "narrowing", times: 8, "from a smaller type, or masked"),
         Place(
             "Sources/CloudMountFilesystem/MountContext.swift", "narrowing", times: 2,

@@ -191,6 +191,8 @@ final class FakeMount: RunningMount {
         return rotates
     }
 
+    func saveNames() async {}
+    func refresh(_ path: ObjectKey) async { note("refresh '\(path)'") }
     func cleanUp() async { note("clean up") }
     func statistics() -> MountStatistics {
         state.withLock { $0.statisticsAsked += 1 }

@@ -23,6 +23,7 @@ package final class Mount: Sendable {
         package var staging: StagingArea
         package var versions: VersionStore?
         package var journal: Journal?
+        package var names: NamesFolder?
         package var lifeline: Lifeline
     }
 
@@ -36,6 +37,7 @@ package final class Mount: Sendable {
     private let bareAnswers: Bool
     private let journals: Bool
     private let keepsVersions: Bool
+    private let keepsNames: Bool
     private let memoryLimit: Int
     private let clock: FilesystemClock
     private let directory: String
@@ -47,10 +49,11 @@ package final class Mount: Sendable {
     ///   - bareAnswers: what a change answers has no metadata, as on S3.
     ///   - journals: a new life has the disk that the one before left, and goes on with what was not stored.
     ///   - keepsVersions: there is a store of versions on the local disk, which a new life has too.
+    ///   - keepsNames: a life that ends by `end` leaves what it knows of names to the next one, where the policy has it so.
     package init(
         _ capabilities: Capabilities = MemoryProvider.fullCapabilities, memory: Int = 64 << 20, chaos: Chaos? = nil,
         keepsBytes: Bool = false, tagsBytes: Bool = false, bareAnswers: Bool = false, journals: Bool = false,
-        keepsVersions: Bool = false,
+        keepsVersions: Bool = false, keepsNames: Bool = false,
         clock: FilesystemClock = .system,
         _ adjust: (inout MountSettings) -> Void = { _ in }
     ) throws {
@@ -61,6 +64,7 @@ package final class Mount: Sendable {
         self.bareAnswers = bareAnswers
         self.journals = journals
         self.keepsVersions = keepsVersions
+        self.keepsNames = keepsNames
         memoryLimit = memory
         self.clock = clock
         store = MemoryProvider(capabilities: capabilities, tagsBytes: tagsBytes)
@@ -74,7 +78,9 @@ package final class Mount: Sendable {
 
     deinit { removeTree(directory) }
 
-    private func start(_ number: Int, isReadOnly: Bool = false) throws {
+    private func start(
+        _ number: Int, isReadOnly: Bool = false, _ adjust: (inout MountSettings) -> Void = { _ in }
+    ) throws {
         let lifeline = Lifeline()
         let ledgered = LedgerLayer(store, ledger, .mount(number))
         let hooked: any ObjectProvider = HookLayer(inner: ledgered, hooks: hooks)
@@ -85,20 +91,23 @@ package final class Mount: Sendable {
             inner: FaultLayer(TrafficLayer(inner: line, traffic: traffic), faults), ledger: ledger, life: number)
         let memory = BufferPool(limit: memoryLimit)
         let disk = "\(directory)/\(number)"
-        if journals || keepsVersions, number > 1 { copyTree("\(directory)/\(number - 1)", disk) }
+        if journals || keepsVersions || keepsNames, number > 1 { copyTree("\(directory)/\(number - 1)", disk) }
         let staging = try StagingArea(directory: disk, limit: 4 << 30, keepFree: 0)
         let journal = journals ? try Journal(directory: disk) : nil
         let versions = keepsVersions ? try VersionStore(staging) : nil
-        var settings = settings
+        let names = keepsNames ? try NamesFolder(staging) : nil
+        var settings = self.settings
         settings.readOnly = isReadOnly
+        adjust(&settings)
         let fs = MountedBucket(
             settings: settings, provider: provider, staging: staging, memory: memory, journal: journal,
-            versions: versions, clock: clock)
+            versions: versions, names: names, clock: clock)
+        fs.upkeep.takeUpNames()
         _ = try fs.upkeep.recovery.run(isReadOnly: isReadOnly)
         fs.upkeep.recovery.start()
         let life = Life(
             number: number, fs: fs, memory: memory, staging: staging, versions: versions, journal: journal,
-            lifeline: lifeline)
+            names: names, lifeline: lifeline)
         current.withLock { $0 = life }
     }
 
@@ -119,12 +128,34 @@ package final class Mount: Sendable {
         }
     }
 
+    /// The clean end of this life, before `remount`: stores what can be stored, and leaves what is known of names.
+    package func end() async {
+        await fs.drain()
+        let fs = fs
+        await BlockingPool.shared.run { fs.upkeep.saveNames() }
+    }
+
+    /// Another life of the mount in the same process, as a remount begins one while the one before still drains.
+    package func second() throws(VFSError) -> MountedBucket {
+        let life = life
+        let fs = MountedBucket(
+            settings: settings, provider: TrafficLayer(inner: store, traffic: traffic), staging: life.staging,
+            memory: life.memory, names: life.names, clock: clock)
+        fs.upkeep.takeUpNames()
+        return fs
+    }
+
+    /// Where files of what is known of names lie in this life.
+    package var namesFolder: String { "\(directory)/\(life.number)/names" }
+
     /// A new file system on the same bucket: nothing is remembered but what the store has, and the journal if there is one. The old one is not told; with
     /// `crash` nothing that it does reaches the store any more.
-    package func remount(crash: Bool = false, isReadOnly: Bool = false) throws {
+    package func remount(
+        crash: Bool = false, isReadOnly: Bool = false, _ adjust: (inout MountSettings) -> Void = { _ in }
+    ) throws {
         let old = life
         if crash { old.lifeline.sever() }
-        try start(old.number + 1, isReadOnly: isReadOnly)
+        try start(old.number + 1, isReadOnly: isReadOnly, adjust)
     }
 
     /// From now on this life can put nothing on record.
@@ -318,7 +349,7 @@ private func removeTree(_ path: String) {
 /// Copies what a process has left on disk by now.
 private func copyTree(_ from: String, _ to: String) {
     mkdir(to, 0o700)
-    let folders = ["staged", "versions"]
+    let folders = ["staged", "versions", "names"]
     for name in names(in: from) where name != "lock" && !folders.contains(name) {
         write(bytes(ofFile: "\(from)/\(name)") ?? [], to: "\(to)/\(name)")
     }

@@ -57,7 +57,7 @@ extension MountTests {
 }
 
 extension MountFixture {
-    fileprivate func startAfterKill() async throws {
+    func startAfterKill() async throws {
         let place = path
         try await eventually("the dead mount gone") {
             _ = try await ChildProcess.run(["umount", "-l", place], seconds: 10)

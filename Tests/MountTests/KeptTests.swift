@@ -1,3 +1,4 @@
+import Glibc
 import TestServers
 import Testing
 
@@ -30,6 +31,51 @@ extension MountTests {
                 try await mount.start()
                 try await mount.shell(compare)
                 #expect(try await mount.requests()["read"] ?? 0 > 0)
+            }
+        }
+
+        @Test(
+            "What was known of names and attributes is there after a restart without a request, and asked for again after a kill",
+            arguments: [Store.seaweedFS, .b2])
+        func names(store: Store) async throws {
+            try await MountFixture.use(store, "cache: { extends: archive, data: disk }") { mount in
+                await mount.expectBadEnd()
+                try await mount.python(
+                    """
+                    for folder in ("a", "a/b", "c"):
+                        os.mkdir(folder)
+                        for index in range(40):
+                            path = f"{folder}/f{index}"
+                            write(path, b"x" * index)
+                            os.chmod(path, 0o600 + index % 8)
+                            os.utime(path, ns=(10**18 + index, 10**18 + index))
+                    os.setxattr("c/f1", "user.colour", b"red")
+                    os.symlink("f2", "c/link")
+                    """)
+                // Twice: what the first sees of folders may be about to be stored.
+                let look = """
+                    find . -type f -printf '%P %y %m %s %T@\\n' | sort > $W/seen
+                    find . ! -type f -printf '%P %y %m %l\\n' | sort >> $W/seen
+                    getfattr -d -R . 2> /dev/null | sort >> $W/seen; cat $W/seen
+                    """
+                try await mount.shell(look)
+                try await mount.remount()
+                try await mount.shell(look)
+                let before = try await mount.shell(look)
+                #expect(before.contains("user.colour") && before.contains("c/f39 f 607 39"))
+                for _ in 0..<2 {
+                    try await mount.remount()
+                    let after = try await mount.shell(look)
+                    #expect(Set(after.split(separator: "\n")).symmetricDifference(before.split(separator: "\n")) == [])
+                    let status = try await mount.command("status", "--json").output
+                    #expect(status.filter { !$0.isWhitespace }.contains(#""requests":[]"#), "\(status)")
+                }
+                try await mount.shell("echo more >> a/f1; rm a/f2; mv a/b d")
+                await mount.daemon?.signal(SIGKILL)
+                try await mount.startAfterKill()
+                try await mount.shell(
+                    "test ! -e a/f2; test ! -e a/b; grep -q more a/f1; test $(ls a | wc -l) = 39; test -e d/f39")
+                #expect(try await mount.requests()["list"] ?? 0 > 0)
             }
         }
 

@@ -65,4 +65,30 @@ extension MountTests {
             proxy.stop()
         }
     }
+
+    /// Seeing changes made elsewhere, by command.
+    @Suite("Refresh by command")
+    struct RefreshByCommand {
+        @Test(
+            "What others have changed is seen at once, and nothing else is asked for",
+            arguments: [Store.seaweedFS, .b2])
+        func changed(store: Store) async throws {
+            try await MountFixture.use(store, "cache: { metadata_ttl: 1h, negative_ttl: 1h }") { mount in
+                try await mount.shell(
+                    "mkdir d other; echo one > d/f; echo one > other/f; cat d/f other/f; ls -l d other")
+                for folder in ["d", "other"] { try await mount.bucket.put("\(folder)/f", "longer\n") }
+                try await mount.bucket.put("d/new", "new\n")
+                try await mount.shell("test $(cat d/f) = one; test $(ls d) = f")
+                #expect(try await mount.command("refresh", mount.path + "/d").succeeded)
+                try await mount.shell("test $(cat d/f) = longer; test $(cat d/new) = new; test $(ls d | wc -l) = 2")
+                try await mount.shell("test $(cat other/f) = one")
+                #expect(try await mount.command("refresh", "m").succeeded)
+                try await mount.shell("test $(cat other/f) = longer")
+                for wrong in ["n", mount.path + "/absent", mount.folder] {
+                    let result = try await mount.command("refresh", wrong)
+                    #expect(result.exit == .code(1) && !result.errors.isEmpty, "\(result)")
+                }
+            }
+        }
+    }
 }

@@ -1,4 +1,3 @@
-import CloudMountCrypto
 import CloudMountPlatform
 public import CloudMountStaging
 public import CloudMountVFS
@@ -20,14 +19,7 @@ public final class MountVersions: Sendable {
         self.store = store
         // Not that of what programs wait for.
         lane = mount + "/versions"
-        let plain = mount.unicodeScalars.prefix(32).map { scalar in
-            let isPlain =
-                scalar.isASCII && (scalar.properties.isAlphabetic || ("0"..."9").contains(scalar) || scalar == "-")
-            return isPlain ? String(scalar) : "_"
-        }
-        let digest = SHA256.digest(Array("\(mount)\0\(bucket)".utf8)).prefix(6)
-        let tag = digest.map { $0 < 16 ? "0" + String($0, radix: 16) : String($0, radix: 16) }
-        folder = plain.joined() + "-" + tag.joined()
+        folder = NamesFolder.name(mount: mount, bucket: bucket)
         store.join(folder, limit: limit)
     }
 

@@ -40,6 +40,9 @@ final class Landings: Sendable {
     /// process lives.
     func clearAll() async { _ = await context.wait(on: ended, until: { self.underWay.withLock { $0.isEmpty } }) }
 
+    /// Nothing more can land.
+    var isClear: Bool { underWay.withLock { $0.isEmpty } }
+
     /// Sees a call to its end, and keeps its key until then.
     /// - Parameter accept: what becomes of what it has stored.
     func follow(

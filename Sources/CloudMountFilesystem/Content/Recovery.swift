@@ -8,6 +8,7 @@ package struct Recovery: Sendable {
     let context: MountContext
     let tree: Tree
     let commits: Commits
+    let saved: SavedNames
 
     /// What has become of records.
     package struct Count: Sendable {
@@ -77,7 +78,7 @@ package struct Recovery: Sendable {
             // What the other process wrote and nobody has acknowledged is no part of the file.
             let end = write.write.layers.image.dirty.upperBound
             if let staged, (try? staged.truncate(to: end)) == nil { staged.noteExcess() }
-            let names = RestoredNames(context: context, tree: tree)
+            let names = RestoredNames(context: context, tree: tree, saved: saved)
             guard let restored = names.restore(write.write, staged, unseen: write.unseen) else {
                 return commits.strandLeft(left, "its name is taken", since: write.since)
             }

@@ -27,6 +27,7 @@ final class Directory {
 
     func setAbsent(_ name: FileName, _ absence: Absence?) {
         absent[name] = absence
+        if absence != nil { saved?.noteChange(of: name) }
         guard absent.count >= tidyAbsentAt, let now = absence?.since else { return }
         absent = absent.filter { $0.value.until > now }
         // Programs may ask for any number of names that are not there.
@@ -71,6 +72,8 @@ final class Directory {
     /// Lookups that had to ask the store since the last listing.
     var misses = 0
     var tooLongToList = false
+    /// What an earlier process knew of its names, until somebody asks in it.
+    var saved: SavedDirectory?
     /// Who opens one subdirectory after the other.
     var walk: Walk?
     var evidence = Evidence.unknown
@@ -93,6 +96,7 @@ final class Directory {
     func put(_ node: Node) {
         if let old = children[node.name], old.kind == .directory { subdirectories -= 1 }
         children[node.name] = node
+        saved?.noteChange(of: node.name)
         arrived?.append(node.name)
         told = nil
         if node.kind == .directory { subdirectories += 1 }
@@ -101,6 +105,7 @@ final class Directory {
     func take(_ node: Node) {
         guard children[node.name] === node else { return }
         children[node.name] = nil
+        saved?.noteChange(of: node.name)
         told = nil
         if node.kind == .directory { subdirectories -= 1 }
     }
@@ -108,6 +113,7 @@ final class Directory {
     /// It is not known any more whether there are other names.
     func distrust() {
         completeUntil = 0
+        saved?.isBelieved = false
         // Nor by what is listed at this moment.
         if listing != nil { hasPassedOver = true }
     }

@@ -12,6 +12,8 @@ struct HiddenKeys {
     private static let longest = 2000
 
     var count: Int { keys.count }
+    /// As they were counted, cut where they were too long.
+    var all: [String] { keys.map(\.string) }
 
     func contains(_ key: ObjectKey) -> Bool { keys.contains(key) }
 

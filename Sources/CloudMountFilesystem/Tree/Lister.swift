@@ -8,6 +8,7 @@ final class Lister: Sendable {
     private let revalidator: Revalidator
     private let sampler: Sampler
     private let sweeper: Sweeper
+    private let saved: SavedNames
     private let held = HeldNames()
 
     /// How many pages a directory may have to be listed while nobody reads it.
@@ -17,11 +18,12 @@ final class Lister: Sendable {
     /// Fewer questions than this are cheaper than a listing and the samples that come with it.
     private static let missesBeforeListing = 4
 
-    init(context: MountContext, tree: Tree, revalidator: Revalidator, sweeper: Sweeper) {
+    init(context: MountContext, tree: Tree, revalidator: Revalidator, sweeper: Sweeper, saved: SavedNames) {
         self.context = context
         self.tree = tree
         self.revalidator = revalidator
         self.sweeper = sweeper
+        self.saved = saved
         sampler = Sampler(context: context, tree: tree, revalidator: revalidator)
     }
 
@@ -29,6 +31,7 @@ final class Lister: Sendable {
 
     /// A directory is opened: lists it, and what whoever walks the tree opens next.
     func opened(_ inode: InodeID) throws(VFSError) {
+        _ = saved.takeUpNow(inode)
         let now = tree.now()
         let (own, ahead) = try tree.withNames { names throws(VFSError) -> (UInt32?, [(InodeID, UInt32)]) in
             let node = try names.directory(inode)
@@ -136,6 +139,11 @@ final class Lister: Sendable {
     func begin(_ id: InodeID, generation: UInt32, pages: Int) {
         context.begin {
             let listing = self.tree.withNames { names in names[id]?.directory?.listing }
+            if let known = await self.saved.answer(id, generation: generation) {
+                listing?.append(known)
+                listing?.finish()
+                return
+            }
             var result = Result<Loaded, VFSError>.success(.moved)
             while case .success(.moved) = result {
                 result = await attempt { () async throws(VFSError) in try await self.load(id, generation, pages) }
@@ -167,7 +175,7 @@ final class Lister: Sendable {
     }
 
     /// The listing is not under way any more. Under the lock.
-    private static func end(_ node: Node, _ directory: Directory) {
+    static func end(_ node: Node, _ directory: Directory) {
         directory.listing = nil
         directory.removed = []
         directory.arrived = nil

@@ -120,6 +120,7 @@ struct Namespace {
         for one in node.withAllBelow.reversed() {
             detach(one)
             one.parent = 0
+            one.directory?.saved = nil
             if one.openCount == 0, one.borrows == 0 { one.content = nil }
             // Nothing of it is stored any more.
             clean(one, at: one.generation)

@@ -10,15 +10,20 @@ final class Resolver: Sendable {
     private let lister: Lister
     private let revalidator: Revalidator
     private let sweeper: Sweeper
+    private let saved: SavedNames
     private let questions: SingleFlight<Place, InodeID?>
     private let unanswered = Mutex<[Place: Unanswered]>([:])
 
-    init(context: MountContext, tree: Tree, revalidator: Revalidator, lister: Lister, sweeper: Sweeper) {
+    init(
+        context: MountContext, tree: Tree, revalidator: Revalidator, lister: Lister, sweeper: Sweeper,
+        saved: SavedNames
+    ) {
         self.context = context
         self.tree = tree
         self.revalidator = revalidator
         self.lister = lister
         self.sweeper = sweeper
+        self.saved = saved
         questions = SingleFlight(executor: context.provider.executor)
     }
 
@@ -29,6 +34,12 @@ final class Resolver: Sendable {
 
     /// What memory says of a name, counted as looked up; nil when the store has to be asked.
     func entryNow(_ place: Place) throws(VFSError) -> Entry? {
+        if let entry = try knownEntry(place) { return entry }
+        guard saved.isPending(place.parent), saved.takeUpNow(place.parent) else { return nil }
+        return try knownEntry(place)
+    }
+
+    private func knownEntry(_ place: Place) throws(VFSError) -> Entry? {
         let now = tree.now()
         return try tree.withNames { names throws(VFSError) in
             switch names.known(place.name, in: try names.directory(place.parent), now) {
@@ -114,6 +125,17 @@ final class Resolver: Sendable {
     /// - Throws: whatever keeps the store from answering; never `notFound`.
     func resolve(_ place: Place) async throws(VFSError) -> InodeID? {
         try await questions.run(place) { () async throws(VFSError) -> InodeID? in
+            if await self.saved.takeUp(place.parent) {
+                let now = self.tree.now()
+                let known = try self.tree.withNames { names throws(VFSError) in
+                    names.known(place.name, in: try names.directory(place.parent), now)
+                }
+                switch known {
+                case .node(let id): return id
+                case .absent: return nil
+                case .unknown: break
+                }
+            }
             let now = self.tree.now()
             if let failure = self.lastFailure(place, now) { throw failure }
             do throws(VFSError) {

@@ -13,6 +13,7 @@ struct RestoredFile {
 struct RestoredNames: Sendable {
     let context: MountContext
     let tree: Tree
+    let saved: SavedNames
 
     /// A file that an earlier process could not store has its name again, with folders above it as far as they are not known.
     /// - Returns: nil when it cannot have the name, or something that is not only what the store has.
@@ -23,6 +24,7 @@ struct RestoredNames: Sendable {
         guard names.count == write.key.names.count, let last = names.last, !write.key.endsWithSlash,
             write.attributes.kind ?? .regular == .regular
         else { return nil }
+        takeUp(path(of: write.key))
         var shown: Place?
         let restored = tree.restore(write.layers, staged) { names in
             guard var parent = names[Namespace.root] else { return nil }
@@ -54,6 +56,20 @@ struct RestoredNames: Sendable {
         }
         if let shown { context.invalidate([shown]) }
         return restored
+    }
+
+    /// What is known of the directories on the way comes first, so that what is given back is not missing in it.
+    private func takeUp(_ path: [FileName]) {
+        var inode = Namespace.root
+        saved.takeUpBlocking(inode)
+        for name in path {
+            let next = tree.withNames { names in
+                names[inode]?.directory?.children[name].flatMap { $0.directory == nil ? nil : $0.id }
+            }
+            guard let next else { return }
+            inode = next
+            saved.takeUpBlocking(inode)
+        }
     }
 
     private func path(of key: ObjectKey) -> [FileName] { key.names.dropLast().map { FileName(unchecked: $0) } }

@@ -425,6 +425,8 @@ struct StoredNames: Sendable {
             }
             node.name = place.name
             node.touched = now
+            // Under other keys there may be other versions.
+            for one in node.withAllBelow { one.directory?.saved = nil }
             switch arrival {
             case .unstored(let version):
                 node.version = version
