@@ -15,7 +15,7 @@ struct MountCommand: ParsableCommand {
             """)
 
     @OptionGroup var source: ConfigurationFile
-    @Option(help: "trace, debug, info, notice, warning, error or critical. (default: what the file says, or warning)")
+    @Option(help: "trace, debug, info, notice, warning, error or critical. (default: what the file says, or notice)")
     var logLevel: Logger.Level?
     @Option(help: "text or json. (default: what the file says, or text)")
     var logFormat: TerminalLog.Format?
@@ -30,21 +30,25 @@ struct MountCommand: ParsableCommand {
         }
         let chosen = chosen(of: configuration)
         let output = LogOutput(
-            level: Logger.Level(rawValue: chosen.log.level) ?? .warning,
-            format: TerminalLog.Format(rawValue: chosen.log.format.rawValue) ?? .text)
+            level: Logger.Level(rawValue: chosen.log.level) ?? .notice,
+            format: TerminalLog.Format(rawValue: chosen.log.format.rawValue) ?? .text,
+            isJournal: LogOutput.isJournal(environment: ConfigurationFile.environment))
         LoggingSystem.bootstrap { TerminalLog(label: $0, output: output) }
         let onTerminal = isatty(STDERR_FILENO) == 1
         let logger = Logger(label: "cloudmount")
         for warning in chosen.warnings {
-            if chosen.log.format == .json {
+            if chosen.log.format == .json || output.isJournal {
                 logger.warning("\(warning.description)")
             } else {
                 TerminalLog.write("\(warning.description.printable) (warning)\n")
             }
         }
         let (path, environment) = (source.path, ConfigurationFile.environment)
+        let notices = ServiceNotices(environment: environment)
+        // They are for this process alone, not for the programs that it starts.
+        for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] { unsetenv(name) }
         let daemon = Daemon(
-            configuration: chosen, logger: logger, output: output,
+            configuration: chosen, logger: logger, output: output, notices: notices,
             load: { [self] () throws(ConfigurationError) in
                 self.chosen(
                     of: try Configuration.load(

@@ -26,6 +26,19 @@ public struct FUSEMountOptions: Sendable {
     public init(source: String) { self.source = source }
 }
 
+/// How far the threads of a mount are. Busy with the same number of moves for long, they are stuck.
+public struct ServingPulse: Sendable, Equatable {
+    /// The next request waits for one that is being served.
+    public var isBusy: Bool
+    /// Grows with every request.
+    public var moves: Int
+
+    public init(isBusy: Bool = false, moves: Int = 0) {
+        self.isBusy = isBusy
+        self.moves = moves
+    }
+}
+
 /// A kernel mount served by `operations`, from `init` until it is unmounted by anyone.
 ///
 /// It goes on being served when the value is dropped. Handles that the kernel had not yet released when the last user
@@ -118,6 +131,9 @@ public final class FUSEMount: Sendable {
         let root = Descriptor(owning: raw)
         if MountTable.mount(of: root) == top.id { root.syncFileSystem() }
     }
+
+    /// How the threads that serve the mount move.
+    public var pulse: ServingPulse { session.pulse }
 
     /// Returns when the kernel has closed the session and all threads have ended.
     public func waitUntilClosed() async { await session.waitUntilClosed() }

@@ -40,6 +40,7 @@ for what in "${@:-build}"; do
         program acl setfacl
         program s3fs s3fs
         program util-linux setpriv
+        program systemd systemd-analyze
         package apache2-bin test -x /usr/sbin/apache2
         program python3 python3
         ;;
