@@ -11,6 +11,7 @@ public struct Daemon: Sendable {
     private let configuration: Configuration
     private let logger: Logger
     private let announce: @Sendable (String) -> Void
+    private let choose: @Sendable (String) -> Void
     private let output: LogOutput
     private let notices: ServiceNotices
     private let load: @Sendable () throws(ConfigurationError) -> Configuration
@@ -20,10 +21,12 @@ public struct Daemon: Sendable {
     ///   - output: what the loggers go by; a reload changes it.
     ///   - load: reads the file again, for a reload.
     ///   - notices: to the service manager, if any.
+    ///   - choose: what `load` returns has this mount from now on, if the file has it.
     ///   - announce: takes one line of progress for a person.
     public init(
         configuration: Configuration, logger: Logger, output: LogOutput, notices: ServiceNotices = ServiceNotices(),
         load: @escaping @Sendable () throws(ConfigurationError) -> Configuration,
+        choose: @escaping @Sendable (String) -> Void = { _ in },
         announce: @escaping @Sendable (String) -> Void
     ) {
         self.configuration = configuration
@@ -32,6 +35,7 @@ public struct Daemon: Sendable {
         self.notices = notices
         self.load = load
         self.announce = announce
+        self.choose = choose
     }
 
     /// Serves until every mount has ended: unmounted from outside, or by SIGTERM or SIGINT, which drain. A second of
@@ -64,7 +68,7 @@ public struct Daemon: Sendable {
             notices: notices, logger: logger)
         let control = ControlDesk(
             supervisor: supervisor, configuration: configuration, staging: staging, journal: journal, memory: memory,
-            reload: reload)
+            reload: reload, choose: choose)
         let server = try ControlServer(path: configuration.controlSocket) { await control.answer($0, $1) }
         let obedience = Task { await self.obey(signals, supervisor, reload) }
         let service = Task { await ServiceWatch(notices, supervisor, logger: logger).run() }

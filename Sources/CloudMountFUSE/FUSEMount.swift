@@ -57,7 +57,8 @@ public final class FUSEMount: Sendable {
     /// - Throws: `notFound`, `notDirectory`, `busy` (already a mount point), `permissionDenied`, `nameTooLong`, `notSupported`, `io`.
     public init(path: String, options: FUSEMountOptions, operations: any FileOperations) throws(VFSError) {
         let named = try MountTable.resolve(path)
-        if let mounted = MountTable.top(at: named) {
+        // What waits there to be covered as soon as anybody looks (autofs) is no mount yet.
+        if let mounted = MountTable.top(at: named), mounted.type != "autofs" {
             throw VFSError(.busy, "\(named) is a mount point already (\(mounted.source), \(mounted.type))")
         }
         let point = geteuid() == 0 ? try MountPoint.find(path) : nil

@@ -56,7 +56,8 @@ struct ServiceTests {
             pause: { _ in while !Task.isCancelled { try? await Task.sleep(for: .milliseconds(1)) } })
     }
 
-    private func watch(_ manager: ServiceListener, _ supervisor: Supervisor, watchdog: Int? = nil) -> Task<Void, Never> {
+    private func watch(_ manager: ServiceListener, _ supervisor: Supervisor, watchdog: Int? = nil) -> Task<Void, Never>
+    {
         var environment = ["NOTIFY_SOCKET": manager.address]
         environment["WATCHDOG_USEC"] = watchdog.map { "\($0)" }
         let notices = ServiceNotices(environment: environment)
