@@ -1,3 +1,4 @@
+import Glibc
 import TestServers
 import Testing
 
@@ -158,6 +159,47 @@ extension MountTests {
                 for i in $(seq 100); do [ -e socket ] || break; sleep 0.1; done
                 fails 3 cloudmount status
                 """#)
+        }
+
+        /// What systemd does for x-systemd.automount, in small.
+        private static let automount = #"""
+            import ctypes, fcntl, os, struct, subprocess
+            F, B = os.environ["FOLDER"], os.environ["BINARY"]
+            os.chdir(F); os.mkdir("src"); os.mkdir("m")
+            open("src/file", "w").write("hello")
+            open("mounts.yaml", "w").write(f"""version: 1
+            cache: {{ directory: {F}/cache, keep_free: 16MiB }}
+            control: {{ socket: {F}/socket }}
+            mounts:
+              - {{ name: a, path: {F}/m, provider: directory, bucket: {F}/src }}
+            """)
+            os.symlink(B, "mount.cloudmount")
+            libc = ctypes.CDLL(None, use_errno=True)
+            ours, kernels = os.pipe()
+            options = f"fd={kernels},pgrp={os.getpgrp()},minproto=5,maxproto=5,direct"
+            assert libc.mount(b"auto", b"m", b"autofs", 0, options.encode()) == 0, os.strerror(ctypes.get_errno())
+            try:
+                # As systemd: whoever is of our process group sees the empty folder, anybody else waits.
+                control = os.open("m", os.O_RDONLY | os.O_DIRECTORY)
+                reader = subprocess.Popen(["cat", f"{F}/m/file"], stdout=subprocess.PIPE, start_new_session=True)
+                token = struct.unpack("iiI", os.read(ours, 1024)[:12])[2]
+                mounted = subprocess.run(["timeout", "60", "./mount.cloudmount", "a", f"{F}/m", "-o", f"rw,config={F}/mounts.yaml,_netdev"],
+                                         start_new_session=True)
+                fcntl.ioctl(control, 0x9360 if mounted.returncode == 0 else 0x9361, token)
+                assert mounted.returncode == 0, mounted
+                assert reader.communicate(timeout=60)[0] == b"hello"
+            finally:
+                subprocess.run([B, "unmount", "-f", "mounts.yaml", "--all"])
+                subprocess.run(["umount", "-l", f"{F}/m"])
+            """#
+
+        @Test("A mount that autofs waits for comes up when somebody looks, and he who looked gets his file")
+        func autofs() async throws {
+            try #require(geteuid() == 0, "only root mounts autofs")
+            let folder = try TemporaryFolder("automount")
+            _ = try await ChildProcess.output(
+                of: ["python3", "-c", Self.automount],
+                environment: ["FOLDER": folder.path, "BINARY": MountFixture.binary], seconds: 180)
         }
     }
 }
