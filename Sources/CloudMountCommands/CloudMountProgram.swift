@@ -51,7 +51,8 @@ struct CloudMount: ParsableCommand {
         version: buildVersion,
         subcommands: [
             MountCommand.self, UnmountCommand.self, ReloadCommand.self, StatusCommand.self, WaitCommand.self,
-            SyncCommand.self, RecoverCommand.self, CheckCommand.self, SchemaCommand.self, ProvidersCommand.self,
+            SyncCommand.self, RecoverCommand.self, DoctorCommand.self, CheckCommand.self, SchemaCommand.self,
+            ProvidersCommand.self,
             VersionCommand.self,
         ])
 

@@ -26,7 +26,9 @@ struct Detached {
     func run() throws {
         // Of several that start at the same time one becomes the daemon, and serves what the others want.
         for _ in 0..<5 {
-            if try haveServed() { return try report(try MountReadiness(client, names).waitUntilTried()) }
+            if command.helper ? try isServed() : try haveServed() {
+                return try report(try MountReadiness(client, names).waitUntilTried())
+            }
             let log = try Log(command.logFile ?? configuration.cache.directory + "/daemon.log")
             let child = try start(log)
             var status: Int32 = 0
@@ -40,6 +42,17 @@ struct Detached {
             throw ExitCode(code == 0 ? ExitStatus.failure.rawValue : code)
         }
         throw ExitStatus.failure.error("no daemon stays up")
+    }
+
+    /// A daemon of the one mount is left alone where it serves, and waited for where it ends.
+    private func isServed() throws -> Bool {
+        let deadline = ContinuousClock.now + .seconds(60)
+        while let mounts = try MountReadiness(client, names).look() {
+            if mounts.allSatisfy({ $0.state == .mounted }) { return true }
+            if .now >= deadline { throw ExitStatus.failure.error(MountReadiness.text(mounts)) }
+            usleep(50_000)
+        }
+        return false
     }
 
     /// A running daemon is asked for each.
@@ -70,7 +83,7 @@ struct Detached {
         throw ExitStatus.failure.error(MountReadiness.text(failed))
     }
 
-    /// The same program in the background, in a session of its own.
+    /// The same program in the background, in a session of its own; for mount(8) it makes one when the mount was tried.
     private func start(_ log: Log) throws -> pid_t {
         let words = command.backgroundWords(configuration)
         var actions = posix_spawn_file_actions_t()
@@ -83,7 +96,7 @@ struct Detached {
         posix_spawnattr_init(&attributes)
         defer { posix_spawnattr_destroy(&attributes) }
         // POSIX_SPAWN_SETSID
-        posix_spawnattr_setflags(&attributes, 0x80)
+        if !command.helper { posix_spawnattr_setflags(&attributes, 0x80) }
         var arguments: [UnsafeMutablePointer<CChar>?] = (["cloudmount"] + words).map { strdup($0) } + [nil]
         defer { for argument in arguments { free(argument) } }
         var child: pid_t = 0

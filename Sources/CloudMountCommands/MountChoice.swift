@@ -70,12 +70,17 @@ final class MountChoice: Sendable {
     private let file: String
     /// Not in the file.
     private let entry: MountEntry?
+    /// The one mount has a daemon of its own, beside that of the file.
+    private let own: String?
     private let names: Mutex<Set<String>?>
 
-    /// - Parameter names: empty: all.
-    init(file: String, names: [String], entry: MountEntry? = nil) {
+    /// - Parameters:
+    ///   - names: empty: all.
+    ///   - isOwn: the first of them has a daemon and a cache of its own, as an `entry` has.
+    init(file: String, names: [String], entry: MountEntry? = nil, isOwn: Bool = false) {
         self.file = file
         self.entry = entry
+        own = entry?.name ?? (isOwn ? names.first : nil)
         self.names = Mutex(names.isEmpty ? nil : Set(names))
     }
 
@@ -89,11 +94,12 @@ final class MountChoice: Sendable {
         if let entry {
             let file = try MountsFile(path: file)
             configuration = try file.adding(entry, providers: providers, environment: environment).configuration
-            // A daemon of its own, beside that of the file.
-            configuration.controlSocket = UserPlaces(environment: environment).controlSocket(ofMount: entry.name)
-            configuration.cache.directory += "-\(entry.name)"
         } else {
             configuration = try Configuration.load(file: file, providers: providers, environment: environment)
+        }
+        if let own {
+            configuration.controlSocket = UserPlaces(environment: environment).controlSocket(ofMount: own)
+            configuration.cache.directory += "-\(own)"
         }
         if let names = names.withLock({ $0 }) { configuration.mounts.removeAll { !names.contains($0.name) } }
         return configuration

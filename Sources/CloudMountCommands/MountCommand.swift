@@ -40,7 +40,7 @@ struct MountCommand: ParsableCommand {
     /// The process that `--detach` starts.
     @Flag(help: .hidden)
     var background = false
-    /// For mount.cloudmount: a mount that does not come up is given up.
+    /// For mount.cloudmount: a daemon for one mount, which is given up when it does not come up.
     @Flag(help: .hidden)
     var helper = false
     /// For mount.cloudmount: where the one mount must be.
@@ -64,7 +64,7 @@ struct MountCommand: ParsableCommand {
 
     func run() throws {
         let file = ConfigurationFile.absolute(source.path)
-        var choice = MountChoice(file: file, names: names)
+        var choice = MountChoice(file: file, names: names, isOwn: helper)
         if isURL {
             let entry: MountEntry
             do throws(MountEntry.Fault) { entry = try store.entry(names[0], at: names[1]) } catch {
@@ -135,6 +135,8 @@ struct MountCommand: ParsableCommand {
             configuration: configuration, logger: logger, output: output, notices: notices,
             load: { [self] () throws(ConfigurationError) in self.changed(try choice.load()) },
             choose: { choice.choose($0) },
+            // Until then autofs must see who mounts in the process group of mount(8): anybody else would wait for the mount.
+            whenTried: { [helper] in if helper { _ = setsid() } },
             announce: { line in
                 if onTerminal { TerminalLog.post(line.printable + "\n") } else { logger.notice("\(line)") }
             })
@@ -143,7 +145,7 @@ struct MountCommand: ParsableCommand {
 
     /// For the process that serves in place of this one.
     func backgroundWords(_ configuration: Configuration) -> [String] {
-        var words = CloudMountProgram.words.filter { $0 != "--detach" && $0 != "--helper" }
+        var words = CloudMountProgram.words.filter { $0 != "--detach" }
         if store.save {
             words = ["mount", "-f", ConfigurationFile.absolute(source.path)] + configuration.mounts.map(\.name)
             if let logLevel { words += ["--log-level", logLevel.rawValue] }

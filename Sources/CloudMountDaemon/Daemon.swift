@@ -12,6 +12,7 @@ public struct Daemon: Sendable {
     private let logger: Logger
     private let announce: @Sendable (String) -> Void
     private let choose: @Sendable (String) -> Void
+    private let whenTried: (@Sendable () -> Void)?
     private let output: LogOutput
     private let notices: ServiceNotices
     private let load: @Sendable () throws(ConfigurationError) -> Configuration
@@ -22,11 +23,12 @@ public struct Daemon: Sendable {
     ///   - load: reads the file again, for a reload.
     ///   - notices: to the service manager, if any.
     ///   - choose: what `load` returns has this mount from now on, if the file has it.
+    ///   - whenTried: called once, when each mount came up or failed.
     ///   - announce: takes one line of progress for a person.
     public init(
         configuration: Configuration, logger: Logger, output: LogOutput, notices: ServiceNotices = ServiceNotices(),
         load: @escaping @Sendable () throws(ConfigurationError) -> Configuration,
-        choose: @escaping @Sendable (String) -> Void = { _ in },
+        choose: @escaping @Sendable (String) -> Void = { _ in }, whenTried: (@Sendable () -> Void)? = nil,
         announce: @escaping @Sendable (String) -> Void
     ) {
         self.configuration = configuration
@@ -36,6 +38,7 @@ public struct Daemon: Sendable {
         self.load = load
         self.announce = announce
         self.choose = choose
+        self.whenTried = whenTried
     }
 
     /// Serves until every mount has ended: unmounted from outside, or by SIGTERM or SIGINT, which drain. A second of
@@ -71,6 +74,12 @@ public struct Daemon: Sendable {
             reload: reload, choose: choose)
         let server = try ControlServer(path: configuration.controlSocket) { await control.answer($0, $1) }
         let obedience = Task { await self.obey(signals, supervisor, reload) }
+        if let whenTried {
+            Task {
+                while await !supervisor.serviceLook.areTried { try? await Task.sleep(for: .milliseconds(20)) }
+                whenTried()
+            }
+        }
         let service = Task { await ServiceWatch(notices, supervisor, logger: logger).run() }
         let endings = await supervisor.run()
         obedience.cancel()

@@ -124,22 +124,25 @@ extension MountTests {
                 #"""
                 mkdir etc
                 printf '%s\n' 'version: 1' "cache: { directory: $FOLDER/cache, keep_free: 16MiB }" "control: { socket: $FOLDER/socket }" 'mounts:' \
-                    "  - { name: a, path: $FOLDER/m, provider: directory, bucket: $FOLDER/src }" \
-                    "  - { name: b, path: $FOLDER/other, provider: directory, bucket: $FOLDER/src }" > etc/mounts.yaml
+                    "  - { name: ${NAME}a, path: $FOLDER/m, provider: directory, bucket: $FOLDER/src }" \
+                    "  - { name: ${NAME}b, path: $FOLDER/other, provider: directory, bucket: $FOLDER/src }" > etc/mounts.yaml
                 ln -s "$BINARY" mount.cloudmount
                 helper() { timeout 60 ./mount.cloudmount "$@"; }
-                helper a $FOLDER/m -n -o rw,config=$FOLDER/etc/mounts.yaml,_netdev,x-systemd.automount
-                note
+                helper ${NAME}a $FOLDER/m -n -o rw,config=$FOLDER/etc/mounts.yaml,_netdev,x-systemd.automount
+                note ${NAME}a
                 mountpoint -q m; ! mountpoint -q other
-                helper a $FOLDER/m -o rw,config=$FOLDER/etc/mounts.yaml
-                # The second one is served by the same daemon.
-                helper b $FOLDER/other -o ro,config=$FOLDER/etc/mounts.yaml
+                helper ${NAME}a $FOLDER/m -o rw,config=$FOLDER/etc/mounts.yaml
+                # Each line has a daemon of its own.
+                helper ${NAME}b $FOLDER/other -o ro,config=$FOLDER/etc/mounts.yaml
+                note ${NAME}b
                 mountpoint -q other
                 echo x > m/x; ! touch other/y 2> /dev/null
-                [ "$(cloudmount status --json | grep -c '"state" *: *"mounted"')" = 2 ]
+                cloudmount status ./m; cloudmount status ${NAME}b
                 umount m; umount other
-                for i in $(seq 100); do [ -e socket ] || break; sleep 0.1; done
-                fails 3 cloudmount status
+                for mount in ${NAME}a ${NAME}b; do
+                    for i in $(seq 100); do cloudmount status $mount > /dev/null 2>&1 || [ $? != 3 ] || break; sleep 0.1; done
+                    fails 3 cloudmount status $mount
+                done
                 # A URL, and a dry run.
                 helper file://$FOLDER/src $FOLDER/m -f -o ro
                 ! mountpoint -q m
@@ -147,17 +150,17 @@ extension MountTests {
                 note $NAME
                 mountpoint -q m
                 umount m
-                fails 32 helper a $FOLDER/other -o config=$FOLDER/etc/mounts.yaml
-                grep -q "the mount 'a' is at $FOLDER/m, not at $FOLDER/other" out
+                fails 32 helper ${NAME}a $FOLDER/other -o config=$FOLDER/etc/mounts.yaml
+                grep -q "the mount '${NAME}a' is at $FOLDER/m, not at $FOLDER/other" out
                 fails 32 helper none $FOLDER/m -o config=$FOLDER/etc/mounts.yaml
-                fails 1 helper a $FOLDER/m -o config=$FOLDER/etc/mounts.yaml,colour=red
+                fails 1 helper ${NAME}a $FOLDER/m -o config=$FOLDER/etc/mounts.yaml,colour=red
                 grep -q "colour" out
                 fails 1 helper
                 # One that does not come up is given up.
                 rm -r src
-                fails 32 helper a $FOLDER/m -o config=$FOLDER/etc/mounts.yaml
-                for i in $(seq 100); do [ -e socket ] || break; sleep 0.1; done
-                fails 3 cloudmount status
+                fails 32 helper ${NAME}a $FOLDER/m -o config=$FOLDER/etc/mounts.yaml
+                for i in $(seq 100); do cloudmount status ${NAME}a > /dev/null 2>&1 || [ $? != 3 ] || break; sleep 0.1; done
+                fails 3 cloudmount status ${NAME}a
                 """#)
         }
 
@@ -165,13 +168,14 @@ extension MountTests {
         private static let automount = #"""
             import ctypes, fcntl, os, struct, subprocess
             F, B = os.environ["FOLDER"], os.environ["BINARY"]
+            N = f"auto{os.getpid()}"
             os.chdir(F); os.mkdir("src"); os.mkdir("m")
             open("src/file", "w").write("hello")
             open("mounts.yaml", "w").write(f"""version: 1
             cache: {{ directory: {F}/cache, keep_free: 16MiB }}
             control: {{ socket: {F}/socket }}
             mounts:
-              - {{ name: a, path: {F}/m, provider: directory, bucket: {F}/src }}
+              - {{ name: {N}, path: {F}/m, provider: directory, bucket: {F}/src }}
             """)
             os.symlink(B, "mount.cloudmount")
             libc = ctypes.CDLL(None, use_errno=True)
@@ -183,13 +187,13 @@ extension MountTests {
                 control = os.open("m", os.O_RDONLY | os.O_DIRECTORY)
                 reader = subprocess.Popen(["cat", f"{F}/m/file"], stdout=subprocess.PIPE, start_new_session=True)
                 token = struct.unpack("iiI", os.read(ours, 1024)[:12])[2]
-                mounted = subprocess.run(["timeout", "60", "./mount.cloudmount", "a", f"{F}/m", "-o", f"rw,config={F}/mounts.yaml,_netdev"],
-                                         start_new_session=True)
+                mounted = subprocess.run(["./mount.cloudmount", N, f"{F}/m", "-o", f"rw,config={F}/mounts.yaml,_netdev"], timeout=90)
                 fcntl.ioctl(control, 0x9360 if mounted.returncode == 0 else 0x9361, token)
                 assert mounted.returncode == 0, mounted
                 assert reader.communicate(timeout=60)[0] == b"hello"
             finally:
-                subprocess.run([B, "unmount", "-f", "mounts.yaml", "--all"])
+                os.close(control)
+                subprocess.run([B, "unmount", N])
                 subprocess.run(["umount", "-l", f"{F}/m"])
             """#
 
