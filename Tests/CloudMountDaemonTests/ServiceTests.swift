@@ -31,10 +31,10 @@ private struct ServiceListener {
         try #require(result == 0)
     }
 
-    /// The next message that `isWanted`, for ten seconds at most.
+    /// The next message that `isWanted`, for two minutes at most.
     func message(_ isWanted: @escaping @Sendable (String) -> Bool = { _ in true }) async -> String? {
         await BlockingPool.shared.run { [raw = descriptor.raw] in
-            var time = timeval(tv_sec: 10, tv_usec: 0)
+            var time = timeval(tv_sec: 120, tv_usec: 0)
             setsockopt(raw, SOL_SOCKET, SO_RCVTIMEO, &time, socklen_t(MemoryLayout<timeval>.size))
             var bytes = [UInt8](repeating: 0, count: 4096)
             while true {
@@ -47,8 +47,10 @@ private struct ServiceListener {
     }
 }
 
-@Suite("Words for the service manager", .timeLimit(.minutes(5)))
+@Suite("Words for the service manager", .timeLimit(.minutes(15)))
 struct ServiceTests {
+    private let lines = Lines()
+
     private func supervisor(_ engine: FakeEngine, _ names: [String]) throws -> Supervisor {
         Supervisor(
             mounts: try Fixtures.configuration(names).mounts, engine: engine,
@@ -61,8 +63,8 @@ struct ServiceTests {
         var environment = ["NOTIFY_SOCKET": manager.address]
         environment["WATCHDOG_USEC"] = watchdog.map { "\($0)" }
         let notices = ServiceNotices(environment: environment)
-        let watch = ServiceWatch(
-            notices, supervisor, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+        let logger = Logger(label: "test") { [lines] _ in CollectingLog(lines: lines) }
+        let watch = ServiceWatch(notices, supervisor, logger: logger)
         return Task { await watch.run() }
     }
 
@@ -102,12 +104,14 @@ struct ServiceTests {
         let watch = watch(manager, supervisor, watchdog: 200_000)
         for _ in 0..<3 { #expect(await manager.message { $0 == "WATCHDOG=1" } != nil) }
         mount.state.withLock { $0.pulse = ServingPulse(isBusy: true, moves: 7) }
-        // What is under way and within the patience.
-        try await Task.sleep(for: .milliseconds(400))
-        var left = 0
-        while recv(manager.descriptor.raw, nil, 0, Int32(MSG_DONTWAIT)) >= 0 { left += 1 }
-        #expect(left < 8)
-        try await Task.sleep(for: .milliseconds(400))
+        func looks(_ count: Int) async throws {
+            let start = lines.all.count
+            while lines.all.count < start + count { try await Task.sleep(for: .milliseconds(5)) }
+        }
+        try await looks(1)
+        #expect(lines.all.last == "the threads that serve a do not move; the watchdog is told nothing")
+        while recv(manager.descriptor.raw, nil, 0, Int32(MSG_DONTWAIT)) >= 0 {}
+        try await looks(3)
         #expect(recv(manager.descriptor.raw, nil, 0, Int32(MSG_DONTWAIT)) < 0)
         mount.state.withLock { $0.pulse.moves = 8 }
         #expect(await manager.message { $0 == "WATCHDOG=1" } != nil)
