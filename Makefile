@@ -7,6 +7,7 @@
 # make crash    the daemon killed at POINTS moments (250) on S3 (write: back and through), B2 and a folder, from SEED; `make test` takes six
 # make tsan     the fast path from many threads under ThreadSanitizer
 # make build    the release binary: .build/release/cloudmount
+# make deb      a Debian package of it in .build/packages; make tarball: the same files for any machine, without root
 # make install  puts it, stripped, into $(PREFIX)/bin, with a link for mount(8) in $(SBINDIR)
 
 PREFIX ?= /usr/local
@@ -22,7 +23,7 @@ CHECKED := --explicit-target-dependency-import-check error
 # These use all of the machine, or start servers and mounts: each in its turn, and not beside tests of waiting times.
 LOADED := MountTests|S3ConformanceTests|B2ConformanceTests|WebDAVConformanceTests|B2ServerTests|CloudMountFUSETests|CloudMountHTTPTests|TestServersTests|ConsistencyTests|DamageTests|CloudMountDaemonTests|CloudMountFilesystemTests|CloudMountCacheTests
 
-.PHONY: all build test tsan soak hostile crash lint setup setup-build demo bench bench-requests install clean
+.PHONY: all deb tarball build test tsan soak hostile crash lint setup setup-build demo bench bench-requests install clean
 
 all: build
 
@@ -90,10 +91,20 @@ bench-requests: setup-build
 	swift build $(RELEASE) --product request-bench
 	@Tests/Bench/requests.py $(BENCH)
 
+PACKAGES := .build/packages
+# The same time for the same commit, so that packages can be compared.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
+
+deb tarball: build
+	@Tests/Tools/setup.sh package
+	@mkdir -p $(PACKAGES)
+	@packaging/$@.sh .build/release/cloudmount $(PACKAGES)
+
 install: build
 	install -D -s -m 755 .build/release/cloudmount $(DESTDIR)$(PREFIX)/bin/cloudmount
 	install -d $(DESTDIR)$(SBINDIR)
 	ln -sfn $(PREFIX)/bin/cloudmount $(DESTDIR)$(SBINDIR)/mount.fuse.cloudmount
+	ln -sfn $(PREFIX)/bin/cloudmount $(DESTDIR)$(SBINDIR)/mount.cloudmount
 
 clean:
 	rm -rf .build .build-tsan

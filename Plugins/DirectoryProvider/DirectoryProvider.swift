@@ -136,6 +136,7 @@ public final class DirectoryProvider: ObjectProvider {
 extension DirectoryProvider {
     public static let descriptor = ProviderDescriptor(
         name: "directory", summary: "A local folder; needs no account", bucketMeaning: "absolute path of a folder",
+        url: .path("file"),
         options: [
             OptionDescriptor(
                 "sync", .boolean, "a write is confirmed only when it is on the disk (fsync)", default: "true")

@@ -15,6 +15,14 @@ struct WebDAVOptions: Sendable {
     /// Nil: by the shape of the URL.
     var chunks: Bool?
 
+    /// `davs` and `webdavs` are WebDAV over TLS, `dav` and `webdav` without.
+    static let urlForm = StoreURLForm(
+        schemes: ["https", "http", "davs", "dav", "webdavs", "webdav"], example: "https://cloud.example.com/folder"
+    ) { url in
+        let isTLS = ["https", "davs", "webdavs"].contains(url.scheme)
+        return StorePlace(bucket: (isTLS ? "https://" : "http://") + url.rest)
+    }
+
     static let descriptors: [OptionDescriptor] = [
         OptionDescriptor("ca_file", .path, "PEM file of authorities that replaces the system's"),
         OptionDescriptor(

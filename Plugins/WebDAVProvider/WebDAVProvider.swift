@@ -22,6 +22,7 @@ public final class WebDAVProvider: ObjectProvider {
     public static let descriptor = ProviderDescriptor(
         name: "webdav", summary: "WebDAV: Nextcloud, ownCloud, Apache, rclone serve webdav",
         bucketMeaning: "URL of a folder, such as https://cloud.example.com/remote.php/dav/files/USER",
+        url: WebDAVOptions.urlForm,
         options: WebDAVOptions.descriptors, credentials: WebDAVCredentials.descriptors,
         check: { WebDAVOptions.problems($0) },
         endpoint: { context in

@@ -17,9 +17,16 @@ import Synchronization
 /// ```
 public enum CloudMountProgram {
     private static let given = Mutex<[ProviderDescriptor]>([])
+    private static let spoken = Mutex<[String]>([])
 
     /// What may stand after `provider:` in `mounts.yaml`.
     static var providers: [ProviderDescriptor] { given.withLock { $0 } }
+
+    /// What was asked for, by the command line or by mount(8), without the program's name.
+    static var words: [String] {
+        get { spoken.withLock { $0 } }
+        set { spoken.withLock { $0 = newValue } }
+    }
 
     /// Does what the command line says, and ends the process.
     /// - Parameter providers: each with a name of its own.
@@ -38,14 +45,40 @@ struct CloudMount: ParsableCommand {
             Without -f the configuration is $CLOUDMOUNT_CONFIG, else ~/.config/cloudmount/mounts.yaml, else \
             /etc/cloudmount/mounts.yaml.
 
-            Exit codes: 0 all is well; 1 something failed; 2 wrong usage; 3 no daemon is running; 78 wrong configuration.
+            Exit codes: 0 all is well; 1 something failed; 2 wrong usage; 3 no daemon is running; 78 wrong configuration. \
+            'status' exits with 1 when a mount does not do all that it should.
             """,
         version: buildVersion,
         subcommands: [
-            MountCommand.self, UnmountCommand.self, ReloadCommand.self, StatusCommand.self, SyncCommand.self,
-            RefreshCommand.self, RecoverCommand.self, CheckCommand.self, SchemaCommand.self, ProvidersCommand.self,
+            MountCommand.self, UnmountCommand.self, ReloadCommand.self, StatusCommand.self, WaitCommand.self,
+            SyncCommand.self, RefreshCommand.self, RecoverCommand.self, DoctorCommand.self, CheckCommand.self,
+            SchemaCommand.self, ProvidersCommand.self,
             VersionCommand.self,
         ])
+
+    /// As mount(8) has it: 0, 1 for wrong words, 32 for what could not be mounted.
+    private static func serve(_ program: MountProgram) -> Never {
+        func end(_ status: Int32, _ message: String?) -> Never {
+            if let message { TerminalLog.write(printable(message) + "\n") }
+            Glibc.exit(status)
+        }
+        if program.isRemount {
+            let (status, message) = program.run(environment: ConfigurationFile.environment)
+            end(status, message)
+        }
+        let helper = FstabMount(program)
+        do throws(FstabMount.Fault) { CloudMountProgram.words = try helper.words() } catch { end(1, error.message) }
+        if program.isFake { end(0, nil) }
+        do {
+            var command = try parseAsRoot(CloudMountProgram.words)
+            try command.run()
+        } catch {
+            if exitCode(for: error) == .validationFailure { end(1, fullMessage(for: error)) }
+            end(32, nil)
+        }
+        let (status, message) = helper.finish()
+        end(status, message)
+    }
 
     /// Of several lines.
     static func printable(_ message: String) -> String {
@@ -54,13 +87,10 @@ struct CloudMount: ParsableCommand {
 
     /// As the package's own, but wrong usage exits with 2.
     static func main() {
-        if let helper = MountProgram(arguments: CommandLine.arguments) {
-            let (status, message) = helper.run(environment: ConfigurationFile.environment)
-            if let message { TerminalLog.write(Self.printable(message) + "\n") }
-            Glibc.exit(status)
-        }
+        if let helper = MountProgram(arguments: CommandLine.arguments) { serve(helper) }
         do {
-            var command = try parseAsRoot()
+            CloudMountProgram.words = Array(CommandLine.arguments.dropFirst())
+            var command = try parseAsRoot(CloudMountProgram.words)
             try command.run()
         } catch {
             if Self.exitCode(for: error) == .validationFailure {

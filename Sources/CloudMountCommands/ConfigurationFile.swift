@@ -32,9 +32,9 @@ struct ConfigurationFile: ParsableArguments {
 
     /// Asks the daemon of this configuration. Exits with 3 when there is none.
     func ask(
-        _ request: ControlRequest, progress: (ControlAnswer) -> Void = { _ in }
+        _ request: ControlRequest, of target: String? = nil, progress: (ControlAnswer) -> Void = { _ in }
     ) throws -> ControlAnswer {
-        let client = try client()
+        let client = try client(of: target)
         do throws(VFSError) {
             return try client.ask(request, progress: progress)
         } catch {
@@ -53,6 +53,39 @@ struct ConfigurationFile: ParsableArguments {
         }
     }
 
+    /// Where there is no folder of the user's own the socket's place is everybody's, and who listens there may be anybody.
+    static var trusted: Set<UInt32>? { geteuid() == 0 ? nil : [geteuid(), 0] }
+
+    /// The daemon of the file; without `-f` the one that a mount has for itself, if it has one.
+    /// - Parameter target: a mount's name, or an absolute path.
+    func client(of target: String? = nil) throws -> ControlClient {
+        if file == nil, let target {
+            let name = target.hasPrefix("/") ? ControlTarget.mountName(at: target) : target
+            let socket = name.map { UserPlaces(environment: Self.environment).controlSocket(ofMount: $0) }
+            if let socket, access(socket, F_OK) == 0 { return ControlClient(socket: socket, owners: Self.trusted) }
+        }
+        return try client()
+    }
+
+    /// A name stays one; anything with a slash, and `.`, is a path.
+    static func nameOrPath(_ word: String) -> String {
+        word.utf8.contains(UInt8(ascii: "/")) || word == "." ? absolute(word) : word
+    }
+
+    /// A path as the daemon knows it: absolute, without a slash at its end. The file system is not asked.
+    static func absolute(_ path: String) -> String {
+        var path = path
+        if path.utf8.first != UInt8(ascii: "/"), let here = getcwd(nil, 0) {
+            path = String(cString: here) + "/" + path
+            free(here)
+        }
+        var components: [Substring] = []
+        for component in path.utf8.split(separator: UInt8(ascii: "/")).map(Substring.init) where component != "." {
+            if component == ".." { _ = components.popLast() } else { components.append(component) }
+        }
+        return "/" + components.joined(separator: "/")
+    }
+
     private func client() throws -> ControlClient {
         let places = UserPlaces(environment: Self.environment)
         let socket: String
@@ -65,8 +98,6 @@ struct ConfigurationFile: ParsableArguments {
                 throw ExitStatus.configuration.error(error.description)
             }
         }
-        // Where there is no folder of the user's own the socket's place is everybody's, and who listens there may be anybody.
-        let owners: Set<UInt32>? = geteuid() == 0 ? nil : [geteuid(), 0]
-        return ControlClient(socket: socket, owners: owners)
+        return ControlClient(socket: socket, owners: Self.trusted)
     }
 }

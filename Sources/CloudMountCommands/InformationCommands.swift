@@ -38,6 +38,7 @@ struct ProvidersCommand: ParsableCommand {
         for provider in CloudMountProgram.providers {
             print("\(provider.name): \(provider.summary)")
             print("  bucket: \(provider.bucketMeaning)")
+            print("  URL: \(provider.url.example) (\(provider.url.schemes.joined(separator: ", ")))")
             show(provider.options, title: "on the mount")
             show(provider.credentials, title: provider.requiresCredentials ? "credentials (required)" : "credentials")
         }

@@ -41,7 +41,8 @@ struct SyncCommand: ParsableCommand {
         }
         request.limit = timeout.flatMap(Units.time)
         let onTerminal = isatty(STDERR_FILENO) == 1 && !json
-        let answer = try source.ask(request) { progress in
+        // Those of one daemon.
+        let answer = try source.ask(request, of: targets.first.map(ConfigurationFile.nameOrPath)) { progress in
             guard onTerminal, let report = progress.sync else { return }
             TerminalLog.write("\r\u{1B}[K\(Self.line(report))")
         }

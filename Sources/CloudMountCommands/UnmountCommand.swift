@@ -1,7 +1,6 @@
 import ArgumentParser
 import CloudMountDaemon
 import CloudMountVFS
-import Glibc
 
 struct UnmountCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -21,23 +20,9 @@ struct UnmountCommand: ParsableCommand {
     }
 
     func run() throws {
-        let answer = try source.ask(ControlRequest(.unmount, target: target.map(absolute), lazy: lazy))
+        let target = target.map(ConfigurationFile.nameOrPath)
+        let answer = try source.ask(ControlRequest(.unmount, target: target, lazy: lazy), of: target)
         if !answer.ok { throw ExitStatus.failure.error(answer.error ?? "refused") }
         for remark in answer.remarks ?? [] { print(remark.printable) }
-    }
-
-    /// A path as the daemon knows it: absolute, without a slash at its end. The file system is not asked.
-    private func absolute(_ target: String) -> String {
-        guard target.utf8.contains(UInt8(ascii: "/")) || target == "." else { return target }
-        var path = target
-        if path.utf8.first != UInt8(ascii: "/"), let here = getcwd(nil, 0) {
-            path = String(cString: here) + "/" + path
-            free(here)
-        }
-        var components: [Substring] = []
-        for component in path.utf8.split(separator: UInt8(ascii: "/")).map(Substring.init) where component != "." {
-            if component == ".." { _ = components.popLast() } else { components.append(component) }
-        }
-        return "/" + components.joined(separator: "/")
     }
 }

@@ -71,7 +71,7 @@ struct Assembly {
                 directory: cache?.text("directory") ?? places.cacheDirectory,
                 size: cache?.integer("size") ?? 50 << 30, keepFree: cache?.integer("keep_free") ?? 1 << 30),
             memory: memory, controlSocket: socket,
-            log: Configuration.Log(level: log?.text("level") ?? "warning", format: log?.choice("format") ?? .text),
+            log: Configuration.Log(level: log?.text("level") ?? "notice", format: log?.choice("format") ?? .text),
             mounts: mounts(), warnings: [])
         checkPaths(configuration)
         if mode & 0o004 != 0 { warnOfSecrets(mode: mode) }

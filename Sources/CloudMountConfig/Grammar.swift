@@ -54,7 +54,7 @@ struct Grammar: Sendable {
         [
             Setting(
                 "level", .value(.choice(["trace", "debug", "info", "notice", "warning", "error", "critical"])),
-                "Least severe level that is logged.", default: "warning"),
+                "Least severe level that is logged.", default: "notice"),
             Setting("format", .value(.choice(["text", "json"])), "How a line of the log looks.", default: "text"),
         ])
 

@@ -34,6 +34,12 @@ public struct UserPlaces: Sendable {
         return (absolute("XDG_RUNTIME_DIR").map { $0 + "/cloudmount" } ?? "/tmp/cloudmount-\(uid)") + "/control.sock"
     }
 
+    /// Where the daemon of a mount without a file listens.
+    public func controlSocket(ofMount name: String) -> String {
+        let usual = controlSocket
+        return usual.dropLast("control.sock".count) + "mount-\(name).sock"
+    }
+
     /// Where `mounts.yaml` is looked for, first to last.
     public var configurationFiles: [String] {
         if let named = environment["CLOUDMOUNT_CONFIG"], !named.isEmpty { return [named] }

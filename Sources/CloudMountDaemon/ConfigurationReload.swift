@@ -28,6 +28,7 @@ actor ConfigurationReload {
     private let staging: StagingArea
     private let memory: BufferPool
     private let output: LogOutput
+    private let notices: ServiceNotices
     private let logger: Logger
     private let disk = BlockingPool(name: "cm-load", width: 1)
     private var isRunning = false
@@ -36,7 +37,8 @@ actor ConfigurationReload {
 
     init(
         _ configuration: Configuration, load: @escaping @Sendable () throws(ConfigurationError) -> Configuration,
-        supervisor: Supervisor, staging: StagingArea, memory: BufferPool, output: LogOutput, logger: Logger
+        supervisor: Supervisor, staging: StagingArea, memory: BufferPool, output: LogOutput,
+        notices: ServiceNotices = ServiceNotices(), logger: Logger
     ) {
         self.configuration = configuration
         self.load = load
@@ -44,6 +46,7 @@ actor ConfigurationReload {
         self.staging = staging
         self.memory = memory
         self.output = output
+        self.notices = notices
         self.logger = logger
     }
 
@@ -54,7 +57,11 @@ actor ConfigurationReload {
         if await supervisor.isStopping { throw .stopping }
         guard !isRunning else { throw .busy }
         isRunning = true
-        defer { isRunning = false }
+        if !dryRun { notices.beginReload() }
+        defer {
+            isRunning = false
+            if !dryRun { notices.endReload() }
+        }
         let load = load
         let loaded = await within(.seconds(30)) { [disk] in
             await disk.run { () -> Result<Configuration, ConfigurationError> in

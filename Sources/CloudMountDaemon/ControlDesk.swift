@@ -13,14 +13,16 @@ struct ControlDesk: Sendable {
     private let staging: StagingArea
     private let memory: BufferPool
     private let reload: ConfigurationReload
+    private let choose: @Sendable (String) -> Void
     private let recovery: RecoveryDesk
     private let looks = MountLooks()
     private let startedAt = SystemClock.now()
 
     init(
         supervisor: Supervisor, configuration: Configuration, staging: StagingArea, journal: Journal?,
-        memory: BufferPool, reload: ConfigurationReload
+        memory: BufferPool, reload: ConfigurationReload, choose: @escaping @Sendable (String) -> Void = { _ in }
     ) {
+        self.choose = choose
         recovery = RecoveryDesk(
             writes: KeptWrites(journal: journal, staging: staging), known: { await supervisor.known })
         self.supervisor = supervisor
@@ -41,6 +43,7 @@ struct ControlDesk: Sendable {
             await supervisor.stop()
             return ControlAnswer()
         case .reload: return await reload(request)
+        case .mount: return await mount(request)
         case .remount: return await remount(request)
         case .recover: return await recovery.run(request)
         case .sync: return await SyncDesk(supervisor: supervisor).run(request, tell)
@@ -103,6 +106,19 @@ struct ControlDesk: Sendable {
                 answer.isWrongConfiguration = true
             }
         }
+        return answer
+    }
+
+    /// Goes by the file as it is now, with a mount that the daemon was not started for.
+    private func mount(_ request: ControlRequest) async -> ControlAnswer {
+        guard let name = request.target else { return ControlAnswer(ok: false, error: "not a request") }
+        choose(name)
+        var answer = await reload(ControlRequest(.reload))
+        guard let report = answer.reload else { return answer }
+        let mount = report.mounts.first { $0.name == name }
+        if mount == nil { answer.error = "there is no mount '\(name)' in \(file)" }
+        if let mount, mount.outcome == .failed { answer.error = "\(name): \(mount.reason ?? "failed")" }
+        answer.ok = answer.error == nil
         return answer
     }
 

@@ -5,14 +5,14 @@ import FoundationEssentials
 /// far it is.
 public struct ControlRequest: Codable, Sendable, Equatable {
     public enum Command: String, Codable, Sendable {
-        case status, unmount, stop, reload, remount, sync, recover, refresh
+        case status, unmount, stop, reload, remount, sync, recover, refresh, mount
 
         /// Nobody wants its end when the client has gone.
         var endsWithItsClient: Bool { self == .sync }
     }
 
     public var command: Command
-    /// `unmount`: name or path of a mount; none: all. `remount`: the path. `recover`: the name; none: all.
+    /// `unmount`: name or path of a mount; none: all. `remount`: the path. `recover`: the name; none: all. `mount`: the name.
     public var target: String?
     /// `unmount`: also while files are open.
     public var lazy: Bool?

@@ -11,24 +11,34 @@ public struct Daemon: Sendable {
     private let configuration: Configuration
     private let logger: Logger
     private let announce: @Sendable (String) -> Void
+    private let choose: @Sendable (String) -> Void
+    private let whenTried: (@Sendable () -> Void)?
     private let output: LogOutput
+    private let notices: ServiceNotices
     private let load: @Sendable () throws(ConfigurationError) -> Configuration
 
     /// - Parameters:
     ///   - configuration: with the mounts to serve.
     ///   - output: what the loggers go by; a reload changes it.
     ///   - load: reads the file again, for a reload.
+    ///   - notices: to the service manager, if any.
+    ///   - choose: what `load` returns has this mount from now on, if the file has it.
+    ///   - whenTried: called once, when each mount came up or failed.
     ///   - announce: takes one line of progress for a person.
     public init(
-        configuration: Configuration, logger: Logger, output: LogOutput,
+        configuration: Configuration, logger: Logger, output: LogOutput, notices: ServiceNotices = ServiceNotices(),
         load: @escaping @Sendable () throws(ConfigurationError) -> Configuration,
+        choose: @escaping @Sendable (String) -> Void = { _ in }, whenTried: (@Sendable () -> Void)? = nil,
         announce: @escaping @Sendable (String) -> Void
     ) {
         self.configuration = configuration
         self.logger = logger
         self.output = output
+        self.notices = notices
         self.load = load
         self.announce = announce
+        self.choose = choose
+        self.whenTried = whenTried
     }
 
     /// Serves until every mount has ended: unmounted from outside, or by SIGTERM or SIGINT, which drain. A second of
@@ -59,20 +69,30 @@ public struct Daemon: Sendable {
             mounts: configuration.mounts, engine: engine, logger: logger, announce: announce)
         let reload = ConfigurationReload(
             configuration, load: load, supervisor: supervisor, staging: staging, memory: memory, output: output,
-            logger: logger)
+            notices: notices, logger: logger)
         let control = ControlDesk(
             supervisor: supervisor, configuration: configuration, staging: staging, journal: journal, memory: memory,
-            reload: reload)
+            reload: reload, choose: choose)
         let server = try ControlServer(path: configuration.controlSocket) { await control.answer($0, $1) }
         let obedience = Task { await self.obey(signals, supervisor, reload) }
+        if let whenTried {
+            Task {
+                while await !supervisor.serviceLook.areTried { try? await Task.sleep(for: .milliseconds(20)) }
+                whenTried()
+            }
+        }
+        let service = Task { await ServiceWatch(notices, supervisor, logger: logger).run() }
         let endings = await supervisor.run()
         obedience.cancel()
+        service.cancel()
+        notices.stopping()
         await server.close()
         await BlockingPool.shared.run("staging") {
             staging.finishRemovals(seconds: 10)
             versions?.finish(seconds: 10)
             versions?.close()
         }
+        await notices.flush()
         return report(endings, staging)
     }
 
@@ -154,6 +174,7 @@ public struct Daemon: Sendable {
             }
             count += 1
             if count == 1 {
+                notices.stopping()
                 announce("stopping: what is not stored yet is being stored; a second signal gives that up")
                 Task { await self.showProgress(supervisor) }
                 await supervisor.stop()
@@ -164,8 +185,10 @@ public struct Daemon: Sendable {
     }
 
     private func showProgress(_ supervisor: Supervisor) async {
+        var pause = Duration.seconds(1)
         while await !supervisor.isOver {
-            try? await Task.sleep(for: .seconds(1))
+            try? await Task.sleep(for: pause)
+            pause = min(pause * 2, .seconds(10))
             let dirty = await supervisor.dirty
             if dirty.files > 0 { announce("\(dirty.files) files with \(dirty.bytes >> 20) MiB are not stored yet") }
         }

@@ -213,6 +213,8 @@ private struct KernelMount: RunningMount {
     }
 
     var device: String { fuse.device }
+    var servingPulse: ServingPulse { fuse.pulse }
+    var executor: (any TaskExecutor)? { layered.provider.executor }
 
     @concurrent func drain() async {
         await takePages()

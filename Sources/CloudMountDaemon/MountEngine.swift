@@ -1,4 +1,5 @@
 import CloudMountConfig
+import CloudMountFUSE
 import CloudMountFilesystem
 import CloudMountLayers
 import CloudMountVFS
@@ -35,6 +36,10 @@ struct MountUses: Sendable {
 protocol RunningMount: Sendable {
     /// By which the kernel knows it: `MAJOR:MINOR`; empty when that is not known.
     var device: String { get }
+    /// How the threads that serve it move.
+    var servingPulse: ServingPulse { get }
+    /// On whose thread its transfers run, if not anywhere.
+    var executor: (any TaskExecutor)? { get }
     /// As `StoreSync.run`.
     @concurrent func sync(_ paths: [ObjectKey], retries: Bool, _ progress: SyncProgress) async
     /// As `Invalidator.invalidate`.

@@ -84,6 +84,8 @@ final class MountLife {
     var mount: Configuration.Mount
     private(set) var phase = Phase.starting
     private(set) var isUnwanted = false
+    /// It came up, failed or was given up once.
+    private(set) var wasTried = false
     /// Out of the file system: nobody can reach it any more, but open files may keep it alive.
     private(set) var isDetached = false
     var pending: Pending?
@@ -185,6 +187,7 @@ final class MountLife {
                 }
                 let delay = backOff.pause()
                 phase = .failed(error, retryAt: .now + delay)
+                wasTried = true
                 // Once per kind of failure: it may last for days.
                 around.logger.log(
                     level: told == error.code ? .info : .error,
@@ -223,8 +226,8 @@ final class MountLife {
     private func serve(_ running: any RunningMount) async {
         interrupt = nil
         phase = .mounted(running)
+        wasTried = true
         around.announce("\(name): \(mount.provider.name) \(mount.context.bucket) is mounted at \(mount.path)")
-        around.logger.info("mounted", metadata: ["mount": "\(name)", "path": "\(mount.path)"])
         if isUnwanted { Task { await self.takeDown(running) } }
         await running.waitUntilClosed()
         guard hasNotEnded else { return }
@@ -254,6 +257,7 @@ final class MountLife {
         @Sendable func calls() -> (ended: Int, underWay: Int) {
             running.requests().values.reduce((0, 0)) { ($0.0 + $1.calls, $0.1 + $1.inFlight) }
         }
+        let before = await within(around.limits.end) { await Self.statistics(running) }
         let work = Task { await running.drain() }
         var ended = calls().ended
         while await within(around.limits.stall, { await work.value }) == nil {
@@ -264,6 +268,11 @@ final class MountLife {
             }
             ended = now.ended
         }
+        guard let before, before.dirtyFiles > 0 else { return }
+        let left = await Self.statistics(running)
+        let files = before.dirtyFiles - left.dirtyFiles
+        let bytes = Units.rounded(bytes: max(0, before.dirtyBytes - left.dirtyBytes))
+        around.announce("\(name): drained: \(files) of \(before.dirtyFiles) files stored, \(bytes)")
     }
 
     /// The same within the limit of a reload. One at a time: an earlier one goes on meanwhile.
@@ -281,8 +290,11 @@ final class MountLife {
 
     private func end(_ ending: Ending) {
         guard hasNotEnded else { return }
-        if case .draining = phase { around.announce("\(name): unmounted") }
+        if case .draining = phase {
+            around.announce("\(name): unmounted" + (ending.isClean ? "" : "; \(ending.text)"))
+        }
         phase = .ended(ending)
+        wasTried = true
         if case .removal = pending { isForgotten = true }
         pending = nil
         for waiter in waiters { waiter.resume() }

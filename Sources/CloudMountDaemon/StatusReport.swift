@@ -151,6 +151,17 @@ public struct StatusReport: Codable, Sendable, Equatable {
     }
 }
 
+extension StatusReport.Mount {
+    /// Why the mount does not do all that it should; nil when it does.
+    public var complaint: String? {
+        if state != .mounted { return state.rawValue + (reason.map { ": \($0)" } ?? "") }
+        if let outage = endpoint?.outage { return "the store has not answered for \(outage.lastsSeconds) s" }
+        if let failed = failedCommits.first { return "\(failed.path) is not stored: \(failed.error)" }
+        if let cap = caps.first { return "\(cap.kind) are refused: \(cap.reason)" }
+        return nil
+    }
+}
+
 extension StatusReport {
     /// What an answer has room for.
     func fitted(to room: AnswerRoom = AnswerRoom()) -> StatusReport {

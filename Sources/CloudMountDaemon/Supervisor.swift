@@ -52,6 +52,18 @@ final class Supervisor {
 
     private var running: [any RunningMount] { lives.all.values.compactMap(\.running) }
 
+    /// As the service manager is told.
+    var serviceLook: ServiceLook {
+        var look = ServiceLook(isStopping: lives.isStopping)
+        for life in lives.sorted {
+            if let running = life.running { look.running.append((life.name, running)) }
+            if life.isStarting { look.starting += 1 }
+            if let failure = life.failureText { look.failures.append("\(life.name): \(failure)") }
+            if !life.wasTried { look.areTried = false }
+        }
+        return look
+    }
+
     /// All mounts that this daemon knows of, whether they are up or not.
     var known: (names: Set<String>, running: [(name: String, running: any RunningMount)]) {
         let all = lives.all.values

@@ -8,8 +8,20 @@ import Synchronization
 /// What all loggers of the process go by; may change at any time.
 public final class LogOutput: Sendable {
     private let state: Mutex<(level: Logger.Level, format: TerminalLog.Format)>
+    /// Lines begin with `<N>`, the priority as syslog has it; lines of text have no time then, which the journal knows itself.
+    public let isJournal: Bool
 
-    public init(level: Logger.Level, format: TerminalLog.Format) { state = Mutex((level, format)) }
+    public init(level: Logger.Level, format: TerminalLog.Format, isJournal: Bool = false) {
+        state = Mutex((level, format))
+        self.isJournal = isJournal
+    }
+
+    /// Whether standard error is a stream of the journal, by what it says it has given the process.
+    public static func isJournal(environment: [String: String]) -> Bool {
+        var status = stat()
+        guard let stream = environment["JOURNAL_STREAM"], fstat(STDERR_FILENO, &status) == 0 else { return false }
+        return stream == "\(status.st_dev):\(status.st_ino)"
+    }
 
     public var level: Logger.Level { state.withLock { $0.level } }
     public var format: TerminalLog.Format { state.withLock { $0.format } }
@@ -77,14 +89,28 @@ public struct TerminalLog: LogHandler {
 
     func line(_ time: Timestamp, _ level: Logger.Level, _ message: String, _ metadata: Logger.Metadata) -> String {
         let sorted = metadata.sorted { $0.key < $1.key }.map { ($0.key, $0.value.description) }
+        let priority = output.isJournal ? "<\(Self.priority(level))>" : ""
         switch output.format {
         case .text:
             let fields = sorted.map { " \($0)=\(Self.quotedIfNeeded($1))" }.joined()
-            return "\(Self.utc(time)) \(level.rawValue.uppercased()) \(Self.printable(message))\(fields)"
+            let start = output.isJournal ? priority : "\(Self.utc(time)) \(level.rawValue.uppercased()) "
+            return "\(start)\(Self.printable(message))\(fields)"
         case .json:
             let members =
                 [("time", Self.utc(time)), ("level", level.rawValue), ("label", label), ("message", message)] + sorted
-            return "{" + members.map { "\(Self.json($0)):\(Self.json($1))" }.joined(separator: ",") + "}"
+            return priority + "{" + members.map { "\(Self.json($0)):\(Self.json($1))" }.joined(separator: ",") + "}"
+        }
+    }
+
+    /// As syslog(3) has them.
+    private static func priority(_ level: Logger.Level) -> Int {
+        switch level {
+        case .critical: 2
+        case .error: 3
+        case .warning: 4
+        case .notice: 5
+        case .info: 6
+        case .debug, .trace: 7
         }
     }
 

@@ -11,6 +11,20 @@ extension FUSEMount {
     /// `path` as the mount table has it.
     public static func resolve(_ path: String) throws(VFSError) -> String { try MountTable.resolve(path) }
 
+    /// The source (`cloudmount:NAME`) of the mount of ours that an absolute path is in, by its words: no file system is asked.
+    public static func source(containing path: String) -> String? {
+        let path = Array(path.utf8)
+        let around = MountTable.all().filter { mount in
+            path.starts(with: mount.path)
+                && (path.count == mount.path.count || mount.path == [UInt8(ascii: "/")]
+                    || path[mount.path.count] == UInt8(ascii: "/"))
+        }
+        guard let longest = around.map(\.path.count).max(), let top = around.last(where: { $0.path.count == longest }),
+            top.type == Mounting.type
+        else { return nil }
+        return top.source
+    }
+
     /// Which mounted file system `path` is in, and where in it, whatever links and bind mounts lead there: `MAJOR:MINOR`, and the names from
     /// its root on, with a slash between them. Blocks, as whoever serves the mount is asked for the path.
     /// - Throws: `notFound`, also for what is in no mount of cloudmount; `busy` when the path keeps changing.

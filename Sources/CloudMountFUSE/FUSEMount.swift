@@ -26,6 +26,19 @@ public struct FUSEMountOptions: Sendable {
     public init(source: String) { self.source = source }
 }
 
+/// How far the threads of a mount are. Busy with the same number of moves for long, they are stuck.
+public struct ServingPulse: Sendable, Equatable {
+    /// The next request waits for one that is being served.
+    public var isBusy: Bool
+    /// Grows with every request.
+    public var moves: Int
+
+    public init(isBusy: Bool = false, moves: Int = 0) {
+        self.isBusy = isBusy
+        self.moves = moves
+    }
+}
+
 /// A kernel mount served by `operations`, from `init` until it is unmounted by anyone.
 ///
 /// It goes on being served when the value is dropped. Handles that the kernel had not yet released when the last user
@@ -44,7 +57,8 @@ public final class FUSEMount: Sendable {
     /// - Throws: `notFound`, `notDirectory`, `busy` (already a mount point), `permissionDenied`, `nameTooLong`, `notSupported`, `io`.
     public init(path: String, options: FUSEMountOptions, operations: any FileOperations) throws(VFSError) {
         let named = try MountTable.resolve(path)
-        if let mounted = MountTable.top(at: named) {
+        // What waits there to be covered as soon as anybody looks (autofs) is no mount yet.
+        if let mounted = MountTable.top(at: named), mounted.type != "autofs" {
             throw VFSError(.busy, "\(named) is a mount point already (\(mounted.source), \(mounted.type))")
         }
         let point = geteuid() == 0 ? try MountPoint.find(path) : nil
@@ -118,6 +132,9 @@ public final class FUSEMount: Sendable {
         let root = Descriptor(owning: raw)
         if MountTable.mount(of: root) == top.id { root.syncFileSystem() }
     }
+
+    /// How the threads that serve the mount move.
+    public var pulse: ServingPulse { session.pulse }
 
     /// Returns when the kernel has closed the session and all threads have ended.
     public func waitUntilClosed() async { await session.waitUntilClosed() }

@@ -129,10 +129,18 @@ enum MountTable {
         while path.utf8.count > 1, path.utf8.last == UInt8(ascii: "/") { path.removeLast() }
         guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { return try real(path) }
         let name = path[path.utf8.index(after: slash)...]
-        var link = [CChar](repeating: 0, count: 1)
-        if name.isEmpty || name == "." || name == ".." || readlink(path, &link, 1) >= 0 { return try real(path) }
+        if name.isEmpty || name == "." || name == ".." || isLink(path) { return try real(path) }
         let parent = try real(slash == path.startIndex ? "/" : String(path[..<slash]))
         return parent == "/" ? "/\(name)" : "\(parent)/\(name)"
+    }
+
+    /// Asks nobody who serves a mount, nor does it have one made where autofs waits, as readlink(2) of the path would.
+    private static func isLink(_ path: String) -> Bool {
+        let raw = open(path, 0o10000000 | O_NOFOLLOW | O_CLOEXEC)
+        guard raw >= 0 else { return false }
+        defer { close(raw) }
+        var link: CChar = 0
+        return readlinkat(raw, "", &link, 1) >= 0
     }
 
     private static func real(_ path: String) throws(VFSError) -> String {

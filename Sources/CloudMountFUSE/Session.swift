@@ -34,6 +34,12 @@ final class Session: @unchecked Sendable {
     /// where of two it would wake now this one, now that one.
     private let turn = Semaphore(value: 1)
 
+    /// Odd while who has the turn serves a request.
+    private let steps = Atomic(0)
+    /// Requests that take a while, which have been handed the turn on.
+    private let longBegun = Atomic(0)
+    private let longEnded = Atomic(0)
+
     private struct State {
         var threads = 0
         /// Threads that are started when there is work for them.
@@ -144,12 +150,32 @@ final class Session: @unchecked Sendable {
 
     // MARK: Serving
 
+    /// Busy: nobody can read the next request before one that is being served has been.
+    var pulse: ServingPulse {
+        let (steps, ended) = (steps.load(ordering: .relaxed), longEnded.load(ordering: .relaxed))
+        let long = longBegun.load(ordering: .relaxed) &- ended
+        let threads = state.withLock { $0.spare > 0 ? .max : $0.threads }
+        return ServingPulse(isBusy: steps & 1 == 1 || long > 0 && long >= threads, moves: steps &+ ended)
+    }
+
     private func serve() {
         turn.wait()
         let error = ServingThread.run(reading: descriptor) { bytes, count in
             let isLong = ServingThread.isLong
-            if isLong { passTurn() }
-            defer { if isLong { turn.wait() } }
+            if isLong {
+                longBegun.add(1, ordering: .relaxed)
+                passTurn()
+            } else {
+                steps.add(1, ordering: .relaxed)
+            }
+            defer {
+                if isLong {
+                    longEnded.add(1, ordering: .relaxed)
+                    turn.wait()
+                } else {
+                    steps.add(1, ordering: .relaxed)
+                }
+            }
             let header = bytes.assumingMemoryBound(to: fuse_in_header.self)
             switch header.pointee.opcode {
             case FUSE_INTERRUPT.rawValue:

@@ -8,6 +8,8 @@ public struct ProviderDescriptor: Sendable {
     public var summary: String
     /// What `bucket:` means here, in a few words, such as "bucket name" or "absolute path of a folder".
     public var bucketMeaning: String
+    /// How a store is written as one URL. The default is `NAME://BUCKET/PREFIX`.
+    public var url: StoreURLForm
     /// Keys allowed on a mount of this provider, beside those that every mount has.
     public var options: [OptionDescriptor]
     /// Keys allowed in a `credentials` entry of this provider. Empty: it takes none.
@@ -24,7 +26,8 @@ public struct ProviderDescriptor: Sendable {
     public var make: @Sendable (ProviderContext) throws(VFSError) -> any ObjectProvider
 
     public init(
-        name: String, summary: String, bucketMeaning: String, options: [OptionDescriptor] = [],
+        name: String, summary: String, bucketMeaning: String, url: StoreURLForm? = nil,
+        options: [OptionDescriptor] = [],
         credentials: [OptionDescriptor] = [], requiresCredentials: Bool = false,
         check: @escaping @Sendable (ProviderContext) -> [OptionProblem] = { _ in [] },
         endpoint: @escaping @Sendable (ProviderContext) -> String = { $0.mountName },
@@ -33,6 +36,7 @@ public struct ProviderDescriptor: Sendable {
         self.name = name
         self.summary = summary
         self.bucketMeaning = bucketMeaning
+        self.url = url ?? .bucket(name)
         self.options = options
         self.credentials = credentials
         self.requiresCredentials = requiresCredentials

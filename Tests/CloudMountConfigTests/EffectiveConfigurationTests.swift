@@ -15,7 +15,7 @@ struct EffectiveConfigurationTests {
         control:
           socket: /x/s
         log:
-          level: warning
+          level: notice
           format: text
         mounts:
           - name: bench

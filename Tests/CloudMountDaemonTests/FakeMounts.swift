@@ -1,3 +1,4 @@
+import CloudMountFUSE
 import CloudMountFilesystem
 import CloudMountPlatform
 import CloudMountVFS
@@ -111,6 +112,7 @@ final class FakeMount: RunningMount {
         var caps: [Caps.Report] = []
         var closing: [CheckedContinuation<Void, Never>] = []
         var device = ""
+        var pulse = ServingPulse()
         /// What a sync waits for, and what it cannot store.
         var dirty: [MountStatistics.FailedCommit] = []
         var lost: [MountStatistics.FailedCommit] = []
@@ -132,6 +134,8 @@ final class FakeMount: RunningMount {
     }
 
     var device: String { state.withLock { $0.device } }
+    var servingPulse: ServingPulse { state.withLock { $0.pulse } }
+    var executor: (any TaskExecutor)? { nil }
 
     func sync(_ paths: [ObjectKey], retries: Bool, _ progress: SyncProgress) async {
         note("sync '\(paths.map(\.string).joined(separator: " "))'" + (retries ? " patiently" : ""))

@@ -14,6 +14,9 @@ struct MountProgramTests {
         #expect(called?.path == "/mnt/a" && called?.options == ["ro", "nosuid", "remount"])
         let plain = MountProgram(arguments: ["cloudmount", "cloudmount:a", "/mnt/a", "-o", "remount,ro"])
         #expect(plain?.options == ["remount", "ro"])
+        let line = MountProgram(arguments: ["mount.cloudmount", "photos", "/mnt/p", "-sf", "-o", "ro,_netdev"])
+        #expect(line?.source == "photos" && line?.path == "/mnt/p" && line?.isFake == true && line?.isRemount == false)
+        #expect(MountProgram(arguments: ["mount.cloudmount", "a", "/b", "-n", "-o", "rw,fast"])?.isFake == false)
         for other in [["cloudmount"], ["cloudmount", "status"], ["cloudmount", "mount", "cloudmount:a"], []] {
             #expect(MountProgram(arguments: other)?.path == nil)
         }

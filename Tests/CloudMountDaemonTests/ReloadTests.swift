@@ -459,7 +459,7 @@ struct ReloadTests {
     }
 }
 
-private struct CollectingLog: LogHandler {
+struct CollectingLog: LogHandler {
     let lines: Lines
     var logLevel = Logger.Level.trace
     var metadata: Logger.Metadata = [:]

@@ -27,6 +27,20 @@ struct TerminalLogTests {
         )
     }
 
+    @Test("under the journal a line begins with its priority, and has no time")
+    func journal() {
+        let text = TerminalLog(label: "cloudmount", output: LogOutput(level: .info, format: .text, isJournal: true))
+        #expect(text.line(time, .warning, "a\nb", ["mount": "photos"]) == #"<4>a\nb mount=photos"#)
+        let levels: [Logger.Level] = [.trace, .debug, .info, .notice, .warning, .error, .critical]
+        #expect(levels.map { text.line(time, $0, "", [:]) } == ["<7>", "<7>", "<6>", "<5>", "<4>", "<3>", "<2>"])
+        let json = TerminalLog(label: "cloudmount", output: LogOutput(level: .info, format: .json, isJournal: true))
+        #expect(json.line(time, .error, "a", [:]).hasPrefix(#"<3>{"time":"2000-02-29T00:00:00.007Z","#))
+        #expect(!LogOutput.isJournal(environment: ["JOURNAL_STREAM": "0:0"]))
+        var status = stat()
+        #expect(fstat(STDERR_FILENO, &status) == 0)
+        #expect(LogOutput.isJournal(environment: ["JOURNAL_STREAM": "\(status.st_dev):\(status.st_ino)"]))
+    }
+
     @Test("strangers' control characters reach no terminal")
     func control() {
         let log = TerminalLog(label: "cloudmount", level: .info, format: .text)

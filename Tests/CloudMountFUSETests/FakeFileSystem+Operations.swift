@@ -1,4 +1,5 @@
 import CloudMountFilesystem
+import CloudMountPlatform
 import CloudMountVFS
 import Glibc
 import Synchronization
@@ -14,6 +15,7 @@ extension FakeFileSystem: FileOperations {
             let box = ReplyBox(reply)
             return held.withLock { $0.append { self.lookup(parent: parent, name: name, box: box) } }
         }
+        if name.string == "stuck" { stuck.wait() }
         lookup(parent: parent, name: name, box: ReplyBox(reply))
     }
 

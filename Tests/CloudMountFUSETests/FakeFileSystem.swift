@@ -1,4 +1,5 @@
 import CloudMountFilesystem
+import CloudMountPlatform
 import CloudMountVFS
 import Synchronization
 
@@ -25,6 +26,8 @@ final class FakeFileSystem: Sendable {
     }
 
     let state: Mutex<State>
+    /// Holds the thread that looks `stuck` up until it is signalled.
+    let stuck = CloudMountPlatform.Semaphore()
     /// Answers that the test itself will give.
     let held = Mutex<[@Sendable () -> Void]>([])
 

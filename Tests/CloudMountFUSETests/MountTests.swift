@@ -21,6 +21,22 @@ struct MountTests {
         }
     }
 
+    @Test("A thread that is stuck in a request is seen from outside, and one that has answered is not busy")
+    func pulse() async throws {
+        try await TestMount.use { mount in
+            _ = try await Child.shell("stat \(mount.path)/absent")
+            let before = mount.mount.pulse
+            #expect(!before.isBusy && before.moves > 0)
+            async let child = Child.shell("stat \(mount.path)/stuck")
+            while mount.mount.pulse.moves != before.moves + 1 { try await Task.sleep(for: .milliseconds(1)) }
+            #expect(mount.mount.pulse == ServingPulse(isBusy: true, moves: before.moves + 1))
+            mount.files.stuck.signal()
+            _ = try await child
+            while mount.mount.pulse.isBusy { try await Task.sleep(for: .milliseconds(1)) }
+            #expect(mount.mount.pulse.moves > before.moves + 1)
+        }
+    }
+
     @Test("Asynchronous O_DIRECT is not agreed to: buffered readers would keep the bytes from before")
     func agreed() async throws {
         try await TestMount.use { mount in

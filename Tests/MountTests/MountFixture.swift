@@ -243,7 +243,7 @@ actor MountFixture {
     /// `cloudmount status --json`, of which `path` names a member (`mounts.0.state`).
     func status(_ path: String) async throws -> String {
         let result = try await command("status", "--json")
-        guard result.succeeded else { throw TestSupportError("status: \(result)") }
+        guard result.output.hasPrefix("{") else { throw TestSupportError("status: \(result)") }
         var value: Any? = try JSONSerialization.jsonObject(with: Data(result.output.utf8))
         for part in path.split(separator: ".").map(String.init) {
             if let index = Int(part) {

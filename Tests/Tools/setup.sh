@@ -1,5 +1,5 @@
 #!/bin/bash
-# setup.sh [build] [test] [bench]: installs what is missing for that, from Debian and PyPI. Says nothing when all is there.
+# setup.sh [build] [test] [package] [bench]: installs what is missing for that, from Debian and PyPI. Says nothing when all is there.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -40,7 +40,19 @@ for what in "${@:-build}"; do
         program acl setfacl
         program s3fs s3fs
         program util-linux setpriv
+        program systemd systemd-analyze
+        program lintian lintian
+        program zsh zsh
+        program fish fish
+        program groff groff
+        program chrpath chrpath
+        package dpkg-dev command -v dpkg-shlibdeps
         package apache2-bin test -x /usr/sbin/apache2
+        program python3 python3
+        ;;
+    package)
+        program chrpath chrpath
+        package dpkg-dev command -v dpkg-shlibdeps
         program python3 python3
         ;;
     bench)
@@ -51,7 +63,7 @@ for what in "${@:-build}"; do
         program python3 python3
         ;;
     *)
-        echo "setup.sh: '$what' is none of build, test, bench" >&2
+        echo "setup.sh: '$what' is none of build, test, package, bench" >&2
         exit 2
         ;;
     esac

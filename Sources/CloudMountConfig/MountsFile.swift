@@ -1,0 +1,173 @@
+public import CloudMountVFS
+import Glibc
+
+/// The text of a `mounts.yaml`, to be changed in place: what people have written in it stays as it is.
+public struct MountsFile: Sendable {
+    public let path: String
+    private let bytes: [UInt8]
+    /// Nil: there is no such file yet.
+    private let was: (bytes: [UInt8], mode: UInt32, owner: UInt32)?
+
+    private static let fresh = "version: 1\n\nmounts:\n"
+
+    /// Reads it; one that does not exist begins empty.
+    /// - Throws: what keeps it from being read.
+    public init(path: String) throws(ConfigurationError) {
+        self.path = path
+        guard access(path, F_OK) == 0 || errno != ENOENT else {
+            was = nil
+            bytes = Array(Self.fresh.utf8)
+            return
+        }
+        do throws(SmallFile.Fault) {
+            let content = try SmallFile(path: path, limit: Configuration.maxFileSize)
+            was = (content.bytes, content.mode, content.owner)
+            bytes = content.bytes
+        } catch {
+            var problems = Problems(file: path)
+            problems.error(nil, "cannot be read: \(error.message)")
+            throw problems.error
+        }
+    }
+
+    private init(_ other: MountsFile, _ bytes: [UInt8]) {
+        path = other.path
+        was = other.was
+        self.bytes = bytes
+    }
+
+    /// What it amounts to.
+    public func configuration(
+        providers: [ProviderDescriptor], environment: [String: String]
+    ) throws(ConfigurationError) -> Configuration {
+        try Configuration.parse(
+            bytes, file: path, mode: was?.mode ?? 0o600, owner: was?.owner ?? geteuid(), providers: providers,
+            places: UserPlaces(environment: environment))
+    }
+
+    /// The same with one mount more, behind the others, and what it amounts to.
+    /// - Throws: what is wrong with the file as it is, or would be; faults of the mount name its URL.
+    public func adding(
+        _ entry: MountEntry, providers: [ProviderDescriptor], environment: [String: String]
+    ) throws(ConfigurationError) -> (file: MountsFile, configuration: Configuration) {
+        var problems = Problems(file: path)
+        let tree = YAMLTree.parse(bytes, problems: &problems)
+        guard problems.errors.isEmpty else { throw problems.error }
+        guard let (text, line) = Self.inserted(entry.line, into: String(decoding: bytes, as: UTF8.self), tree) else {
+            throw Self.error(
+                path, "no line can be added to its mounts as they are written; it would be - \(entry.line)")
+        }
+        let file = MountsFile(self, Array(text.utf8))
+        let configuration: Configuration
+        do throws(ConfigurationError) {
+            configuration = try file.configuration(providers: providers, environment: environment)
+        } catch {
+            throw ConfigurationError(
+                problems: error.problems.map { problem in
+                    guard problem.line == line else { return problem }
+                    return ConfigurationProblem(file: entry.url, line: 0, column: 0, message: problem.message)
+                })
+        }
+        // Nothing else may mean anything else now.
+        var others = configuration
+        others.mounts.removeAll { $0.name == entry.name }
+        let before = try? self.configuration(providers: providers, environment: environment)
+        guard others.mounts.count == configuration.mounts.count - 1,
+            before.map({ $0.effectiveText == others.effectiveText }) ?? others.mounts.isEmpty
+        else {
+            throw Self.error(
+                path, "no line can be added to its mounts as they are written; it would be - \(entry.line)")
+        }
+        return (file, configuration)
+    }
+
+    /// - Returns: the text with the line, and its number; nil where the list is not written line by line.
+    private static func inserted(_ entry: String, into text: String, _ tree: Node?) -> (text: String, line: Int)? {
+        let parts = text.unicodeScalars.split(separator: "\n", omittingEmptySubsequences: false)
+        let end = parts.contains { $0.last == "\r" } ? "\r\n" : "\n"
+        var lines = parts.map { String($0.last == "\r" ? $0.dropLast() : $0) }
+        if text.utf8.last == UInt8(ascii: "\n") { lines.removeLast() }
+        func isContent(_ line: String) -> Bool { line.first { $0 != " " && $0 != "\t" }.map { $0 != "#" } ?? false }
+        guard case .mapping(let pairs)? = tree?.content, let pair = pairs.first(where: { $0.key == "mounts" }) else {
+            if let tree, !tree.isNull, case .mapping = tree.content {} else { return nil }
+            lines += ["mounts:", "  - \(entry)"]
+            return (lines.joined(separator: end) + end, lines.count)
+        }
+        var indent = "  "
+        if case .sequence(let items) = pair.value.content, let first = items.first {
+            guard lines.indices.contains(first.mark.line - 1) else { return nil }
+            let line = lines[first.mark.line - 1]
+            indent = String(line.prefix { $0 == " " })
+            guard line.dropFirst(indent.count).hasPrefix("-") else { return nil }
+        } else if !pair.value.isNull {
+            return nil
+        }
+        let next = pairs.map(\.keyMark.line).filter { $0 > pair.keyMark.line }.min() ?? lines.count + 1
+        guard pair.keyMark.line < next, next <= lines.count + 1 else { return nil }
+        let section = lines[(pair.keyMark.line - 1)..<(next - 1)].prefix { $0 != "..." && $0 != "---" }
+        guard let last = section.lastIndex(where: isContent) else { return nil }
+        lines.insert("\(indent)- \(entry)", at: last + 1)
+        return (lines.joined(separator: end) + end, last + 2)
+    }
+
+    /// Puts it in the place of the file as it was read, or makes the file (mode 0600): whole, or not at all.
+    /// - Throws: also when somebody else has changed it since.
+    public func save() throws(ConfigurationError) {
+        if was == nil { Self.makeFolders(path) }
+        // A link to the file stays one.
+        let resolved = realpath(path, nil).map { pointer in
+            defer { free(pointer) }
+            return String(cString: pointer)
+        }
+        let place = resolved ?? path
+        let now = try? SmallFile(path: place, limit: Configuration.maxFileSize)
+        guard now?.bytes == was?.bytes else { throw Self.error(path, "has just been changed by somebody else") }
+        var status = stat()
+        let mode = was != nil && stat(place, &status) == 0 ? status.st_mode & 0o7777 : 0o600
+        let draft = "\(place).new-\(getpid())"
+        unlink(draft)
+        let descriptor = open(draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else { throw Self.error(path, "cannot be written: \(String(cString: strerror(errno)))") }
+        defer { close(descriptor) }
+        if was != nil { _ = fchown(descriptor, status.st_uid, status.st_gid) }
+        var done = 0
+        while done < bytes.count {
+            let count = bytes[done...].withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { break }
+            done += count
+        }
+        guard done == bytes.count, fchmod(descriptor, mode) == 0, fsync(descriptor) == 0, rename(draft, place) == 0
+        else {
+            let reason = String(cString: strerror(errno))
+            unlink(draft)
+            throw Self.error(path, "cannot be written: \(reason)")
+        }
+        Self.sync(folderOf: place)
+    }
+
+    private static func sync(folderOf path: String) {
+        let folder = open(parent(of: path), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard folder >= 0 else { return }
+        fsync(folder)
+        close(folder)
+    }
+
+    private static func parent(of path: String) -> String {
+        guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { return "." }
+        return slash == path.startIndex ? "/" : String(path[..<slash])
+    }
+
+    private static func makeFolders(_ path: String) {
+        let folder = parent(of: path)
+        guard folder != ".", folder != "/", access(folder, F_OK) != 0 else { return }
+        makeFolders(folder)
+        mkdir(folder, 0o700)
+    }
+
+    private static func error(_ path: String, _ message: String) -> ConfigurationError {
+        var problems = Problems(file: path)
+        problems.error(nil, message)
+        return problems.error
+    }
+}
