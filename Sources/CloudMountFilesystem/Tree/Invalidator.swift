@@ -14,7 +14,7 @@ package struct Invalidator: Sendable {
     package func invalidate(_ key: ObjectKey, etag: ETag? = nil) async {
         let (below, forgotten) = tree.withNames { names in find(key, etag, &names) }
         tell(forgotten)
-        if let below { await LongWork.run(.max) { self.forget(below) } }
+        if let below { await LongWork.run(.max) { self.distrustAll(below: below) } }
     }
 
     /// Drops what is believed of the name itself. Under the lock.
@@ -38,19 +38,19 @@ package struct Invalidator: Sendable {
             directory.setAbsent(name, nil)
             forgotten.entries.append((above.id, name, child?.directory != nil))
             guard let child else { return (nil, forgotten) }
-            Self.forget(child, &forgotten)
+            Self.distrust(child, &forgotten)
             return (child.directory == nil ? nil : child.id, forgotten)
         }
         return (parent?.id, forgotten)
     }
 
-    private static func forget(_ node: Node, _ forgotten: inout Tree.Forgotten) {
+    private static func distrust(_ node: Node, _ forgotten: inout Tree.Forgotten) {
         (node.validUntil, node.staleSince) = (0, 0)
         if node.lookups > 0 { forgotten.inodes.append(node.id) }
     }
 
     /// The same of all names in a directory, and below. Piece by piece, so that nobody waits long for the lock.
-    private func forget(_ top: InodeID) {
+    private func distrustAll(below top: InodeID) {
         var open = [top]
         while let inode = open.popLast() {
             var position: Int? = 0
@@ -62,11 +62,11 @@ package struct Invalidator: Sendable {
                     if from == 0 {
                         directory.distrust()
                         forgotten.entries += directory.absent.keys.map { (inode, $0, false) }
-                        directory.forgetAbsent()
+                        directory.clearAbsent()
                     }
                     let (nodes, next) = directory.children.slice(from: from)
                     for child in nodes {
-                        Self.forget(child, &forgotten)
+                        Self.distrust(child, &forgotten)
                         if child.lookups > 0 { forgotten.entries.append((inode, child.name, child.directory != nil)) }
                     }
                     return (
