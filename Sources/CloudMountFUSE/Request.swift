@@ -117,7 +117,7 @@ extension Request {
         } undo: { request, value in
             guard let inode = value.entry.attributes?.inode else { return }
             request.operations.release(inode, handle: value.open.handle, reply: .ignored)
-            request.operations.forget(inode, count: 1)
+            request.operations.untold(inode)
         }
     }
 

@@ -358,7 +358,13 @@ public final class StagedFile: Sendable {
         var raw = Glibc.open(path, flags, 0o600)
         while raw < 0, errno == EINTR { raw = Glibc.open(path, flags, 0o600) }
         // The disk may be out of names for files, of which what others could do without has some.
-        if raw < 0, errno == ENOSPC, area.evict(Self.block) > 0 { raw = Glibc.open(path, flags, 0o600) }
+        for _ in 0..<8 where raw < 0 && errno == ENOSPC {
+            if area.evict(Self.block) == 0, !area.waitForRemovals() {
+                errno = ENOSPC
+                break
+            }
+            raw = Glibc.open(path, flags, 0o600)
+        }
         guard raw >= 0 else { throw localError("\(path) cannot be opened") }
         let mine = Descriptor(owning: raw)
         let (descriptor, isNew) = state.withLock { state in

@@ -42,7 +42,7 @@ extension StagingArea {
                 return true
             }
             if let isTaken { return isTaken }
-            guard let spare = spareBytes(forClean: true), spare >= count else { return false }
+            guard let spare = spareBytes(), spare >= count else { return false }
             state.withLock { $0.allowance = max(count, min(spare, Self.allowanceStep)) }
         }
         return false

@@ -280,13 +280,17 @@ public final class StagingArea: Sendable {
     }
 
     /// Bytes that the disk has beyond what is to stay free; nil when it does not say.
-    /// - Parameter forClean: for what can as well not be kept: none where the disk is short of names for files.
-    public func spareBytes(forClean: Bool = false) -> Int? {
+    public func spareBytes() -> Int? {
         var disk = statvfs()
         guard statvfs(directory, &disk) == 0 else { return nil }
-        // Some file systems count none.
-        if forClean, disk.f_files > 0, disk.f_favail < disk.f_files / 32 { return 0 }
         return diskBytes(UInt64(disk.f_bavail), of: UInt64(disk.f_frsize)) - keepFree
+    }
+
+    /// Whether the disk has few names for files left, which others need more than what could be fetched again. Some file systems count none.
+    public var isShortOfNames: Bool {
+        var disk = statvfs()
+        guard statvfs(directory, &disk) == 0 else { return false }
+        return disk.f_files > 0 && disk.f_favail < disk.f_files / 32
     }
 
     func giveBack(_ count: Int, of mount: String) {

@@ -35,7 +35,7 @@ public final class VersionFile: Sendable {
         }
     }
 
-    private struct Sealing: Sendable {
+    struct Sealing: Sendable {
         let lane: String
         /// Chunks that have gone meanwhile: what is in their place is none of the version's bytes.
         var dropped: Set<Int> = []
@@ -449,6 +449,10 @@ public final class VersionFile: Sendable {
 
     /// Takes over a file of just these bytes, which lie on the disk already. Their checksums are made behind that, and so long they are not read.
     func adopt(_ file: String, lane: String) {
+        // What waits for its checksums has its file open: where there is much of that, this is not kept.
+        guard isSmall || store.mayWait() else { return }
+        var waits = !isSmall
+        defer { if waits { store.waits(-1) } }
         guard let raw = Self.open(file, creating: false) else { return }
         let cost = Self.blocks(raw) + 8192
         guard !state.withLock({ $0.isIdle }), store.take(cost, for: self, isOnDisk: true) else { return }
@@ -474,15 +478,15 @@ public final class VersionFile: Sendable {
             return true
         }
         guard isTaken else { return }
-        // What waits for its turn has its file open.
-        if isSmall || !store.mayWait() { return sealAdopted(raw) }
+        if isSmall { return sealAdopted(raw) }
+        waits = false
         store.submit(lane) {
             self.sealAdopted(raw)
             self.store.waits(-1)
         }
     }
 
-    private func sealAdopted(_ adopted: Descriptor) {
+    func sealAdopted(_ adopted: Descriptor) {
         for index in 0..<VersionMap.chunks(size) {
             // Others come between: one large file holds up nobody.
             let goesOn = changes.withLock { _ in
@@ -503,31 +507,32 @@ public final class VersionFile: Sendable {
     // MARK: Letting go
 
     /// The same bytes are another version. Both files' changes are held, this one's first.
-    func move(to other: VersionFile) {
+    /// - Returns: what the other is to be sealed with, where this one has not been sealed to its end.
+    func move(to other: VersionFile) -> (descriptor: Descriptor, lane: String)? {
         changes.withLock { _ in
             openHeld()
-            other.changes.withLock { _ in
+            return other.changes.withLock { _ -> (descriptor: Descriptor, lane: String)? in
                 other.openHeld()
                 let isUseful =
                     state.withLock { !$0.presence.isEmpty || $0.sealing != nil }
                     && other.state.withLock { $0.presence.isEmpty && $0.sealing == nil }
-                guard isUseful else { return }
+                guard isUseful else { return nil }
                 other.removeHeld()
                 other.makeFolder()
-                guard rename(path, other.path) == 0 else { return }
+                guard rename(path, other.path) == 0 else { return nil }
                 if !isSmall, rename(path + VersionStore.mapSuffix, other.path + VersionStore.mapSuffix) != 0 {
                     unlink(other.path)
-                    return
+                    return nil
                 }
                 let moved = state.withLock { state in
                     defer { state.clear() }
                     return (state.descriptor, state.map, state.counted, state.presence, state.sealing)
                 }
                 other.state.withLock { ($0.descriptor, $0.map, $0.counted, $0.presence, $0.sealing) = moved }
-                guard let (descriptor, sealing) = moved.0.flatMap({ file in moved.4.map { (file, $0) } }) else {
-                    return
-                }
-                store.submit(sealing.lane) { other.sealAdopted(descriptor) }
+                store.changed(id, by: -moved.2, taken: 0)
+                store.changed(other.id, by: moved.2, taken: 0)
+                guard let descriptor = moved.0, let sealing = moved.4 else { return nil }
+                return (descriptor, sealing.lane)
             }
         }
     }

@@ -34,6 +34,9 @@ public final class VersionStore: Sendable {
         var mounts: [String: (lives: Int, limit: Int)] = [:]
         var isCounted = false
         var isClosed = false
+        /// Asked for room so often.
+        var takes = 0
+        var isShortOfNames = false
         var damaged = 0
 
         func taken(by folder: String) -> Int { (usage[folder] ?? 0) + (reserved[folder] ?? 0) }
@@ -189,9 +192,10 @@ public final class VersionStore: Sendable {
         if old == new { return }
         // Of most of the files of a folder that gets another name nothing is kept.
         if state.withLock({ $0.known(old) }) == nil, access(path(of: old), F_OK) != 0, errno == ENOENT { return }
-        relocating.withLock { _ in
-            file(old, size: size, isKept: false).move(to: file(new, size: size, isKept: false))
-        }
+        let file = file(new, size: size, isKept: false)
+        let sealing = relocating.withLock { _ in self.file(old, size: size, isKept: false).move(to: file) }
+        // With nothing held: where no thread can be had it is done here.
+        if let sealing { submit(sealing.lane) { file.sealAdopted(sealing.descriptor) } }
     }
 
     // MARK: Room
@@ -199,7 +203,7 @@ public final class VersionStore: Sendable {
     /// Takes room for `file`, of what others have if need be. Blocks.
     /// - Parameter isOnDisk: the bytes lie there already.
     func take(_ count: Int, for file: VersionFile, isOnDisk: Bool = false) -> Bool {
-        guard isCounted else { return false }
+        guard isCounted, !isShortOfNames() else { return false }
         let folder = file.id.folder
         let limit = state.withLock { $0.mounts[folder]?.limit ?? 0 }
         // Nothing goes for what can never be kept.
@@ -220,6 +224,19 @@ public final class VersionStore: Sendable {
             }
         }
         return true
+    }
+
+    /// Nothing more comes in then; what is there goes when a writer wants its name. Looked at now and then.
+    private func isShortOfNames() -> Bool {
+        let isDue = state.withLock { state in
+            state.takes += 1
+            return state.takes % 256 == 1
+        }
+        if isDue {
+            let isShort = area.isShortOfNames
+            state.withLock { $0.isShortOfNames = isShort }
+        }
+        return state.withLock { $0.isShortOfNames }
     }
 
     /// - Parameter taken: what was taken for it.
@@ -270,10 +287,15 @@ public final class VersionStore: Sendable {
     private func evict(in folder: String, _ wanted: Int, of limit: Int) -> Int {
         evicting.withLock { _ in
             let batch = max(wanted, min(Self.batch, limit / 64))
+            let before = state.withLock { $0.usage[folder] ?? 0 }
             guard let eviction = sample(folder, batch) else { return 0 }
             if eviction.candidates.isEmpty, isCounted {
                 // Somebody has removed them by hand.
-                let gone = state.withLock { $0.usage.removeValue(forKey: folder) ?? 0 }
+                let gone = state.withLock { state in
+                    let gone = min(before, state.usage[folder] ?? 0)
+                    state.usage[folder] = (state.usage[folder] ?? 0) - gone
+                    return gone
+                }
                 area.changeClean(by: -gone)
             }
             var freed = 0

@@ -60,7 +60,7 @@ final class Commits: Sendable {
     /// Returns when the store has all that was changed before the call.
     /// - Throws: why it has not. The bytes stay staged, and the next call tries again.
     func commit(_ inode: InodeID) async throws(VFSError) {
-        guard let wanted = tree.dirtyGeneration(inode) else { return }
+        guard let wanted = tree.dirtyGeneration(inode) else { return try requireWhole(inode) }
         while !tree.isStored(inode, at: wanted) {
             let task = entries.withLock { entries in
                 var entry = entries[inode] ?? CommitEntry()
@@ -77,7 +77,11 @@ final class Commits: Sendable {
             case .failed(let error): throw error
             }
         }
-        // One that has lost its name has nothing to be stored.
+        try requireWhole(inode)
+    }
+
+    /// A file that has lost its name to somebody else's version has nothing to be stored, and its new bytes are not stored.
+    func requireWhole(_ inode: InodeID) throws(VFSError) {
         if let failure = tree.contentIfAny(inode)?.failure() { throw failure }
     }
 

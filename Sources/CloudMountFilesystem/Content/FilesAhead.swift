@@ -203,14 +203,16 @@ final class FilesAhead: Sendable {
     private func begin(_ info: ObjectInfo, _ inode: InodeID, _ buffer: PooledBuffer, _ now: UInt64) -> Bool {
         let reader = VersionReader(base: info, context: context)
         let cost = BufferPool.cost(info.size)
-        let isNew = state.withLock { state in
-            guard state.entries[StoredVersion(info)] == nil else { return false }
+        let (isNew, tidies) = state.withLock { state in
+            guard state.entries[StoredVersion(info)] == nil else { return (false, false) }
             state.entries[StoredVersion(info)] = Entry(reader: reader, cost: cost, since: now)
             count.store(state.entries.count, ordering: .relaxed)
             state.bytes += cost
-            return true
+            defer { state.isTidying = true }
+            return (true, !state.isTidying)
         }
         guard isNew else { return false }
+        if tidies { tidyLater() }
         let asked = context.clock.monotonic()
         reader.fetchAhead(into: buffer) { [weak self] result in
             if case .success(let found) = result { self?.files.describe(inode, found, asked: asked) }

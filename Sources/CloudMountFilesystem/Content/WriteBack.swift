@@ -27,7 +27,7 @@ struct WriteBack: Sendable {
         else {
             return try await commits.commit(inode)
         }
-        guard tree.dirtyGeneration(inode) != nil else { return }
+        guard tree.dirtyGeneration(inode) != nil else { return try commits.requireWhole(inode) }
         let result = await attempt { () async throws(VFSError) in
             try await commits.records.keep(inode, isPromised: true)
         }
