@@ -105,7 +105,7 @@ struct HouseRuleTests {
             for file in try SourceTree.files(below: "Sources/CloudMount\(module)") {
                 // Seconds of the calendar have a sign.
                 for (number, text) in file.code
-                where text.contains(difference) && !text.contains("now - entry.modified") {
+                where text.contains(difference) && !text.contains(".modified") {
                     found.append("\(file.path):\(number)")
                 }
             }

@@ -126,7 +126,7 @@ import Testing
 
     @Test("a lock that somebody holds for ever is an error, and ends with its holder")
     func heldLock() async throws {
-        let lock = open(path(".cloudmount/lock"), O_RDONLY)
+        let lock = open(path(".cloudmount/lock"), O_RDONLY | O_CLOEXEC)
         #expect(flock(lock, LOCK_EX) == 0)
         let error = await #expect(throws: VFSError.self) { try await put("f", "body") }
         #expect(error?.code == .unavailable)

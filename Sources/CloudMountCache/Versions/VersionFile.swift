@@ -338,14 +338,7 @@ public final class VersionFile: Sendable {
     }
 
     private static func write(_ descriptor: Descriptor, _ offset: Int, _ bytes: UnsafeRawBufferPointer) -> Bool {
-        var done = 0
-        while done < bytes.count, let start = bytes.baseAddress {
-            let count = pwrite(descriptor.raw, start + done, bytes.count - done, offset + done)
-            if count < 0, errno == EINTR { continue }
-            guard count > 0 else { return false }
-            done += count
-        }
-        return true
+        (try? descriptor.write(bytes, at: offset)) != nil
     }
 
     // MARK: Filling

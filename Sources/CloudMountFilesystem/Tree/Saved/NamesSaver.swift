@@ -1,4 +1,5 @@
 import CloudMountCache
+import CloudMountPlatform
 import CloudMountVFS
 
 /// Writes down what a mount knows of names, at its clean end: directory by directory, what is below first, so that each knows where that
@@ -119,7 +120,7 @@ struct NamesSaver {
         head.at = wall
         head.isWhole = directory.isWhole && directory.saved == nil
         head.remaining = head.isWhole ? left(directory.completeUntil, now) : 0
-        head.age = Int(clamping: (now - min(now, directory.completeSince)) / 1_000_000) + 1
+        head.age = Int(clamping: now.elapsed(since: directory.completeSince) / 1_000_000) + 1
         head.isTooLong = directory.tooLongToList
         (head.evidence, head.emptySamples) = (directory.evidence, directory.emptySamples)
         return .known(head)
