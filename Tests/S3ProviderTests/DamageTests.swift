@@ -74,7 +74,7 @@ struct DamageTests {
             files.take(config: text, commandFault: nil)
             files.take(credentials: text, commandFault: nil)
             let service = S3CredentialService("x", caFile: nil)
-            _ = try? GivenCredentials.parse(bytes, by: service)
+            _ = try? GivenCredentials.parse(bytes, by: service, hiding: ["secret of 16 and more"])
             _ = SSOCredentials.parse(bytes)
             _ = LoginToken.parse(bytes)
             _ = ProcessCredentials.words(text)
