@@ -65,8 +65,10 @@ final class CachedTokens: Sendable {
 
     /// Nil when there is no such file.
     func read(_ path: String) async throws(VFSError) -> [UInt8]? {
-        let bytes = try await BlockingPool.credentialFiles.run { () throws(VFSError) in
-            try WatchedFile(path).read()?.bytes
+        let bytes = try await BlockingPool.credentialFiles.run { () throws(VFSError) -> [UInt8]? in
+            guard let file = try WatchedFile(path).read() else { return nil }
+            if let fault = file.fault { throw .credentials("the login of the AWS CLI is not used: \(fault)") }
+            return file.bytes
         }
         guard let bytes, let kept = state.withLock({ $0.unwritten[path] }), kept.file == bytes else { return bytes }
         return kept.token

@@ -12,9 +12,24 @@ struct S3Environment: Sendable {
     var now: @Sendable () -> Timestamp = { SystemClock.now() }
 
     var home: String? {
-        if let home = variable("HOME") { return home }
-        guard let entry = getpwuid(getuid()), let directory = entry.pointee.pw_dir else { return nil }
-        return String(cString: directory)
+        variable("HOME") ?? Self.accountHome
+    }
+
+    /// Of the daemon's user, asked for once.
+    private static let accountHome = home(of: getuid())
+
+    /// The home directory that the account of a user has; nil: there is no such account, or none can be asked for.
+    static func home(of user: uid_t) -> String? {
+        var buffer = [CChar](repeating: 0, count: 1 << 16)
+        var entry = passwd()
+        var found: UnsafeMutablePointer<passwd>?
+        return buffer.withUnsafeMutableBufferPointer { buffer in
+            guard let start = buffer.baseAddress, getpwuid_r(user, &entry, start, buffer.count, &found) == 0,
+                found != nil, let directory = entry.pw_dir
+            else { return nil }
+            let path = String(cString: directory)
+            return path.isEmpty ? nil : path
+        }
     }
 
     static let process = S3Environment()
@@ -92,12 +107,22 @@ struct DefaultCredentials: S3CredentialSource {
         if named != nil || files.profiles["default"].map(ProfileCredentials.hasCredentials) ?? false {
             return try await ProfileCredentials(profile: named ?? "default", environment: environment).load(files)
         }
+        // Whoever names a file has set it up: it is still to come, or has gone.
+        if let missing = files.missing.first {
+            throw .credentials("\(missing), which is not there", retry: .backoff)
+        }
+        try files.checkTrust("default")
         let settings = S3Settings(environment, files, profile: "default")
         let container = ContainerCredentials(settings: settings)
-        if container.isSet { return try await container.load() }
         do throws(VFSError) {
-            return try await InstanceCredentials(settings: settings).load()
+            let source: any S3CredentialSource =
+                container.isSet ? container : InstanceCredentials(settings: settings)
+            var answer = try await source.load()
+            // A file that was just being written, or comes later, is taken up.
+            answer.files += files.files
+            return answer
         } catch {
+            if container.isSet { throw error }
             throw .credentials(
                 "no S3 credentials: none in mounts.yaml, no AWS_ACCESS_KEY_ID in the environment, no profile in "
                     + "\(files.places.credentials) or \(files.places.config), no container's, and \(error.message)",

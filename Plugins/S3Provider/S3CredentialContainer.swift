@@ -33,7 +33,7 @@ struct ContainerCredentials: S3CredentialSource {
             throw service.refusal(response.status, code: code, text: message, hiding: [token])
         }
         return S3CredentialAnswer(
-            credentials: try GivenCredentials.parse(response.body, by: service),
+            credentials: try GivenCredentials.parse(response.body, by: service, hiding: [token]),
             isCostly: true, mayBeOld: true, source: "container role by \(address.authority)")
     }
 

@@ -4,6 +4,12 @@ import Glibc
 
 /// A file and the state in which it was read.
 struct WatchedFile: Sendable, Equatable {
+    struct Contents: Sendable {
+        var bytes: [UInt8]
+        /// Who else may write it; nil: root and the daemon's user alone.
+        var fault: String?
+    }
+
     var path: String
     private var seconds = 0
     private var nanoseconds = 0
@@ -23,22 +29,53 @@ struct WatchedFile: Sendable, Equatable {
 
     var isChanged: Bool { WatchedFile(path) != self }
 
-    /// Nil when there is no such file.
-    /// - Returns: its bytes, and why no command that it names is run.
-    func read(limit: Int = 1 << 20) throws(VFSError) -> (bytes: [UInt8], commandFault: String?)? {
-        guard let file = fopen(path, "re") else {
+    /// Waits for nobody: what is no file, such as a pipe, is an error. `/dev/null` is an empty file.
+    /// - Parameter limit: in bytes; a longer file is an error.
+    /// - Returns: nil when there is no such file.
+    func read(limit: Int = 1 << 20) throws(VFSError) -> Contents? {
+        let raw = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
+        guard raw >= 0 else {
             if errno == ENOENT || errno == ENOTDIR { return nil }
-            throw .credentials("\(path) cannot be read: \(String(cString: strerror(errno)))")
+            throw unreadable(errno)
         }
-        defer { fclose(file) }
-        var bytes = [UInt8](repeating: 0, count: limit)
-        let count = fread(&bytes, 1, limit, file)
-        guard ferror(file) == 0 else { throw .credentials("\(path) cannot be read") }
-        guard count < limit else { throw .credentials("\(path) is longer than any file of its kind") }
+        let file = Descriptor(owning: raw)
         var status = stat()
-        guard fstat(fileno(file), &status) == 0 else { throw .credentials("\(path) cannot be read") }
-        let fault = CommandFile.fault(path, mode: status.st_mode, owner: status.st_uid, user: geteuid())
-        return (Array(bytes[..<count]), fault)
+        guard fstat(file.raw, &status) == 0 else { throw unreadable(errno) }
+        if status.st_mode & S_IFMT == S_IFCHR, status.st_rdev == Self.null { return Contents(bytes: []) }
+        guard status.st_mode & S_IFMT == S_IFREG else { throw .credentials("\(path) is not a regular file") }
+        var bytes = [UInt8](repeating: 0, count: min(limit, max(0, Int(status.st_size))) + 1)
+        var count = 0
+        while count <= limit {
+            if count == bytes.count { bytes += [UInt8](repeating: 0, count: min(count, limit + 1 - count)) }
+            let got = bytes[count...].withUnsafeMutableBytes { Glibc.read(file.raw, $0.baseAddress, $0.count) }
+            if got < 0, errno == EINTR { continue }
+            guard got >= 0 else { throw unreadable(errno) }
+            if got == 0 { break }
+            count += got
+        }
+        guard count <= limit else { throw .credentials("\(path) is longer than any file of its kind") }
+        let fault = Self.fault(path, mode: status.st_mode, owner: status.st_uid, user: geteuid())
+        return Contents(bytes: Array(bytes[..<count]), fault: fault)
+    }
+
+    /// `/dev/null`: character device 1, 3.
+    private static let null: dev_t = 1 << 8 | 3
+
+    private func unreadable(_ code: Int32) -> VFSError {
+        .credentials("\(path) cannot be read: \(String(cString: strerror(code)))")
+    }
+
+    /// - Returns: why what such a file says is not believed where it sends requests or names an identity; nil when nobody may write
+    ///   it but root and `user`.
+    static func fault(_ path: String, mode: UInt32, owner: UInt32, user: UInt32) -> String? {
+        if mode & 0o022 != 0 {
+            let who = mode & 0o002 != 0 ? "everyone" : "its group"
+            return "\(who) may write \(path) (mode 0\(String(mode & 0o777, radix: 8))); chmod go-w it"
+        }
+        if owner != 0, owner != user {
+            return "\(path) belongs to user \(owner), who is neither root nor the daemon's user \(user)"
+        }
+        return nil
     }
 
     /// What a file of one line says, without white space at its ends.
@@ -47,6 +84,7 @@ struct WatchedFile: Sendable, Equatable {
         guard let file = try WatchedFile(path).read(limit: 64 << 10) else {
             throw .credentials("there is no \(what) \(path)")
         }
+        if let fault = file.fault { throw .credentials("the \(what) is not used: \(fault)") }
         let bytes = file.bytes
         guard let start = bytes.firstIndex(where: { $0 > 0x20 }), let end = bytes.lastIndex(where: { $0 > 0x20 }),
             bytes[start...end].allSatisfy({ 0x21...0x7E ~= $0 })

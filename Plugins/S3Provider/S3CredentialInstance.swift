@@ -27,7 +27,7 @@ struct InstanceCredentials: S3CredentialSource {
         else { throw service.broken() }
         let document = try await text(service, path + name, token, ifMissing: "the role has gone")
         return S3CredentialAnswer(
-            credentials: try GivenCredentials.parse(Array(document.utf8), by: service),
+            credentials: try GivenCredentials.parse(Array(document.utf8), by: service, hiding: [token]),
             isCostly: true, mayBeOld: true, source: "instance role \(name)")
     }
 
@@ -122,7 +122,10 @@ struct GivenCredentials {
     private var message: String?
 
     /// - Throws: what the service says instead of credentials.
-    static func parse(_ bytes: [UInt8], by service: S3CredentialService) throws(VFSError) -> S3Credentials {
+    /// - Parameter secrets: what was sent, which it might say back.
+    static func parse(
+        _ bytes: [UInt8], by service: S3CredentialService, hiding secrets: [String?]
+    ) throws(VFSError) -> S3Credentials {
         let given = JSONReader.read(bytes) { reader throws(JSONError) in
             var given = GivenCredentials()
             try reader.object { reader, name throws(JSONError) in
@@ -141,7 +144,7 @@ struct GivenCredentials {
         }
         guard let given else { throw service.broken() }
         if given.id == nil, given.code != nil || given.message != nil {
-            throw service.refusal(200, code: given.code, text: given.message)
+            throw service.refusal(200, code: given.code, text: given.message, hiding: secrets)
         }
         let end = given.expiration.flatMap { WireDate.iso8601($0) }
         guard given.expiration == nil || end != nil, given.code == nil || given.code == "Success",

@@ -76,14 +76,18 @@ struct ProcessCredentials: S3CredentialSource {
         var word: String?
         var quote: Character?
         var escaped = false
+        func append(_ character: Character) {
+            if word == nil { word = "" }
+            word?.append(character)
+        }
         for character in command {
             if escaped {
-                word = (word ?? "") + String(character)
+                append(character)
                 escaped = false
             } else if character == "\\", quote != "'" {
                 escaped = true
             } else if let open = quote {
-                if character == open { quote = nil } else { word = (word ?? "") + String(character) }
+                if character == open { quote = nil } else { append(character) }
             } else if character == "\"" || character == "'" {
                 quote = character
                 word = word ?? ""
@@ -91,7 +95,7 @@ struct ProcessCredentials: S3CredentialSource {
                 if let done = word { words.append(done) }
                 word = nil
             } else {
-                word = (word ?? "") + String(character)
+                append(character)
             }
         }
         guard quote == nil, !escaped else { return nil }

@@ -50,6 +50,7 @@ private struct ProfileChain: Sendable {
             throw .credentials(
                 "profile '\(name)'\(asker) is neither in \(files.places.credentials) nor in \(files.places.config)")
         }
+        try files.checkTrust(name)
         let place = "profile '\(name)'"
         let hasKeys = profile["aws_access_key_id"] != nil || profile["aws_secret_access_key"] != nil
         // A profile that another one has as its source is that for its keys, where it has some.
@@ -80,9 +81,6 @@ private struct ProfileChain: Sendable {
             throw .credentials(
                 "\(place) has no credentials: neither aws_access_key_id and aws_secret_access_key nor role_arn, "
                     + "sso_session, credential_process or another source")
-        }
-        if let fault = profile.commandFault {
-            throw .credentials("the credential_process of \(place) is not run: \(fault)")
         }
         return try await ProcessCredentials(command: process).load()
     }
@@ -176,6 +174,7 @@ struct WebIdentityCredentials: S3CredentialSource {
             arn: arn, sessionName: environment.variable("AWS_ROLE_SESSION_NAME"), of: "AWS_ROLE_ARN")
         let files = try await ProfileCredentials.files(environment)
         let profile = environment.variable("AWS_PROFILE") ?? "default"
+        try files.checkTrust(profile)
         return WebIdentityCredentials(
             role: role, tokenFile: file, settings: S3Settings(environment, files, profile: profile))
     }

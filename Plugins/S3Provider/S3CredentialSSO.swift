@@ -28,6 +28,9 @@ struct SSOCredentials: S3CredentialSource {
             guard let section = files.sessions[session] else {
                 throw .credentials("\(place) names the sso_session '\(session)', which \(files.places.config) has not")
             }
+            if let fault = files.configFault {
+                throw .credentials("the sso_session '\(session)' of \(place) is not used: \(fault)")
+            }
             for (key, value) in section {
                 guard values[key] == nil || values[key] == value else {
                     throw .credentials("\(place) and its sso_session '\(session)' do not agree on \(key)")

@@ -58,10 +58,31 @@ struct S3CredentialService: Sendable {
     func refusal(
         _ status: Int, code: String?, text: String?, hiding secrets: [String?] = [], advice: String = ""
     ) -> VFSError {
-        var said = [code, text].compactMap { $0 }.joined(separator: ": ").cut(to: 300).printable
-        if secrets.contains(where: { $0.map { !$0.isEmpty && said.contains($0.prefix(40)) } ?? false }) { said = "" }
+        // Longer than what is shown by as much as a part of a secret may reach over its end.
+        let whole = [code, text].compactMap { $0 }.joined(separator: ": ").cut(to: 300 + 2 * Self.longestShownPart)
+        let tells = secrets.contains { $0.map { Self.tells(whole, of: $0) } ?? false }
+        var said = tells ? "" : whole.cut(to: 300).printable
         if said.isEmpty { said = "it answered \(status)" }
         return .credentials("\(name): \(said)\(advice)", retry: status == 429 ? .throttle(after: nil) : .never)
+    }
+
+    /// Bytes that a text may have in common with a secret.
+    private static let longestShownPart = 15
+
+    /// Whether a text holds the secret, one of its words of 8 bytes and more, or any longer part of it.
+    static func tells(_ text: String, of secret: String) -> Bool {
+        guard !secret.isEmpty else { return false }
+        let (text, bytes) = (Array(text.utf8), Array(secret.utf8))
+        func holds(_ part: ArraySlice<UInt8>) -> Bool {
+            part.count <= text.count && (0...text.count - part.count).contains { text[$0...].starts(with: part) }
+        }
+        if holds(bytes[...]) { return true }
+        let words = bytes.split { $0 == 0x20 || $0 == UInt8(ascii: ".") }
+        if words.contains(where: { $0.count >= 8 && holds($0) }) { return true }
+        let length = longestShownPart + 1
+        guard text.count >= length, bytes.count >= length else { return false }
+        let parts = Set((0...text.count - length).map { text[$0..<$0 + length] })
+        return (0...bytes.count - length).contains { parts.contains(bytes[$0..<$0 + length]) }
     }
 
     func broken() -> VFSError { .credentials("\(name): what it answered is no credentials", retry: .backoff) }

@@ -21,6 +21,8 @@ struct S3Options: Sendable {
     var endpointURL: String?
     /// What says so, when the mount does not.
     var endpointSetting: String?
+    /// Why the shared files say nothing: such options are refused.
+    var unreadable: String?
     var pathStyle: Bool?
     var profile: S3Profile
     /// The profile is the user's word, not a guess from the host.
@@ -55,9 +57,15 @@ struct S3Options: Sendable {
             default: "false"),
     ]
 
+    /// As somebody has written them: see `checked`.
     init(_ context: ProviderContext, environment: S3Environment = .process) {
         let options = context.options
-        settings = S3Settings.ambient(context.credentials, environment)
+        do throws(VFSError) {
+            settings = try S3Settings.ambient(context.credentials, environment)
+        } catch {
+            settings = S3Settings(environment)
+            unreadable = error.message
+        }
         mountName = context.mountName
         bucket = context.bucket
         prefix = context.prefix
@@ -156,10 +164,27 @@ struct S3Options: Sendable {
 extension S3Options {
     /// What is wrong with a mount that is right key by key.
     static func problems(_ context: ProviderContext, environment: S3Environment = .process) -> [OptionProblem] {
+        S3Options(context, environment: environment).problems(context)
+    }
+
+    /// The options as they are used. The shared files may have changed since the configuration was checked.
+    /// - Throws: `invalidArgument` for the first of the problems.
+    static func checked(
+        _ context: ProviderContext, environment: S3Environment = .process
+    ) throws(VFSError) -> S3Options {
         let options = S3Options(context, environment: environment)
+        guard let problem = options.problems(context).first else { return options }
+        throw VFSError(.invalidArgument, "\(problem.option) \(problem.message)", retry: .never)
+    }
+
+    private func problems(_ context: ProviderContext) -> [OptionProblem] {
+        let options = self
         var problems: [OptionProblem] = []
         func problem(_ option: String, _ message: String) {
             problems.append(OptionProblem(option: option, message: message))
+        }
+        if let unreadable {
+            problem("credentials", "cannot do without the shared files of the AWS tools: \(unreadable)")
         }
         let bucket = context.bucket.utf8
         if bucket.isEmpty || bucket.count > 255
@@ -175,7 +200,9 @@ extension S3Options {
         if let url = options.endpointURL {
             let endpoint = S3Endpoint(url: url, bucket: "", pathStyle: true)
             let origin = options.endpointSetting.map { "(\($0)) " } ?? ""
-            if endpoint == nil {
+            if options.endpointSetting != nil, let fault = options.settings.endpoint(of: "s3")?.fault {
+                problem("endpoint", "\(origin)is not used: \(fault)")
+            } else if endpoint == nil {
                 problem("endpoint", "\(origin)is not http://host[:port] or https://host[:port]")
             } else if let endpoint, !endpoint.https, !endpoint.isLoopback, !options.allowsHTTP {
                 problem("endpoint", "\(origin)would send everything unencrypted; say allow_http: true if that is meant")
@@ -185,8 +212,8 @@ extension S3Options {
                 problem("path_style", "an endpoint without a DNS name needs the bucket in the path")
             }
         }
-        if let region = options.region, !isRegion(region) { problem("region", "is not the name of a region") }
-        if options.region == nil, let region = options.settings.region, !isRegion(region) {
+        if let region = options.region, !Self.isRegion(region) { problem("region", "is not the name of a region") }
+        if options.region == nil, let region = options.settings.region, !Self.isRegion(region) {
             problem("region", "of the environment or the profile is not the name of a region")
         }
         if let style = options.settings.addressingStyle, !["path", "virtual", "auto"].contains(style) {
@@ -210,9 +237,17 @@ extension S3Options {
                 problem(name, "holds characters that no header can")
             }
         }
-        if let file = options.caFile, access(file, R_OK) != 0 {
-            let origin = context.options.string("ca_file") == nil ? "(AWS_CA_BUNDLE or ca_bundle of the profile) " : ""
-            problem("ca_file", "\(origin)cannot be read")
+        if let file = options.caFile {
+            let isAmbient = context.options.string("ca_file") == nil
+            let origin = isAmbient ? "(AWS_CA_BUNDLE or ca_bundle of the profile) " : ""
+            var status = stat()
+            if isAmbient, let fault = options.settings.caFileFault {
+                problem("ca_file", "\(origin)is not used: \(fault)")
+            } else if access(file, R_OK) != 0 || stat(file, &status) != 0 {
+                problem("ca_file", "\(origin)cannot be read")
+            } else if status.st_mode & S_IFMT != S_IFREG {
+                problem("ca_file", "\(origin)is not a regular file")
+            }
         }
         return problems + S3CredentialChain.problems(context.credentials)
     }

@@ -11,10 +11,12 @@ public final class S3Provider: ObjectProvider {
     public static let descriptor = ProviderDescriptor(
         name: "s3", summary: "Amazon S3 and compatible stores", bucketMeaning: "bucket name",
         options: S3Options.descriptors, credentials: S3CredentialChain.descriptors,
-        check: { S3Options.problems($0) }, endpoint: { S3Options($0).sharedEndpoint },
+        check: { S3Options.problems($0) },
+        endpoint: { context throws(VFSError) in try S3Options.checked(context).sharedEndpoint },
         make: { context throws(VFSError) in
+            let options = try S3Options.checked(context)
             let credentials = S3CredentialStores.shared.store(context.credentials)
-            return S3Provider(try S3Client(S3Options(context), credentials: credentials), memory: context.memory)
+            return S3Provider(try S3Client(options, credentials: credentials), memory: context.memory)
         })
 
     init(

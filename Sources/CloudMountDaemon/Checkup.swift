@@ -147,7 +147,12 @@ public struct Checkup: Sendable {
 
     private func store(_ mount: Configuration.Mount) async {
         let name = mount.name
-        let endpoint = mount.provider.endpoint(mount.context)
+        let endpoint: String
+        do throws(VFSError) {
+            endpoint = try mount.provider.endpoint(mount.context)
+        } catch {
+            return fault(name, error.description, Self.cure(error, mount))
+        }
         if let start = endpoint.firstRange(of: "://") {
             let host = endpoint[start.upperBound...].prefix { $0 != "/" && $0 != ":" && $0 != " " }
             await resolve(String(host), name)

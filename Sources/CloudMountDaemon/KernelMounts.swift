@@ -47,14 +47,15 @@ final class KernelMounts: MountEngine {
 
     @concurrent func begin(_ mount: Configuration.Mount) async throws(VFSError) -> any RunningMount {
         let place = try places.take()
-        let settings = layerSettings(mount)
+        let settings = try layerSettings(mount)
         let layered = Layers.stack(try await prepared(mount, settings), settings: settings)
         let cannotWrite = layered.provider.capabilities.readOnlyReason
         let readOnly = mount.readOnly || cannotWrite != nil
         if let cannotWrite, !mount.readOnly { settings.logger.warning("mounted read-only: \(cannotWrite)") }
         let bucket = MountedBucket(
-            settings: MountSettings(mount, readOnly: readOnly), provider: layered.provider, staging: staging,
-            memory: memory, journal: journal, versions: versions, names: names,
+            settings: MountSettings(mount, endpoint: settings.endpoint.name, readOnly: readOnly),
+            provider: layered.provider, staging: staging, memory: memory, journal: journal, versions: versions,
+            names: names,
             refusesWrites: { layered.caps.writeRefusal })
         await BlockingPool.shared.run("names") { bucket.upkeep.takeUpNames() }
         let leavings = bucket.upkeep.recovery.leavings
@@ -103,10 +104,10 @@ final class KernelMounts: MountEngine {
         await mount.cleanUp()
     }
 
-    private func layerSettings(_ mount: Configuration.Mount) -> LayerSettings {
+    private func layerSettings(_ mount: Configuration.Mount) throws(VFSError) -> LayerSettings {
         var settings = LayerSettings(
             prefix: ObjectKey(mount.context.prefix), retry: LayerSettings.retryPolicy(mount.policy),
-            endpoint: endpoint(of: mount), logger: logger)
+            endpoint: try endpoint(of: mount), logger: logger)
         settings.logger[metadataKey: "mount"] = "\(mount.name)"
         return settings
     }
@@ -159,12 +160,12 @@ final class KernelMounts: MountEngine {
         return provider
     }
 
-    fileprivate static func endpointName(of mount: Configuration.Mount) -> String {
-        "\(mount.provider.name) \(mount.provider.endpoint(mount.context))"
+    fileprivate static func endpointName(of mount: Configuration.Mount) throws(VFSError) -> String {
+        "\(mount.provider.name) \(try mount.provider.endpoint(mount.context))"
     }
 
-    private func endpoint(of mount: Configuration.Mount) -> EndpointLoad {
-        let name = Self.endpointName(of: mount)
+    private func endpoint(of mount: Configuration.Mount) throws(VFSError) -> EndpointLoad {
+        let name = try Self.endpointName(of: mount)
         return endpoints.withLock { endpoints in
             endpoints = endpoints.filter { $0.value.load != nil }
             if let known = endpoints[name]?.load { return known }
@@ -195,13 +196,15 @@ private struct KernelMount: RunningMount {
     let work = MountWork()
 
     func apply(_ mount: Configuration.Mount) {
-        bucket.update(MountSettings(mount, readOnly: mount.readOnly || readOnlyReason() != nil))
+        bucket.update(
+            MountSettings(
+                mount, endpoint: layered.endpoint.name, readOnly: mount.readOnly || readOnlyReason() != nil))
         layered.retry.replace(LayerSettings.retryPolicy(mount.policy))
     }
 
     @concurrent func rotateCredentials(_ mount: Configuration.Mount) async throws(VFSError) -> Bool {
         // Those of another account share their limits with others.
-        guard layered.endpoint.name == KernelMounts.endpointName(of: mount) else { return false }
+        guard try layered.endpoint.name == KernelMounts.endpointName(of: mount) else { return false }
         let answer = await within(.seconds(90)) { [prepared] () -> Result<any ObjectProvider, VFSError> in
             do throws(VFSError) { return .success(try await prepared(mount)) } catch { return .failure(error) }
         }
@@ -281,9 +284,10 @@ private struct KernelMount: RunningMount {
 }
 
 extension MountSettings {
-    init(_ mount: Configuration.Mount, readOnly: Bool) {
+    /// - Parameter endpoint: the name of the one that the mount was made for.
+    init(_ mount: Configuration.Mount, endpoint: String, readOnly: Bool) {
         self.init(name: mount.name, uid: mount.uid, gid: mount.gid)
-        store = "\(KernelMounts.endpointName(of: mount)) \(mount.context.bucket)/\(mount.context.prefix)"
+        store = "\(endpoint) \(mount.context.bucket)/\(mount.context.prefix)"
         filePermissions = 0o666 & ~mount.umask
         directoryPermissions = 0o777 & ~mount.umask
         self.readOnly = readOnly

@@ -20,8 +20,9 @@ public struct ProviderDescriptor: Sendable {
     public var check: @Sendable (ProviderContext) -> [OptionProblem]
     /// Names the endpoint that a mount calls, such as `http://127.0.0.1:8333`. Mounts of one provider with the same name share its
     /// limits and its breaker: give it to those that fail and are throttled together, and to no others. No secret in it,
-    /// and nothing on the network. The default is the mount's own name: shared with nobody.
-    public var endpoint: @Sendable (ProviderContext) -> String
+    /// and nothing on the network. The default is the mount's own name: shared with nobody. Like `make`, it throws what `check` would
+    /// find wrong by now.
+    public var endpoint: @Sendable (ProviderContext) throws(VFSError) -> String
     /// Makes the provider for one mount. Nothing on the network yet.
     public var make: @Sendable (ProviderContext) throws(VFSError) -> any ObjectProvider
 
@@ -30,7 +31,7 @@ public struct ProviderDescriptor: Sendable {
         options: [OptionDescriptor] = [],
         credentials: [OptionDescriptor] = [], requiresCredentials: Bool = false,
         check: @escaping @Sendable (ProviderContext) -> [OptionProblem] = { _ in [] },
-        endpoint: @escaping @Sendable (ProviderContext) -> String = { $0.mountName },
+        endpoint: @escaping @Sendable (ProviderContext) throws(VFSError) -> String = { $0.mountName },
         make: @escaping @Sendable (ProviderContext) throws(VFSError) -> any ObjectProvider
     ) {
         self.name = name

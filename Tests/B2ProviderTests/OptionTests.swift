@@ -25,21 +25,21 @@ struct OptionTests {
     func buckets(name: String, isFine: Bool) { #expect(Self.problems(bucket: name).isEmpty == isFine) }
 
     @Test("Mounts share an endpoint when realm and account are the same, whichever key they have")
-    func endpoints() {
-        func endpoint(_ key: String, realm: String? = nil) -> String {
+    func endpoints() throws {
+        func endpoint(_ key: String, realm: String? = nil) throws -> String {
             var options: [String: OptionValue] = [:]
             if let realm { options["realm"] = .string(realm) }
-            return B2Provider.descriptor.endpoint(
+            return try B2Provider.descriptor.endpoint(
                 ProviderContext(
                     mountName: "m", bucket: key, options: OptionValues(options),
                     credentials: OptionValues(["key_id": .string(key), "application_key": .string("secret")])))
         }
         let (first, second) = ("0054d1e2f3a4b5c0000000001", "0054d1e2f3a4b5c0000000002")
-        #expect(endpoint(first) == endpoint(second))
-        #expect(endpoint(first) == endpoint("4d1e2f3a4b5c"))
-        #expect(endpoint(first) != endpoint("0054d1e2f3a4b5d0000000001"))
-        #expect(endpoint(first) != endpoint(first, realm: "http://127.0.0.1:8000"))
-        #expect(!endpoint(first).contains("secret"))
+        #expect(try endpoint(first) == endpoint(second))
+        #expect(try endpoint(first) == endpoint("4d1e2f3a4b5c"))
+        #expect(try endpoint(first) != endpoint("0054d1e2f3a4b5d0000000001"))
+        #expect(try endpoint(first) != endpoint(first, realm: "http://127.0.0.1:8000"))
+        #expect(try !endpoint(first).contains("secret"))
     }
 
     @Test(

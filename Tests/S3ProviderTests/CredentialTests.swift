@@ -183,6 +183,9 @@ struct CredentialTests {
         // That there is nothing in what it prints is another matter.
         for file in variables.values { chown(file, geteuid(), getegid()) }
         chmod(folder.path + "/config", 0o664)
+        #expect(await message { _ = try await load(values, variables) }.contains("its group may write"))
+        #expect(access(mark, F_OK) != 0)
+        chmod(folder.path + "/config", 0o644)
         #expect(await message { _ = try await load(values, variables) }.contains("JSON"))
         #expect(access(mark, F_OK) == 0)
     }

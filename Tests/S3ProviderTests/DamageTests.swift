@@ -71,10 +71,10 @@ struct DamageTests {
         for bytes in Damage(samples, marks: "[]=#;\"'\\{}:, \n\r\t", count: 3000) {
             let text = String(decoding: bytes, as: UTF8.self)
             var files = S3SharedFiles()
-            files.take(config: text, commandFault: nil)
-            files.take(credentials: text, commandFault: nil)
+            try? files.take(config: text, fault: nil)
+            try? files.take(credentials: text, fault: nil)
             let service = S3CredentialService("x", caFile: nil)
-            _ = try? GivenCredentials.parse(bytes, by: service)
+            _ = try? GivenCredentials.parse(bytes, by: service, hiding: ["secret of 16 and more"])
             _ = SSOCredentials.parse(bytes)
             _ = LoginToken.parse(bytes)
             _ = ProcessCredentials.words(text)

@@ -153,9 +153,8 @@ struct SettingsTests {
     @Test("Shared files: what stands before what, and what is nobody's")
     func files() throws {
         var files = S3SharedFiles()
-        files.take(
+        try files.take(
             config: """
-                stray = 1
                 [default]
                 region = plain
                 [profile default]
@@ -170,12 +169,15 @@ struct SettingsTests {
                 sso_region = r
                 [plain]
                 region = not mine
-                """, commandFault: nil)
+                """, fault: nil)
         #expect(files.profiles["default"]?.values == ["output": "json"])
         #expect(files.profiles["two words"]?.values == ["region": "b"])
         #expect(files.profiles["plain"] == nil && files.sessions["s"] == ["sso_region": "r"])
-        files.take(credentials: "[two words]\nregion = c\n[profile x]\na = b", commandFault: "it is open to all")
+        try files.take(
+            credentials: "[two words]\nregion = c\nendpoint_url = https://x\n[profile x]\na = b",
+            fault: "it is open to all")
         #expect(files.profiles["two words"]?["region"] == "c")
-        #expect(files.profiles["two words"]?.commandFault == nil && files.profiles["x"] == nil)
+        #expect(files.profiles["two words"]?.faults == ["endpoint_url": "it is open to all"])
+        #expect(files.profiles["x"] == nil)
     }
 }
