@@ -77,6 +77,8 @@ struct CloudMount: ParsableCommand {
             end(32, nil)
         }
         let (status, message) = helper.finish()
+        // Nothing stays writable that was to be read-only.
+        if status != 0 { _ = umount2(program.path, Int32(MNT_DETACH)) }
         end(status, message)
     }
 

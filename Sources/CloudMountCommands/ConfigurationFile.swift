@@ -62,7 +62,14 @@ struct ConfigurationFile: ParsableArguments {
         if file == nil, let target {
             let name = target.hasPrefix("/") ? ControlTarget.mountName(at: target) : target
             let socket = name.map { UserPlaces(environment: Self.environment).controlSocket(ofMount: $0) }
-            if let socket, access(socket, F_OK) == 0 { return ControlClient(socket: socket, owners: Self.trusted) }
+            if let socket, access(socket, F_OK) == 0 {
+                let own = ControlClient(socket: socket, owners: Self.trusted)
+                // One that was killed has left its socket.
+                do throws(VFSError) { _ = try own.ask(ControlRequest(.status)) } catch {
+                    if error.code == .notFound { return try client() }
+                }
+                return own
+            }
         }
         return try client()
     }

@@ -33,7 +33,9 @@ struct Detached {
             let child = try start(log)
             var status: Int32 = 0
             let tried = try MountReadiness(client, names).waitUntilTried {
-                waitpid(child, &status, WNOHANG) == child
+                let ended = waitpid(child, &status, WNOHANG)
+                // Where children are not waited for, nobody tells.
+                return ended == child || ended < 0 && errno == ECHILD
             }
             if let tried { return try report(tried) }
             if (try? client.ask(ControlRequest(.status))) != nil { continue }
@@ -74,6 +76,14 @@ struct Detached {
     }
 
     private func report(_ mounts: [StatusReport.Mount]?) throws {
+        for mount in mounts ?? [] {
+            guard let wanted = configuration.mounts.first(where: { $0.name == mount.name }) else { continue }
+            if (wanted.path, wanted.bucket, wanted.prefix) != (mount.path, mount.bucket, mount.prefix) {
+                throw ExitStatus.failure.error(
+                    "another mount has the name '\(mount.name)': it is \(mount.bucket) at \(mount.path); choose another by --name"
+                )
+            }
+        }
         let failed = (mounts ?? []).filter { $0.state != .mounted }
         if mounts != nil, failed.isEmpty { return }
         // mount(8) says that it failed: then it must not come up later.
@@ -119,7 +129,7 @@ private struct Log {
         if let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")), slash > path.startIndex {
             Self.makeFolders(String(path[..<slash]))
         }
-        let raw = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
+        let raw = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0o600)
         guard raw >= 0 else {
             throw ExitStatus.failure.error("the log \(path) cannot be written: \(String(cString: strerror(errno)))")
         }

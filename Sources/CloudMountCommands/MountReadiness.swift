@@ -52,9 +52,12 @@ struct MountReadiness {
     /// - Returns: nil when it is hopeless.
     func waitUntilTried(unless isHopeless: () -> Bool = { false }) throws -> [StatusReport.Mount]? {
         var tried: [String: StatusReport.Mount] = [:]
+        var lastSeen = ContinuousClock.now
         while true {
-            let isLast = isHopeless()
+            // A daemon that has been gone for so long does not come any more.
+            let isLast = isHopeless() || .now - lastSeen > .seconds(60)
             if let mounts = try look() {
+                lastSeen = .now
                 // A failed one is tried again at once or later: what it failed for counts.
                 for mount in mounts where mount.state != .starting { tried[mount.name] = mount }
                 let all = mounts.compactMap { tried[$0.name] }

@@ -128,7 +128,8 @@ public struct Checkup: Sendable {
         }
         var room = statvfs()
         guard statvfs(place, &room) == 0 else { return }
-        let free = Int(clamping: room.f_bavail) * Int(clamping: room.f_frsize)
+        let (bytes, isMore) = UInt64(room.f_bavail).multipliedReportingOverflow(by: UInt64(room.f_frsize))
+        let free = isMore ? Int.max : Int(clamping: bytes)
         let text = "\(Units.rounded(bytes: free)) are free for the cache in \(folder)"
         if free <= configuration.cache.keepFree {
             fault(

@@ -270,7 +270,7 @@ final class MountLife {
         }
         guard let before, before.dirtyFiles > 0 else { return }
         let left = await Self.statistics(running)
-        let files = before.dirtyFiles - left.dirtyFiles
+        let files = max(0, before.dirtyFiles - left.dirtyFiles)
         let bytes = Units.rounded(bytes: max(0, before.dirtyBytes - left.dirtyBytes))
         around.announce("\(name): drained: \(files) of \(before.dirtyFiles) files stored, \(bytes)")
     }

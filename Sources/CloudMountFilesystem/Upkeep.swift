@@ -24,7 +24,7 @@ package struct Upkeep: Sendable {
     /// disk.
     package func saveNames() {
         do throws(VFSError) {
-            try NamesSaver.save(context, tree, isSettled: commits.landings.isClear)
+            try NamesSaver.save(context, tree, isSettled: commits.landings.isClear && tree.isQuiet)
         } catch {
             let level: Logger.Level = error.code == .stale ? .debug : .warning
             context.log.log(level: level, "what is known of names is asked for again after the next start: \(error)")

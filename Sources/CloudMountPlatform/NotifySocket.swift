@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// Datagrams to the socket that a service manager listens at (sd_notify(3)). They go out in their order on a thread of their own, so

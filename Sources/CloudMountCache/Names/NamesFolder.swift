@@ -106,7 +106,8 @@ public final class MountNames: Sendable {
     /// A new file, which has no name that counts before `finish`. Blocks.
     /// - Throws: `noSpace`, `permissionDenied`, `io`.
     public func begin() throws(VFSError) -> NamesWriter {
-        let path = path + NamesFolder.unfinished
+        // Another life of the mount may end at the same time.
+        let path = "\(path).\(life)\(NamesFolder.unfinished)"
         unlink(path)
         let raw = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
         guard raw >= 0 else { throw localError("\(path) cannot be made") }

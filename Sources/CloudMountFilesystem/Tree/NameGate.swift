@@ -73,6 +73,9 @@ extension Namespace {
     }
 
     /// Whether all of these names stay what they are for the time being.
+    /// Nobody works with any name.
+    var isQuiet: Bool { inUse.isEmpty && changing.isEmpty && claimed.isEmpty }
+
     func isFree(_ ids: [InodeID]) -> Bool {
         gate.changing.isEmpty || !ids.contains { isAtOrBelow($0) { gate.changing.contains($0) } }
     }

@@ -128,7 +128,8 @@ extension Namespace {
         let known = directory.markerObject
         directory.marker = .present
         directory.markerObject = marker
-        guard known?.etag != marker.etag || !node.isKnown, !directory.hasUnstoredTime, !node.isDirty else { return }
+        let isKnown = node.isKnown && known?.isSameVersion(as: marker) ?? false
+        guard !isKnown, !directory.hasUnstoredTime, !node.isDirty else { return }
         node.stored = marker.stored
         if let metadata = marker.metadata {
             let attributes = AttributeCodec.decode(metadata, key: marker.key)

@@ -389,6 +389,9 @@ final class Tree: Sendable {
 
     func forget(_ inode: InodeID, count: UInt64) { withNames { $0.forget(inode, count: count) } }
 
+    /// No operation is under way that changes names, also for a caller who does not wait for it any more.
+    var isQuiet: Bool { withNames { $0.gate.isQuiet } }
+
     /// - Parameter count: lookups that the kernel does not know of.
     func untold(_ inode: InodeID, count: UInt64 = 1) {
         withNames { names in
