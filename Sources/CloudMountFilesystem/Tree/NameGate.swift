@@ -16,6 +16,9 @@ struct NameGate {
     private var doomed: Set<InodeID> = []
     /// Names that will be given to something when the work has ended.
     private var claimed: [Place: Int] = [:]
+
+    /// Nobody works with any name.
+    var isQuiet: Bool { inUse.isEmpty && changing.isEmpty && claimed.isEmpty }
     /// How often names of directories have begun to change.
     private(set) var moves: UInt64 = 0
 
@@ -73,9 +76,6 @@ extension Namespace {
     }
 
     /// Whether all of these names stay what they are for the time being.
-    /// Nobody works with any name.
-    var isQuiet: Bool { inUse.isEmpty && changing.isEmpty && claimed.isEmpty }
-
     func isFree(_ ids: [InodeID]) -> Bool {
         gate.changing.isEmpty || !ids.contains { isAtOrBelow($0) { gate.changing.contains($0) } }
     }
