@@ -78,7 +78,7 @@ struct Detached {
     private func report(_ mounts: [StatusReport.Mount]?) throws {
         for mount in mounts ?? [] {
             guard let wanted = configuration.mounts.first(where: { $0.name == mount.name }) else { continue }
-            if (wanted.path, wanted.bucket, wanted.prefix) != (mount.path, mount.bucket, mount.prefix) {
+            if wanted.path != mount.path {
                 throw ExitStatus.failure.error(
                     "another mount has the name '\(mount.name)': it is \(mount.bucket) at \(mount.path); choose another by --name"
                 )

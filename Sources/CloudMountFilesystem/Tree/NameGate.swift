@@ -16,11 +16,11 @@ struct NameGate {
     private var doomed: Set<InodeID> = []
     /// Names that will be given to something when the work has ended.
     private var claimed: [Place: Int] = [:]
+    /// How often names of directories have begun to change.
+    private(set) var moves: UInt64 = 0
 
     /// Nobody works with any name.
     var isQuiet: Bool { inUse.isEmpty && changing.isEmpty && claimed.isEmpty }
-    /// How often names of directories have begun to change.
-    private(set) var moves: UInt64 = 0
 
     mutating func enter(
         using used: [InodeID], changing changed: [InodeID], doomed gone: [InodeID], claiming places: [Place] = [],
