@@ -5,9 +5,11 @@ import sys
 
 
 def roff(text):
-    """Running text: what troff would take for its own is escaped."""
+    """Running text: what troff would take for its own is escaped, and what is no ASCII, which it takes for Latin-1."""
     lines = []
-    for line in text.replace("\\", "\\e").replace("-", "\\-").splitlines():
+    text = text.replace("\\", "\\e").replace("-", "\\-")
+    text = "".join(char if ord(char) < 128 else f"\\[u{ord(char):04X}]" for char in text)
+    for line in text.splitlines():
         lines.append("\\&" + line if line[:1] in (".", "'") else line)
     return "\n".join(lines)
 
@@ -76,7 +78,7 @@ def main():
         title = "cloudmount-" + command["commandName"]
         listed.append(".TP\n\\fB" + roff(title) + "\\fR(1)\n" + roff(command.get("abstract", "")))
         body = {"synopsis": "", "more": [".SH SEE ALSO", "\\fBcloudmount\\fR(1)"]}
-        with open(f"{folder}/{title}.1", "w") as file:
+        with open(f"{folder}/{title}.1", "w", encoding="ascii") as file:
             file.write(page(title, "cloudmount " + command["commandName"], command, version, date, body))
     files = [
         ".SH FILES",
@@ -85,7 +87,7 @@ def main():
         ".SH SEE ALSO", "\\fBmount.cloudmount\\fR(8)",
     ]
     body = {"synopsis": "\\fIcommand\\fR ...", "more": listed + files}
-    with open(f"{folder}/cloudmount.1", "w") as file:
+    with open(f"{folder}/cloudmount.1", "w", encoding="ascii") as file:
         file.write(page("cloudmount", "cloudmount", root, version, date, body))
 
 
