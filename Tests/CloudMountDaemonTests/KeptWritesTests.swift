@@ -140,10 +140,9 @@ struct KeptWritesTests {
 
     @Test("Bytes that no record names are named by their file, copied as they are, and discarded")
     func nameless() async throws {
-        var template = Array("/tmp/cloudmount-kept-XXXXXX".utf8CString)
-        guard mkdtemp(&template) != nil else { throw VFSError(.io, "no directory") }
-        let folder = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        defer { for name in ["/c/staged/a-b-3-77-x", "/copy"] { unlink(folder + name) } }
+        let scratch = try ScratchFolder("kept")
+        defer { withExtendedLifetime(scratch) {} }
+        let folder = scratch.path
         mkdir(folder + "/c", 0o700)
         mkdir(folder + "/c/staged", 0o700)
         let path = folder + "/c/staged/a-b-3-77-x"

@@ -12,13 +12,13 @@ import Testing
 /// The records of one mount in the journal.
 @Suite("Records of what is not stored")
 struct WriteLogTests {
+    private let folder: ScratchFolder
     private let journal: Journal
     private let log: WriteLog
 
     init() throws {
-        var template = Array("/tmp/cloudmount-log-XXXXXX".utf8CString)
-        guard let path = mkdtemp(&template) else { throw VFSError(.io, "no directory for the test") }
-        journal = try Journal(directory: String(cString: path))
+        folder = try ScratchFolder("log")
+        journal = try Journal(directory: folder.path)
         log = WriteLog(journal, hasMarks: true, mount: "test", store: "memory")
     }
 

@@ -317,6 +317,19 @@ package func pattern(_ count: Int, seed: UInt64 = 1) -> [UInt8] {
     }
 }
 
+/// A folder of a test, which goes with it.
+package final class ScratchFolder: Sendable {
+    package let path: String
+
+    package init(_ name: String) throws {
+        var template = Array("/tmp/cloudmount-\(name)-XXXXXX".utf8CString)
+        guard let path = mkdtemp(&template) else { throw VFSError(.io, "no directory for the test") }
+        self.path = String(cString: path)
+    }
+
+    deinit { removeTree(path) }
+}
+
 private func names(in directory: String) -> [String] {
     guard let stream = opendir(directory) else { return [] }
     defer { closedir(stream) }
