@@ -128,7 +128,7 @@ public struct Checkup: Sendable {
         }
         var room = statvfs()
         guard statvfs(place, &room) == 0 else { return }
-        let (bytes, isMore) = UInt64(room.f_bavail).multipliedReportingOverflow(by: UInt64(room.f_frsize))
+        let (bytes, isMore) = room.f_bavail.multipliedReportingOverflow(by: room.f_frsize)
         let free = isMore ? Int.max : Int(clamping: bytes)
         let text = "\(Units.rounded(bytes: free)) are free for the cache in \(folder)"
         if free <= configuration.cache.keepFree {
