@@ -74,6 +74,19 @@ struct ConfigurationFile: ParsableArguments {
         return try client()
     }
 
+    /// - Parameter words: names of mounts, or paths in mounts; none: all.
+    static func request(_ command: ControlRequest.Command, at words: [String]) throws -> ControlRequest {
+        var request = ControlRequest(command)
+        do throws(VFSError) {
+            var places: [ControlTarget] = []
+            for word in words { places.append(try ControlTarget(word)) }
+            request.targets = places
+        } catch {
+            throw ExitStatus.failure.error(error.message)
+        }
+        return request
+    }
+
     /// A name stays one; anything with a slash, and `.`, is a path.
     static func nameOrPath(_ word: String) -> String {
         word.utf8.contains(UInt8(ascii: "/")) || word == "." ? absolute(word) : word

@@ -17,15 +17,9 @@ struct RefreshCommand: ParsableCommand {
     var targets: [String] = []
 
     func run() throws {
-        var request = ControlRequest(.refresh)
-        do throws(VFSError) {
-            var places: [ControlTarget] = []
-            for target in targets { places.append(try ControlTarget(target)) }
-            request.targets = places
-        } catch {
-            throw ExitStatus.failure.error(error.message)
-        }
-        let answer = try source.ask(request)
+        let request = try ConfigurationFile.request(.refresh, at: targets)
+        // Those of one daemon.
+        let answer = try source.ask(request, of: targets.first.map(ConfigurationFile.nameOrPath))
         if !answer.ok { throw ExitStatus.failure.error(answer.error ?? "refused") }
     }
 }

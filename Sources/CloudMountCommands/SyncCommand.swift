@@ -31,14 +31,7 @@ struct SyncCommand: ParsableCommand {
     }
 
     func run() throws {
-        var request = ControlRequest(.sync)
-        do throws(VFSError) {
-            var places: [ControlTarget] = []
-            for target in targets { places.append(try ControlTarget(target)) }
-            request.targets = places
-        } catch {
-            throw ExitStatus.failure.error(error.message)
-        }
+        var request = try ConfigurationFile.request(.sync, at: targets)
         request.limit = timeout.flatMap(Units.time)
         let onTerminal = isatty(STDERR_FILENO) == 1 && !json
         // Those of one daemon.
