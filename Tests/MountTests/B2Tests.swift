@@ -49,6 +49,30 @@ extension MountTests {
             }
         }
 
+        @Test("A tree that is copied in leaves no .bzEmpty: a folder's goes with its first file, and comes with its last")
+        func folderMarkers() async throws {
+            let owner = try TemporaryFolder("mount")
+            let bucket = try await Bucket.make(in: .b2, below: owner.path)
+            try await MountFixture.use([(MountOptions(), bucket)], in: owner) { mount in
+                try await mount.shell(
+                    """
+                    mkdir -p "$W/tree/a/b" "$W/tree/c"; touch -d 2001-01-01 "$W/tree/a"
+                    for name in top a/one a/b/two c/three c/four; do echo "$name" > "$W/tree/$name"; done
+                    cp -r "$W/tree" .; mkdir empty
+                    """)
+                let tree = ["tree/a/b/two", "tree/a/one", "tree/c/four", "tree/c/three", "tree/top"]
+                try await eventually("no markers but the empty folder's") {
+                    try await bucket.files() == ["empty/.bzEmpty"] + tree
+                }
+                // What a folder has of its own is kept in its marker.
+                try await mount.shell("rm tree/c/three tree/c/four; chmod 700 tree/a")
+                try await eventually("the marker of the folder that is empty, and of the one with a mode") {
+                    try await bucket.files()
+                        == ["empty/.bzEmpty", "tree/a/.bzEmpty", "tree/a/b/two", "tree/a/one", "tree/c/.bzEmpty", "tree/top"]
+                }
+            }
+        }
+
         @Test("A key is rotated in place while files are read and written; a wrong one leaves the old in use")
         func rotation() async throws {
             let owner = try TemporaryFolder("mount")

@@ -115,6 +115,12 @@ struct Bucket: Sendable {
 
     /// All keys, in the store's own order, seen without CloudMount.
     func keys() async throws -> [String] {
+        // An object of this name stands for an empty folder of B2.
+        try await files().filter { b2 == nil || !$0.hasSuffix("/.bzEmpty") }
+    }
+
+    /// What other programs show of the bucket.
+    func files() async throws -> [String] {
         guard let remote else {
             let text = try await ChildProcess.output(of: [
                 "find", path, "-mindepth", "1", "-name", ".cloudmount", "-prune", "-o", "-name", ".DAV", "-prune", "-o",
@@ -124,9 +130,7 @@ struct Bucket: Sendable {
             return text.split(separator: "\n").map(String.init).sorted()
         }
         let text = try await rclone(["lsf", "-R", "--files-only", "t:\(name)"], remote)
-        // An object of this name stands for an empty folder of B2.
-        let names = text.split(separator: "\n").map(String.init).filter { b2 == nil || !$0.hasSuffix("/.bzEmpty") }
-        return names.sorted()
+        return text.split(separator: "\n").map(String.init).sorted()
     }
 
     /// The bytes of an object as text, read without CloudMount.

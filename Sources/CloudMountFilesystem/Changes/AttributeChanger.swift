@@ -186,7 +186,7 @@ struct AttributeChanger: Sendable {
             return
         }
         try await writeBack.persist(inode)
-        tree.letGo(inode)
+        tree.dropIdleContent(inode)
     }
 
     // MARK: Links

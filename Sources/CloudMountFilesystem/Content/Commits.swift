@@ -162,7 +162,7 @@ final class Commits: Sendable {
     /// What fails is told by `statistics`.
     func commitUnheard(_ inode: InodeID) async {
         _ = await attempt { () async throws(VFSError) in try await commit(inode) }
-        tree.letGo(inode)
+        tree.dropIdleContent(inode)
     }
 
     private func commitOnce(_ inode: InodeID) async throws(VFSError) {

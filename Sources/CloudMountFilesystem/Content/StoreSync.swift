@@ -70,7 +70,7 @@ package struct StoreSync: Sendable {
     /// - Returns: whether it may be stored another time.
     private func store(_ file: StoredNames.Dirty, _ progress: SyncProgress) async -> Bool {
         let result = await attempt { () async throws(VFSError) in try await commits.commit(file.inode) }
-        tree.letGo(file.inode)
+        tree.dropIdleContent(file.inode)
         // Removed meanwhile, or one that can never be stored, which is told as that.
         guard case .failure(let error) = result, tree.dirtyGeneration(file.inode) != nil else {
             progress.stored(file.inode)

@@ -63,7 +63,7 @@ struct WriteBack: Sendable {
     /// What fails is told by `statistics`.
     func persistUnheard(_ inode: InodeID) async {
         _ = await attempt { () async throws(VFSError) in try await persist(inode) }
-        tree.letGo(inode)
+        tree.dropIdleContent(inode)
     }
 
     /// Why what was written back before is not stored, as far as programs are told: with `offline: serve` not that the store cannot be

@@ -75,16 +75,16 @@ final class Tree: Sendable {
         withNames { names in
             guard let node = names[inode] else { return }
             node.borrows -= 1
-            letGo(node, &names)
+            dropIdleContent(node, &names)
         }
     }
 
     /// Drops the content of a file that is neither open nor dirty.
-    func letGo(_ inode: InodeID) {
-        withNames { names in if let node = names[inode] { letGo(node, &names) } }
+    func dropIdleContent(_ inode: InodeID) {
+        withNames { names in if let node = names[inode] { dropIdleContent(node, &names) } }
     }
 
-    private func letGo(_ node: Node, _ names: inout Namespace) {
+    private func dropIdleContent(_ node: Node, _ names: inout Namespace) {
         if node.openCount == 0, node.borrows == 0, !node.isDirty { node.content = nil }
         names.dropIfUnused(node)
     }
@@ -133,7 +133,7 @@ final class Tree: Sendable {
         withNames { names in
             guard let node = names[inode] else { return false }
             names.close(node, canWrite: canWrite)
-            letGo(node, &names)
+            dropIdleContent(node, &names)
             return canWrite && node.writers == 0 && node.isDirty && !node.isOrphan
         }
     }
@@ -374,7 +374,7 @@ final class Tree: Sendable {
             names.clean(node, at: node.generation)
             // The answer may have been lost, and the store have another version.
             if node.size != size { node.validUntil = 0 }
-            letGo(node, &names)
+            dropIdleContent(node, &names)
             return true
         }
     }
