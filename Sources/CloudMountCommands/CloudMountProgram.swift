@@ -50,8 +50,9 @@ struct CloudMount: ParsableCommand {
             """,
         version: buildVersion,
         subcommands: [
-            MountCommand.self, UnmountCommand.self, ReloadCommand.self, StatusCommand.self, WaitCommand.self,
-            SyncCommand.self, RefreshCommand.self, RecoverCommand.self, DoctorCommand.self, CheckCommand.self,
+            MountCommand.self, UnmountCommand.self, AddCommand.self, RemoveCommand.self, EditCommand.self,
+            ReloadCommand.self, StatusCommand.self, WaitCommand.self, SyncCommand.self, RefreshCommand.self,
+            RecoverCommand.self, DoctorCommand.self, CheckCommand.self,
             SchemaCommand.self, ProvidersCommand.self,
             VersionCommand.self,
         ])

@@ -42,9 +42,10 @@ struct ConfigurationFile: ParsableArguments {
         }
     }
 
+    /// - Parameter socket: nil: the one of the file as it is now.
     /// - Returns: nil when no daemon is running.
-    func askIfRunning(_ request: ControlRequest) throws -> ControlAnswer? {
-        let client = try client()
+    func askIfRunning(_ request: ControlRequest, at socket: String? = nil) throws -> ControlAnswer? {
+        let client = try socket.map { ControlClient(socket: $0, owners: Self.trusted) } ?? client()
         do throws(VFSError) {
             return try client.ask(request)
         } catch {

@@ -24,7 +24,6 @@ struct DoctorCommand: ParsableCommand {
     var target: String?
 
     func validate() throws {
-        if store.save { throw ValidationError("doctor saves nothing.") }
         if target.flatMap({ StoreURL($0) }) == nil, store.isGiven {
             throw ValidationError("Such options are for a bucket by its URL.")
         }
@@ -57,7 +56,7 @@ struct DoctorCommand: ParsableCommand {
         let file = ConfigurationFile.absolute(source.path)
         do {
             if let target, StoreURL(target) != nil {
-                let entry = try store.entry(target, at: "/nowhere/\(getpid())")
+                let entry = try store.entry(target, at: "/nowhere/\(getpid())", name: nil)
                 return try MountChoice(file: file, names: [entry.name], entry: entry).load()
             }
             let configuration = try MountChoice(file: file, names: target.map { [$0] } ?? []).load()

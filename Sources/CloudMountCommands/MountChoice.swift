@@ -20,20 +20,19 @@ struct StoreOptions: ParsableArguments {
         name: .customLong("option"),
         help: ArgumentHelp("Any other key of the mount's store; may be repeated.", valueName: "key=value"))
     var options: [String] = []
-    @Option(help: ArgumentHelp("What the mount is called. (default: the end of the URL)", valueName: "name"))
-    var name: String?
     @Flag(help: "Nothing can be changed through the mount.")
     var readOnly = false
-    @Flag(help: "Add the mount to mounts.yaml.")
-    var save = false
+
+    func validate() throws {
+        if profile != nil, credentials != nil { throw ValidationError("Give --profile or --credentials, not both.") }
+    }
 
     /// Something of it was given.
     var isGiven: Bool {
-        profile != nil || endpoint != nil || cache != nil || credentials != nil || name != nil || readOnly || save
-            || !options.isEmpty
+        profile != nil || endpoint != nil || cache != nil || credentials != nil || readOnly || !options.isEmpty
     }
 
-    func entry(_ url: String, at path: String) throws(MountEntry.Fault) -> MountEntry {
+    func entry(_ url: String, at path: String, name: String?) throws(MountEntry.Fault) -> MountEntry {
         var entry = try MountEntry(url: url, path: path, name: name, providers: CloudMountProgram.providers)
         func demand(_ key: String, among known: [OptionDescriptor], _ word: String) throws(MountEntry.Fault) {
             guard !known.contains(where: { $0.name == key }) else { return }

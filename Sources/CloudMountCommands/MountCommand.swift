@@ -27,6 +27,12 @@ struct MountCommand: ParsableCommand {
 
     @OptionGroup var source: ConfigurationFile
     @OptionGroup(title: "One bucket by its URL") var store: StoreOptions
+    @Option(
+        help: ArgumentHelp(
+            "What a bucket by its URL is called. (default: the end of the URL)", valueName: "name"))
+    var name: String?
+    @Flag(help: "Add the bucket to mounts.yaml, as 'cloudmount add' does.")
+    var save = false
     @Option(help: "trace, debug, info, notice, warning, error or critical. (default: what the file says, or notice)")
     var logLevel: Logger.Level?
     @Option(help: "text or json. (default: what the file says, or text)")
@@ -53,13 +59,10 @@ struct MountCommand: ParsableCommand {
 
     func validate() throws {
         if isURL, names.count != 2 { throw ValidationError("Give the URL and one path.") }
-        if !isURL, store.isGiven {
+        if !isURL, store.isGiven || name != nil || save {
             throw ValidationError("Such options are for a bucket by its URL: 'mount URL PATH'.")
         }
         if logFile != nil, !detach, !background { throw ValidationError("--log-file belongs to --detach.") }
-        if store.profile != nil, store.credentials != nil {
-            throw ValidationError("Give --profile or --credentials, not both.")
-        }
     }
 
     func run() throws {
@@ -67,11 +70,14 @@ struct MountCommand: ParsableCommand {
         var choice = MountChoice(file: file, names: names, isOwn: helper)
         if isURL {
             let entry: MountEntry
-            do throws(MountEntry.Fault) { entry = try store.entry(names[0], at: names[1]) } catch {
+            do throws(MountEntry.Fault) { entry = try store.entry(names[0], at: names[1], name: name) } catch {
                 throw ExitStatus.usage.error(error.message)
             }
-            if store.save { try save(entry, to: file) }
-            choice = MountChoice(file: file, names: [entry.name], entry: store.save ? nil : entry)
+            // Whoever serves the file serves the new mount too.
+            if save, let answer = try source.add(entry) {
+                throw answer.ok ? ExitStatus.success.error() : ExitStatus.failure.error(answer.error ?? "refused")
+            }
+            choice = MountChoice(file: file, names: [entry.name], entry: save ? nil : entry)
         }
         let configuration = try loaded(choice)
         if detach { return try Detached(choice, configuration, self).run() }
@@ -84,6 +90,10 @@ struct MountCommand: ParsableCommand {
         do throws(ConfigurationError) { configuration = changed(try choice.load()) } catch {
             throw ExitStatus.configuration.error(error.description)
         }
+        if configuration.mounts.isEmpty, names.isEmpty {
+            throw ExitStatus.configuration.error(
+                "\(configuration.file): there are no mounts to serve; 'cloudmount add' writes one")
+        }
         for name in isURL ? [] : names where !configuration.mounts.contains(where: { $0.name == name }) {
             let all = try source.load(quietly: true)
             let known = all.mounts.map(\.name).joined(separator: ", ")
@@ -94,21 +104,6 @@ struct MountCommand: ParsableCommand {
                 "\(configuration.file): the mount '\(mount.name)' is at \(mount.path), not at \(at)")
         }
         return configuration
-    }
-
-    private func save(_ entry: MountEntry, to file: String) throws {
-        do throws(ConfigurationError) {
-            let (changed, _) = try MountsFile(path: file).adding(
-                entry, providers: CloudMountProgram.providers, environment: ConfigurationFile.environment)
-            try changed.save()
-        } catch {
-            throw ExitStatus.configuration.error(error.description)
-        }
-        TerminalLog.write("the mount '\(entry.name)' is in \(file.printable) now\n")
-        // Whoever serves the file serves the new mount too.
-        if let answer = try source.askIfRunning(ControlRequest(.mount, target: entry.name)) {
-            throw answer.ok ? ExitStatus.success.error() : ExitStatus.failure.error(answer.error ?? "refused")
-        }
     }
 
     private func serve(_ configuration: Configuration, _ choice: MountChoice) -> Never {
@@ -146,7 +141,7 @@ struct MountCommand: ParsableCommand {
     /// For the process that serves in place of this one.
     func backgroundWords(_ configuration: Configuration) -> [String] {
         var words = CloudMountProgram.words.filter { $0 != "--detach" }
-        if store.save {
+        if save {
             words = ["mount", "-f", ConfigurationFile.absolute(source.path)] + configuration.mounts.map(\.name)
             if let logLevel { words += ["--log-level", logLevel.rawValue] }
             if let logFormat { words += ["--log-format", logFormat.rawValue] }

@@ -22,7 +22,11 @@ struct ReloadCommand: ParsableCommand {
     var json = false
 
     func run() throws {
-        let answer = try source.ask(ControlRequest(.reload, force: force, dryRun: dryRun))
+        try Self.tell(try source.ask(ControlRequest(.reload, force: force, dryRun: dryRun)), json: json)
+    }
+
+    /// - Throws: what the answer's exit code is.
+    static func tell(_ answer: ControlAnswer, json: Bool = false) throws {
         if let report = answer.reload {
             for warning in report.warnings { TerminalLog.write("\(warning.printable) (warning)\n") }
             print(json ? try ControlJSON.pretty(report) + "\n" : report.text, terminator: "")

@@ -88,6 +88,9 @@ struct Assembly {
         var mounts: [Configuration.Mount] = []
         var places: [String: Mark] = [:]
         let list = fields.list("mounts")
+        if list.isEmpty {
+            problems.warn(fields.mark("mounts"), "there are no mounts; 'cloudmount add' writes one")
+        }
         for (index, mount) in list.enumerated() {
             if let name = mount.text("name") {
                 if let first = places[name] {

@@ -83,11 +83,11 @@ struct FieldsReader {
         case .section(let section):
             return made(.fields(fields(node, section)))
         case .list(let section):
+            if node.isNull { return made(.list([])) }
             guard case .sequence(let nodes) = node.content else {
                 problems.error(node.mark, "'\(setting.name)' must be a list, found \(node.kindName)")
                 return nil
             }
-            if nodes.isEmpty { problems.error(node.mark, "'\(setting.name)' is empty") }
             var list: [Fields] = []
             for node in nodes { list.append(fields(node, section)) }
             return made(.list(list))

@@ -102,7 +102,7 @@ public enum JSONSchema {
         case .section(let section): return self.section(section, grammar)
         case .list(let section):
             return [
-                .init("type", .string("array")), .init("minItems", .integer(1)),
+                .init("type", .array([.string("array"), .string("null")])),
                 .init("items", .object(self.section(section, grammar))),
             ]
         case .table(let section):

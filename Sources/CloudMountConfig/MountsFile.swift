@@ -4,7 +4,7 @@ import Glibc
 /// The text of a `mounts.yaml`, to be changed in place: what people have written in it stays as it is.
 public struct MountsFile: Sendable {
     public let path: String
-    private let bytes: [UInt8]
+    public let bytes: [UInt8]
     /// Nil: there is no such file yet.
     private let was: (bytes: [UInt8], mode: UInt32, owner: UInt32)?
 
@@ -50,10 +50,7 @@ public struct MountsFile: Sendable {
     public func adding(
         _ entry: MountEntry, providers: [ProviderDescriptor], environment: [String: String]
     ) throws(ConfigurationError) -> (file: MountsFile, configuration: Configuration) {
-        var problems = Problems(file: path)
-        let tree = YAMLTree.parse(bytes, problems: &problems)
-        guard problems.errors.isEmpty else { throw problems.error }
-        guard let (text, line) = Self.inserted(entry.line, into: String(decoding: bytes, as: UTF8.self), tree) else {
+        guard let (text, line) = try lines().inserting(entry.line) else {
             throw Self.error(
                 path, "no line can be added to its mounts as they are written; it would be - \(entry.line)")
         }
@@ -81,36 +78,40 @@ public struct MountsFile: Sendable {
         return (file, configuration)
     }
 
-    /// - Returns: the text with the line, and its number; nil where the list is not written line by line.
-    private static func inserted(_ entry: String, into text: String, _ tree: Node?) -> (text: String, line: Int)? {
-        let parts = text.unicodeScalars.split(separator: "\n", omittingEmptySubsequences: false)
-        let end = parts.contains { $0.last == "\r" } ? "\r\n" : "\n"
-        var lines = parts.map { String($0.last == "\r" ? $0.dropLast() : $0) }
-        if text.utf8.last == UInt8(ascii: "\n") { lines.removeLast() }
-        func isContent(_ line: String) -> Bool { line.first { $0 != " " && $0 != "\t" }.map { $0 != "#" } ?? false }
-        guard case .mapping(let pairs)? = tree?.content, let pair = pairs.first(where: { $0.key == "mounts" }) else {
-            if let tree, !tree.isNull, case .mapping = tree.content {} else { return nil }
-            lines += ["mounts:", "  - \(entry)"]
-            return (lines.joined(separator: end) + end, lines.count)
+    /// The same without one of its mounts, and what it amounts to.
+    /// - Throws: what is wrong with the file; that it has no such mount, or is written so that the mount cannot be cut out.
+    public func removing(
+        _ name: String, providers: [ProviderDescriptor], environment: [String: String]
+    ) throws(ConfigurationError) -> (file: MountsFile, configuration: Configuration) {
+        var others = try configuration(providers: providers, environment: environment)
+        let names = others.mounts.map(\.name)
+        guard names.contains(name) else {
+            let known = names.isEmpty ? "it has none" : "it has \(names.joined(separator: ", "))"
+            throw Self.error(path, "there is no mount '\(name)'; \(known)\(NearestWord.hint(name, among: names))")
         }
-        var indent = "  "
-        if case .sequence(let items) = pair.value.content, let first = items.first {
-            guard lines.indices.contains(first.mark.line - 1) else { return nil }
-            let line = lines[first.mark.line - 1]
-            indent = String(line.prefix { $0 == " " })
-            guard line.dropFirst(indent.count).hasPrefix("-") else { return nil }
-        } else if !pair.value.isNull {
-            return nil
-        }
-        let next = pairs.map(\.keyMark.line).filter { $0 > pair.keyMark.line }.min() ?? lines.count + 1
-        guard pair.keyMark.line < next, next <= lines.count + 1 else { return nil }
-        let section = lines[(pair.keyMark.line - 1)..<(next - 1)].prefix { $0 != "..." && $0 != "---" }
-        guard let last = section.lastIndex(where: isContent) else { return nil }
-        lines.insert("\(indent)- \(entry)", at: last + 1)
-        return (lines.joined(separator: end) + end, last + 2)
+        others.mounts.removeAll { $0.name == name }
+        let cannot = Self.error(
+            path, "the mount '\(name)' cannot be cut out of it as it is written; 'cloudmount edit' opens the file")
+        guard let text = try lines().removing(name) else { throw cannot }
+        let file = MountsFile(self, Array(text.utf8))
+        guard let configuration = try? file.configuration(providers: providers, environment: environment),
+            configuration.effectiveText == others.effectiveText
+        else { throw cannot }
+        return (file, configuration)
     }
 
-    /// Puts it in the place of the file as it was read, or makes the file (mode 0600): whole, or not at all.
+    /// The same file with another content.
+    public func replacing(_ bytes: [UInt8]) -> MountsFile { MountsFile(self, bytes) }
+
+    private func lines() throws(ConfigurationError) -> MountsText {
+        var problems = Problems(file: path)
+        let tree = YAMLTree.parse(bytes, problems: &problems)
+        guard problems.errors.isEmpty else { throw problems.error }
+        return MountsText(String(decoding: bytes, as: UTF8.self), tree)
+    }
+
+    /// Puts it in the place of the file as it was read, or makes the file (mode 0600): whole, or not at all. What was there
+    /// before is `FILE.bak` then.
     /// - Throws: also when somebody else has changed it since.
     public func save() throws(ConfigurationError) {
         if was == nil { Self.makeFolders(path) }
@@ -123,13 +124,23 @@ public struct MountsFile: Sendable {
         let now = try? SmallFile(path: place, limit: Configuration.maxFileSize)
         guard now?.bytes == was?.bytes else { throw Self.error(path, "has just been changed by somebody else") }
         var status = stat()
-        let mode = was != nil && stat(place, &status) == 0 ? status.st_mode & 0o7777 : 0o600
+        let isThere = was != nil && stat(place, &status) == 0
+        if isThere, let was { try replace(place + Self.backup, by: was.bytes, as: status) }
+        try replace(place, by: bytes, as: isThere ? status : nil)
+        Self.sync(folderOf: place)
+    }
+
+    /// What the file is called that has the content from before.
+    public static let backup = ".bak"
+
+    /// - Parameter status: what it has of owner and mode; nil: mode 0600.
+    private func replace(_ place: String, by bytes: [UInt8], as status: stat?) throws(ConfigurationError) {
         let draft = "\(place).new-\(getpid())"
         unlink(draft)
         let descriptor = open(draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else { throw Self.error(path, "cannot be written: \(String(cString: strerror(errno)))") }
         defer { close(descriptor) }
-        if was != nil { _ = fchown(descriptor, status.st_uid, status.st_gid) }
+        if let status { _ = fchown(descriptor, status.st_uid, status.st_gid) }
         var done = 0
         while done < bytes.count {
             let count = bytes[done...].withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
@@ -137,13 +148,13 @@ public struct MountsFile: Sendable {
             guard count > 0 else { break }
             done += count
         }
+        let mode = status.map { $0.st_mode & 0o7777 } ?? 0o600
         guard done == bytes.count, fchmod(descriptor, mode) == 0, fsync(descriptor) == 0, rename(draft, place) == 0
         else {
             let reason = String(cString: strerror(errno))
             unlink(draft)
             throw Self.error(path, "cannot be written: \(reason)")
         }
-        Self.sync(folderOf: place)
     }
 
     private static func sync(folderOf path: String) {

@@ -76,12 +76,8 @@ actor ConfigurationReload {
         }
         guard !new.mounts.isEmpty else { throw .empty }
         let diff = ConfigurationDiff(from: configuration, mounts: await supervisor.configurations, to: new)
-        var report = ReloadReport(
-            isDryRun: dryRun, changed: diff.live, needRestart: diff.restart, warnings: new.warnings.map(\.description))
-        if dryRun {
-            report.mounts = diff.mounts.map { ReloadReport.Mount($0) }
-            return report
-        }
+        var report = ReloadReport(isDryRun: dryRun, diff, new)
+        if dryRun { return report }
         memory.limit = new.memory
         staging.limit(to: new.cache.size, keepFree: new.cache.keepFree)
         output.set(new.log)

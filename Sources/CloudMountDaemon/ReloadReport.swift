@@ -1,3 +1,4 @@
+public import CloudMountConfig
 import CloudMountVFS
 
 /// What a reload has done, or would do, mount by mount.
@@ -55,6 +56,20 @@ public struct ReloadReport: Codable, Sendable, Equatable {
         case (.changed, true): "would be changed in place"
         default: outcome.rawValue
         }
+    }
+}
+
+extension ReloadReport {
+    /// What a reload would do in a daemon that serves all of `old`.
+    public init(from old: Configuration, to new: Configuration) {
+        let diff = ConfigurationDiff(from: old, mounts: old.mounts, to: new)
+        self.init(isDryRun: true, diff, new)
+    }
+
+    init(isDryRun: Bool, _ diff: ConfigurationDiff, _ new: Configuration) {
+        self.init(
+            isDryRun: isDryRun, mounts: isDryRun ? diff.mounts.map { Mount($0) } : [], changed: diff.live,
+            needRestart: diff.restart, warnings: new.warnings.map(\.description))
     }
 }
 

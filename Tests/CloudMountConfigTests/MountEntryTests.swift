@@ -89,7 +89,7 @@ struct MountEntryTests {
         var template = Array("/tmp/cm-entry-XXXXXX".utf8CString)
         let folder = String(cString: try #require(mkdtemp(&template)))
         defer {
-            for name in ["mounts.yaml", "real.yaml"] { unlink("\(folder)/\(name)") }
+            for name in ["mounts.yaml", "real.yaml", "mounts.yaml.bak", "real.yaml.bak"] { unlink("\(folder)/\(name)") }
             rmdir(folder)
         }
         try body(folder)
@@ -149,7 +149,57 @@ struct MountEntryTests {
             _ = try added(nil, other, in: folder)
             #expect(lstat(folder + "/mounts.yaml", &status) == 0 && status.st_mode & S_IFMT == S_IFLNK)
             #expect(stat(folder + "/mounts.yaml", &status) == 0 && status.st_mode & 0o777 == 0o640)
+            // What it was is kept beside the file itself, as private as it.
+            #expect(stat(folder + "/real.yaml.bak", &status) == 0 && status.st_mode & 0o777 == 0o640)
+            let backup = try SmallFile(path: folder + "/real.yaml.bak", limit: 1 << 20)
+            #expect(String(decoding: backup.bytes, as: UTF8.self) == text)
         }
+    }
+
+    private func removed(_ name: String, from text: String) throws -> String {
+        var after = ""
+        try withFolder { folder in
+            let file = try MountsFile(path: folder + "/mounts.yaml").replacing(Array(text.utf8))
+            let changed = try file.removing(name, providers: Self.providers, environment: [:]).file
+            after = String(decoding: changed.bytes, as: UTF8.self)
+        }
+        return after
+    }
+
+    @Test("a mount goes with its own lines, and all else stays as it is")
+    func removal() throws {
+        let a = "  - { name: a, path: /mnt/a, provider: directory, bucket: /a } # the first\n"
+        let b = "  # of b\n  - name: b\n    # where\n    path: /mnt/b\n    provider: directory\n    bucket: /b\n"
+        let c = "\n  # of c\n  - { path: /mnt/c, provider: directory, bucket: /c,\n      name: \"c\" }\n"
+        let (head, tail) = ("# mine\nversion: 1\nmounts:\n", "  # no more\npolicies:\n  p: { extends: media }\n")
+        #expect(try removed("a", from: head + a + b + c + tail) == head + b + c + tail)
+        #expect(try removed("b", from: head + a + b + c + tail) == head + a + "  # of b\n" + c + tail)
+        #expect(try removed("c", from: head + a + b + c + tail) == head + a + b + "\n  # of c\n" + tail)
+        #expect(try removed("a", from: head + a + tail) == head + tail)
+        let windows = (head + a + b).replacing("\n", with: "\r\n")
+        #expect(try removed("b", from: windows) == (head + a + "  # of b\n").replacing("\n", with: "\r\n"))
+        #expect(try removed("b", from: head + a + b.dropLast()) == head + a + "  # of b\n")
+    }
+
+    @Test("no mount goes that is not there, or that cannot be cut out without others")
+    func removalRefused() throws {
+        func refusal(_ name: String, _ text: String) -> String {
+            let error = #expect(throws: ConfigurationError.self) { try removed(name, from: text) }
+            return error.map { $0.description.split(separator: ": ").dropFirst().joined(separator: ": ") } ?? ""
+        }
+        let one = "version: 1\nmounts:\n  - { name: photos, path: /mnt/a, provider: directory, bucket: /a }\n"
+        #expect(refusal("foto", one) == "there is no mount 'foto'; it has photos")
+        #expect(refusal("photo", one) == "there is no mount 'photo'; it has photos; did you mean 'photos'?")
+        #expect(refusal("a", "version: 1\nmounts:\n") == "there is no mount 'a'; it has none")
+        let flow = "version: 1\nmounts: [{ name: a, path: /mnt/a, provider: directory, bucket: /a }]\n"
+        let cannot = "the mount 'a' cannot be cut out of it as it is written; 'cloudmount edit' opens the file"
+        #expect(refusal("a", flow) == cannot)
+        // Another mount is written by what this one says.
+        let shared =
+            "version: 1\nmounts:\n  - { name: a, path: /mnt/a, provider: &p directory, bucket: /a }\n"
+            + "  - { name: b, path: /mnt/b, provider: *p, bucket: /b }\n"
+        #expect(refusal("a", shared) == cannot)
+        #expect(refusal("a", "version: 1\nmounts: {\n").contains("mounts.yaml") == false)
     }
 
     @Test("nothing is added where it would not be right, and what is wrong is told")

@@ -180,6 +180,14 @@ struct SecretTests {
         #expect(Fixtures.errors(mount("")) == ["m.yaml:8:57: 'secret_access_key' is empty"])
     }
 
+    @Test("a file without mounts is right, and warned of", arguments: ["mounts:", "mounts: []", "mounts: ~"])
+    func noMounts(_ text: String) throws {
+        let configuration = try Fixtures.load("version: 1\n\(text)\n")
+        #expect(configuration.mounts.isEmpty)
+        let warnings = configuration.warnings.map(\.description)
+        #expect(warnings.count == 1 && warnings[0].hasSuffix("there are no mounts; 'cloudmount add' writes one"))
+    }
+
     @Test("a secret written in a file that everyone can read is warned of")
     func readableConfiguration() throws {
         let warned = try Fixtures.load(mount("hunter2"), mode: 0o100644)

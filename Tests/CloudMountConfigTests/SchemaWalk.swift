@@ -83,8 +83,6 @@ struct SchemaWalk {
         case ("minLength", .integer(let count)): return text(value).map { $0.count >= count } ?? true
         case ("minimum", .integer(let least)): return number(value).map { $0 >= Double(least) } ?? true
         case ("maximum", .integer(let most)): return number(value).map { $0 <= Double(most) } ?? true
-        case ("minItems", .integer(let count)):
-            if case .array(let items) = value { return items.count >= count } else { return true }
         case ("items", _):
             if case .array(let items) = value { return items.allSatisfy { accepts($0, rule) } } else { return true }
         case ("anyOf", .array(let schemas)): return schemas.contains { accepts(value, $0) }

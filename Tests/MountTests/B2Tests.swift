@@ -49,7 +49,8 @@ extension MountTests {
             }
         }
 
-        @Test("A tree that is copied in leaves no .bzEmpty: a folder's goes with its first file, and comes with its last")
+        @Test(
+            "A tree that is copied in leaves no .bzEmpty: a folder's goes with its first file, and comes with its last")
         func folderMarkers() async throws {
             let owner = try TemporaryFolder("mount")
             let bucket = try await Bucket.make(in: .b2, below: owner.path)
@@ -68,7 +69,10 @@ extension MountTests {
                 try await mount.shell("rm tree/c/three tree/c/four; chmod 700 tree/a")
                 try await eventually("the marker of the folder that is empty, and of the one with a mode") {
                     try await bucket.files()
-                        == ["empty/.bzEmpty", "tree/a/.bzEmpty", "tree/a/b/two", "tree/a/one", "tree/c/.bzEmpty", "tree/top"]
+                        == [
+                            "empty/.bzEmpty", "tree/a/.bzEmpty", "tree/a/b/two", "tree/a/one", "tree/c/.bzEmpty",
+                            "tree/top",
+                        ]
                 }
             }
         }

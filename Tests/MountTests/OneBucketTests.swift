@@ -10,7 +10,7 @@ extension MountTests {
             set -euo pipefail
             cd "$FOLDER"; mkdir -p src m other home
             export HOME=$FOLDER/home CLOUDMOUNT_CONFIG=$FOLDER/etc/mounts.yaml
-            export NAME=t$$
+            export NAME=t$$ TMPDIR=$FOLDER/tmp; unset XDG_RUNTIME_DIR EDITOR VISUAL; mkdir tmp
             cloudmount() { timeout 60 "$BINARY" "$@"; }
             finish() {
                 for pid in $(cat "$FOLDER"/*.pid 2> /dev/null); do kill $pid 2> /dev/null || true; done
@@ -91,6 +91,66 @@ extension MountTests {
                 cloudmount wait c --timeout 30s
                 cloudmount mount --detach
                 cloudmount unmount --all
+                """#)
+        }
+
+        @Test("add, remove and edit change the file in place and the daemon with it; what is wrong changes nothing")
+        func editing() async throws {
+            try await run(
+                #"""
+                mkdir etc
+                printf '%s\n' '# mine' 'version: 1' "cache: { directory: $FOLDER/cache, keep_free: 16MiB }" \
+                    "control: { socket: $FOLDER/socket }" 'mounts:' \
+                    "  - { name: a, path: $FOLDER/m, provider: directory, bucket: $FOLDER/src } # first" > etc/mounts.yaml
+                cp etc/mounts.yaml before
+                cloudmount mount --detach
+                note
+                # Added and removed, and the file as it was.
+                cloudmount add b file://$FOLDER/src $FOLDER/other --read-only
+                mountpoint -q other; ! touch other/x 2> /dev/null
+                cmp before etc/mounts.yaml.bak
+                fails 78 cloudmount add b file://$FOLDER/src $FOLDER/m2
+                grep -q "two mounts are called 'b'" out
+                fails 2 cloudmount add c gs://bucket $FOLDER/m2
+                fails 78 cloudmount remove c
+                grep -q "there is no mount 'c'; it has a, b" out
+                # In use: it stays until it is not.
+                exec 3< other
+                cloudmount remove b | grep -q '^b: pending'
+                exec 3<&-
+                for i in $(seq 100); do mountpoint -q other || break; sleep 0.1; done
+                ! mountpoint -q other
+                cmp before etc/mounts.yaml
+                # Edited: nothing, something wrong (the copy is kept), something right.
+                EDITOR=true cloudmount edit 2>&1 | grep -q 'nothing has changed'
+                export EDITOR="sed -i s/first/second/;false"
+                fails 1 cloudmount edit
+                EDITOR="sed -i s/provider/colour/" fails 78 cloudmount edit
+                grep -q "etc/mounts.yaml:6:" out; grep -q 'the copy is kept in' out
+                copy=$(sed -n 's/.*the copy is kept in //p' out)
+                grep -q colour "$copy"; [ $(stat -c %a "$copy") = 600 ]; rm -r "$(dirname "$copy")"
+                cmp before etc/mounts.yaml
+                cat > editor <<END
+                #!/bin/sh
+                [ "\$1" = -x ] && echo "  - { name: c, path: $FOLDER/other, provider: directory, bucket: $FOLDER/src }" >> "\$2"
+                END
+                chmod +x editor
+                VISUAL="$FOLDER/editor -x" cloudmount edit > out
+                grep -q '^c: would be added' out; grep -q '^c: added' out; grep -q '^a: kept' out
+                mountpoint -q other
+                cmp before etc/mounts.yaml.bak
+                [ "$(ls tmp | wc -l)" = 1 ]
+                # The last mounts, and with them the daemon.
+                cloudmount remove c; cloudmount remove a
+                grep -q '^mounts:$' etc/mounts.yaml
+                for i in $(seq 100); do cloudmount status > /dev/null 2>&1 || [ $? != 3 ] || break; sleep 0.1; done
+                fails 3 cloudmount status
+                # Without a daemon, and without a file.
+                cloudmount add a file://$FOLDER/src $FOLDER/m
+                rm etc/mounts.yaml
+                cloudmount add a file://$FOLDER/src $FOLDER/m
+                [ $(stat -c %a etc/mounts.yaml) = 600 ]
+                cloudmount check > /dev/null
                 """#)
         }
 
