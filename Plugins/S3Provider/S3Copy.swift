@@ -54,8 +54,15 @@ final class S3Copier: Sendable {
         var copied = request
         copied.source = try source.get()
         let made = try await copy(copied, condition.get(), pinned: features.pinnedCopy)
+        if !isHeld, isOver { try await compareOver(made, request.source) }
         if !isHeld, !isOver { try await compare(made, with: request.source, isUndone: isComparedAfter) }
         return made
+    }
+
+    /// Somebody else may have stored another version just before, which has our metadata now. Where its tag does not say so, its size may.
+    private func compareOver(_ made: ObjectInfo, _ source: ObjectInfo) async throws(VFSError) {
+        if made.etag == source.etag { return }
+        guard try await reader.head(made.key).size == source.size else { throw .sourceChanged() }
     }
 
     /// Equal ETags are of equal bytes. Others say nothing: copies of encrypted objects and of such in parts have their own.

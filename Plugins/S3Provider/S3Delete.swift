@@ -87,17 +87,23 @@ final class S3Deleter: Sendable {
         }
         guard told.isWanted else { throw client.refusal(wire, response) }
         let asked = Set(objects.map(\.key))
-        var failures: [DeleteFailure] = []
-        for refused in told.errors where asked.contains(refused.key) {
+        guard told.errors.allSatisfy({ asked.contains($0.key) }) else {
+            throw client.error(
+                .malformedResponse, "an error of a key that was not to be deleted", wire, response.head)
+        }
+        let failures = told.errors.map { refused in
             let error = S3Errors.error(
                 status: response.status, headers: response.headers, body: refused.body, isOfStore: false,
                 wire: VFSError.Wire(
                     operation: wire.operation, key: refused.key.string, endpoint: client.route.authority))
-            if error.code == .notFound { continue }
-            if error.code == .preconditionFailed, try await reader.headIfThere(refused.key) == nil { continue }
-            failures.append(DeleteFailure(key: refused.key, error: error))
+            return DeleteFailure(key: refused.key, error: error)
         }
-        return failures
+        // Some say so of an object that is not there.
+        return try await inParallel(failures.filter { $0.error.code != .notFound }, width: S3Looks.lookWidth) {
+            failure async throws(VFSError) -> DeleteFailure? in
+            guard failure.error.code == .preconditionFailed else { return failure }
+            return try await self.reader.headIfThere(failure.key) == nil ? nil : failure
+        }.compactMap { $0 }
     }
 }
 

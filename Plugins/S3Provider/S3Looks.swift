@@ -79,7 +79,7 @@ final class S3Looks: Sendable {
 
     /// Fewer keys are looked at one by one.
     private static let listedFrom = 4
-    private static let lookWidth = 64
+    static let lookWidth = 64
 
     /// Answers with the versions that there are now under `keys`; one by one also what a listing shows, as it may show folders that it
     /// makes up.

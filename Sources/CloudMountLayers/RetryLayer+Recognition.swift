@@ -11,7 +11,7 @@ import Synchronization
 
 extension RetryLayer {
     public func put(_ request: PutRequest, from source: any ByteSource) async throws(VFSError) -> ObjectInfo {
-        let mark = request.metadata.nonce.map { WriteMark(nonce: $0, size: source.count) }
+        let mark = request.metadata.nonce.map { Proof.mark(WriteMark(nonce: $0, size: source.count)) }
         return try await recognising(ProviderCall(.put, request.key, bytesUp: source.count), { mark }) {
             inner throws(VFSError) in try await inner.put(request, from: source)
         }
@@ -23,7 +23,7 @@ extension RetryLayer {
         let isTold = Mutex(request.metadata != nil)
         let mayBeOthers = request.metadata == nil && request.mayBeOthers
         return try await recognising(
-            ProviderCall(.copy, request.destination), { isTold.withLock { $0 } ? await mark(of: request) : nil }
+            ProviderCall(.copy, request.destination), { isTold.withLock { $0 } ? await proof(of: request) : nil }
         ) { inner throws(VFSError) in
             do throws(VFSError) {
                 return try await inner.copy(request)
@@ -48,7 +48,8 @@ extension RetryLayer {
         let size = parts.reduce(0) { $0 + $1.size }
         let mark = upload.nonce.map { WriteMark(nonce: $0, size: size) }
         let isInDoubt = Mutex(false)
-        return try await recognising(ProviderCall(.completeUpload, upload.key), { mark }) { inner throws(VFSError) in
+        let proof = mark.map(Proof.mark)
+        return try await recognising(ProviderCall(.completeUpload, upload.key), { proof }) { inner throws(VFSError) in
             if isInDoubt.withLock({ $0 }), let made = try await outcome(of: upload, mark) { return made }
             do throws(VFSError) {
                 return try await inner.completeUpload(upload, parts: parts, precondition: precondition)
@@ -131,15 +132,32 @@ extension RetryLayer {
 
     private func deleted(_ objects: [DeleteRequest], _ call: ProviderCall) async throws(VFSError) -> [DeleteFailure] {
         var course = RetryCourse(call, self, limitedFromStart: true)
-        var (left, changed): ([DeleteRequest], [DeleteFailure]) = (objects, [])
+        var (left, refused): ([DeleteRequest], [DeleteFailure]) = (objects, [])
         var isInDoubt = false
         while true {
             do throws(VFSError) {
-                if isInDoubt { (left, changed) = try await standing(objects) }
-                if left.isEmpty { return changed }
+                if isInDoubt {
+                    let (standing, changed) = try await standing(left)
+                    (left, isInDoubt) = (standing, false)
+                    refused += changed
+                }
+                if left.isEmpty { return refused }
                 let failures = try await inner.delete(left)
-                course.succeeded()
-                return changed + failures
+                // Of some of many the store may say that it is busy, or has failed.
+                let passing = failures.filter { $0.error.retry != .never }
+                refused += failures.filter { $0.error.retry == .never }
+                guard let first = passing.first else {
+                    course.succeeded()
+                    return refused
+                }
+                isInDoubt = passing.contains { $0.error.leavesOpen }
+                let again = Set(passing.map(\.key))
+                left = left.filter { again.contains($0.key) }
+                do throws(VFSError) { try await course.pause(after: first.error) } catch {
+                    // What the store has said of each is known.
+                    if error.code == .cancelled { throw error }
+                    return refused + passing
+                }
             } catch {
                 if error.leavesOpen { isInDoubt = true }
                 try await course.pause(after: error)
@@ -170,23 +188,24 @@ extension RetryLayer {
         return (standing, changed)
     }
 
-    /// What the copy will have.
-    private func mark(of request: CopyRequest) async -> WriteMark? {
+    private func proof(of request: CopyRequest) async -> Proof? {
         let size = request.source.size
-        if let metadata = request.metadata { return metadata.nonce.map { WriteMark(nonce: $0, size: size) } }
+        if let metadata = request.metadata { return metadata.nonce.map { .mark(WriteMark(nonce: $0, size: size)) } }
         var source: ObjectInfo? = request.source
         if source?.metadata == nil {
             source = (try? await head(request.source.key)).flatMap { $0.etag == request.source.etag ? $0 : nil }
         }
-        return source?.metadata?.nonce.map { WriteMark(nonce: $0, size: size) }
+        guard let source, let metadata = source.metadata else { return nil }
+        if let nonce = metadata.nonce { return .mark(WriteMark(nonce: nonce, size: size)) }
+        return request.precondition == .absent ? .copy(of: source) : nil
     }
 
     private func recognising(
-        _ call: ProviderCall, _ mark: @escaping @Sendable () async -> WriteMark?, _ body: @escaping CallBody<ObjectInfo>
+        _ call: ProviderCall, _ proof: @escaping @Sendable () async -> Proof?, _ body: @escaping CallBody<ObjectInfo>
     ) async throws(VFSError) -> ObjectInfo {
         try await bounded(call) {
             do throws(VFSError) {
-                return .success(try await recognised(call, mark, body))
+                return .success(try await recognised(call, proof, body))
             } catch {
                 return .failure(error)
             }
@@ -194,7 +213,7 @@ extension RetryLayer {
     }
 
     private func recognised(
-        _ call: ProviderCall, _ mark: @Sendable () async -> WriteMark?, _ body: CallBody<ObjectInfo>
+        _ call: ProviderCall, _ proof: @Sendable () async -> Proof?, _ body: CallBody<ObjectInfo>
     ) async throws(VFSError) -> ObjectInfo {
         var course = RetryCourse(call, self, limitedFromStart: false)
         while true {
@@ -203,10 +222,10 @@ extension RetryLayer {
                 course.succeeded()
                 return info
             } catch {
-                if error.couldBeOurOwnWrite, let key = call.key, let mark = await mark() {
+                if error.couldBeOurOwnWrite, let key = call.key, let proof = await proof() {
                     let found = await attempt { () async throws(VFSError) in try await head(key) }
                     switch found {
-                    case .success(let info): if mark.isOn(info) { return info }
+                    case .success(let info): if proof.isOn(info) { return info }
                     // Whose it is stays unknown, and must not be taken for somebody else's.
                     case .failure(let unknown) where unknown.code.isUnreachable || unknown.code == .cancelled:
                         throw course.gaveUp(unknown)
@@ -215,6 +234,21 @@ extension RetryLayer {
                 }
                 try await course.pause(after: error)
             }
+        }
+    }
+}
+
+/// What shows that an object is what a call has stored.
+private enum Proof: Sendable {
+    case mark(WriteMark)
+    /// Where nobody else makes the same copy, and nothing was there before. Its tag is the source's where tags are of bytes.
+    case copy(of: ObjectInfo)
+
+    func isOn(_ info: ObjectInfo) -> Bool {
+        switch self {
+        case .mark(let mark): mark.isOn(info)
+        case .copy(let source):
+            info.size == source.size && info.etag == source.etag && info.metadata == source.metadata
         }
     }
 }

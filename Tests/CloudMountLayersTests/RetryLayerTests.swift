@@ -1,6 +1,7 @@
 import CloudMountLayers
 import CloudMountVFS
 import MemoryProvider
+import Synchronization
 import Testing
 
 @Suite("The retry layer") struct RetryLayerTests {
@@ -324,6 +325,51 @@ import Testing
         #expect(await code { _ = try await stage.provider.copy(request) } == .preconditionFailed)
     }
 
+    @Test(
+        "recognises a copy without a nonce by its source's tag and metadata, after an attempt of its own without an answer"
+    )
+    func ownBareCopy() async throws {
+        let (bucket, faults) = (MemoryProvider(tagsBytes: true), Faults())
+        let provider = RetryLayer(FaultLayer(bucket, faults), environment: StillClock().environment())
+        var metadata = ObjectMetadata()
+        metadata.user = ["tool": "other"]
+        var source = try await bucket.put(PutRequest(key: "from", metadata: metadata), from: BytesSource([1, 2]))
+        source.metadata = nil
+        faults.add(.copy, calls: 1...2, .dropReply(timedOut))
+        let copied = try await provider.copy(CopyRequest(source: source, destination: "to", precondition: .absent))
+        #expect(try await bucket.head("to") == copied)
+        // Others make the same copy, or have stored something of their own.
+        for (mayBeOthers, theirs) in [(true, nil), (false, "mine")] as [(Bool, String?)] {
+            faults.clear()
+            faults.add(.copy, calls: 1...1, mayBeOthers ? .dropReply(timedOut) : .fail(timedOut))
+            if let theirs {
+                metadata.user = ["tool": theirs]
+                _ = try await bucket.put(PutRequest(key: "to", metadata: metadata), from: BytesSource([1, 2]))
+            } else {
+                _ = try await bucket.delete([DeleteRequest("to")])
+            }
+            var request = CopyRequest(source: source, destination: "to", precondition: .absent)
+            request.mayBeOthers = mayBeOthers
+            #expect(await code { _ = try await provider.copy(request) } == .preconditionFailed)
+        }
+    }
+
+    @Test("tries again only those of many deletions of which the store says that it was busy")
+    func busyDeletions() async throws {
+        let bucket = MemoryProvider()
+        let forbidden = VFSError(.permissionDenied, "not this one")
+        let store = BusyDeletes(inner: bucket, answers: [["b": throttled(), "c": forbidden], [:]])
+        let provider = RetryLayer(store, environment: StillClock().environment())
+        let failures = try await provider.delete(["a", "b", "c"].map { DeleteRequest(ObjectKey($0)) })
+        #expect(failures.map(\.key) == ["c"] && failures.first?.error.code == .permissionDenied)
+        #expect(store.asked.withLock { $0 } == [["a", "b", "c"], ["b"]])
+        // What is never done is told of each, as the store has it.
+        let never = BusyDeletes(inner: bucket, answers: Array(repeating: ["c": throttled()], count: 99))
+        let busy = try await RetryLayer(never, environment: StillClock().environment()).delete(
+            ["c", "d"].map { DeleteRequest(ObjectKey($0)) })
+        #expect(busy.map(\.key) == ["c"] && busy.first?.error.code == .throttled)
+    }
+
     @Test("recognises an upload that was completed though the answer was lost, in a later call as well")
     func ownCompletion() async throws {
         let stage = Stage()
@@ -384,5 +430,29 @@ private struct SameTags: ProviderLayer {
 
     func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure] {
         try await inner.delete(objects.map { DeleteRequest($0.key) })
+    }
+}
+
+/// Refuses some of many deletions, call by call.
+private final class BusyDeletes: ProviderLayer {
+    let inner: any ObjectProvider
+    let asked = Mutex<[[ObjectKey]]>([])
+    private let answers: Mutex<[[ObjectKey: VFSError]]>
+
+    init(inner: any ObjectProvider, answers: [[ObjectKey: VFSError]]) {
+        self.inner = inner
+        self.answers = Mutex(answers)
+    }
+
+    func perform<Value: Sendable>(
+        _ call: ProviderCall, _ body: @escaping CallBody<Value>
+    ) async throws(VFSError) -> Value { try await body(inner) }
+
+    func delete(_ objects: [DeleteRequest]) async throws(VFSError) -> [DeleteFailure] {
+        asked.withLock { $0.append(objects.map(\.key)) }
+        let refused = answers.withLock { $0.removeFirst() }
+        return objects.compactMap { object in
+            refused[object.key].map { DeleteFailure(key: object.key, error: $0) }
+        }
     }
 }

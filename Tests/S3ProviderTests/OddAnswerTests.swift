@@ -50,7 +50,7 @@ struct OddAnswerTests {
                     query.contains("uploadId")
                         ? answer("ListPartsResult", "<Part><PartNumber>1</PartNumber></Part>", count)
                         : query.contains("delete")
-                            ? answer("DeleteResult", "<Error><Key>o</Key></Error>", count)
+                            ? answer("DeleteResult", "<Error><Key>k</Key></Error>", count)
                             : answer("ListVersionsResult", "<Version><Key>k</Key></Version>", count))
             }
             let provider = try provider(server, known)

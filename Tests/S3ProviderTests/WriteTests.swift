@@ -68,8 +68,7 @@ struct WriteTests {
                 : .xml(
                     "<DeleteResult><Error><Key>a &amp; b</Key><Code>AccessDenied</Code><Message>no</Message></Error>"
                         + "<Error><Key>c</Key><Code>NoSuchKey</Code></Error>"
-                        + "<Error><Key>d</Key><Code>SlowDown</Code></Error>"
-                        + "<Error><Key>never asked</Key><Code>AccessDenied</Code></Error></DeleteResult>")
+                        + "<Error><Key>d</Key><Code>SlowDown</Code></Error></DeleteResult>")
         }
         let failures = try await provider(server, known).delete(
             ["a & b", "c", "d", "new\nline", "ctl\u{1}"].map { DeleteRequest(ObjectKey($0)) })
@@ -84,6 +83,18 @@ struct WriteTests {
                 + "<Object><Key>new&#xA;line</Key></Object></Delete>")
         #expect(many?.headers["content-md5"] == many.map { S3Payload.md5($0.body) })
         #expect(server.seen.filter { $0.method == "DELETE" }.map(\.target) == ["/bucket/ctl%01"])
+    }
+
+    @Test("An error of no key that was to be deleted is no success of those that were", arguments: ["never asked", ""])
+    func deleteOfOthers(_ key: String) async throws {
+        let server = try ScriptedServer { _, _ in
+            .xml("<DeleteResult><Error><Key>\(key)</Key><Code>AccessDenied</Code></Error></DeleteResult>")
+        }
+        let provider = try provider(server, known)
+        let error = await #expect(throws: VFSError.self) {
+            try await provider.delete(["a", "b"].map { DeleteRequest(ObjectKey($0)) })
+        }
+        #expect(error?.code == .malformedResponse)
     }
 
     @Test("One key is a request of its own, and its absence is success")

@@ -134,9 +134,18 @@ final class Markers: Sendable {
         _ = await attempt { () async throws(VFSError) in
             try await inParallel(directories, width: 8) { inode async throws(VFSError) in
                 _ = await attempt { () async throws(VFSError) in
-                    try await self.tree.holding(inode) { () async throws(VFSError) in try await self.store(inode) }
+                    try await self.tree.holding(inode) { () async throws(VFSError) in try await self.storeTime(inode) }
                 }
             }
         }
+    }
+
+    /// Of all that the marker says only the time is this mount's to tell: the rest stays as somebody else may have stored it.
+    private func storeTime(_ inode: InodeID) async throws(VFSError) {
+        guard let known = tree.stored.sealMarker(inode)?.object else { return }
+        let asked = tree.now()
+        guard let there = try await provider.headIfThere(known.key) else { return tree.stored.markerIsGone(inode) }
+        tree.stored.sawMarker(inode, there, asked: asked)
+        try await store(inode)
     }
 }

@@ -122,24 +122,39 @@ extension Namespace {
         return node
     }
 
-    /// A directory's marker as HEAD or a listing with metadata showed it.
+    /// A directory's marker as HEAD or a listing with metadata showed it. It has no bytes: where the store makes tags of bytes, the
+    /// tag says nothing of the attributes that somebody else has stored.
     mutating func describeMarker(_ node: Node, _ marker: ObjectInfo) {
         guard let directory = node.directory else { return }
-        let known = directory.markerObject
+        let known = node.isKnown ? directory.markerObject : nil
+        let isSameTag = known?.isSameVersion(as: marker) ?? false
         directory.marker = .present
-        directory.markerObject = marker
-        let isKnown = node.isKnown && known?.isSameVersion(as: marker) ?? false
-        guard !isKnown, !directory.hasUnstoredTime, !node.isDirty else { return }
-        node.stored = marker.stored
+        guard !node.isDirty else { return directory.markerObject = marker }
         if let metadata = marker.metadata {
+            directory.markerObject = marker
             let attributes = AttributeCodec.decode(metadata, key: marker.key)
+            let isSame = known?.metadata == metadata || node.agrees(with: attributes, defaults: rules)
+            guard !isSameTag || !node.keepsAttributes && !isSame else { return }
+            let (modified, changed) = (node.modified, node.changed)
+            node.stored = marker.stored
             node.adopt(attributes, defaults: rules)
             weights.add(node)
             weigh(attributes, of: node)
-        } else {
+            guard isSameTag, directory.hasUnstoredTime || rules.capabilities.visibleFolders else { return }
+            // Names have come or gone since.
+            (node.modified, node.changed) = (max(node.modified, modified), max(node.changed, changed))
+        } else if !isSameTag {
+            directory.markerObject = marker
+            guard !directory.hasUnstoredTime else { return }
+            node.stored = marker.stored
             node.modified = marker.stored
             node.changed = marker.stored
             node.isKnown = !rules.capabilities.folderObjects
+        } else if !node.keepsAttributes, rules.capabilities.folderObjects,
+            marker.stored.seconds > node.stored.seconds + 2
+        {
+            node.stored = marker.stored
+            node.isKnown = false
         }
     }
 

@@ -191,7 +191,12 @@ struct StoredNames: Sendable {
             guard let node = names[inode], let directory = node.directory else { return }
             directory.marker = info == nil ? .absent : .present
             directory.markerObject = info
-            if info == nil { names.foldersHere.keep(node) } else { directory.isOnlyHere = false }
+            if let info {
+                directory.isOnlyHere = false
+                node.stored = info.stored
+            } else {
+                names.foldersHere.keep(node)
+            }
             node.isKnown = true
             // What was asked before has an older answer.
             node.touched = now
@@ -204,12 +209,22 @@ struct StoredNames: Sendable {
         }
     }
 
+    /// The store was asked for a directory's marker.
+    /// - Parameter asked: when; what has been stored here since is newer.
+    func sawMarker(_ inode: InodeID, _ info: ObjectInfo, asked: UInt64) {
+        withNames { names in
+            guard let node = names[inode], node.touched < asked else { return }
+            names.describeMarker(node, info)
+        }
+    }
+
     /// The directory's marker has gone, and what is in it keeps it.
     func markerIsGone(_ inode: InodeID) {
         withNames { names in
             guard let directory = names[inode]?.directory else { return }
             directory.marker = .absent
             directory.markerObject = nil
+            directory.hasUnstoredTime = false
         }
     }
 

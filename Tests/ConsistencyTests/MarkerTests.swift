@@ -1,0 +1,51 @@
+import CloudMountFilesystem
+import CloudMountVFS
+import MemoryProvider
+import MountHarness
+import Testing
+
+/// What folders have of their own, where several mounts change it. Tags are of bytes, as on S3: those of all markers are the same.
+@Suite("Markers of folders, and others who store them", .timeLimit(.minutes(15)))
+struct MarkerTests {
+    private func mount(_ listed: Bool) throws -> Mount {
+        var capabilities = MemoryProvider.fullCapabilities
+        capabilities.listingCarriesMetadata = listed
+        return try Mount(capabilities, tagsBytes: true) {
+            $0.policy.metadataTTL = .zero
+            $0.policy.negativeTTL = .zero
+        }
+    }
+
+    @Test(
+        "What another mount makes of a folder is seen, and a time that is stored afterwards keeps it",
+        arguments: [false, true])
+    func othersAttributes(_ listed: Bool) async throws {
+        let mount = try mount(listed)
+        let folder = try await mount.fs.mkdir(Mount.root, "d")
+        let other = try mount.second()
+        let there = try #require(try await other.lookup(Mount.root, "d")).inode
+        _ = try await other.setattr(there) { $0.permissions = 0o700 }
+        #expect(try await mount.attributes("d")?.permissions == 0o700)
+        // Changed again, and not looked at before a name in it changes here.
+        _ = try await other.setattr(there) { $0.permissions = 0o710 }
+        let (inode, handle) = try await mount.fs.create(folder, "f")
+        try await mount.fs.close(inode, handle)
+        await mount.fs.drain()
+        let seen = try #require(try await mount.second().lookup(Mount.root, "d"))
+        #expect(seen.permissions == 0o710)
+        #expect(try await mount.attributes("d")?.permissions == 0o710)
+        #expect(seen.modified == (try await mount.attributes("d")?.modified))
+    }
+
+    @Test("The time of a folder that has gone elsewhere does not bring it back")
+    func goneElsewhere() async throws {
+        let mount = try mount(false)
+        let folder = try await mount.fs.mkdir(Mount.root, "d")
+        let (inode, handle) = try await mount.fs.create(folder, "f")
+        try await mount.fs.close(inode, handle)
+        try await mount.delete("d/f")
+        try await mount.delete("d/")
+        await mount.fs.drain()
+        #expect(try await mount.keys().isEmpty)
+    }
+}
