@@ -213,8 +213,7 @@ struct StoredNames: Sendable {
     /// - Parameter asked: when; what has been stored here since is newer.
     func sawMarker(_ inode: InodeID, _ info: ObjectInfo, asked: UInt64) {
         withNames { names in
-            guard let node = names[inode], node.touched < asked else { return }
-            names.describeMarker(node, info)
+            if let node = names[inode], node.touched < asked { names.describeMarker(node, info) }
         }
     }
 
