@@ -447,6 +447,24 @@ struct WriteBackTests {
         goOn.open()
     }
 
+    @Test(
+        "A file that is not stored keeps its old name when it cannot be put on record under the new one",
+        arguments: [false, true])
+    func fileWithoutRecord(replaces: Bool) async throws {
+        let mount = try make(delay: .seconds(3600))
+        if replaces {
+            try await write(mount, "f", [1])
+            await mount.fs.drain()
+        }
+        try await write(mount, "tmp", ours)
+        mount.breakJournal()
+        #expect(await rename(mount, "tmp", "f") == .noSpace)
+        #expect(try await mount.read("tmp") == ours)
+        try mount.remount(crash: true)
+        #expect(try await mount.read("tmp") == ours)
+        #expect((try? await mount.read("f")) == (replaces ? [1] : nil))
+    }
+
     @Test("A folder keeps its old name when what is in it cannot be put on record under the new one")
     func folderWithoutRecord() async throws {
         let mount = try make(delay: .seconds(3600))

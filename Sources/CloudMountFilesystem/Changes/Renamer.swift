@@ -210,6 +210,7 @@ struct Renamer: Sendable {
             throw VFSError(.busy, "\(source.key) was changed by somebody else")
         }
         // The version of somebody else stays under the old name; what was written here goes on under the new one.
+        try await record(move, over: seen)
         tree.stored.move(move.inode, to: move.target, .unstored(replacing: seen?.object?.etag))
         await commits.renamed(move.inode, over: seen?.inode)
         return true
@@ -236,8 +237,17 @@ struct Renamer: Sendable {
             let failure = try await context.provider.delete([request]).first
             if let failure, failure.error.code != .preconditionFailed { throw failure.error }
         }
+        try await record(move, over: seen)
         tree.stored.move(move.inode, to: move.target, .unstored(replacing: seen?.object?.etag))
         await commits.renamed(move.inode, over: seen?.inode)
+    }
+
+    /// What is on record of a file that the store has not gets its new name, before anybody is told of it.
+    private func record(_ move: Move, over seen: StoredNames.Target?) async throws(VFSError) {
+        let etag = seen?.object?.etag
+        guard await commits.records.moves(move.inode, to: move.key, replacing: etag, over: seen?.inode) else {
+            throw VFSError(.noSpace, "local disk has no room for a record of \(move.key)")
+        }
     }
 
     /// The copy is there: the old object goes, as it was copied.
@@ -249,7 +259,10 @@ struct Renamer: Sendable {
         let old = object
         tree.stored.relocate(move.inode, from: old, to: copied)
         // What was written over the object goes on from the copy, also in another process.
-        guard await commits.records.moves(move.inode, to: copied, over: move.replaced) else {
+        guard
+            await commits.records.moves(
+                move.inode, to: copied.key, replacing: copied.etag, over: move.replaced)
+        else {
             try await refuse(
                 move, copied, old, replacedAny, VFSError(.noSpace, "local disk has no room for a record of \(move.key)")
             )

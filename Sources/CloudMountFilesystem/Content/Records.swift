@@ -38,7 +38,7 @@ final class Records: Sendable {
     /// - Returns: whether nothing has failed.
     @discardableResult
     func keepUnheard(
-        _ inode: InodeID, as moved: ObjectInfo? = nil, replacing replaced: InodeID? = nil
+        _ inode: InodeID, as moved: (key: ObjectKey, etag: ETag?)? = nil, replacing replaced: InodeID? = nil
     ) async -> Bool {
         let result = await attempt { () async throws(VFSError) in
             try await keep(inode, as: moved, replacing: replaced)
@@ -58,7 +58,8 @@ final class Records: Sendable {
     /// - Returns: false when there is no record: nothing to tell.
     @discardableResult
     func keep(
-        _ inode: InodeID, as moved: ObjectInfo? = nil, replacing replaced: InodeID? = nil, isPromised: Bool = false
+        _ inode: InodeID, as moved: (key: ObjectKey, etag: ETag?)? = nil, replacing replaced: InodeID? = nil,
+        isPromised: Bool = false
     ) async throws(VFSError) -> Bool {
         guard log.isKept else { return false }
         let isKept = try await BlockingPool.shared.run(context.name) { () throws(VFSError) in
@@ -102,9 +103,8 @@ final class Records: Sendable {
 
     private func unheard(_ removal: () async throws(VFSError) -> Void) async {
         guard case .failure(let error) = await attempt(removal) else { return }
-        // The next process finds the object stored, by its nonce.
         context.log.error(
-            "a record of what is stored could not be removed; the next start finds the object by its nonce",
+            "a record of a file that is stored or removed could not be taken away; it goes with the next that is written",
             metadata: ["error": "\(error)"])
     }
 
@@ -153,11 +153,12 @@ final class Records: Sendable {
         return isTold
     }
 
-    /// A file's object is about to be under another name only, where it has replaced another's.
+    /// A file is about to be under another name only, where it replaces another one.
+    /// - Parameter etag: of what is under the new name in the store, to be replaced.
     /// - Returns: false when that could not be put on record.
-    func moves(_ inode: InodeID, to copied: ObjectInfo, over replaced: InodeID?) async -> Bool {
+    func moves(_ inode: InodeID, to key: ObjectKey, replacing etag: ETag?, over replaced: InodeID?) async -> Bool {
         guard log.concerns(inode) || replaced.map(log.concerns) ?? false else { return true }
-        guard await keepUnheard(inode, as: copied, replacing: replaced) else { return !log.has(inode) }
+        guard await keepUnheard(inode, as: (key, etag), replacing: replaced) else { return !log.has(inode) }
         if let replaced { await remove(replaced) }
         return true
     }
