@@ -1,6 +1,7 @@
 import CloudMountHTTP
 import CloudMountKit
 import CloudMountVFS
+import Synchronization
 
 /// Copies objects within the bucket.
 final class S3Copier: Sendable {
@@ -14,6 +15,8 @@ final class S3Copier: Sendable {
     private let looks: S3Looks
     private let uploader: S3Uploader
     private let deleter: S3Deleter
+    /// Whether a copy has the tag of its source; nil: not seen yet.
+    private let tagsAreOfBytes = Mutex<Bool?>(nil)
 
     init(
         _ client: S3Client, _ storage: S3Storage, _ reader: S3Reader, _ looks: S3Looks, _ uploader: S3Uploader,
@@ -54,15 +57,37 @@ final class S3Copier: Sendable {
         var copied = request
         copied.source = try source.get()
         let made = try await copy(copied, condition.get(), pinned: features.pinnedCopy)
-        if !isHeld, isOver { try await compareOver(made, request.source) }
+        if !isHeld, isOver { return try await compareOver(made, copied, size: request.source.size) }
         if !isHeld, !isOver { try await compare(made, with: request.source, isUndone: isComparedAfter) }
         return made
     }
 
-    /// Somebody else may have stored another version just before, which has our metadata now. Where its tag does not say so, its size may.
-    private func compareOver(_ made: ObjectInfo, _ source: ObjectInfo) async throws(VFSError) {
-        if made.etag == source.etag { return }
-        guard try await reader.head(made.key).size == source.size else { throw .sourceChanged() }
+    /// A copy onto itself that nothing held to its source: somebody else may have stored another version just before, which has our
+    /// metadata now. Where tags are of bytes, they tell; else the size may.
+    /// - Throws: `busy`: the new version is nobody's that is known here.
+    private func compareOver(_ made: ObjectInfo, _ request: CopyRequest, size: Int) async throws(VFSError) -> ObjectInfo
+    {
+        let source = request.source
+        if made.etag == source.etag {
+            tagsAreOfBytes.withLock { $0 = true }
+            return made
+        }
+        let changed = VFSError(.busy, "\(made.key) was changed by somebody else while its attributes were stored")
+        guard try await reader.head(made.key).size == size else { throw changed }
+        guard made.etag.mayBeOfBytes, source.etag.mayBeOfBytes, [made, source].allSatisfy({ $0.isPlain }) else {
+            return made
+        }
+        var last = made
+        if tagsAreOfBytes.withLock({ $0 }) == nil {
+            // The same once more: has it the same tag?
+            var again = request
+            again.source = made
+            last = try await copy(again, nil, pinned: false)
+            let isSame = last.etag == made.etag
+            tagsAreOfBytes.withLock { $0 = $0 ?? isSame }
+        }
+        if tagsAreOfBytes.withLock({ $0 }) == true { throw changed }
+        return last
     }
 
     /// Equal ETags are of equal bytes. Others say nothing: copies of encrypted objects and of such in parts have their own.
@@ -185,6 +210,16 @@ extension CopyRequest {
     fileprivate var isOverSource: Bool {
         destination == source.key && (precondition == .none || precondition == .match(source.etag))
     }
+}
+
+extension ETag {
+    /// As an MD5 is written.
+    fileprivate var mayBeOfBytes: Bool { value.utf8.count == 32 && value.allSatisfy(\.isHexDigit) }
+}
+
+extension ObjectInfo {
+    /// Not encrypted by a key of its own, which makes other tags.
+    fileprivate var isPlain: Bool { encryption.map { $0 == S3Encryption.plain } ?? true }
 }
 
 extension S3Request {

@@ -110,8 +110,9 @@ package struct Committer: Sendable {
                 if await isBaseGone(write, there) { return .stranded(Self.changed(write, failure)) }
                 write.replaces = nil
             case .keepBoth:
-                if await isBaseGone(write, there) { return .stranded(Self.changed(write, failure)) }
-                return try await keepBoth(&write, local, failure, now)
+                // Local disk may have all that is wanted of a version that is gone from the store.
+                let isBaseGone = await isBaseGone(write, there)
+                return try await keepBoth(&write, local, failure, now, isBaseGone)
             case .refuse:
                 if await isBaseGone(write, there) { return .stranded(Self.changed(write, failure)) }
                 throw Self.changed(write, failure)
@@ -147,7 +148,7 @@ package struct Committer: Sendable {
 
     /// Neither version is lost: this one goes under a name of its own.
     private func keepBoth(
-        _ write: inout SealedWrite, _ local: LocalBytes, _ failure: VFSError, _ now: Timestamp
+        _ write: inout SealedWrite, _ local: LocalBytes, _ failure: VFSError, _ now: Timestamp, _ isBaseGone: Bool
     ) async throws(VFSError) -> CommitOutcome {
         abandonUpload(&write)
         var copy = write
@@ -166,6 +167,7 @@ package struct Committer: Sendable {
                         return .kept(there)
                     }
                 case .stale: return .stranded(Self.changed(write, failure))
+                case .notFound where isBaseGone: return .stranded(Self.changed(write, failure))
                 default:
                     // The next attempt may choose another name.
                     abandonUpload(&copy)
@@ -200,19 +202,31 @@ package struct Committer: Sendable {
         if let base = write.layers.base, write.isBase, capabilities.serverCopy, base.size <= capabilities.maxCopySize {
             let request = CopyRequest(
                 source: base, destination: write.key, metadata: metadata, precondition: condition)
-            return try await completing(local, write) { provider async throws(VFSError) in
-                try await provider.copy(request)
+            do throws(VFSError) {
+                return try await completing(local, write) { provider async throws(VFSError) in
+                    try await provider.copy(request)
+                }
+            } catch {
+                // Another version may have our mark now, and is never ours.
+                if error.code == .busy { write.nonce = ObjectMetadata.newNonce() }
+                throw error
             }
         }
         if let stream = local.stream {
             if stream.serves(write.key, local.staged), stream.isGood(for: local.generation) {
                 metadata.nonce = stream.nonce
                 write.nonce = stream.nonce
-                return try await finish(stream, write, local, metadata, condition)
+                do throws(VFSError) {
+                    return try await finish(stream, write, local, metadata, condition)
+                } catch {
+                    // Some stores take no part twice.
+                    guard error.code == .notSupported, local.staged != nil else { throw error }
+                }
+            } else {
+                // Renamed while it was on its way, or changed after its end was sent: the bytes go up anew.
+                local.dropStream(stream)
+                stream.abandon()
             }
-            // Renamed while it was on its way, or changed after its end was sent: the bytes go up anew.
-            local.dropStream(stream)
-            stream.abandon()
         }
         let plan = try await plan(write.layers.image, write.layers.base)
         switch plan.method {

@@ -48,6 +48,26 @@ struct KeptTests {
         #expect(mount.fs.statistics().keptBytes >= size)
     }
 
+    @Test(
+        "What was added to a version that is gone from the store goes beside the other one, with all of it that local disk has"
+    )
+    func baseOnlyHere() async throws {
+        let mount = try make()
+        let (bytes, theirs) = (pattern(300_000, seed: 5), pattern(10, seed: 6))
+        try await mount.put("a", bytes)
+        #expect(try await mount.read("a") == bytes)
+        await mount.finishKeeping()
+        let (inode, handle) = try await mount.open("a")
+        try await mount.fs.release(inode, handle)
+        let writing = try await mount.fs.open(inode, flags: Flags.write)
+        try await mount.fs.write(inode, writing, bytes.count, [1, 2, 3])
+        try await mount.put("a", theirs)
+        try await mount.fs.close(inode, writing)
+        #expect(try await mount.object("a") == theirs)
+        let others = try await mount.contents().filter { $0.key != "a" }
+        #expect(others.count == 1 && others.first?.value == bytes + [1, 2, 3])
+    }
+
     @Test("What was written is not read from the store, after a restart neither", arguments: sizes, [true, false])
     func writtenIsKept(size: Int, isBack: Bool) async throws {
         let mount = try make {

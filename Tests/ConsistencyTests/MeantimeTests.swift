@@ -118,6 +118,22 @@ struct MeantimeTests {
         #expect(try await mount.read("f") == theirs)
     }
 
+    @Test("What has come into the place of bytes that could not be stored is not removed by who means those")
+    func removedAfterStranding() async throws {
+        let mount = try Mount { ($0.policy.metadataTTL, $0.policy.negativeTTL) = (.zero, .zero) }
+        try await mount.put("f", ours)
+        let inode = try await mount.inode("f")
+        let handle = try await mount.fs.open(inode, flags: Flags.readWrite)
+        try await mount.fs.write(inode, handle, 0, [1])
+        try await mount.put("f", theirs)
+        #expect(await failure { () async throws(VFSError) in try await mount.fs.close(inode, handle) } == .stale)
+        #expect(try await mount.read("f") == theirs)
+        #expect(await failure { () async throws(VFSError) in try await mount.fs.unlink(Mount.root, "f") } == .busy)
+        #expect(try await mount.contents() == ["f": theirs])
+        try await mount.fs.unlink(Mount.root, "f")
+        #expect(try await mount.contents().isEmpty)
+    }
+
     @Test("A file that was cut to nothing and grows again is renamed with the size that the store has of it")
     func renamedWhileRewritten() async throws {
         let mount = try Mount()

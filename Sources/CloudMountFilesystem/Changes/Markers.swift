@@ -103,6 +103,12 @@ final class Markers: Sendable {
             metadata: ["key": "\(key)", "error": "\(error)"])
     }
 
+    /// A name that the store has has come into a directory, which keeps it.
+    func arrived(in inode: InodeID) {
+        guard context.capabilities.visibleFolders, tree.hasUselessMarker(inode) else { return }
+        context.begin { await self.remove(inode) }
+    }
+
     /// The directory has something in it, which keeps it.
     func remove(_ inode: InodeID) async {
         _ = await attempt { () async throws(VFSError) in

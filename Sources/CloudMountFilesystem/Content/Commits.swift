@@ -435,7 +435,10 @@ final class Commits: Sendable {
         context.log.error(
             "changed elsewhere, and the version that it was based on is gone; the new bytes are kept",
             metadata: ["key": "\(seal.key)", "staged": "\(staged ?? "-")"])
-        if let place { context.invalidate([place]) }
+        if let place {
+            stranded.wasReplaced(place)
+            context.invalidate([place])
+        }
         return error
     }
 

@@ -11,6 +11,8 @@ final class StrandedBytes: Sendable {
     private let list = Mutex<[MountStatistics.FailedCommit]>([])
     /// Of what is not told of any more, for want of room.
     private let untold = Mutex<[Int64]>([])
+    /// Names under which somebody else's version has come into the place of such bytes, and nobody has asked for its removal yet.
+    private let replaced = Mutex<Set<Place>>([])
 
     init(_ context: MountContext) { self.context = context }
 
@@ -35,6 +37,16 @@ final class StrandedBytes: Sendable {
         }
         if let id = oldest?.record { untold.withLock { $0.append(id) } }
     }
+
+    func wasReplaced(_ place: Place) {
+        replaced.withLock { places in
+            if places.count >= Self.most { places.removeAll() }
+            places.insert(place)
+        }
+    }
+
+    /// Whether a removal of the name may mean what was written here, not what is there now; asked once.
+    func mayMeanAnother(_ place: Place) -> Bool { replaced.withLock { $0.remove(place) != nil } }
 
     /// What somebody has taken away is not told of any more.
     func all() -> [MountStatistics.FailedCommit] {

@@ -63,12 +63,9 @@ struct StoredNames: Sendable {
                 node.modified = modified
                 node.changed = max(node.changed, modified)
             }
-            guard let parent = names[node.parent], let directory = parent.directory else { return nil }
+            guard let parent = names[node.parent] else { return nil }
             names.isSeen(node)
-            let isUseless =
-                names.rules.capabilities.visibleFolders && directory.marker == .present
-                && parent.id != Namespace.root && !parent.hasOwnAttributes(names.rules)
-            return isUseless ? parent.id : nil
+            return names.hasUselessMarker(parent) ? parent.id : nil
         }
     }
 

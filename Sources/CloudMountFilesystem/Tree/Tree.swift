@@ -379,6 +379,11 @@ final class Tree: Sendable {
         }
     }
 
+    /// As `Namespace.hasUselessMarker`.
+    func hasUselessMarker(_ inode: InodeID) -> Bool {
+        withNames { names in names[inode].map { names.hasUselessMarker($0) } ?? false }
+    }
+
     func noteLink(_ inode: InodeID, _ target: String) {
         withNames { names in
             guard let node = names[inode] else { return }
