@@ -43,8 +43,17 @@ extension Configuration {
     private static func lines(_ options: [OptionDescriptor], _ values: OptionValues, indent: String) -> [String] {
         options.compactMap { option in
             guard let value = values[option.name] else { return nil }
+            if option.isCommand, case .string(let command) = value {
+                return "\(indent)\(option.name): \(scalar(shown(command: command)))"
+            }
             return "\(indent)\(option.name): \(option.secret ? "<hidden>" : text(value, option.kind))"
         }
+    }
+
+    /// A command without its words, which may be secrets: the name of the program.
+    public static func shown(command: String) -> String {
+        let name = command.prefix { !$0.isWhitespace && $0 != "=" }
+        return name.endIndex < command.endIndex ? "\(name) <hidden>" : String(name)
     }
 
     private static func text(_ value: OptionValue, _ kind: OptionDescriptor.Kind) -> String {

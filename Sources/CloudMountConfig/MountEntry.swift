@@ -34,7 +34,7 @@ public struct MountEntry: Sendable {
     ///   - name: nil: made of the end of the URL.
     public init(url: String, path: String, name: String? = nil, providers: [ProviderDescriptor]) throws(Fault) {
         guard let parsed = StoreURL(url) else {
-            throw Fault(message: "'\(url)' is not a URL such as s3://bucket/prefix")
+            throw Fault(message: "'\(StoreURL.shown(url))' is not a URL such as s3://bucket/prefix")
         }
         guard let provider = providers.first(where: { $0.url.schemes.contains(parsed.scheme) }) else {
             let known = providers.flatMap(\.url.schemes)
@@ -43,7 +43,7 @@ public struct MountEntry: Sendable {
                     + NearestWord.hint(parsed.scheme, among: known))
         }
         guard let place = provider.url.place(parsed) else {
-            throw Fault(message: "'\(url)' is not of the form \(provider.url.example)")
+            throw Fault(message: "'\(StoreURL.shown(url))' is not of the form \(provider.url.example)")
         }
         self.url = url
         self.provider = provider
@@ -73,6 +73,9 @@ public struct MountEntry: Sendable {
         let name = String(legal.drop { !$0.isLetter && !$0.isNumber }.prefix(64))
         return name.isEmpty ? "mount" : name
     }
+
+    /// As the provider is given it: it ends with a slash.
+    var wholePrefix: String { place.prefix.isEmpty || place.prefix.hasSuffix("/") ? place.prefix : place.prefix + "/" }
 
     /// Its line in `mounts.yaml`, without the dash.
     var line: String {
@@ -106,6 +109,7 @@ public struct MountEntry: Sendable {
         return isBare && isWord ? text : Self.scalar(text)
     }
 
+    /// As it is: what looks like a reference is none.
     private static func scalar(_ text: String) -> String {
         let plain = text.unicodeScalars.allSatisfy {
             $0.isASCII
@@ -113,6 +117,7 @@ public struct MountEntry: Sendable {
         }
         let startsWell = text.unicodeScalars.first.map { $0.properties.isAlphabetic || $0 == "/" } ?? false
         let words = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"]
-        return plain && startsWell && !words.contains(text.lowercased()) ? text : JSONValue.quoted(text)
+        return plain && startsWell && !words.contains(text.lowercased())
+            ? text : JSONValue.quoted(text.replacing("${", with: "$${"))
     }
 }

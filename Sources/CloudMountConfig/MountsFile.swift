@@ -50,10 +50,11 @@ public struct MountsFile: Sendable {
     public func adding(
         _ entry: MountEntry, providers: [ProviderDescriptor], environment: [String: String]
     ) throws(ConfigurationError) -> (file: MountsFile, configuration: Configuration) {
-        guard let (text, line) = try lines().inserting(entry.line) else {
-            throw Self.error(
-                path, "no line can be added to its mounts as they are written; it would be - \(entry.line)")
-        }
+        let refusal = Self.error(
+            path,
+            "no line can be added to its mounts as they are written; write the mount of \(StoreURL.shown(entry.url)) by hand"
+        )
+        guard let (text, line) = try lines().inserting(entry.line) else { throw refusal }
         let file = MountsFile(self, Array(text.utf8))
         let configuration: Configuration
         do throws(ConfigurationError) {
@@ -62,7 +63,8 @@ public struct MountsFile: Sendable {
             throw ConfigurationError(
                 problems: error.problems.map { problem in
                     guard problem.line == line else { return problem }
-                    return ConfigurationProblem(file: entry.url, line: 0, column: 0, message: problem.message)
+                    let url = StoreURL.shown(entry.url)
+                    return ConfigurationProblem(file: url, line: 0, column: 0, message: problem.message)
                 })
         }
         // Nothing else may mean anything else now.
@@ -70,11 +72,12 @@ public struct MountsFile: Sendable {
         others.mounts.removeAll { $0.name == entry.name }
         let before = try? self.configuration(providers: providers, environment: environment)
         guard others.mounts.count == configuration.mounts.count - 1,
-            before.map({ $0.effectiveText == others.effectiveText }) ?? others.mounts.isEmpty
-        else {
-            throw Self.error(
-                path, "no line can be added to its mounts as they are written; it would be - \(entry.line)")
-        }
+            before.map({ $0.effectiveText == others.effectiveText }) ?? others.mounts.isEmpty,
+            // Nor is it another place than the one that was named.
+            let mount = configuration.mounts.first(where: { $0.name == entry.name }),
+            mount.context.bucket.utf8.elementsEqual(entry.place.bucket.utf8),
+            mount.context.prefix.utf8.elementsEqual(entry.wholePrefix.utf8)
+        else { throw refusal }
         return (file, configuration)
     }
 

@@ -44,8 +44,10 @@ public struct UserPlaces: Sendable {
     public var configurationFiles: [String] {
         if let named = environment["CLOUDMOUNT_CONFIG"], !named.isEmpty { return [named] }
         let user = absolute("XDG_CONFIG_HOME") ?? home.map { $0 + "/.config" }
-        return (user.map { [$0 + "/cloudmount/mounts.yaml"] } ?? []) + ["/etc/cloudmount/mounts.yaml"]
+        return (user.map { [$0 + "/cloudmount/mounts.yaml"] } ?? []) + [Self.systemConfigurationFile]
     }
+
+    public static let systemConfigurationFile = "/etc/cloudmount/mounts.yaml"
 
     /// The first of `configurationFiles` that exists; else the first of them, so that the error names it.
     public var configurationFile: String {

@@ -20,6 +20,27 @@ public struct StoreURL: Sendable, Equatable {
     }
 
     public var text: String { "\(scheme)://\(rest)" }
+
+    /// A URL as a message may show it, also one that is none: without user and password, and without what follows `?` or `#`.
+    public static func shown(_ text: String) -> String {
+        guard let cut = text.firstRange(of: "//") else {
+            guard let user = text.lastIndex(of: "@") else { return text }
+            return "…" + text[user...]
+        }
+        let rest = text[cut.upperBound...]
+        let authority = rest.drop { $0 == "/" }.prefix { $0 != "/" && $0 != "?" && $0 != "#" }
+        var shown = rest
+        if let user = authority.lastIndex(of: "@") {
+            shown = rest[rest.index(after: user)...]
+        } else if authority.contains(":"), let user = rest.lastIndex(of: "@") {
+            // A password with a slash in it.
+            shown = rest[rest.index(after: user)...]
+        }
+        // A bucket's prefix may have both.
+        let isWeb = text[..<cut.lowerBound].lowercased().hasPrefix("http")
+        let plain = isWeb ? shown.prefix { $0 != "?" && $0 != "#" } : shown
+        return text[..<cut.upperBound] + plain + (plain.endIndex < shown.endIndex ? "…" : "")
+    }
 }
 
 /// What a URL says of a mount.

@@ -113,6 +113,27 @@ struct EffectiveConfigurationTests {
         #expect(configuration.effectiveText == Self.text)
     }
 
+    @Test("of a command there is the program's name alone")
+    func commands() {
+        #expect(Configuration.shown(command: "env VAULT_TOKEN=s.abc get-keys") == "env <hidden>")
+        #expect(Configuration.shown(command: "TOKEN=s.abc") == "TOKEN <hidden>")
+        #expect(Configuration.shown(command: "/usr/bin/keys") == "/usr/bin/keys")
+        let provider = ProviderDescriptor(
+            name: "p", summary: "", bucketMeaning: "",
+            credentials: [OptionDescriptor("run", .string, "", isCommand: true)],
+            make: { _ throws(VFSError) in throw VFSError(.notSupported, "a fixture") })
+        let text = """
+            version: 1
+            mounts:
+              - { name: m, path: /mnt/m, provider: p, bucket: b, credentials: { provider: p, run: "env TOKEN=abc keys" } }
+            """
+        let configuration = try? Configuration.parse(
+            Array(text.utf8), file: "m.yaml", providers: [provider],
+            places: UserPlaces(environment: [:], uid: 0, gid: 0))
+        #expect(configuration?.effectiveText.contains("run: \"env <hidden>\"") == true)
+        #expect(configuration?.effectiveText.contains("abc") == false)
+    }
+
     @Test("every setting of a policy that there is stands in it")
     func policies() throws {
         let text = try Fixtures.load(Self.text).effectiveText

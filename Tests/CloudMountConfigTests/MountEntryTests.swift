@@ -202,6 +202,42 @@ struct MountEntryTests {
         #expect(refusal("a", "version: 1\nmounts: {\n").contains("mounts.yaml") == false)
     }
 
+    @Test("what looks like a reference, or is a line end to YAML, is taken as it is")
+    func literal() throws {
+        for prefix in ["${env:HOME}", "$${file:/etc/passwd}", "a${", "x\u{85}y", "x\u{2028}y", "\u{FEFF}z\u{7F}"] {
+            try withFolder { folder in
+                var entry = try entry("s3://b/\(prefix)", "/mnt/\(prefix)", name: "new")
+                entry.options = ["endpoint": "https://host/${env:HOME}"]
+                let (_, configuration) = try added(nil, entry, in: folder)
+                let mount = try #require(configuration.mounts.last)
+                #expect(mount.context.prefix == prefix + "/" && mount.path == "/mnt/" + prefix)
+                #expect(mount.context.options.string("endpoint") == "https://host/${env:HOME}")
+            }
+        }
+    }
+
+    @Test("a password in a URL is in no message")
+    func passwords() throws {
+        let a = "version: 1\nmounts:\n  - { name: a, path: /mnt/a, provider: directory, bucket: /a }\n"
+        let flow = "version: 1\nmounts: [{ name: a, path: /mnt/a, provider: directory, bucket: /a }]\n"
+        for url in ["s3://alice:secret@b_c", "gs://alice:secret@b", "alice:secret@b", "s3:///alice:sec/ret@b"] {
+            for text in [a, flow] {
+                try withFolder { folder in
+                    var message = ""
+                    do { _ = try added(text, try entry(url), in: folder) } catch {
+                        message =
+                            (error as? MountEntry.Fault)?.message ?? (error as? ConfigurationError)?.description ?? ""
+                    }
+                    #expect(
+                        !message.isEmpty && !message.contains("secret") && !message.contains("sec/ret"), "\(message)")
+                }
+            }
+        }
+        #expect(StoreURL.shown("https://alice:secret@host/dav?token=t#x") == "https://host/dav…")
+        #expect(StoreURL.shown("s3://bucket/a@b?c") == "s3://bucket/a@b?c")
+        #expect(StoreURL.shown("https://alice:sec/ret@host/dav") == "https://host/dav")
+    }
+
     @Test("nothing is added where it would not be right, and what is wrong is told")
     func refusals() throws {
         func refusal(_ text: String, _ entry: MountEntry) throws -> String {
