@@ -22,7 +22,7 @@ package func makeDirectories(_ path: String) throws(VFSError) {
     throw localError("the directory \(path) cannot be made")
 }
 
-/// What others could put into a directory, they could read or plant: it is this user's, and not everybody's to write, unless it keeps
+/// What others could put into a directory, they could read or plant: it is this user's, and not its group's or everybody's to write, unless it keeps
 /// everybody from what is not theirs, as a new tmpfs does.
 /// - Parameter mode: what it is given; then no symbolic link may stand for it, as one may for a directory that the user has named.
 /// - Throws: `permissionDenied`.
@@ -42,8 +42,9 @@ package func requireOwn(_ path: String, mode: mode_t? = nil) throws(VFSError) {
     }
     if let mode {
         guard fchmod(directory.raw, mode) == 0 else { throw localError("the directory \(path) cannot be made private") }
-    } else if status.st_mode & 0o1002 == 0o002 {
-        throw VFSError(.permissionDenied, "everybody may write into the directory \(path); chmod o-w it")
+    } else if status.st_mode & 0o1000 == 0, status.st_mode & 0o022 != 0 {
+        let (who, mode) = status.st_mode & 0o002 != 0 ? ("everybody", "go-w") : ("its group", "g-w")
+        throw VFSError(.permissionDenied, "\(who) may write into the directory \(path); chmod \(mode) it")
     }
 }
 

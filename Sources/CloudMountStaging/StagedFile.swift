@@ -59,6 +59,8 @@ public final class StagedFile: Sendable {
     let state: Mutex<State>
     /// Held over the disk's work by who brings the bytes from memory to disk, so that nobody does it twice.
     let spilling = Mutex(())
+    /// Held over the making of the file on disk.
+    private let making = Mutex(())
 
     init(area: StagingArea, path: String, mount: String, memory: MemoryShare?) {
         self.area = area
@@ -352,9 +354,16 @@ public final class StagedFile: Sendable {
     }
 
     private func open(creating: Bool) throws(VFSError) -> Descriptor {
-        let (present, exists) = state.withLock { ($0.descriptor, $0.exists) }
-        if let present { return present }
-        let flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | (creating && !exists ? O_CREAT : 0)
+        if !creating || state.withLock({ $0.exists }) { return try open(O_RDWR) }
+        return try making.withLock { _ throws(VFSError) in
+            // A file that is there already is somebody else's.
+            try open(state.withLock { $0.exists } ? O_RDWR : O_RDWR | O_CREAT | O_EXCL)
+        }
+    }
+
+    private func open(_ flags: Int32) throws(VFSError) -> Descriptor {
+        if let present = state.withLock({ $0.descriptor }) { return present }
+        let flags = flags | O_CLOEXEC | O_NOFOLLOW
         var raw = Glibc.open(path, flags, 0o600)
         while raw < 0, errno == EINTR { raw = Glibc.open(path, flags, 0o600) }
         // The disk may be out of names for files, of which what others could do without has some.

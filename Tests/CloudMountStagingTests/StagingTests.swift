@@ -56,6 +56,31 @@ struct StagingTests {
             directory: directory.path + "/a/b", limit: limit, keepFree: keepFree, descriptorLimit: descriptors)
     }
 
+    @Test(
+        "A cache that its group or everybody may write is refused, and a file that somebody has put there is not taken")
+    func strangers() throws {
+        let folder = directory.path + "/a/b"
+        _ = try area()
+        for (mode, message) in [
+            (mode_t(0o770), "its group may write into the directory \(folder); chmod g-w it"),
+            (0o777, "everybody may write into the directory \(folder); chmod go-w it"),
+        ] {
+            chmod(folder, mode)
+            #expect(throws: VFSError(.permissionDenied, message)) { try area() }
+        }
+        chmod(folder, 0o1777)
+        let file = try area().makeFile(label: "m")
+        #expect(symlink("/tmp", file.path) == 0)
+        #expect(throws: VFSError.self) { try file.write([1], at: 0) }
+        unlink(file.path)
+        close(open(file.path, O_WRONLY | O_CREAT, 0o666))
+        let error = #expect(throws: VFSError.self) { try file.write([1], at: 0) }
+        #expect(error?.message.hasSuffix("File exists") == true)
+        unlink(file.path)
+        try file.write([1, 2], at: 0)
+        #expect(try file.bytes(Extent(0, 2)) == [1, 2])
+    }
+
     private func mode(_ path: String) -> mode_t? {
         var status = stat()
         return lstat(path, &status) == 0 ? status.st_mode : nil
@@ -65,9 +90,11 @@ struct StagingTests {
     func notOurs() throws {
         let path = directory.path + "/a/b"
         _ = try area()
-        chmod(path, 0o777)
-        #expect(throws: VFSError.self) { try area() }
-        for mode: mode_t in [0o775, 0o1777] {
+        for mode: mode_t in [0o777, 0o775] {
+            chmod(path, mode)
+            #expect(throws: VFSError.self) { try area() }
+        }
+        for mode: mode_t in [0o755, 0o1777] {
             chmod(path, mode)
             _ = try area()
         }
