@@ -120,6 +120,7 @@ struct DefaultCredentials: S3CredentialSource {
             var answer = try await source.load()
             // A file that was just being written, or comes later, is taken up.
             answer.files += files.files
+            answer.isOfMachine = true
             return answer
         } catch {
             if container.isSet { throw error }

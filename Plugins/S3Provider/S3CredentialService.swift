@@ -29,6 +29,8 @@ struct S3CredentialService: Sendable {
         options.connectTimeout = timeout
         options.stallTimeout = timeout
         options.answerTimeout = timeout
+        // Connecting, sending, waiting and taking the answer; a head that drips or never comes to its end is neither stalled nor overdue.
+        options.wholeTimeout = timeout * 4
         options.maxBodyBytes = 256 << 10
     }
 

@@ -46,6 +46,8 @@ final class S3CredentialStore: Sendable {
         /// When the source was last asked, and why it had none.
         var asked: Timestamp?
         var failure: VFSError?
+        /// Since when there are only those of the machine, where there were others.
+        var fallen: Timestamp?
         /// When it was last asked because of a refusal, and because of one that may mean something else.
         var forced: Timestamp?
         var doubted: Timestamp?
@@ -195,7 +197,11 @@ final class S3CredentialStore: Sendable {
             {
                 result = .failure(.credentials("\(answer.source) gave out credentials that have expired"))
             }
-            self.state.withLock { $0.take(result, time, isNew: !isUnchanged, isForced: isForced, self.chance()) }
+            result = self.state.withLock { state in
+                let judged = isUnchanged ? result : state.judged(result, time)
+                state.take(judged, time, isNew: !isUnchanged, isForced: isForced, self.chance())
+                return judged
+            }
             reading.result.withLock { $0 = result }
             self.waiters.resume()
         }
@@ -204,6 +210,24 @@ final class S3CredentialStore: Sendable {
 }
 
 extension S3CredentialStore.State {
+    /// Where credentials were set up, those of the machine are another identity. A file that somebody is just writing is empty for a
+    /// moment: they are taken when they are all there is for as long as from one look to the next.
+    fileprivate mutating func judged(
+        _ result: Result<S3CredentialAnswer, VFSError>, _ now: Timestamp
+    ) -> Result<S3CredentialAnswer, VFSError> {
+        guard case .success(let new) = result, new.isOfMachine, let answer, !answer.isOfMachine else {
+            if case .success = result { fallen = nil }
+            return result
+        }
+        let since = fallen ?? now
+        fallen = min(since, now)
+        if now.seconds - since.seconds >= S3CredentialStore.interval { return result }
+        return .failure(
+            .credentials(
+                "the credentials of \(answer.source) have gone; those of \(new.source) are taken if that stays so",
+                retry: .backoff))
+    }
+
     /// What a reading has brought.
     /// - Parameter isNew: the source was asked.
     fileprivate mutating func take(

@@ -39,6 +39,8 @@ struct S3CredentialAnswer: Sendable {
     var isCostly = false
     /// Serves past its end as well, as long as the store takes it: the source gives out what it has while it cannot renew it.
     var mayBeOld = false
+    /// Nobody has set them up for us: they are what the machine or the container is given.
+    var isOfMachine = false
     /// Where they are from, for `status`: `profile 'work'`. Empty: from the configuration.
     var source = ""
 }

@@ -55,8 +55,8 @@ public struct HTTPRequest: Sendable {
     }
 }
 
-/// How patient a transfer is, and whom it trusts. There is no limit on total time while the request is sent or a sink takes the
-/// answer: what makes progress goes on.
+/// How patient a transfer is, and whom it trusts. Without a `wholeTimeout` there is no limit on total time while the request is
+/// sent or a sink takes the answer: what makes progress goes on.
 public struct HTTPOptions: Sendable, Hashable {
     public var connectTimeout: Duration = .seconds(10)
     /// Ends a transfer that moved less than `stallBytesPerSecond` for so long, waiting for the answer included.
@@ -66,6 +66,8 @@ public struct HTTPOptions: Sendable, Hashable {
     /// Ends a transfer whose answer, collected in memory, is not whole so long after its head: little that takes longer is sent only to
     /// keep somebody waiting.
     public var answerTimeout: Duration = .seconds(300)
+    /// Ends a transfer that is not over so long after it was begun; nil: what moves goes on.
+    public var wholeTimeout: Duration?
     /// PEM file that replaces the system's authorities.
     public var caFile: String?
     /// Never by a proxy: for servers of this machine or of its link, which nobody else can speak for.

@@ -264,7 +264,12 @@ final class TransferLoop {
         nextSweep = now + Self.sweepPeriod
         var stalled: [EasyHandle] = []
         var overdue: [EasyHandle] = []
+        var late: [EasyHandle] = []
         for easy in active {
+            if easy.pulse.isOver(at: now) {
+                late.append(easy)
+                continue
+            }
             // While it connects, libcurl's connect timeout rules.
             if easy.isPaused || easy.isHungry || easy.attempts == 0 {
                 easy.pulse.hold()
@@ -281,6 +286,10 @@ final class TransferLoop {
         for easy in stalled {
             let patience = easy.transfer?.request.options.stallTimeout ?? .zero
             end(easy, .failure(HTTPError(.stalled, "next to nothing moved for \(patience)")))
+        }
+        for easy in late {
+            let patience = easy.transfer?.request.options.wholeTimeout ?? .zero
+            end(easy, .failure(HTTPError(.stalled, "it was not over within \(patience)")))
         }
         for easy in overdue {
             let patience = easy.transfer?.request.options.answerTimeout ?? .zero

@@ -14,11 +14,14 @@ struct TransferPulse {
     private var answering: UInt64?
     private let patience: UInt64
     private let answerPatience: UInt64
+    private let wholePatience: UInt64?
+    private var begun: UInt64?
     private let rate: Double
 
     init(_ options: HTTPOptions = HTTPOptions()) {
         patience = UInt64(options.stallTimeout.milliseconds) * 1_000_000
         answerPatience = UInt64(options.answerTimeout.milliseconds) * 1_000_000
+        wholePatience = options.wholeTimeout.map { UInt64(max(0, $0.milliseconds)) * 1_000_000 }
         rate = Double(options.stallBytesPerSecond)
     }
 
@@ -38,6 +41,16 @@ struct TransferPulse {
             return false
         }
         return now &- answering >= answerPatience
+    }
+
+    /// Whether all of it takes too long. To be asked every now and then, whatever the transfer waits for.
+    mutating func isOver(at now: UInt64) -> Bool {
+        guard let wholePatience else { return false }
+        guard let begun else {
+            self.begun = now
+            return false
+        }
+        return now &- begun >= wholePatience
     }
 
     /// To be asked every now and then.

@@ -81,7 +81,7 @@ struct TrapTests {
         Place("Sources/CloudMountCache/Versions/VersionStore.swift", "narrowing", "seconds of our own"),
         Place("Sources/CloudMountPlatform/CRC32C.swift", "narrowing", times: 2, "from a byte; below 256"),
         Place("Sources/CloudMountHTTP/TransferLoop.swift", "narrowing", "not below zero by the condition before"),
-        Place("Sources/CloudMountHTTP/TransferPulse.swift", "narrowing", times: 2, "not below zero by `milliseconds`"),
+        Place("Sources/CloudMountHTTP/TransferPulse.swift", "narrowing", times: 3, "not below zero by `milliseconds`"),
         Place("Sources/CloudMountKit/JSONReader.swift", "narrowing", "a digit"),
         Place("Sources/CloudMountKit/WireDate.swift", "narrowing", "a digit, or its negative"),
         Place("Plugins/MemoryProvider/MemoryBucket.swift", "narrowing", "from a smaller type"),

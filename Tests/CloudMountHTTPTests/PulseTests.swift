@@ -75,6 +75,22 @@ struct PulseTests {
         }
     }
 
+    @Test("What has a limit for the whole of it is over then, however it moves, and whatever it waits for")
+    func whole() {
+        var options = HTTPOptions()
+        options.wholeTimeout = .seconds(20)
+        for (options, expected) in [(options, 20), (HTTPOptions(), nil)] {
+            var pulse = TransferPulse(options)
+            let start: UInt64 = 1_000_000_000_000
+            let second = (0..<5000).first { second in
+                pulse.moved += 1_000_000
+                pulse.hold()
+                return pulse.isOver(at: start + UInt64(second) * 1_000_000_000)
+            }
+            #expect(second == expected)
+        }
+    }
+
     @Test("Time on hold does not count")
     func held() {
         #expect(Self.stall(Self.options()) { second, pulse in if second <= 30 { pulse.hold() } } == 40)

@@ -271,6 +271,58 @@ struct CredentialTests {
         while try await store.current().credentials?.accessKeyID != "NEWER" { await Task.yield() }
     }
 
+    /// Credentials that somebody has set up, or those of the machine.
+    private final class Falling: S3CredentialSource {
+        private let state = Mutex((ofMachine: false, loads: 0))
+        private let folder: Folder
+
+        init(_ folder: Folder) { self.folder = folder }
+
+        /// The file is another one than before.
+        func touch() { folder.write("f", String(repeating: "x", count: loads + 1)) }
+        var loads: Int { state.withLock { $0.loads } }
+        func fall(_ falls: Bool) { state.withLock { $0.ofMachine = falls } }
+
+        func load() async throws(VFSError) -> S3CredentialAnswer {
+            let ofMachine = state.withLock { state in
+                state.loads += 1
+                return state.ofMachine
+            }
+            var answer = S3CredentialAnswer(
+                credentials: S3Credentials(accessKeyID: ofMachine ? "ROLE" : "MINE", secretAccessKey: "S"),
+                files: [WatchedFile("\(folder.path)/f")], source: ofMachine ? "role" : "profile")
+            answer.isOfMachine = ofMachine
+            return answer
+        }
+    }
+
+    @Test("Those of the machine take the place of those that were set up only when they are all there is for two looks")
+    func fallen() async throws {
+        let (clock, source) = (TestClock(), Falling(try Folder()))
+        let store = S3CredentialStore(source, now: clock.now)
+        func refused() async throws -> String? {
+            let answer = try await store.current()
+            let loads = source.loads
+            source.touch()
+            let isNew = await store.replace(answer.credentials, .refused)
+            #expect(source.loads == loads + 1)
+            return isNew ? try await store.current().credentials?.accessKeyID : answer.credentials?.accessKeyID
+        }
+        #expect(try await store.current().credentials?.accessKeyID == "MINE")
+        source.fall(true)
+        // However often it is looked at meanwhile: a file that is being written is empty for a moment.
+        for _ in 0..<3 { #expect(try await refused() == "MINE") }
+        #expect(store.report?.problem?.contains("those of role are taken if that stays so") == true)
+        source.fall(false)
+        #expect(try await refused() == "MINE")
+        #expect(store.report?.problem == nil)
+        clock.advance(S3CredentialStore.interval)
+        source.fall(true)
+        #expect(try await refused() == "MINE")
+        clock.advance(S3CredentialStore.interval)
+        #expect(try await refused() == "ROLE")
+    }
+
     @Test("A refusal makes a changed file count at once")
     func refused() async throws {
         let folder = try Folder()
