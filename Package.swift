@@ -142,7 +142,9 @@ let package = Package(
             "CloudMountDaemonTests",
             [
                 "CloudMountDaemon", "CloudMountConfig", "CloudMountVFS", "CloudMountFilesystem", "CloudMountLayers",
-                "CloudMountPlatform", "CloudMountStaging", "CloudMountCache", "MountHarness", "TestSeeds", log,
+                "CloudMountPlatform", "CloudMountStaging", "CloudMountCache", "MountHarness", "MemoryProvider",
+                "TestSeeds",
+                log,
             ]),
 
         tests(

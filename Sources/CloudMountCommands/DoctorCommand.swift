@@ -1,7 +1,6 @@
 import ArgumentParser
 import CloudMountConfig
 import CloudMountDaemon
-import CloudMountPlatform
 import CloudMountVFS
 import Glibc
 import Synchronization
@@ -30,22 +29,31 @@ struct DoctorCommand: ParsableCommand {
     }
 
     func run() throws {
+        let configuration = try chosen()
         let findings = Findings()
         let json = json
-        let checkup = Checkup(try chosen()) { finding in
+        let checkup = Checkup(configuration) { finding in
             findings.all.withLock { $0.append(finding) }
             if !json { print(Self.text(finding)) }
         }
-        checkup.machine()
-        let done = CloudMountPlatform.Semaphore()
-        Task.detached {
-            await checkup.stores()
-            done.signal()
+        ForegroundProcess.run { signals in
+            let work = Task {
+                checkup.machine()
+                await checkup.stores()
+            }
+            // The first signal ends it as soon as nothing of its own is left in a store, a second one at once.
+            Task {
+                for await signal in signals {
+                    if work.isCancelled { Glibc.exit(128 + signal) }
+                    TerminalLog.write("stopping: what was written to try the store is being removed\n")
+                    work.cancel()
+                }
+            }
+            await work.value
+            let all = findings.all.withLock { $0 }
+            if json, let text = try? ControlJSON.pretty(all) { print(text) }
+            return work.isCancelled || all.contains { $0.state == .fault } ? .failure : .success
         }
-        done.wait()
-        let all = findings.all.withLock { $0 }
-        if json { print(try ControlJSON.pretty(all)) }
-        if all.contains(where: { $0.state == .fault }) { throw ExitStatus.failure.error() }
     }
 
     private final class Findings: Sendable {

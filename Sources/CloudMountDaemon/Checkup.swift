@@ -142,8 +142,9 @@ public struct Checkup: Sendable {
 
     // MARK: Stores
 
+    /// Ends early when its task is cancelled, but not before it has taken away again what it has written.
     public func stores() async {
-        for mount in configuration.mounts { await store(mount) }
+        for mount in configuration.mounts where !Task.isCancelled { await store(mount) }
     }
 
     private func store(_ mount: Configuration.Mount) async {
@@ -155,17 +156,20 @@ public struct Checkup: Sendable {
             return fault(name, error.description, Self.cure(error, mount))
         }
         if let start = endpoint.firstRange(of: "://") {
-            let host = endpoint[start.upperBound...].prefix { $0 != "/" && $0 != ":" && $0 != " " }
-            await resolve(String(host), name)
+            await resolve(Self.host(endpoint[start.upperBound...]), name)
         }
         let known = mount.provider.credentials.filter { !$0.secret }.compactMap { option in
-            mount.context.credentials.string(option.name).map { "\(option.name) \($0)" }
+            mount.context.credentials.string(option.name).map { value in
+                "\(option.name) \(option.isCommand ? Configuration.shown(command: value) : value)"
+            }
         }
         good(
             name,
             known.isEmpty ? "credentials: the environment's or the store's own, or none" : known.joined(separator: ", ")
         )
-        let result = await within(.seconds(90)) { await Self.prepared(mount) }
+        // Whoever is told to stop takes away first what it has put into the store.
+        let result = await within(.seconds(90), grace: .seconds(30)) { await Self.prepared(mount) }
+        if Task.isCancelled { return }
         let provider: any ObjectProvider
         switch result {
         case nil: return fault(name, "the store does not answer within 90 s", "see whether \(endpoint) can be reached")
@@ -173,6 +177,13 @@ public struct Checkup: Sendable {
         case .success(let prepared): provider = prepared
         }
         await probe(provider, mount)
+    }
+
+    /// - Parameter rest: of a URL, behind its slashes.
+    static func host(_ rest: Substring) -> String {
+        // An address of IPv6 stands in brackets.
+        if rest.first == "[" { return String(rest.dropFirst().prefix { $0 != "]" }) }
+        return String(rest.prefix { $0 != "/" && $0 != ":" && $0 != " " })
     }
 
     private func resolve(_ host: String, _ name: String) async {
@@ -198,7 +209,10 @@ public struct Checkup: Sendable {
                 prefix: ObjectKey(mount.context.prefix),
                 endpoint: EndpointLoad("doctor \(mount.name)", logger: silent), logger: silent)
             settings.retry.maxAttempts = 2
-            let provider = Layers.stack(try mount.provider.make(mount.context), settings: settings).provider
+            var context = mount.context
+            // A daemon that is just starting probes under the mount's name, and must not meet our probes.
+            context.mountName += " doctor"
+            let provider = Layers.stack(try mount.provider.make(context), settings: settings).provider
             try await provider.prepare(writable: !mount.readOnly)
             return .success(provider)
         } catch {
@@ -209,14 +223,17 @@ public struct Checkup: Sendable {
     /// List, and with a key of our own that goes again: write, look, read, delete.
     private func probe(_ provider: any ObjectProvider, _ mount: Configuration.Mount) async {
         let name = mount.name
-        func attempt<Value: Sendable>(
-            _ what: String, _ work: @escaping @Sendable () async throws(VFSError) -> Value
+        /// - Parameter grace: how long it is waited for when it is to end early.
+        @Sendable func attempt<Value: Sendable>(
+            _ what: String, grace: Duration = .zero, _ work: @escaping @Sendable () async throws(VFSError) -> Value
         ) async -> Value? {
             let start = ContinuousClock.now
-            let result = await within(.seconds(60)) { () -> Result<Value, VFSError> in
+            let result = await within(.seconds(60), grace: grace) { () -> Result<Value, VFSError> in
                 do throws(VFSError) { return .success(try await work()) } catch { return .failure(error) }
             }
             switch result {
+            case nil where Task.isCancelled: break
+            case .failure where Task.isCancelled: break
             case nil: fault(name, "\(what): no answer within 60 s", "see whether the store is busy")
             case .failure(let error): fault(name, "\(what): \(error.description)", Self.cure(error, mount))
             case .success(let value):
@@ -236,35 +253,49 @@ public struct Checkup: Sendable {
         }
         let key = ObjectKey(".cloudmount-doctor-\(String(UInt64.random(in: 0 ... .max), radix: 36))")
         let bytes = Array("cloudmount doctor".utf8)
-        guard
-            await attempt(
-                "write",
-                { () async throws(VFSError) in
-                    try await provider.put(PutRequest(key: key), from: BytesSource(bytes))
-                }) != nil
-        else { return }
-        if let seen = await attempt("look", { () async throws(VFSError) in try await provider.head(key) }) {
-            let away = seen.stored.seconds - SystemClock.now().seconds
-            if abs(away) > 60 {
-                fault(
-                    name, "the store's clock is \(away) s from this machine's",
-                    "have the clock set by NTP (timedatectl set-ntp true)")
-            } else {
-                good(name, "the clocks agree to \(abs(away)) s")
+        if Task.isCancelled { return }
+        let refusal = Mutex<VFSError?>(nil)
+        let written: Bool? = await attempt("write", grace: .seconds(10)) { () async throws(VFSError) in
+            do throws(VFSError) { _ = try await provider.put(PutRequest(key: key), from: BytesSource(bytes)) } catch {
+                refusal.withLock { $0 = error }
+                throw error
+            }
+            return true
+        }
+        // One that was refused has left nothing; of one without an answer nobody knows.
+        if written == nil, let error = refusal.withLock({ $0 }), !error.leavesOpen { return }
+        if written != nil, !Task.isCancelled {
+            if let seen = await attempt("look", { () async throws(VFSError) in try await provider.head(key) }) {
+                compareClocks(seen.stored, name)
+            }
+            let sink = Collected()
+            if !Task.isCancelled,
+                await attempt(
+                    "read", { () async throws(VFSError) in try await provider.read(ReadRequest(key: key), into: sink) })
+                    != nil, sink.bytes.withLock({ $0 }) != bytes
+            {
+                fault(name, "what was read is not what was written", "do not use this store")
             }
         }
-        let sink = Collected()
-        if await attempt(
-            "read", { () async throws(VFSError) in try await provider.read(ReadRequest(key: key), into: sink) }) != nil,
-            sink.bytes.withLock({ $0 }) != bytes
-        {
-            fault(name, "what was read is not what was written", "do not use this store")
-        }
-        let left: Void? = await attempt("delete") { () async throws(VFSError) in
-            let failures = try await provider.delete([DeleteRequest(key)])
-            if let failure = failures.first { throw failure.error }
-        }
+        // In a task of its own, which nobody cancels.
+        let left: Void? = await Task {
+            await attempt("delete") { () async throws(VFSError) in
+                let failures = try await provider.delete([DeleteRequest(key)])
+                if let failure = failures.first, failure.error.code != .notFound { throw failure.error }
+            }
+        }.value
         if left == nil { note(name, "\(mount.context.prefix)\(key) may be left", "delete it by hand") }
+    }
+
+    private func compareClocks(_ stored: Timestamp, _ name: String) {
+        let away = stored.seconds - SystemClock.now().seconds
+        if abs(away) > 60 {
+            fault(
+                name, "the store's clock is \(away) s from this machine's",
+                "have the clock set by NTP (timedatectl set-ntp true)")
+        } else {
+            good(name, "the clocks agree to \(abs(away)) s")
+        }
     }
 
     private final class Collected: ByteSink {
@@ -290,6 +321,16 @@ public struct Checkup: Sendable {
         case .timedOut, .unavailable, .throttled: "try again; the store is busy or out of reach"
         case .quotaExceeded: "raise the account's cap or quota"
         default: "see what the store says"
+        }
+    }
+}
+
+extension VFSError {
+    /// What was asked for may have been done all the same.
+    fileprivate var leavesOpen: Bool {
+        switch code {
+        case .connectionFailed, .timedOut, .unavailable, .malformedResponse, .io, .cancelled: true
+        default: false
         }
     }
 }

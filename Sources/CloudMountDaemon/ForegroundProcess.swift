@@ -13,6 +13,8 @@ public enum ForegroundProcess {
     /// all others whose default would be the end and that tell of no fault of this program: of users, timers and devices.
     /// - Parameter body: is given every SIGTERM, SIGINT, SIGQUIT and SIGHUP that arrives. Nothing may need the main actor.
     public static func run(_ body: @escaping @Sendable (AsyncStream<Int32>) async -> ExitStatus) -> Never {
+        // Inherited as ignored, the kernel would reap the programs that we start before we hear how they ended.
+        signal(SIGCHLD, SIG_DFL)
         var set = sigset_t()
         sigemptyset(&set)
         for taken in [SIGTERM, SIGINT, SIGQUIT, SIGHUP] { sigaddset(&set, taken) }

@@ -4,6 +4,21 @@ import Testing
 
 @Suite("Signals")
 struct SignalTests {
+    @Test("Where children were inherited as ignored, how they end is heard all the same")
+    func children() async {
+        await #expect(processExitsWith: .exitCode(ExitStatus.noDaemon.rawValue)) {
+            signal(SIGCHLD, SIG_IGN)
+            ForegroundProcess.run { _ in
+                var child = pid_t()
+                var arguments: [UnsafeMutablePointer<CChar>?] = [strdup("true"), nil]
+                guard posix_spawnp(&child, "true", nil, nil, &arguments, environ) == 0 else { return .usage }
+                usleep(200_000)
+                var status: Int32 = -1
+                return waitpid(child, &status, 0) == child && status == 0 ? .noDaemon : .failure
+            }
+        }
+    }
+
     @Test("No signal that tells of nothing wrong here ends the daemon")
     func ignored() async {
         await #expect(processExitsWith: .exitCode(ExitStatus.noDaemon.rawValue)) {
