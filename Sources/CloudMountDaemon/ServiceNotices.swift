@@ -1,4 +1,5 @@
 import CloudMountPlatform
+import CloudMountVFS
 import Glibc
 import Synchronization
 
@@ -59,8 +60,12 @@ public final class ServiceNotices: Sendable {
 
     func alive() { socket?.send("WATCHDOG=1") }
 
+    /// systemd passes over what is longer than 4,096 bytes, and goes on with what it was told before.
+    private static let mostStatus = 1000
+
     /// One line for a person, told when it is another than before.
     func status(_ text: String) {
+        let text = text.cut(to: Self.mostStatus)
         let isNews = state.withLock { state in
             defer { state.status = text }
             return state.status != text

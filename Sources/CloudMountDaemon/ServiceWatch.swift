@@ -1,4 +1,5 @@
 import CloudMountFUSE
+import CloudMountPlatform
 import Logging
 
 /// Tells the service manager how the mounts are, as long as the daemon runs: ready when each was tried once, and alive as long as
@@ -19,6 +20,7 @@ struct ServiceWatch: Sendable {
         guard notices.isHeard else { return }
         var health = ThreadHealth(patience: (notices.watchdog ?? .seconds(60)) / 2)
         let period = min(.seconds(5), (notices.watchdog ?? .seconds(20)) / 4)
+        var waits = DiskWaits()
         var isReady = false
         var extended = ContinuousClock.now
         while !Task.isCancelled {
@@ -33,18 +35,31 @@ struct ServiceWatch: Sendable {
                 extended = .now
             }
             notices.status(look.text)
-            if notices.watchdog != nil { await showLife(look, &health) }
+            if notices.watchdog != nil { await showLife(look, &health, &waits) }
             try? await Task.sleep(for: isReady ? period : min(period, .milliseconds(50)))
         }
     }
 
+    /// Not those that may all wait for a disk.
+    private static let pool = BlockingPool(name: "cm-look", width: 1)
+
     /// That this task runs says that Swift's threads and the supervisor do.
-    private func showLife(_ look: ServiceLook, _ health: inout ThreadHealth) async {
-        let stuck = health.look(at: .now, look.running.map { ($0.name, $0.running.servingPulse) })
-        guard stuck.isEmpty else {
+    private func showLife(_ look: ServiceLook, _ health: inout ThreadHealth, _ waits: inout DiskWaits) async {
+        let pulses = look.running.map { ($0.name, $0.running.servingPulse) }
+        let stuck = health.look(at: .now, pulses)
+        let threads = pulses.contains(where: \.1.isBusy) ? await Self.pool.run { DiskWaits.current() } : []
+        let diskWait = waits.look(at: .now, threads)
+        // They look at a disk at other moments than at requests.
+        let isDisk = diskWait >= health.patience / 2
+        guard stuck.isEmpty || isDisk else {
             let names = stuck.joined(separator: ", ")
             logger.error("the threads that serve \(names) do not move; the watchdog is told nothing")
             return
+        }
+        if !stuck.isEmpty {
+            logger.error(
+                "the threads that serve \(stuck.joined(separator: ", ")) wait for a local disk, which nothing but the disk ends"
+            )
         }
         let executors = look.running.compactMap(\.running.executor)
         let answers = await within(health.patience) {

@@ -155,6 +155,54 @@ struct ServiceTests {
         for wrong in ["0", "-5", "x", ""] { #expect(watchdog(["WATCHDOG_USEC": wrong]) == nil) }
     }
 
+    @Test("a status that is longer than systemd takes is cut")
+    func longStatus() async throws {
+        let manager = try ServiceListener("@cloudmount-test-\(getpid())-long")
+        let notices = ServiceNotices(environment: ["NOTIFY_SOCKET": manager.address])
+        notices.status("1 mount serves; " + String(repeating: "a: gone; ", count: 5000))
+        let text = try #require(await manager.message())
+        #expect(text.hasPrefix("STATUS=1 mount serves; a: gone;") && text.utf8.count <= 1010)
+    }
+
+    @Test("a thread that stands in one wait for a disk is seen, and how long, and no other")
+    func diskWaits() async throws {
+        var waits = DiskWaits()
+        let start = ContinuousClock.now
+        func look(_ second: Int, _ threads: [(Int, Int)]) -> Duration {
+            waits.look(at: start + .seconds(second), threads.map { DiskWaits.Thread(id: $0.0, sleeps: $0.1) })
+        }
+        #expect(look(0, []) == .zero)
+        #expect(look(5, [(1, 7), (2, 3)]) == .zero)
+        // The second one has slept again.
+        #expect(look(15, [(1, 7), (2, 4)]) == .seconds(10))
+        #expect(look(20, [(2, 4)]) == .seconds(5))
+        #expect(look(25, []) == .zero)
+
+        // A parent that waits for its child to begin cannot be interrupted: as one that waits for a disk.
+        let path = "/tmp/cloudmount-wait-\(UInt32.random(in: 0 ... .max))"
+        #expect(mkfifo(path, 0o600) == 0)
+        defer { unlink(path) }
+        let started = NamedThread.start("cm-test-wait") {
+            var actions = posix_spawn_file_actions_t()
+            posix_spawn_file_actions_init(&actions)
+            posix_spawn_file_actions_addopen(&actions, 0, path, O_RDONLY, 0)
+            var arguments: [UnsafeMutablePointer<CChar>?] = [strdup("true"), nil]
+            var child = pid_t()
+            if posix_spawnp(&child, "true", &actions, nil, &arguments, environ) == 0 { waitpid(child, nil, 0) }
+            free(arguments[0])
+            posix_spawn_file_actions_destroy(&actions)
+        }
+        #expect(started)
+        var seen: Set<DiskWaits.Thread> = []
+        while seen.isEmpty {
+            let now = Set(DiskWaits.current())
+            try await Task.sleep(for: .milliseconds(20))
+            // The same sleep at both looks.
+            seen = now.intersection(DiskWaits.current())
+        }
+        close(open(path, O_WRONLY))
+    }
+
     @Test("a manager that goes away, or does not read, harms nothing")
     func silence() async throws {
         let path = "/tmp/cloudmount-test-\(getpid()).notify"
