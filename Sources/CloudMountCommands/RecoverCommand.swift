@@ -12,7 +12,8 @@ struct RecoverCommand: ParsableCommand {
             Such are files that somebody else changed meanwhile, so that theirs and ours could not both be kept; what was \
             written to another bucket than the mount has now; what a mount that is not in the file has left; and bytes \
             that no record names. What only waits for its store is not listed: it is stored by itself, and \
-            'cloudmount status' tells of it. Works also while no daemon runs.
+            'cloudmount status' tells of it. Daemons that mounts by URL or fstab have for themselves are asked too, and the \
+            caches of daemons that do not run are looked at.
 
               cloudmount recover                                  names all
               cloudmount recover photos                           those of one mount
@@ -29,6 +30,9 @@ struct RecoverCommand: ParsableCommand {
     var yes = false
     @Flag(help: "As JSON.")
     var json = false
+    /// For the package: exits with 0 when this cache has nothing that no store has, and no daemon holds it.
+    @Option(help: .hidden)
+    var empty: String?
     @Argument(help: "Name of the mount. (default: all)")
     var mount: String?
     @Argument(help: "Name of what is kept, or its path in the mount.")
@@ -42,6 +46,12 @@ struct RecoverCommand: ParsableCommand {
     }
 
     func run() throws {
+        if let empty {
+            do throws(VFSError) {
+                if try OfflineRecovery.isEmpty(ConfigurationFile.absolute(empty)) { return }
+            } catch { throw ExitStatus.failure.error(error.message) }
+            throw ExitStatus.failure.error("\(empty.printable) has what no store has")
+        }
         let request = ControlRequest(.recover, target: mount, name: name)
         let answer = try ask(request)
         let kept = answer.kept ?? []
@@ -91,28 +101,7 @@ struct RecoverCommand: ParsableCommand {
         _ = try ask(ControlRequest(.recover, target: mount, name: file.name, discard: true))
     }
 
-    private func ask(_ request: ControlRequest) throws -> ControlAnswer {
-        let answer = try source.askIfRunning(request) ?? offline(request)
-        guard answer.ok, answer.kept != nil else { throw ExitStatus.failure.error(answer.error ?? "refused") }
-        return answer
-    }
-
-    /// What the daemon would say, where there is none.
-    private func offline(_ request: ControlRequest) throws -> ControlAnswer {
-        let configuration = try source.load(quietly: true)
-        do throws(VFSError) {
-            guard let answer = try OfflineRecovery(configuration).ask(request) else {
-                let isKnown =
-                    request.target.map { name in configuration.mounts.contains { $0.name == name } } ?? true
-                if isKnown, request.name == nil { return ControlAnswer(kept: []) }
-                return ControlAnswer(ok: false, error: "nothing is kept in \(configuration.cache.directory)")
-            }
-            for remark in answer.remarks ?? [] { TerminalLog.write("\(remark.printable) (warning)\n") }
-            return answer
-        } catch {
-            throw ExitStatus.failure.error(error.message)
-        }
-    }
+    private func ask(_ request: ControlRequest) throws -> ControlAnswer { try RecoverySources(source).ask(request) }
 
     // MARK: Words
 

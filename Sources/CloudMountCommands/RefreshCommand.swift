@@ -17,9 +17,8 @@ struct RefreshCommand: ParsableCommand {
     var targets: [String] = []
 
     func run() throws {
-        let request = try ConfigurationFile.request(.refresh, at: targets)
-        // Those of one daemon.
-        let answer = try source.ask(request, of: targets.first.map(ConfigurationFile.nameOrPath))
-        if !answer.ok { throw ExitStatus.failure.error(answer.error ?? "refused") }
+        let answers = try source.askAll(targets) { try ConfigurationFile.request(.refresh, at: $0) }
+        let faults = answers.filter { !$0.ok }.map { $0.error ?? "refused" }
+        if !faults.isEmpty { throw ExitStatus.failure.error(faults.joined(separator: "\n")) }
     }
 }

@@ -31,19 +31,25 @@ struct SyncCommand: ParsableCommand {
     }
 
     func run() throws {
-        var request = try ConfigurationFile.request(.sync, at: targets)
-        request.limit = timeout.flatMap(Units.time)
+        let limit = timeout.flatMap(Units.time)
+        let start = ContinuousClock.now
         let onTerminal = isatty(STDERR_FILENO) == 1 && !json
-        // Those of one daemon.
-        let answer = try source.ask(request, of: targets.first.map(ConfigurationFile.nameOrPath)) { progress in
+        let answers = try source.askAll(targets) { words in
+            var request = try ConfigurationFile.request(.sync, at: words)
+            request.limit = limit.map { max(.zero, $0 - (.now - start)) }
+            return request
+        } progress: { progress in
             guard onTerminal, let report = progress.sync else { return }
             TerminalLog.write("\r\u{1B}[K\(Self.line(report))")
         }
         if onTerminal { TerminalLog.write("\r\u{1B}[K") }
-        guard let report = answer.sync else { throw ExitStatus.failure.error(answer.error ?? "refused") }
-        if json { print(try ControlJSON.pretty(report)) }
-        guard !answer.ok else { return }
-        throw ExitStatus.failure.error(Self.failures(report))
+        let reports = answers.compactMap(\.sync)
+        let report = reports.reduce(into: SyncReport()) { $0.add($1) }
+        if json, !reports.isEmpty { print(try ControlJSON.pretty(report)) }
+        guard let failed = answers.first(where: { !$0.ok }) else { return }
+        let faults = answers.filter { $0.sync == nil }.map { $0.error ?? "refused" }
+        let lines = faults + [Self.failures(report)].filter { !$0.isEmpty }
+        throw ExitStatus.failure.error(lines.isEmpty ? failed.error : lines.joined(separator: "\n"))
     }
 
     static func line(_ report: SyncReport) -> String {

@@ -4,7 +4,8 @@ import Glibc
 
 /// The other end of the control socket.
 public struct ControlClient: Sendable {
-    private let path: String
+    /// Of the socket.
+    public let path: String
     private let owners: Set<UInt32>?
 
     /// - Parameter owners: the users of whom one's daemon must be listening there; nil: whoever may make the socket is trusted.

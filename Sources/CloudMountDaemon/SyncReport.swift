@@ -1,4 +1,5 @@
 import CloudMountFilesystem
+import CloudMountVFS
 
 /// How far a `cloudmount sync` is, and what `--json` prints of its end. Members are added to it, never renamed or taken away.
 public struct SyncReport: Codable, Sendable, Equatable {
@@ -26,6 +27,20 @@ public struct SyncReport: Codable, Sendable, Equatable {
         /// It will never be stored by itself.
         public var isFinal: Bool
     }
+
+    /// What another daemon says, of other mounts.
+    public mutating func add(_ other: SyncReport) {
+        files += other.files
+        bytes = bytes.addingSaturated(other.bytes)
+        storedFiles += other.storedFiles
+        storedBytes = storedBytes.addingSaturated(other.storedBytes)
+        sentBytes = sentBytes.addingSaturated(other.sentBytes)
+        isTimedOut = isTimedOut || other.isTimedOut
+        unstored += other.unstored
+        unnamed += other.unnamed
+    }
+
+    public init() {}
 
     /// Files named at most.
     static let mostNamed = 1000

@@ -148,9 +148,8 @@ struct UnreadableRecordTests {
     func offline() async throws {
         try await withFolder(["m-1-2-x"]) { folder, staging in
             staging.unlock()
-            let configuration = try Fixtures.parse(
-                "cache: {directory: \(folder)}\nmounts: [{name: m, path: /mnt/m, provider: fake, bucket: b}]\n")
-            let recovery = OfflineRecovery(configuration)
+            let cache = Configuration.Cache(directory: folder, size: 1 << 30, keepFree: 0)
+            let recovery = OfflineRecovery(cache, names: ["m"])
             for _ in 0..<2 {
                 #expect(try recovery.ask(ControlRequest(.recover))?.kept?.map(\.name) == ["m-1-2-x"])
                 // As a daemon that starts while somebody is asked.
@@ -162,6 +161,30 @@ struct UnreadableRecordTests {
             }
             #expect(try recovery.ask(ControlRequest(.recover, name: "m-1-2-x", discard: true))?.ok == true)
             #expect(access("\(folder)/staged/m-1-2-x", F_OK) != 0)
+        }
+    }
+
+    @Test("A cache is empty when it has no bytes, no record and no damaged journal, and no daemon has it")
+    func empty() async throws {
+        try await withFolder(["m-1-2-x"]) { folder, staging in
+            #expect(throws: VFSError.self) { try OfflineRecovery.isEmpty(folder) }
+            staging.unlock()
+            #expect(try !OfflineRecovery.isEmpty(folder))
+            unlink("\(folder)/staged/m-1-2-x")
+            #expect(try OfflineRecovery.isEmpty(folder))
+            // A write without bytes is one all the same.
+            let journal = try Journal(directory: folder)
+            let record = Journal.Record(id: journal.newID(), mount: "m", key: "f", staged: nil, payload: [])
+            try await journal.commit([.put(record)])
+            journal.close()
+            #expect(try !OfflineRecovery.isEmpty(folder))
+            let again = try Journal(directory: folder)
+            try await again.commit([.remove(record.id)])
+            again.close()
+            #expect(try OfflineRecovery.isEmpty(folder))
+            mkdir("\(folder)/state.sqlite.damaged-1", 0o700)
+            #expect(try !OfflineRecovery.isEmpty(folder))
+            rmdir("\(folder)/state.sqlite.damaged-1")
         }
     }
 
