@@ -51,8 +51,8 @@ extension MountTests {
                     grep -q "$command" bash-completion/completions/cloudmount
                 done
                 cmp doc/cloudmount/examples/mounts.yaml "$ROOT/mounts.yaml"
-                ! readelf -S ../bin/cloudmount | grep -q '[.]symtab'
-                ! readelf -d ../bin/cloudmount | grep -qi 'r.*path'
+                if readelf -S ../bin/cloudmount | grep '[.]symtab'; then exit 1; fi
+                if readelf -d ../bin/cloudmount | grep -i '(r.*path)'; then exit 1; fi
                 [ "$(readlink ../sbin/mount.cloudmount)" = ../bin/cloudmount ]
                 """#
             _ = try await ChildProcess.output(
@@ -112,11 +112,23 @@ extension MountTests {
             cloudmount status > /dev/null
             exec 7<&-
             cloudmount unmount --all
-            # Bytes that no store has survive a purge.
-            mkdir -p /var/cache/cloudmount-kept/staged; echo x > /var/cache/cloudmount-kept/staged/bytes
+            # Bytes that no store has survive a purge, so does what nobody could look into, and a daemon that goes on.
+            for cache in kept doubt; do
+                mkdir -p -m 700 /var/cache/cloudmount-$cache/staged; : > /var/cache/cloudmount-$cache/lock
+            done
+            echo x > /var/cache/cloudmount-kept/staged/bytes
+            : > /var/cache/cloudmount-doubt/state.sqlite.damaged-1
+            mkdir /mnt/own
+            cloudmount mount file:///srv/trial /mnt/own --detach --name own
+            own=$(cloudmount status --json own | sed -n 's/^ *"pid" *: *\([0-9]*\).*/\1/p')
+            trap 'kill -9 $pid $own 2> /dev/null || true' EXIT
             dpkg --force-unsafe-io --no-triggers --purge cloudmount > dpkg.log 2>&1 || { cat dpkg.log; exit 1; }
             [ -s /var/cache/cloudmount-kept/staged/bytes ]
-            [ ! -e /var/cache/cloudmount ] && [ ! -e /usr/bin/cloudmount ] && [ ! -e /run/cloudmount ]
+            [ -e /var/cache/cloudmount-doubt/lock ] && [ -e /var/cache/cloudmount-own/lock ]
+            [ -S /run/cloudmount/mount-own.sock ] && [ "$(cat /mnt/own/file)" = before ]
+            umount /mnt/own
+            [ ! -e /var/cache/cloudmount ]
+            [ ! -e /usr/bin/cloudmount ]
             [ -e /etc/cloudmount/mounts.yaml ]
             grep -q '^PRUNEFS="NFS nfs"$' /etc/updatedb.conf
             END
