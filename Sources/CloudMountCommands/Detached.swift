@@ -26,10 +26,11 @@ struct Detached {
     func run() throws {
         // Of several that start at the same time one becomes the daemon, and serves what the others want.
         for _ in 0..<5 {
+            try checkFile()
             if command.helper ? try isServed() : try haveServed() {
                 return try report(try MountReadiness(client, names).waitUntilTried())
             }
-            let log = try Log(command.logFile ?? configuration.cache.directory + "/daemon.log")
+            let log = try command.logFile.map { try Log($0) } ?? Log(inCache: configuration.cache.directory)
             let child = try start(log)
             var status: Int32 = 0
             let tried = try MountReadiness(client, names).waitUntilTried {
@@ -75,14 +76,41 @@ struct Detached {
         return true
     }
 
+    /// Why what is there is not what is wanted.
+    static func difference(_ wanted: Configuration.Mount, _ there: StatusReport.Mount) -> String? {
+        func isSame(_ one: String, _ other: String) -> Bool { one.utf8.elementsEqual(other.utf8) }
+        let context = wanted.context
+        guard isSame(wanted.path, there.path), isSame(wanted.provider.name, there.provider),
+            isSame(context.bucket, there.bucket), isSame(context.prefix, there.prefix)
+        else {
+            let place = "\(there.bucket)\(there.prefix.isEmpty ? "" : "/\(there.prefix)")"
+            return "another mount has the name '\(there.name)': it is \(there.provider) \(place) at \(there.path)"
+                + (there.pending.map { " (\($0))" } ?? "") + "; unmount it, or choose another name by --name"
+        }
+        if let endpoint = wanted.expectedEndpoint, let other = there.endpoint?.name, !isSame(endpoint, other) {
+            return "'\(there.name)' is mounted already, of \(other) and not of \(endpoint); unmount it first"
+        }
+        if there.state == .mounted, wanted.readOnly, !there.readOnly {
+            return
+                "'\(there.name)' is mounted already, and can be written to; mount -o remount,ro \(there.path), or unmount it first"
+        }
+        return nil
+    }
+
+    /// A daemon that listens where ours does may serve another file, in which the names mean other mounts.
+    private func checkFile() throws {
+        guard choice.isOfFile, let report = try? client.ask(ControlRequest(.status)).status else { return }
+        let ours = ConfigurationFile.resolved(configuration.file)
+        if !ours.utf8.elementsEqual(report.configuration.utf8) {
+            throw ExitStatus.failure.error(
+                "the daemon that runs serves the mounts of \(report.configuration), not those of \(ours)")
+        }
+    }
+
     private func report(_ mounts: [StatusReport.Mount]?) throws {
         for mount in mounts ?? [] {
             guard let wanted = configuration.mounts.first(where: { $0.name == mount.name }) else { continue }
-            if wanted.path != mount.path {
-                throw ExitStatus.failure.error(
-                    "another mount has the name '\(mount.name)': it is \(mount.bucket) at \(mount.path); choose another by --name"
-                )
-            }
+            if let other = Self.difference(wanted, mount) { throw ExitStatus.failure.error(other) }
         }
         let failed = (mounts ?? []).filter { $0.state != .mounted }
         if mounts != nil, failed.isEmpty { return }
@@ -102,6 +130,7 @@ struct Detached {
         posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDWR, 0)
         posix_spawn_file_actions_adddup2(&actions, 0, 1)
         posix_spawn_file_actions_adddup2(&actions, log.descriptor.raw, 2)
+        OwnDescriptors.keepFromPrograms()
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
         defer { posix_spawnattr_destroy(&attributes) }
@@ -124,10 +153,11 @@ private struct Log {
     let descriptor: Descriptor
     private let start: off_t
 
+    /// - Parameter path: as somebody has named it, who may have made its folder for many.
     init(_ path: String) throws {
         self.path = path
         if let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")), slash > path.startIndex {
-            Self.makeFolders(String(path[..<slash]))
+            try? makeDirectories(String(path[..<slash]))
         }
         let raw = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0o600)
         guard raw >= 0 else {
@@ -137,18 +167,38 @@ private struct Log {
         start = max(0, lseek(raw, 0, SEEK_END))
     }
 
+    /// In a folder that nobody else has prepared, a file that is this user's alone.
+    init(inCache directory: String) throws {
+        path = directory + "/daemon.log"
+        do throws(VFSError) {
+            try makeDirectories(directory)
+            try requireOwn(directory)
+            descriptor = try openOwnFile(path)
+        } catch { throw ExitStatus.failure.error(error.message) }
+        guard fcntl(descriptor.raw, F_SETFL, O_APPEND) == 0 else {
+            throw ExitStatus.failure.error("the log \(path) cannot be written: \(String(cString: strerror(errno)))")
+        }
+        start = max(0, lseek(descriptor.raw, 0, SEEK_END))
+    }
+
     /// What has come to it since, 64 KiB at most.
     var news: String {
         var bytes = [UInt8](repeating: 0, count: 64 << 10)
         let count = pread(descriptor.raw, &bytes, bytes.count, start)
         return String(decoding: bytes.prefix(max(0, count)), as: UTF8.self)
     }
+}
 
-    private static func makeFolders(_ path: String) {
-        guard access(path, F_OK) != 0 else { return }
-        if let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")), slash > path.startIndex {
-            makeFolders(String(path[..<slash]))
+private enum OwnDescriptors {
+    /// A lock or a pipe of the caller would live as long as the mount: no program that is started from now on has more than the three usual ones.
+    static func keepFromPrograms() {
+        guard let folder = opendir("/proc/self/fd") else { return }
+        defer { closedir(folder) }
+        while let entry = readdir(folder) {
+            let name = withUnsafeBytes(of: &entry.pointee.d_name) {
+                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            if let descriptor = Int32(name), descriptor > 2 { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
         }
-        mkdir(path, 0o700)
     }
 }

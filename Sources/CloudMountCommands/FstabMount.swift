@@ -1,3 +1,4 @@
+import CloudMountConfig
 import CloudMountDaemon
 import CloudMountVFS
 import Glibc
@@ -9,20 +10,19 @@ struct FstabMount {
 
     /// What is mount(8)'s own affair, or always so.
     private static let ignored: Set<String> = [
-        "rw", "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev", "nosuid",
-        "nodev",
-        "suid", "dev", "exec", "async", "atime", "noatime", "relatime", "norelatime", "strictatime", "lazytime",
-        "diratime",
+        "ro", "rw", "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev",
+        "nosuid", "nodev", "suid", "dev", "exec", "noexec", "symfollow", "nosymfollow", "async", "dirsync", "atime",
+        "noatime", "relatime", "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime", "diratime",
         "nodiratime", "silent", "loud", "nomand", "mand", "iversion", "noiversion",
     ]
+    /// The same with a value.
+    private static let ignoredKeys: Set<String> = ["user", "uhelper", "comment"]
 
     private let program: MountProgram
-    let isReadOnly: Bool
     private let isURL: Bool
 
     init(_ program: MountProgram) {
         self.program = program
-        isReadOnly = program.options.last { $0 == "ro" || $0 == "rw" } == "ro"
         isURL = StoreURL(program.source) != nil
     }
 
@@ -35,9 +35,13 @@ struct FstabMount {
             program.source.hasPrefix("cloudmount:")
             ? String(program.source.dropFirst("cloudmount:".count)) : program.source
         var words = ["mount"]
-        for option in program.options where !Self.ignored.contains(option) && option != "ro" {
+        // The same at boot, where there is no home, as by hand: nobody's own file says what root mounts.
+        if geteuid() == 0, !program.options.contains(where: { $0.hasPrefix("config=") }) {
+            words += ["-f", UserPlaces.systemConfigurationFile]
+        }
+        for option in program.options where !Self.ignored.contains(option) {
             let parts = option.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
-            if parts[0].hasPrefix("x-") || parts[0] == "comment" { continue }
+            if parts[0].hasPrefix("x-") || parts.count == 2 && Self.ignoredKeys.contains(parts[0]) { continue }
             guard parts.count == 2 else {
                 throw Fault(
                     message: "mount.cloudmount knows no option '\(option)'; what a mount is like stands in mounts.yaml")
@@ -55,19 +59,17 @@ struct FstabMount {
                         "mount.cloudmount knows no option '\(parts[0])'; what a mount is like stands in mounts.yaml")
             }
         }
-        words.append("--detach")
-        if isURL {
-            if isReadOnly { words.append("--read-only") }
-            return words + ["--helper", "--", program.source, program.path]
+        // They are the daemon's from the start: nothing is ever writable that was to be read-only.
+        for (on, off) in [("ro", "rw"), ("noexec", "exec"), ("nosymfollow", "symfollow")]
+        where isLast(on, before: off) {
+            words.append("--" + on)
         }
-        return words + ["--helper", "--at", program.path, "--", name]
+        words += ["--detach", "--helper"]
+        return words + (isURL ? ["--", program.source, program.path] : ["--at", program.path, "--", name])
     }
 
-    /// A mount that the file has writable is made read-only by the kernel and the daemon.
-    func finish() -> (status: Int32, message: String?) {
-        guard isReadOnly, !isURL else { return (0, nil) }
-        let remount = MountProgram(
-            arguments: ["mount.fuse.cloudmount", program.source, program.path, "-o", "remount,ro"])
-        return remount?.run(environment: ConfigurationFile.environment) ?? (0, nil)
+    /// The last word counts, as for mount(8), which itself adds what `user` stands for.
+    private func isLast(_ on: String, before off: String) -> Bool {
+        program.options.last { $0 == on || $0 == off } == on
     }
 }

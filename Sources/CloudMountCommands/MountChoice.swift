@@ -64,6 +64,19 @@ struct StoreOptions: ParsableArguments {
     }
 }
 
+/// What a line of fstab says of a mount beside where it is: it takes away, and gives nothing that the file does not.
+struct MountFlags: Sendable, Equatable {
+    var readOnly = false
+    var noExec = false
+    var noSymlinkFollow = false
+
+    func apply(to mount: inout Configuration.Mount) {
+        if readOnly { mount.readOnly = true }
+        if noExec { mount.exec = false }
+        if noSymlinkFollow { mount.noSymlinkFollow = true }
+    }
+}
+
 /// Which mounts of which file a daemon serves: all, some by their names, or one that the command line alone names.
 final class MountChoice: Sendable {
     private let file: String
@@ -71,20 +84,33 @@ final class MountChoice: Sendable {
     private let entry: MountEntry?
     /// The one mount has a daemon of its own, beside that of the file.
     private let own: String?
+    /// What mount(8) wants of the mounts of the file.
+    private let flags: MountFlags
     private let names: Mutex<Set<String>?>
 
     /// - Parameters:
     ///   - names: empty: all.
     ///   - isOwn: the first of them has a daemon and a cache of its own, as an `entry` has.
-    init(file: String, names: [String], entry: MountEntry? = nil, isOwn: Bool = false) {
+    ///   - flags: hold for each, whatever the file says.
+    init(
+        file: String, names: [String], entry: MountEntry? = nil, isOwn: Bool = false, flags: MountFlags = MountFlags()
+    ) {
         self.file = file
+        self.flags = flags
         self.entry = entry
         own = entry?.name ?? (isOwn ? names.first : nil)
         self.names = Mutex(names.isEmpty ? nil : Set(names))
     }
 
+    /// Its mounts are those that the file has.
+    var isOfFile: Bool { entry == nil }
+
     /// From now on this one too.
-    func choose(_ name: String) { names.withLock { _ = $0?.insert(name) } }
+    /// - Returns: takes it back.
+    func choose(_ name: String) -> @Sendable () -> Void {
+        let isNew = names.withLock { $0?.insert(name).inserted ?? false }
+        return { [self] in if isNew { names.withLock { _ = $0?.remove(name) } } }
+    }
 
     /// The file as it is now.
     func load() throws(ConfigurationError) -> Configuration {
@@ -101,6 +127,7 @@ final class MountChoice: Sendable {
             configuration.cache.directory += "-\(own)"
         }
         if let names = names.withLock({ $0 }) { configuration.mounts.removeAll { !names.contains($0.name) } }
+        for index in configuration.mounts.indices { flags.apply(to: &configuration.mounts[index]) }
         return configuration
     }
 }

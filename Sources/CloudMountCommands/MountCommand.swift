@@ -52,6 +52,13 @@ struct MountCommand: ParsableCommand {
     /// For mount.cloudmount: where the one mount must be.
     @Option(help: .hidden)
     var at: String?
+    /// For mount.cloudmount.
+    @Flag(help: .hidden)
+    var noexec = false
+    @Flag(help: .hidden)
+    var nosymfollow = false
+    @Flag(help: .hidden)
+    var ro = false
     @Argument(help: "Only these mounts (default: all); or a URL and where to mount it.")
     var names: [String] = []
 
@@ -67,7 +74,8 @@ struct MountCommand: ParsableCommand {
 
     func run() throws {
         let file = ConfigurationFile.absolute(source.path)
-        var choice = MountChoice(file: file, names: names, isOwn: helper)
+        let flags = MountFlags(readOnly: ro, noExec: noexec, noSymlinkFollow: nosymfollow)
+        var choice = MountChoice(file: file, names: names, isOwn: helper, flags: flags)
         if isURL {
             let entry: MountEntry
             do throws(MountEntry.Fault) { entry = try store.entry(names[0], at: names[1], name: name) } catch {
@@ -77,7 +85,7 @@ struct MountCommand: ParsableCommand {
             if save, let answer = try source.add(entry) {
                 throw answer.ok ? ExitStatus.success.error() : ExitStatus.failure.error(answer.error ?? "refused")
             }
-            choice = MountChoice(file: file, names: [entry.name], entry: save ? nil : entry)
+            choice = MountChoice(file: file, names: [entry.name], entry: save ? nil : entry, flags: flags)
         }
         let configuration = try loaded(choice)
         if detach { return try Detached(choice, configuration, self).run() }

@@ -7,7 +7,7 @@ struct StatusCommand: ParsableCommand {
         commandName: "status", abstract: "Shows what the daemon is doing.",
         discussion: """
             Exits with 0 when all mounts meant do what they should, with 1 when one is not mounted, its store does not answer \
-            or refuses, or files could not be stored; with 3 when no daemon runs. With --json as one stable document: members are \
+            or refuses, files could not be stored, or a mount does not tell its figures; with 3 when no daemon runs. With --json as one stable document: members are \
             added to it, never renamed or taken away.
             """)
 

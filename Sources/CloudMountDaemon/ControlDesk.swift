@@ -13,14 +13,15 @@ struct ControlDesk: Sendable {
     private let staging: StagingArea
     private let memory: BufferPool
     private let reload: ConfigurationReload
-    private let choose: @Sendable (String) -> Void
+    private let choose: @Sendable (String) -> @Sendable () -> Void
     private let recovery: RecoveryDesk
     private let looks = MountLooks()
     private let startedAt = SystemClock.now()
 
     init(
         supervisor: Supervisor, configuration: Configuration, staging: StagingArea, journal: Journal?,
-        memory: BufferPool, reload: ConfigurationReload, choose: @escaping @Sendable (String) -> Void = { _ in }
+        memory: BufferPool, reload: ConfigurationReload,
+        choose: @escaping @Sendable (String) -> @Sendable () -> Void = { _ in {} }
     ) {
         self.choose = choose
         recovery = RecoveryDesk(
@@ -112,10 +113,15 @@ struct ControlDesk: Sendable {
     /// Goes by the file as it is now, with a mount that the daemon was not started for.
     private func mount(_ request: ControlRequest) async -> ControlAnswer {
         guard let name = request.target else { return ControlAnswer(ok: false, error: "not a request") }
-        choose(name)
+        // A name that the file has not, or a file that is wrong, is no matter of later reloads.
+        let forget = choose(name)
         var answer = await reload(ControlRequest(.reload))
-        guard let report = answer.reload else { return answer }
+        guard let report = answer.reload else {
+            forget()
+            return answer
+        }
         let mount = report.mounts.first { $0.name == name }
+        if mount == nil { forget() }
         if mount == nil { answer.error = "there is no mount '\(name)' in \(file)" }
         if let mount, mount.outcome == .failed { answer.error = "\(name): \(mount.reason ?? "failed")" }
         answer.ok = answer.error == nil
@@ -145,11 +151,11 @@ struct ControlDesk: Sendable {
     }
 }
 
-/// Asks mounts for their figures, side by side and each within a limit: one that is slow to tell is shown without them, and
-/// is not asked again before it has answered.
+/// Asks mounts for their figures, side by side and each within a limit: one that is slow to tell is shown without them. Who asks while a
+/// question is under way waits for its answer.
 final class MountLooks: Sendable {
     private let pool = BlockingPool(name: "cm-status", width: 4)
-    private let underWay = Mutex<Set<MountLife.ID>>([])
+    private let underWay = Mutex<[MountLife.ID: Task<StatusReport.Mount, Never>]>([:])
     private let limit: Duration
 
     init(limit: Duration = .seconds(1)) { self.limit = limit }
@@ -169,7 +175,7 @@ final class MountLooks: Sendable {
         case .mounted(let running), .draining(let running):
             let filled = await figures(of: running, look.id, report)
             report = filled ?? report
-            if filled == nil { report.reason = "its figures are not to be had just now" }
+            if filled == nil { report.forgetFigures() }
         default: break
         }
         return report
@@ -178,15 +184,26 @@ final class MountLooks: Sendable {
     private func figures(
         of running: any RunningMount, _ id: MountLife.ID, _ report: StatusReport.Mount
     ) async -> StatusReport.Mount? {
-        guard underWay.withLock({ $0.insert(id).inserted }) else { return nil }
-        return await within(limit) { [pool] in
-            let filled = await pool.run {
-                var report = report
-                report.fill(running)
-                return report
+        let question = underWay.withLock { underWay in
+            if let asked = underWay[id] { return asked }
+            let question = Task.detached { [pool] in
+                let filled = await pool.run {
+                    var report = report
+                    report.fill(running)
+                    return report
+                }
+                self.underWay.withLock { $0[id] = nil }
+                return filled
             }
-            self.underWay.withLock { _ = $0.remove(id) }
-            return filled
+            underWay[id] = question
+            return question
         }
+        guard var filled = await within(limit, { await question.value }) else { return nil }
+        // The one who asked may have asked a while ago.
+        (filled.state, filled.pending) = (report.state, report.pending)
+        if report.readOnly || filled.readOnlyReason == StatusReport.Mount.remounted {
+            (filled.readOnly, filled.readOnlyReason) = (report.readOnly, report.readOnlyReason)
+        }
+        return filled
     }
 }

@@ -11,7 +11,7 @@ public struct Daemon: Sendable {
     private let configuration: Configuration
     private let logger: Logger
     private let announce: @Sendable (String) -> Void
-    private let choose: @Sendable (String) -> Void
+    private let choose: @Sendable (String) -> @Sendable () -> Void
     private let whenTried: (@Sendable () -> Void)?
     private let output: LogOutput
     private let notices: ServiceNotices
@@ -22,13 +22,14 @@ public struct Daemon: Sendable {
     ///   - output: what the loggers go by; a reload changes it.
     ///   - load: reads the file again, for a reload.
     ///   - notices: to the service manager, if any.
-    ///   - choose: what `load` returns has this mount from now on, if the file has it.
+    ///   - choose: what `load` returns has this mount from now on, if the file has it; what it returns takes that back.
     ///   - whenTried: called once, when each mount came up or failed.
     ///   - announce: takes one line of progress for a person.
     public init(
         configuration: Configuration, logger: Logger, output: LogOutput, notices: ServiceNotices = ServiceNotices(),
         load: @escaping @Sendable () throws(ConfigurationError) -> Configuration,
-        choose: @escaping @Sendable (String) -> Void = { _ in }, whenTried: (@Sendable () -> Void)? = nil,
+        choose: @escaping @Sendable (String) -> @Sendable () -> Void = { _ in {} },
+        whenTried: (@Sendable () -> Void)? = nil,
         announce: @escaping @Sendable (String) -> Void
     ) {
         self.configuration = configuration

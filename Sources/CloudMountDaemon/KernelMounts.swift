@@ -160,12 +160,8 @@ final class KernelMounts: MountEngine {
         return provider
     }
 
-    fileprivate static func endpointName(of mount: Configuration.Mount) throws(VFSError) -> String {
-        "\(mount.provider.name) \(try mount.provider.endpoint(mount.context))"
-    }
-
     private func endpoint(of mount: Configuration.Mount) throws(VFSError) -> EndpointLoad {
-        let name = try Self.endpointName(of: mount)
+        let name = try mount.endpointName
         return endpoints.withLock { endpoints in
             endpoints = endpoints.filter { $0.value.load != nil }
             if let known = endpoints[name]?.load { return known }
@@ -204,7 +200,7 @@ private struct KernelMount: RunningMount {
 
     @concurrent func rotateCredentials(_ mount: Configuration.Mount) async throws(VFSError) -> Bool {
         // Those of another account share their limits with others.
-        guard try layered.endpoint.name == KernelMounts.endpointName(of: mount) else { return false }
+        guard try layered.endpoint.name == mount.endpointName else { return false }
         let answer = await within(.seconds(90)) { [prepared] () -> Result<any ObjectProvider, VFSError> in
             do throws(VFSError) { return .success(try await prepared(mount)) } catch { return .failure(error) }
         }

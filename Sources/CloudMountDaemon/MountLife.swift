@@ -423,7 +423,12 @@ final class MountLife {
     /// - Returns: what a person should know.
     func prepareRemount(_ running: any RunningMount, readOnly: Bool) async throws(VFSError) -> String? {
         if !readOnly {
-            if mount.readOnly { throw VFSError(.readOnly, "the configuration says read_only for '\(name)'") }
+            if mount.readOnly {
+                throw VFSError(
+                    .readOnly,
+                    "'\(name)' is read-only by its configuration, or by the words that mounted it; unmount it, and mount it without"
+                )
+            }
             if let reason = running.readOnlyReason() { throw VFSError(.readOnly, reason) }
             return nil
         }

@@ -1,4 +1,4 @@
-import CloudMountConfig
+public import CloudMountConfig
 import CloudMountFilesystem
 import CloudMountLayers
 import CloudMountVFS
@@ -57,14 +57,15 @@ public struct StatusReport: Codable, Sendable, Equatable {
         public var nextTrySeconds: Int?
         /// What a reload could not do yet because the mount is in use.
         public var pending: String?
-        public var openFiles = 0
+        /// This one and the four that follow are nil (absent) while the mount does not tell them; `reason` says so then.
+        public var openFiles: Int? = 0
         /// Files with bytes that the store does not have.
-        public var dirtyFiles = 0
-        public var dirtyBytes = 0
+        public var dirtyFiles: Int? = 0
+        public var dirtyBytes: Int? = 0
         /// Bytes of stored versions on local disk.
-        public var keptBytes = 0
+        public var keptBytes: Int? = 0
         /// Files and directories last shown past their time, because the store could not be reached.
-        public var staleNodes = 0
+        public var staleNodes: Int? = 0
         public var failedCommits: [FailedCommit] = []
         /// Keys that no path can name.
         public var hiddenKeys = 0
@@ -155,9 +156,14 @@ extension StatusReport.Mount {
     /// Why the mount does not do all that it should; nil when it does.
     public var complaint: String? {
         if state != .mounted { return state.rawValue + (reason.map { ": \($0)" } ?? "") }
+        if let reason { return reason }
+        if let credentials, credentials.state == .expired {
+            return "credentials of \(credentials.source) have expired" + (credentials.reason.map { ": \($0)" } ?? "")
+        }
         if let outage = endpoint?.outage { return "the store has not answered for \(outage.lastsSeconds) s" }
         if let failed = failedCommits.first { return "\(failed.path) is not stored: \(failed.error)" }
         if let cap = caps.first { return "\(cap.kind) are refused: \(cap.reason)" }
+        if let readOnlyReason, readOnlyReason != Self.remounted { return "read only: \(readOnlyReason)" }
         return nil
     }
 }
@@ -179,6 +185,15 @@ extension StatusReport {
 }
 
 extension StatusReport.Mount {
+    /// The reason that somebody who has asked for it knows.
+    static let remounted = "mount -o remount,ro"
+
+    /// What only the mount itself can tell is not known.
+    mutating func forgetFigures() {
+        (openFiles, dirtyFiles, dirtyBytes, keptBytes, staleNodes) = (nil, nil, nil, nil, nil)
+        reason = "its figures are not to be had just now"
+    }
+
     /// Without what only the mount itself can tell.
     init(_ look: MountLife.Look) {
         let mount = look.mount
@@ -189,7 +204,7 @@ extension StatusReport.Mount {
         bucket = mount.context.bucket
         prefix = mount.context.prefix
         readOnly = mount.readOnly || look.isReadOnly
-        if look.isReadOnly, !mount.readOnly { readOnlyReason = "mount -o remount,ro" }
+        if look.isReadOnly, !mount.readOnly { readOnlyReason = Self.remounted }
         switch look.phase {
         case .starting: state = .starting
         case .failed(let error, let retryAt):
@@ -261,4 +276,14 @@ extension StatusReport.Requests {
             bytesUp: measured.bytesUp, bytesDown: measured.bytesDown,
             meanMilliseconds: milliseconds(measured.latencyMean), maxMilliseconds: milliseconds(measured.latencyMax))
     }
+}
+
+extension Configuration.Mount {
+    /// Of `StatusReport.Endpoint`.
+    var endpointName: String {
+        get throws(VFSError) { "\(provider.name) \(try provider.endpoint(context))" }
+    }
+
+    /// What `StatusReport.Endpoint.name` will be; nil: the configuration names no endpoint.
+    public var expectedEndpoint: String? { try? endpointName }
 }

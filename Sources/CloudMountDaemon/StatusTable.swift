@@ -27,11 +27,12 @@ public enum StatusTable {
         let calls = mount.requests.reduce(0) { $0 + $1.calls }
         let errors = mount.requests.reduce(0) { $0 + $1.errors }
         let time = mount.requests.reduce(0.0) { $0 + $1.meanMilliseconds * Double($1.calls) }
-        let dirty = mount.dirtyFiles == 0 ? "-" : "\(mount.dirtyFiles) (\(size(mount.dirtyBytes)))"
+        let dirty = mount.dirtyFiles.map { $0 == 0 ? "-" : "\($0) (\(size(mount.dirtyBytes ?? 0)))" } ?? "?"
         let store = mount.provider + " " + mount.bucket + (mount.prefix.isEmpty ? "" : "/\(mount.prefix)")
         let state = mount.state.rawValue + remark(mount)
         return [
-            mount.name.printable, state, mount.path.printable, store.printable, String(mount.openFiles), dirty,
+            mount.name.printable, state, mount.path.printable, store.printable, mount.openFiles.map(String.init) ?? "?",
+            dirty,
             String(calls), String(errors), calls == 0 ? "-" : milliseconds(time / Double(calls)),
         ]
     }
@@ -66,12 +67,12 @@ public enum StatusTable {
             notes.append("! \(mount.name): \(reason)\(next)")
         }
         if let pending = mount.pending { notes.append("! \(mount.name): \(pending)") }
-        if mount.staleNodes > 0 {
+        if let stale = mount.staleNodes, stale > 0 {
             notes.append(
-                "! \(mount.name): the store cannot be reached; \(mount.staleNodes) names were shown as last known")
+                "! \(mount.name): the store cannot be reached; \(stale) names were shown as last known")
         }
         if let reason = mount.readOnlyReason { notes.append("! \(mount.name): read only: \(reason)") }
-        if mount.keptBytes > 0 { notes.append("\(mount.name): \(size(mount.keptBytes)) are kept on local disk") }
+        if let kept = mount.keptBytes, kept > 0 { notes.append("\(mount.name): \(size(kept)) are kept on local disk") }
         if !mount.billedCalls.isEmpty {
             let calls = mount.billedCalls.map { "\($0.group) \($0.calls)" }.joined(separator: ", ")
             notes.append("\(mount.name): billed calls: \(calls)")

@@ -248,22 +248,24 @@ struct SilentClientTests {
         let late = "its figures are not to be had just now"
         // The limit ends the wait for one that hangs.
         #expect(await MountLooks(limit: .milliseconds(1)).report([mounts[0]]).map(\.reason) == [late])
-        // While it hangs it is not asked again, more often than there are threads to wait on.
+        let without = await MountLooks(limit: .milliseconds(1)).report([mounts[0]])
+        #expect(without.map(\.complaint) == [late] && without[0].dirtyFiles == nil && without[0].openFiles == nil)
+        // While it hangs it is not asked again: who asks meanwhile waits for the same answer, and gets it.
         let looks = MountLooks(limit: .seconds(3600))
         func asked() -> Int { running[0].state.withLock { $0.statisticsAsked } }
-        while asked() < 1 { try await Task.sleep(for: .milliseconds(1)) }
-        let first = Task { await looks.report(mounts) }
         while asked() < 2 { try await Task.sleep(for: .milliseconds(1)) }
-        for _ in 0..<10 {
-            let report = await looks.report(mounts)
-            #expect(report.map(\.state) == [.mounted, .mounted])
-            #expect(report[0].reason == late)
+        let first = Task { await looks.report(mounts) }
+        while asked() < 3 { try await Task.sleep(for: .milliseconds(1)) }
+        let others = (0..<10).map { _ in Task { await looks.report(mounts) } }
+        running[0].state.withLock { state in
+            state.statistics.dirtyFiles = 3
+            state.statisticsHang = false
         }
-        running[0].state.withLock { $0.statisticsHang = false }
-        #expect(await first.value.map(\.openFiles) == [0, 7])
-        // Whoever has asked may still be counted as asking for a moment.
-        while await looks.report(mounts).map(\.reason) != [nil, nil] { try await Task.sleep(for: .milliseconds(1)) }
-        #expect(asked() == 3)
+        for task in [first] + others {
+            let report = await task.value
+            #expect(report.map(\.state) == [.mounted, .mounted] && report.map(\.reason) == [nil, nil])
+            #expect(report.map(\.openFiles) == [0, 7] && report[0].dirtyFiles == 3)
+        }
     }
 }
 
@@ -340,6 +342,29 @@ struct StatusTests {
         let json = report.mounts.map(\.credentials)
         #expect(json.map { $0?.state } == [.valid, .unrenewed, .expired])
         #expect(json[0]?.endsAt == end.seconds && json[0]?.reason == nil)
+    }
+
+    @Test("what keeps a mount from all that it should do is a complaint, and what was asked for is none")
+    func complaints() throws {
+        let mount = try Fixtures.configuration(["a"]).mounts[0]
+        func complaint(_ change: (inout FakeMount.State) -> Void, remounted: Bool = false) -> String? {
+            let running = FakeMount()
+            running.state.withLock { change(&$0) }
+            var report = StatusReport.Mount(
+                MountLife.Look(id: 0, mount: mount, phase: .mounted(running), pending: nil, isReadOnly: remounted))
+            report.fill(running)
+            return report.complaint
+        }
+        #expect(complaint { _ in } == nil)
+        #expect(complaint({ _ in }, remounted: true) == nil)
+        #expect(complaint { $0.readOnlyReason = "the key may not write" } == "read only: the key may not write")
+        func credentials(refused: Bool) -> CredentialReport {
+            CredentialReport(source: "profile 'p'", end: nil, problem: "log in", isRefused: refused)
+        }
+        #expect(
+            complaint { $0.credentials = credentials(refused: true) }
+                == "credentials of profile 'p' have expired: log in")
+        #expect(complaint { $0.credentials = credentials(refused: false) } == nil)
     }
 
     @Test("an endpoint that does not answer is told once, a cap with its mount")

@@ -20,11 +20,12 @@ extension MountTests {
             trap finish EXIT
             # The daemon that serves a mount, to be ended with the test.
             note() { cloudmount status --json "$@" 2> /dev/null | sed -n 's/^ *"pid" *: *\([0-9]*\).*/\1/p' > "$FOLDER/$NAME$RANDOM.pid" || true; }
+            not() { if "$@"; then echo "done: $*"; exit 1; fi; }
             fails() { local code=$1; shift; local rc=0; "$@" > out 2>&1 || rc=$?; [ $rc = $code ] || { echo "$*: $rc: $(cat out)"; exit 1; }; }
 
             """#
 
-        private func run(_ script: String) async throws {
+        func run(_ script: String) async throws {
             let folder = try TemporaryFolder("one")
             _ = try await ChildProcess.output(
                 of: ["bash", "-c", Self.preamble + script],
@@ -53,9 +54,9 @@ extension MountTests {
                 # Read-only, and unmounted by command.
                 cloudmount mount file://$FOLDER/src m --detach --name $NAME --read-only
                 note $NAME
-                ! touch m/other 2> /dev/null
+                not touch m/other 2> /dev/null
                 cloudmount unmount ./m
-                ! mountpoint -q m
+                not mountpoint -q m
                 """#)
         }
 
@@ -119,7 +120,7 @@ extension MountTests {
                 cloudmount remove b | grep -q '^b: pending'
                 exec 3<&-
                 for i in $(seq 100); do mountpoint -q other || break; sleep 0.1; done
-                ! mountpoint -q other
+                not mountpoint -q other
                 cmp before etc/mounts.yaml
                 # Edited: nothing, something wrong (the copy is kept), something right.
                 EDITOR=true cloudmount edit 2>&1 | grep -q 'nothing has changed'
@@ -190,13 +191,13 @@ extension MountTests {
                 helper() { timeout 60 ./mount.cloudmount "$@"; }
                 helper ${NAME}a $FOLDER/m -n -o rw,config=$FOLDER/etc/mounts.yaml,_netdev,x-systemd.automount
                 note ${NAME}a
-                mountpoint -q m; ! mountpoint -q other
+                mountpoint -q m; not mountpoint -q other
                 helper ${NAME}a $FOLDER/m -o rw,config=$FOLDER/etc/mounts.yaml
                 # Each line has a daemon of its own.
                 helper ${NAME}b $FOLDER/other -o ro,config=$FOLDER/etc/mounts.yaml
                 note ${NAME}b
                 mountpoint -q other
-                echo x > m/x; ! touch other/y 2> /dev/null
+                echo x > m/x; not touch other/y 2> /dev/null
                 cloudmount status ./m; cloudmount status ${NAME}b
                 umount m; umount other
                 for mount in ${NAME}a ${NAME}b; do
@@ -205,7 +206,7 @@ extension MountTests {
                 done
                 # A URL, and a dry run.
                 helper file://$FOLDER/src $FOLDER/m -f -o ro
-                ! mountpoint -q m
+                not mountpoint -q m
                 helper file://$FOLDER/src $FOLDER/m -o ro,name=$NAME,cache=media,config=$FOLDER/none.yaml
                 note $NAME
                 mountpoint -q m
