@@ -18,7 +18,7 @@ final class MountContext: Sendable {
     let staging: StagingArea
     let memory: MemoryShare
     let readAhead: ReadAhead
-    let recent: RecentWrites
+    let recent: RecentBytes
     let writes: WriteLog
     private let versions: MountVersions?
     /// Where what is known of names is between two processes.
@@ -49,7 +49,7 @@ final class MountContext: Sendable {
         self.clock = clock
         self.refusesWrites = refusesWrites
         readAhead = ReadAhead()
-        recent = RecentWrites(self.memory, provider.capabilities)
+        recent = RecentBytes(self.memory, provider.capabilities, lane: settings.name)
         // Where objects keep no mark, nobody would know after a crash what was stored.
         writes = WriteLog(
             journal, hasMarks: provider.capabilities.metadata, mount: settings.name, store: settings.store)

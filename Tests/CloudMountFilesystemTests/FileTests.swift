@@ -208,6 +208,19 @@ struct FileTests {
         #expect(try await mount.read("g") == Array(cut))
     }
 
+    @Test("A small file that was read is appended to without another request")
+    func recentlyRead() async throws {
+        let mount = try TestMount()
+        try await mount.put("f", pattern(1000))
+        #expect(try await mount.read("f") == pattern(1000))
+        let inode = try await mount.inode("f")
+        let handle = try await mount.fs.open(inode, flags: 0o2001)
+        try await mount.fs.write(inode, handle, 1000, [1, 2, 3])
+        try await mount.fs.close(inode, handle)
+        #expect(try await mount.object("f") == pattern(1000) + [1, 2, 3])
+        #expect(mount.traffic[.read] == 1)
+    }
+
     @Test("What was just stored and is replaced elsewhere is read as it is there")
     func recentReplaced() async throws {
         let mount = try TestMount { $0.policy.metadataTTL = .zero }

@@ -130,8 +130,8 @@ struct DirectoryTests {
     }
 }
 
-@Suite("Copies of what was just stored")
-struct RecentWritesTests {
+@Suite("Copies of what was just stored or read")
+struct RecentBytesTests {
     private let memory = BufferPool(limit: 64 << 20)
 
     private func stored(_ bytes: [UInt8], size: Int? = nil) throws -> (ContentSnapshot, ObjectInfo) {
@@ -143,7 +143,7 @@ struct RecentWritesTests {
         var image = FileImage(size: 0, baseSize: 0)
         image.write(Extent(0, bytes.count))
         state.publish(image)
-        state.staged = staged
+        (state.staged, state.bytesVersion) = (staged, staged.version)
         let info = ObjectInfo(
             key: "f", size: size ?? bytes.count, etag: ETag("e"), stored: Timestamp(seconds: 0))
         return (state.snapshot, info)
@@ -151,10 +151,10 @@ struct RecentWritesTests {
 
     @Test("They are of one size: a store that says another for the same tag gets nobody beyond their end")
     func size() throws {
-        let recent = RecentWrites(memory.share(), Capabilities())
+        let recent = RecentBytes(memory.share(), Capabilities(), lane: "test")
         let (snapshot, info) = try stored([1, 2, 3])
         recent.note(snapshot, as: info)
-        #expect(recent.find(info).map { Array($0.bytes) } == [1, 2, 3])
+        #expect(recent.find(info).map { Array($0.bytes($0.extent)) } == [1, 2, 3])
         var larger = info
         larger.size = 1 << 40
         #expect(recent.find(larger) == nil)
@@ -164,14 +164,63 @@ struct RecentWritesTests {
         var other = info
         other.key = "g"
         recent.relocate(from: other, to: info)
-        #expect(recent.find(info) == nil && recent.used == 0)
+        #expect(recent.find(info) == nil)
+        _ = recent.drop(1)
+        #expect(recent.used == 0)
+    }
+
+    @Test("Small ones share memory; those unused for longest go first; what was only read is found for changes alone")
+    func sharing() throws {
+        let recent = RecentBytes(memory.share(), Capabilities(), lane: "test")
+        func info(_ index: Int) -> ObjectInfo {
+            ObjectInfo(key: ObjectKey("f\(index)"), size: 1000, etag: ETag("e"), stored: Timestamp(seconds: 0))
+        }
+        func note(_ index: Int) {
+            let bytes = [UInt8](repeating: UInt8(truncatingIfNeeded: index), count: 1000)
+            bytes.withUnsafeBytes { recent.noteRead(info(index), $0) }
+        }
+        for index in 0..<60 { note(index) }
+        #expect(recent.used == 64 << 10)
+        #expect(recent.find(info(7)) == nil)
+        let copy = try #require(recent.find(info(7), forChange: true))
+        #expect(Array(copy.bytes(Extent(998, 1000))) == [7, 7])
+        #expect(copy.holds(Extent(0, 1000)) && !copy.holds(Extent(0, 1001)))
+        for index in 60..<3000 {
+            note(index)
+            _ = recent.find(info(7), forChange: true)
+        }
+        #expect(recent.used <= 2 << 20)
+        #expect(recent.find(info(7), forChange: true) != nil && recent.find(info(2999), forChange: true) != nil)
+        #expect(recent.find(info(100), forChange: true) == nil)
+        #expect(recent.drop(1 << 30) > 0 && recent.used == 0 && memory.used == 64 << 10)
+        withExtendedLifetime(copy) {}
+    }
+
+    @Test("Of a large file the end is kept that is no whole page")
+    func end() throws {
+        let recent = RecentBytes(memory.share(), Capabilities(), lane: "test")
+        let bytes = (0..<600_000).map { UInt8(truncatingIfNeeded: $0 / 4096) }
+        let (snapshot, info) = try stored(bytes)
+        recent.note(snapshot, as: info)
+        let copy = try #require(recent.find(info))
+        #expect(copy.extent == Extent(600_000 / 4096 * 4096, 600_000))
+        #expect(Array(copy.bytes(copy.extent)) == Array(bytes[copy.extent.lowerBound...]))
+    }
+
+    @Test("Bytes that were changed since they were stored are not kept as those of the version")
+    func changed() throws {
+        let recent = RecentBytes(memory.share(), Capabilities(), lane: "test")
+        let (snapshot, info) = try stored([1, 2, 3])
+        try [9].withUnsafeBytes { try snapshot.staged?.write($0, at: 1) }
+        recent.note(snapshot, as: info)
+        #expect(recent.find(info) == nil)
     }
 
     @Test("Where tags do not tell versions apart there are none")
     func indistinct() throws {
         var capabilities = Capabilities()
         capabilities.distinctTags = false
-        let recent = RecentWrites(memory.share(), capabilities)
+        let recent = RecentBytes(memory.share(), capabilities, lane: "test")
         let (snapshot, info) = try stored([1, 2, 3])
         recent.note(snapshot, as: info)
         #expect(recent.find(info) == nil && recent.used == 0)

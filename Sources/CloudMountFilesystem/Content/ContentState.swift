@@ -135,8 +135,8 @@ struct ContentState {
         /// Answered later.
         case held
         case refused
-        /// All bytes of the base, of which the extent is wanted.
-        case recent(PooledBuffer, Extent)
+        /// Bytes of the base, of which the extent is wanted.
+        case recent(RecentBytes.Copy, Extent)
         /// The bytes are staged or zeros.
         case staged([FileImage.Piece], Extent, StagedFile?)
         case stored(VersionReader, Extent, limit: Int, size: Int)
@@ -145,7 +145,7 @@ struct ContentState {
     }
 
     /// Where the bytes of a read are.
-    mutating func view(_ wanted: Extent, _ recent: RecentWrites, _ makeReader: (ObjectInfo) -> VersionReader) -> View {
+    mutating func view(_ wanted: Extent, _ recent: RecentBytes, _ makeReader: (ObjectInfo) -> VersionReader) -> View {
         let extent = wanted.clipped(to: size)
         if extent.isEmpty {
             isSeen = true
@@ -158,9 +158,9 @@ struct ContentState {
             if stored < pieces.count { return .mixed(extent) }
         }
         guard let base else { return .mixed(extent) }
-        if image == nil, base.size == size, let bytes = recent.find(base), bytes.bytes.count == size {
+        if image == nil, base.size == size, let copy = recent.find(base), copy.holds(extent) {
             isSeen = true
-            return .recent(bytes, extent)
+            return .recent(copy, extent)
         }
         let reader = self.reader ?? makeReader(base)
         self.reader = reader

@@ -77,9 +77,10 @@ final class FileContent: Sendable {
     /// Goes on with bytes of its own where those of the base are in memory, so that nothing of it has to be fetched. With `changes` held.
     private func leaveBase(onDisk: Bool) -> Bool {
         let before: ContentSnapshot? = state.withLock { $0.isBase ? $0.snapshot : nil }
-        guard let before, let base = before.base, let bytes = context.recent.find(base),
+        guard let before, let base = before.base, let copy = context.recent.find(base, forChange: true),
+            copy.extent == Extent(0, before.size),
             let staged = try? context.staging.makeFile(label: context.name, memory: onDisk ? nil : context.memory),
-            bytes.bytes.count == before.size, (try? staged.write(UnsafeRawBufferPointer(bytes.bytes), at: 0)) != nil
+            (try? staged.write(UnsafeRawBufferPointer(copy.bytes(copy.extent)), at: 0)) != nil
         else { return false }
         return goOn(with: staged, before)
     }
@@ -484,9 +485,10 @@ final class FileContent: Sendable {
             case .empty: return box.send(ReadSlices([]))
             case .held: return
             case .refused: return box.fail(.isShorter)
-            case .recent(let bytes, let extent):
-                let slice = UnsafeRawBufferPointer(rebasing: bytes.bytes[extent.lowerBound..<extent.upperBound])
-                return withExtendedLifetime(bytes) { box.send(ReadSlices([slice])) }
+            case .recent(let copy, let extent):
+                return withExtendedLifetime(copy) {
+                    box.send(ReadSlices([UnsafeRawBufferPointer(copy.bytes(extent))]))
+                }
             case .staged(let pieces, let extent, let staged): return readStaged(pieces, extent, staged, call)
             case .mixed: return assembleLater(call)
             case .stored(let reader, let extent, let limit, let size):

@@ -63,7 +63,7 @@ final class Records: Sendable {
     ) async throws(VFSError) -> Bool {
         guard log.isKept else { return false }
         let isKept = try await BlockingPool.shared.run(context.name) { () throws(VFSError) in
-            try self.log.put(inode, replacing: replaced) {
+            try self.log.put(inode, replacing: replaced, bytes: { self.tree.contentIfAny(inode)?.staged() }) {
                 var told = self.told(inode)
                 if let moved {
                     told?.write.write.key = moved.key
@@ -80,7 +80,9 @@ final class Records: Sendable {
 
     /// Blocks.
     /// - Returns: whether there is a record.
-    func keepNow(_ inode: InodeID) throws(VFSError) -> Bool { try log.put(inode) { told(inode) } }
+    func keepNow(_ inode: InodeID) throws(VFSError) -> Bool {
+        try log.put(inode, bytes: { self.tree.contentIfAny(inode)?.staged() }) { told(inode) }
+    }
 
     /// The store has got something of a file that is on record.
     func update(_ inode: InodeID) async {

@@ -327,6 +327,9 @@ final class VersionReader: Sendable {
                 guard fetch.received() == fetch.extent.count else {
                     throw VFSError(.stale, "\(base.key) is shorter than it was when it was opened")
                 }
+                if fetch.extent == Extent(0, base.size), !fetch.isAhead, kept == nil, context.policy().data != .off {
+                    context.recent.noteRead(base, fetch.slice(fetch.extent))
+                }
                 kept?.keep(fetch, context)
                 ended(.success(info))
             } catch {

@@ -118,10 +118,11 @@ final class WriteLog: Sendable {
     /// Puts a record in the place of the one that the file has: the bytes first, then the record, are on disk when it returns. Blocks.
     /// - Parameters:
     ///   - replaced: a file whose record goes in the same step.
+    ///   - bytes: what `told` may name; nil: it is asked itself.
     ///   - told: looks at the file; nil: there is nothing to tell.
     /// - Returns: whether the file has a record.
     func put(
-        _ inode: InodeID, replacing replaced: InodeID? = nil, _ told: () -> Told?
+        _ inode: InodeID, replacing replaced: InodeID? = nil, bytes: (() -> StagedFile?)? = nil, _ told: () -> Told?
     ) throws(VFSError) -> Bool {
         guard isKept else { return false }
         return try keepers[Int(truncatingIfNeeded: inode % 64)].withLock { _ throws(VFSError) in
@@ -130,10 +131,10 @@ final class WriteLog: Sendable {
                 endKeeping(inode)
                 state.withLock { $0.keeping[inode] = Keeping() }
                 // Named first, then looked at: from then on nobody cuts these bytes without asking.
-                let staged = told()?.staged
+                let staged = bytes.map { $0() } ?? told()?.staged
                 state.withLock { $0.keeping[inode]?.staged = staged }
                 guard let now = told() else { return false }
-                guard now.staged === staged else { continue }
+                guard now.staged === staged || now.staged == nil else { continue }
                 if let isPut = try put(inode, replacing: replaced, now) { return isPut }
             }
         }
