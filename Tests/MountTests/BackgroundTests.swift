@@ -131,6 +131,7 @@ extension MountTests.OneBucket {
             cloudmount recover $F $NAME two --discard --yes
             [ -z "$(cloudmount recover $F)" ]
             cloudmount recover --empty $FOLDER/cache-$NAME
+            rm -f /run/cloudmount/mount-$NAME.sock
             """#)
     }
 
