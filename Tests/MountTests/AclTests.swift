@@ -16,10 +16,10 @@ extension MountTests {
                 try await mount.shell(
                     """
                     echo secret > f; chmod 640 f; mkdir d; chmod 750 d; echo inside > d/g
-                    ! \(Self.nobody) cat f 2> /dev/null
+                    if \(Self.nobody) cat f 2> /dev/null; then exit 1; fi
                     setfacl -m u:65534:r f
                     test "$(\(Self.nobody) cat f)" = secret
-                    ! \(Self.nobody) sh -c 'echo x >> f' 2> /dev/null
+                    if \(Self.nobody) sh -c 'echo x >> f' 2> /dev/null; then exit 1; fi
                     setfacl -m u:65534:rx,d:u:65534:rwx d
                     test "$(\(Self.nobody) ls d)" = g
                     """)
@@ -34,7 +34,7 @@ extension MountTests {
                 // The mask is what the mode shows of the group.
                 #expect(
                     try await mount.shell("stat -c %a f; chmod 600 f; getfacl -cE f | grep mask") == "640\nmask::---\n")
-                try await mount.shell("! \(Self.nobody) cat f 2> /dev/null; setfacl -b f; test $(stat -c %a f) = 600")
+                try await mount.shell("if \(Self.nobody) cat f 2> /dev/null; then exit 1; fi; setfacl -b f; test $(stat -c %a f) = 600")
                 #expect(try await mount.shell("getfacl -cE f") == "user::rw-\ngroup::---\nother::---\n\n")
             }
         }
