@@ -29,6 +29,11 @@ public struct PolicyKey: Sendable {
         choice(
             "freshness", \.freshness,
             "When the store is asked again: after metadata_ttl, also at every open, or always."),
+        duration(
+            "poll", \.poll,
+            "Folders that are in use are listed so often, at most 60 requests a minute, and the kernel is told what has changed there "
+                + "elsewhere; 0: never.",
+            least: .seconds(1), orNone: true),
         choice(
             "write", \.write,
             "When close and fsync return: through, when the store has the bytes; back, when they and a record of them are on local "
@@ -85,14 +90,16 @@ extension PolicyKey {
     }
 
     private static func duration(
-        _ name: String, _ path: Path<Duration>, _ summary: String, least: Duration = .zero
+        _ name: String, _ path: Path<Duration>, _ summary: String, least: Duration = .zero,
+        orNone: Bool = false
     ) -> PolicyKey {
         PolicyKey(
             name, .value(.duration), path, summary,
             read: { fields, problems in
                 let value = fields.duration(name)
-                if let value, value < least {
-                    problems.error(fields.mark(name), "'\(name)' must be \(Units.text(least)) or more")
+                if let value, value < least, value != .zero || !orNone {
+                    problems.error(
+                        fields.mark(name), "'\(name)' must be \(Units.text(least)) or more\(orNone ? ", or 0" : "")")
                 }
                 return value
             }, text: { Units.text($0) })

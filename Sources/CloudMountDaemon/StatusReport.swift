@@ -79,6 +79,22 @@ public struct StatusReport: Codable, Sendable, Equatable {
         public var endpoint: Endpoint?
         /// What a quota or an account's cap keeps the mount from doing.
         public var caps: [Cap] = []
+        /// Nil where the policy has no `poll`.
+        public var poll: Poll?
+    }
+
+    /// What `poll` does.
+    public struct Poll: Codable, Sendable, Equatable {
+        /// Folders in use.
+        public var directories: Int
+        /// Listings since the mount began; they are among its requests.
+        public var requests: Int
+        /// At most.
+        public var requestsPerMinute: Int
+        /// Names that came, went or changed.
+        public var changes: Int
+        /// How long ago the folder that waits longest was looked at.
+        public var behindSeconds: Int
     }
 
     public struct Cap: Codable, Sendable, Equatable {
@@ -233,6 +249,11 @@ extension StatusReport.Mount {
         }
         hiddenKeys = statistics.hiddenKeys
         hiddenKeyExamples = statistics.hiddenKeyExamples
+        poll = statistics.poll.map { poll in
+            StatusReport.Poll(
+                directories: poll.directories, requests: poll.requests, requestsPerMinute: poll.mostRequests,
+                changes: poll.changes, behindSeconds: Int(poll.behind.components.seconds))
+        }
         let measured = running.requests()
         requests = Verb.allCases.compactMap { verb in
             measured[verb].map { StatusReport.Requests(verb, $0) }

@@ -73,6 +73,12 @@ public enum StatusTable {
         }
         if let reason = mount.readOnlyReason { notes.append("! \(mount.name): read only: \(reason)") }
         if let kept = mount.keptBytes, kept > 0 { notes.append("\(mount.name): \(size(kept)) are kept on local disk") }
+        if let poll = mount.poll {
+            let behind = poll.behindSeconds > 0 ? ", the longest unseen for \(poll.behindSeconds) s" : ""
+            notes.append(
+                "\(mount.name): \(poll.directories) folders are polled\(behind); \(poll.requests) requests so far, "
+                    + "\(poll.requestsPerMinute) a minute at most; \(poll.changes) changes seen")
+        }
         if !mount.billedCalls.isEmpty {
             let calls = mount.billedCalls.map { "\($0.group) \($0.calls)" }.joined(separator: ", ")
             notes.append("\(mount.name): billed calls: \(calls)")

@@ -27,6 +27,8 @@ final class MountContext: Sendable {
     let log: Logger
     /// Why a write begun now would not be stored.
     let refusesWrites: @Sendable () -> VFSError?
+    /// Whether the store would not be asked now: it does not answer, or the mount is offline.
+    let isCutOff: @Sendable () -> Bool
     /// Replaced as a whole by `replace`. A leaf among the locks.
     private let live: Mutex<MountSettings>
     private let notifier = Mutex<(any KernelNotifier)?>(nil)
@@ -34,7 +36,7 @@ final class MountContext: Sendable {
     init(
         settings: MountSettings, provider: any ObjectProvider, staging: StagingArea, memory: BufferPool,
         journal: Journal?, versions: VersionStore?, names: NamesFolder?, clock: FilesystemClock,
-        refusesWrites: @escaping @Sendable () -> VFSError?
+        refusesWrites: @escaping @Sendable () -> VFSError?, isCutOff: @escaping @Sendable () -> Bool
     ) {
         live = Mutex(settings)
         name = settings.name
@@ -48,6 +50,7 @@ final class MountContext: Sendable {
         self.memory = memory.share()
         self.clock = clock
         self.refusesWrites = refusesWrites
+        self.isCutOff = isCutOff
         readAhead = ReadAhead()
         recent = RecentBytes(self.memory, provider.capabilities, lane: settings.name)
         // Where objects keep no mark, nobody would know after a crash what was stored.

@@ -79,6 +79,8 @@ public struct MountStatistics: Sendable {
     /// Keys that no path can name, counted since the mount began; the first few of them.
     public var hiddenKeys = 0
     public var hiddenKeyExamples: [String] = []
+    /// Nil where the policy has no `poll`.
+    public var poll: PollReport?
 
     public init() {}
 }

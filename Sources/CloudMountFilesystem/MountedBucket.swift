@@ -29,21 +29,25 @@ public final class MountedBucket: FileOperations {
     private let room: Room
     private let saved: SavedNames
     let filesAhead: FilesAhead
+    private let poller: Poller
 
     /// - Parameters:
     ///   - provider: prepared, and already wrapped in its layers.
     ///   - staging: where the bytes of writers are kept until they are committed; shared by all mounts.
     ///   - memory: the process-wide budget for bytes read ahead; shared by all mounts.
+    ///   - isCutOff: whether the store would not be asked now; asked on any thread.
     ///   - refusesWrites: asked before each create and write, on the thread that serves it: why it would not be stored; nil lets it be.
     package init(
         settings: MountSettings, provider: any ObjectProvider, staging: StagingArea, memory: BufferPool,
         journal: Journal? = nil, versions: VersionStore? = nil, names: NamesFolder? = nil,
         clock: FilesystemClock = .system,
-        refusesWrites: @escaping @Sendable () -> VFSError? = { nil }
+        refusesWrites: @escaping @Sendable () -> VFSError? = { nil },
+        isCutOff: @escaping @Sendable () -> Bool = { false }
     ) {
         let context = MountContext(
             settings: settings, provider: provider, staging: staging, memory: memory, journal: journal,
-            versions: versions, names: names, clock: clock, refusesWrites: refusesWrites)
+            versions: versions, names: names, clock: clock, refusesWrites: refusesWrites,
+            isCutOff: isCutOff)
         let late = LateHooks()
         let hooks = ContentHooks(
             whenFree: { await late.whenFree($0) }, gone: { await late.gone($0, $1) },
@@ -63,6 +67,7 @@ public final class MountedBucket: FileOperations {
         late.set(tree, revalidator, commits, filesAhead)
         writeBack = WriteBack(context: context, tree: tree, commits: commits)
         let remover = Remover(context: context, tree: tree, resolver: resolver, commits: commits, markers: markers)
+        poller = Poller(context: context, tree: tree)
         self.context = context
         room = Room(context: context)
         self.tree = tree
@@ -78,11 +83,14 @@ public final class MountedBucket: FileOperations {
             context: context, tree: tree, resolver: resolver, remover: remover, commits: commits, markers: markers)
         attributes = AttributeChanger(
             context: context, tree: tree, revalidator: revalidator, writeBack: writeBack, markers: markers)
+        poller.start()
     }
 
     /// What the daemon does with the mount beside serving it.
     package var upkeep: Upkeep {
-        Upkeep(context: context, tree: tree, handles: handles, commits: commits, markers: markers, saved: saved)
+        Upkeep(
+            context: context, tree: tree, handles: handles, commits: commits, markers: markers, saved: saved,
+            poller: poller)
     }
 
     /// Whom to tell of changes that the kernel must learn of; set once, before the first request.
@@ -113,6 +121,7 @@ public final class MountedBucket: FileOperations {
         var statistics = MountStatistics()
         tree.count(into: &statistics)
         commits.count(into: &statistics)
+        statistics.poll = poller.report()
         return statistics
     }
 

@@ -9,6 +9,8 @@ package struct Upkeep: Sendable {
     let commits: Commits
     let markers: Markers
     let saved: SavedNames
+    /// Looks for what changed elsewhere.
+    package let poller: Poller
 
     /// What takes up what an earlier process could not store.
     package var recovery: Recovery { Recovery(context: context, tree: tree, commits: commits, saved: saved) }
@@ -54,6 +56,7 @@ package struct Upkeep: Sendable {
         if policy.effectivePrefetch != before.effectivePrefetch {
             for file in handles.files() { file.limitPrefetch(to: policy.effectivePrefetch) }
         }
+        poller.start()
         let forgotten = tree.adopt(TreeRules(settings, context.capabilities))
         if !forgotten.isEmpty {
             context.tellKernel { kernel in

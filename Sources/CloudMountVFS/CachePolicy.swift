@@ -68,6 +68,8 @@ public struct CachePolicy: Sendable, Equatable {
     /// the listing.
     public var negativeTTL: Duration = .seconds(10)
     public var freshness: Freshness = .ttl
+    /// How soon what changes elsewhere in a directory that is in use is seen, whatever the other times say; zero: nobody looks.
+    public var poll: Duration = .zero
     public var data: Data = .memory
     /// Bytes that `data: disk` keeps of one mount at most; 0: as many as the cache has room for.
     public var size = 0

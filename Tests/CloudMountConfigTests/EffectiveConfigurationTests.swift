@@ -38,6 +38,7 @@ struct EffectiveConfigurationTests {
               metadata_ttl: 10m
               negative_ttl: 1500ms
               freshness: ttl
+              poll: 0s
               write: through
               write_delay: 1s
               sync: local
@@ -66,6 +67,7 @@ struct EffectiveConfigurationTests {
               metadata_ttl: 0s
               negative_ttl: 0s
               freshness: always
+              poll: 0s
               write: through
               write_delay: 1s
               sync: local

@@ -55,6 +55,8 @@ final class Directory {
     var completeSince: UInt64 = 0
     /// Monotonic nanoseconds when it was last listed or opened.
     var usedAt: UInt64 = 0
+    /// Monotonic nanoseconds when somebody last looked in it, where the mount polls.
+    var lookedInAt: UInt64 = 0
     /// Its nodes go as soon as the kernel forgets them.
     var isFading = false
     /// A listing under way.

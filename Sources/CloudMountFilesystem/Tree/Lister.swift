@@ -36,6 +36,7 @@ final class Lister: Sendable {
         let (own, ahead) = try tree.withNames { names throws(VFSError) -> (UInt32?, [(InodeID, UInt32)]) in
             let node = try names.directory(inode)
             node.openCount += 1
+            names.isUsed(inode, now)
             node.directory?.usedAt = now
             node.directory?.isFading = false
             let ahead = walked(into: node, names, now)
@@ -467,7 +468,7 @@ final class Lister: Sendable {
     }
 
     /// Directories first: an object of the same name knows then that it is to be hidden.
-    private static func slices(of page: ListPage) -> [ListPage] {
+    static func slices(of page: ListPage) -> [ListPage] {
         guard page.objects.count + page.commonPrefixes.count > LongWork.slice else { return [page] }
         func slices<Entry>(_ entries: [Entry]) -> [[Entry]] {
             stride(from: 0, to: entries.count, by: LongWork.slice).map {

@@ -42,28 +42,30 @@ extension Namespace {
     }
 
     /// The node as the kernel gets it; counts a lookup.
-    func entry(for node: Node, _ now: UInt64) -> Entry {
+    mutating func entry(for node: Node, _ now: UInt64) -> Entry {
         node.lookups += 1
+        isUsed(node.parent, now)
         node.kernelIsBehind = false
         let valid = validity(node, now)
         return Entry(attributes: shown(node), validFor: valid, attributesValidFor: valid)
     }
 
     func absentEntry(_ time: UInt64) -> Entry {
-        let valid: Duration = .nanoseconds(min(time, rules.metadataTTL))
+        let valid = rules.told(min(time, rules.metadataTTL))
         return Entry(attributes: nil, validFor: valid, attributesValidFor: valid)
     }
 
     private func validity(_ node: Node, _ now: UInt64) -> Duration {
-        if node.validUntil > now { return .nanoseconds(node.validUntil - now) }
+        if node.validUntil > now { return rules.told(node.validUntil - now) }
         if node.isStale { return .nanoseconds(Self.staleTime) }
-        return isValid(node, now) ? .nanoseconds(rules.metadataTTL) : .zero
+        return isValid(node, now) ? rules.told(rules.metadataTTL) : .zero
     }
 
-    func attributes(of node: Node, _ now: UInt64) -> AttributeReply {
+    mutating func attributes(of node: Node, _ now: UInt64) -> AttributeReply {
         node.kernelIsBehind = false
+        isUsed(node.parent, now)
         let open = node.openCount > 0 || node.kind == .directory || node.isOrphan
-        let valid = open ? .nanoseconds(rules.metadataTTL) : validity(node, now)
+        let valid = open ? rules.told(rules.metadataTTL) : validity(node, now)
         return AttributeReply(attributes: shown(node), validFor: valid)
     }
 

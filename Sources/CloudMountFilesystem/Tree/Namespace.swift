@@ -18,7 +18,9 @@ struct Namespace {
     /// Nodes that hold what the store has not.
     private(set) var dirty: Set<InodeID> = []
     /// Files that are open.
-    private(set) var openFiles = 0
+    private(set) var openFiles: Set<InodeID> = []
+    /// Directories in which somebody has looked of late, where the mount polls.
+    var used: Set<InodeID> = []
     /// Nodes that were shown past their time; some may have been confirmed since.
     private(set) var shownStale: Set<InodeID> = []
     /// Names whose file was replaced while somebody was about to open it, and until when he is expected again.
@@ -199,13 +201,13 @@ struct Namespace {
 
     mutating func open(_ node: Node, canWrite: Bool) {
         node.openCount += 1
-        if node.openCount == 1 { openFiles += 1 }
+        if node.openCount == 1 { openFiles.insert(node.id) }
         if canWrite { node.writers += 1 }
     }
 
     mutating func close(_ node: Node, canWrite: Bool) {
         node.openCount -= 1
-        if node.openCount == 0 { openFiles -= 1 }
+        if node.openCount == 0 { openFiles.remove(node.id) }
         if canWrite { node.writers -= 1 }
     }
 

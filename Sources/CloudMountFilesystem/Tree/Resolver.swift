@@ -42,7 +42,9 @@ final class Resolver: Sendable {
     private func knownEntry(_ place: Place) throws(VFSError) -> Entry? {
         let now = tree.now()
         return try tree.withNames { names throws(VFSError) in
-            switch names.known(place.name, in: try names.directory(place.parent), now) {
+            let known = names.known(place.name, in: try names.directory(place.parent), now)
+            names.isUsed(place.parent, now)
+            switch known {
             case .node(let id):
                 let node = try names.node(id)
                 if names.isHiddenLink(node) { return names.absentEntry(names.rules.negativeTTL) }

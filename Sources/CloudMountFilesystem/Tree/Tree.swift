@@ -421,7 +421,7 @@ final class Tree: Sendable {
 
     func count(into statistics: inout MountStatistics) {
         let counted = withNames { names in
-            (names.count, names.hidden.count, names.hidden.examples, names.countStale(), names.openFiles)
+            (names.count, names.hidden.count, names.hidden.examples, names.countStale(), names.openFiles.count)
         }
         statistics.metadataBytes = NodeWeight.sum(in: self)
         statistics.keptBytes = context.keptBytes

@@ -6,6 +6,10 @@ struct TreeRules: Sendable {
     var metadataTTL: UInt64
     /// Nanoseconds that a name which was not there counts as absent.
     var negativeTTL: UInt64
+    /// Nanoseconds that the kernel believes anything, and a directory in which nobody looks counts as in use.
+    var longestTold: UInt64
+    var usedFor: UInt64
+    var polls: Bool { usedFor > 0 }
     var uid: UInt32
     var gid: UInt32
     var filePermissions: UInt32
@@ -21,6 +25,9 @@ struct TreeRules: Sendable {
     init(_ settings: MountSettings, _ capabilities: Capabilities) {
         metadataTTL = settings.policy.effectiveMetadataTTL
         negativeTTL = settings.policy.effectiveNegativeTTL
+        let poll = settings.policy.poll.nanoseconds
+        // The kernel asks again, from memory, before a directory that somebody watches counts as unused.
+        (longestTold, usedFor) = poll > 0 ? (poll * 5, poll * 10) : (.max, 0)
         uid = settings.uid
         gid = settings.gid
         filePermissions = settings.filePermissions
@@ -34,6 +41,7 @@ struct TreeRules: Sendable {
     }
 
     func expiry(_ now: UInt64) -> UInt64 { now + metadataTTL }
+    func told(_ time: UInt64) -> Duration { .nanoseconds(min(time, longestTold)) }
     func absence(_ now: UInt64) -> Directory.Absence { Directory.Absence(since: now, until: now + negativeTTL) }
 
     /// Owner and modes of what has none.
