@@ -54,7 +54,7 @@ struct CloudMount: ParsableCommand {
         subcommands: [
             MountCommand.self, UnmountCommand.self, AddCommand.self, RemoveCommand.self, EditCommand.self,
             ReloadCommand.self, StatusCommand.self, WaitCommand.self, SyncCommand.self, RefreshCommand.self,
-            RecoverCommand.self, DoctorCommand.self, CheckCommand.self,
+            OfflineCommand.self, RecoverCommand.self, DoctorCommand.self, CheckCommand.self,
             SchemaCommand.self, ProvidersCommand.self,
             VersionCommand.self,
         ])

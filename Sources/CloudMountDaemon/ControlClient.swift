@@ -29,7 +29,7 @@ public struct ControlClient: Sendable {
         }
         let seconds: Int? =
             switch request.command {
-            case .status, .stop, .sync, .recover, .refresh: 60
+            case .status, .stop, .sync, .recover, .refresh, .offline: 60
             case .reload, .mount: 600
             case .unmount, .remount: nil
             }

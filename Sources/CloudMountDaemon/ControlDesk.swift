@@ -1,5 +1,6 @@
 import CloudMountCache
 import CloudMountConfig
+import CloudMountLayers
 import CloudMountPlatform
 import CloudMountStaging
 import CloudMountVFS
@@ -49,6 +50,7 @@ struct ControlDesk: Sendable {
         case .recover: return await recovery.run(request)
         case .sync: return await SyncDesk(supervisor: supervisor).run(request, tell)
         case .refresh: return await refresh(request)
+        case .offline: return await offline(request)
         case .unmount:
             do throws(VFSError) {
                 let remarks = try await supervisor.unmount(request.target, lazy: request.lazy ?? false)
@@ -68,6 +70,25 @@ struct ControlDesk: Sendable {
             }
             for part in parts { await part.running.refresh(part.path) }
             return ControlAnswer()
+        } catch {
+            return ControlAnswer(ok: false, error: error.message)
+        }
+    }
+
+    private func offline(_ request: ControlRequest) async -> ControlAnswer {
+        guard let isOffline = request.offline, let target = request.targets?.first else {
+            return ControlAnswer(ok: false, error: "not a request")
+        }
+        do throws(VFSError) {
+            var remarks: [String] = []
+            for (_, name, running) in try await supervisor.serving(target) {
+                running.reach.isOffline = isOffline
+                let policy = await supervisor.configurations.first { $0.name == name }?.policy
+                if isOffline, policy?.offline == .fail {
+                    remarks.append("\(name): its policy says offline: fail: what is not believed now is an error")
+                }
+            }
+            return ControlAnswer(remarks: remarks.isEmpty ? nil : remarks)
         } catch {
             return ControlAnswer(ok: false, error: error.message)
         }

@@ -5,7 +5,7 @@ import FoundationEssentials
 /// far it is.
 public struct ControlRequest: Codable, Sendable, Equatable {
     public enum Command: String, Codable, Sendable {
-        case status, unmount, stop, reload, remount, sync, recover, refresh, mount
+        case status, unmount, stop, reload, remount, sync, recover, refresh, mount, offline
 
         /// Nobody wants its end when the client has gone.
         var endsWithItsClient: Bool { self == .sync }
@@ -24,7 +24,9 @@ public struct ControlRequest: Codable, Sendable, Equatable {
     public var readOnly: Bool?
     /// `remount`: the kernel has done its part; before that, what is not stored is stored.
     public var done: Bool?
-    /// `sync`, `refresh`: what is meant; none: all mounts.
+    /// `offline`: whether the mount is to be.
+    public var offline: Bool?
+    /// `sync`, `refresh`: what is meant; none: all mounts. `offline`: the mount.
     public var targets: [ControlTarget]?
     /// `sync`: for so long at most; until then what fails because a store cannot be reached is tried again.
     public var limit: Duration? {

@@ -48,7 +48,9 @@ final class KernelMounts: MountEngine {
     @concurrent func begin(_ mount: Configuration.Mount) async throws(VFSError) -> any RunningMount {
         let place = try places.take()
         let settings = try layerSettings(mount)
-        let layered = Layers.stack(try await prepared(mount, settings), settings: settings)
+        let contact = try await contact(mount, settings)
+        let layered = Layers.stack(contact.provider, settings: settings)
+        layered.reach.contact = contact.start
         let cannotWrite = layered.provider.capabilities.readOnlyReason
         let readOnly = mount.readOnly || cannotWrite != nil
         if let cannotWrite, !mount.readOnly { settings.logger.warning("mounted read-only: \(cannotWrite)") }
@@ -56,7 +58,7 @@ final class KernelMounts: MountEngine {
             settings: MountSettings(mount, endpoint: settings.endpoint.name, readOnly: readOnly),
             provider: layered.provider, staging: staging, memory: memory, journal: journal, versions: versions,
             names: names,
-            refusesWrites: { layered.caps.writeRefusal })
+            refusesWrites: { layered.caps.writeRefusal }, isCutOff: { layered.isCutOff })
         await BlockingPool.shared.run("names") { bucket.upkeep.takeUpNames() }
         let leavings = bucket.upkeep.recovery.leavings
         let recovered = try await recover(bucket.upkeep.recovery, isReadOnly: readOnly, settings.logger)
@@ -77,7 +79,7 @@ final class KernelMounts: MountEngine {
                     let fuse = try FUSEMount(path: mount.path, options: options, operations: bucket)
                     bucket.attach(fuse.notifier)
                     return KernelMount(
-                        fuse: fuse, bucket: bucket, layered: layered, folders: folders, place: place,
+                        fuse: fuse, bucket: bucket, layered: layered, contact: contact, folders: folders, place: place,
                         prepared: { mount throws(VFSError) in
                             try await self.prepared(mount, self.layerSettings(mount))
                         })
@@ -92,6 +94,7 @@ final class KernelMounts: MountEngine {
         }
         let running = try made.get()
         bucket.upkeep.recovery.start()
+        Task { [weak bucket] in await contact.run(layered, settings.logger, while: { [weak bucket] in bucket != nil }) }
         recoverLater(
             bucket, isReadOnly: readOnly, since: recovered.held > 0 ? -1 : leavings, settings.logger)
         return running
@@ -142,14 +145,39 @@ final class KernelMounts: MountEngine {
         }
     }
 
+    private func contact(
+        _ mount: Configuration.Mount, _ settings: LayerSettings
+    ) async throws(VFSError) -> FirstContact {
+        let provider = try made(mount, settings)
+        let known = KnownStore(mount, endpoint: settings.endpoint.name, in: FindingsFolder(in: staging.directory))
+        return try await FirstContact(provider, known: known, servesKnown: mount.policy.offline == .serve) {
+            () async throws(VFSError) in
+            try await Self.prepare(provider, mount, settings)
+        }
+    }
+
     /// A provider that has made contact with its store.
     private func prepared(
         _ mount: Configuration.Mount, _ settings: LayerSettings
     ) async throws(VFSError) -> any ObjectProvider {
+        let provider = try made(mount, settings)
+        try await Self.prepare(provider, mount, settings)
+        return provider
+    }
+
+    private func made(
+        _ mount: Configuration.Mount, _ settings: LayerSettings
+    ) throws(VFSError) -> any ObjectProvider {
         var context = mount.context
         context.memory = FindingsFolder(in: staging.directory)
         let provider = try mount.provider.make(context)
         if provider.executor != nil { countConnections(of: settings.endpoint) }
+        return provider
+    }
+
+    private static func prepare(
+        _ provider: any ObjectProvider, _ mount: Configuration.Mount, _ settings: LayerSettings
+    ) async throws(VFSError) {
         // The supervisor tries again, and says so; here a second attempt is enough.
         var preparation = settings
         preparation.retry.maxAttempts = 2
@@ -157,7 +185,6 @@ final class KernelMounts: MountEngine {
         preparation.retry.deadline = max(preparation.retry.deadline, .seconds(30))
         preparation.logger.logLevel = .critical
         try await Layers.stack(provider, settings: preparation).provider.prepare(writable: !mount.readOnly)
-        return provider
     }
 
     private func endpoint(of mount: Configuration.Mount) throws(VFSError) -> EndpointLoad {
@@ -186,6 +213,7 @@ private struct KernelMount: RunningMount {
     let fuse: FUSEMount
     let bucket: MountedBucket
     let layered: LayeredProvider
+    let contact: FirstContact
     let folders: MountFolders
     let place: MountPlaces.Place
     let prepared: @Sendable (Configuration.Mount) async throws(VFSError) -> any ObjectProvider
@@ -208,8 +236,12 @@ private struct KernelMount: RunningMount {
         let fresh = try answer.get()
         guard fresh.capabilities == layered.current.now.capabilities else { return false }
         layered.current.replace(fresh)
+        layered.reach.contact = .made
         return true
     }
+
+    var reach: Reach { layered.reach }
+    func whenOutdated(_ tell: @escaping @Sendable () -> Void) { contact.whenOutdated(tell) }
 
     var device: String { fuse.device }
     var servingPulse: ServingPulse { fuse.pulse }

@@ -70,6 +70,10 @@ protocol RunningMount: Sendable {
     /// - Returns: false when the store can do other things with these, so that only a remount will do.
     /// - Throws: what the store has against them; the old ones stay in use.
     @concurrent func rotateCredentials(_ mount: Configuration.Mount) async throws(VFSError) -> Bool
+    /// Whether it asks its store at all.
+    var reach: Reach { get }
+    /// - Parameter tell: called when the store has been reached and can do other things than the mount believes: it is to be mounted anew.
+    func whenOutdated(_ tell: @escaping @Sendable () -> Void)
     func statistics() -> MountStatistics
     func requests() -> [Verb: VerbMeasurement]
     func billedCalls() -> [BilledCalls]

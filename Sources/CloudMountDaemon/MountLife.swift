@@ -96,6 +96,8 @@ final class MountLife {
     var isForgotten = false
     /// Called once, when it has ended.
     var whenEnded: @Supervision (MountLife, Ending) -> Void = { _, _ in }
+    /// Called when it is to be remounted though no reload has asked for that.
+    var whenPending: @Supervision () -> Void = {}
     /// The attempt or the pause that a stop interrupts.
     private var interrupt: (@Sendable () -> Void)?
     /// Its settings are others by now, or it shall be tried again at once.
@@ -229,6 +231,7 @@ final class MountLife {
         wasTried = true
         around.announce("\(name): \(mount.provider.name) \(mount.context.bucket) is mounted at \(mount.path)")
         if isUnwanted { Task { await self.takeDown(running) } }
+        running.whenOutdated { [weak self] in Task { await self?.outdated() } }
         await running.waitUntilClosed()
         guard hasNotEnded else { return }
         phase = .draining(running)
@@ -237,6 +240,13 @@ final class MountLife {
         _ = await within(around.limits.stall) { await running.saveNames() }
         await running.cleanUp()
         end(await Self.ending(running))
+    }
+
+    private func outdated() {
+        guard isMounted, !isUnwanted, pending == nil else { return }
+        pending = .remount(mount)
+        pendingReason = "the store can do other things than when it was last reached"
+        whenPending()
     }
 
     /// Starts again, as the file has it now: nobody uses it.

@@ -14,6 +14,8 @@ final class MountLives {
     private var waiters: [CheckedContinuation<Void, Never>] = []
     /// By name, of those that have left the table.
     private var endings: [String: MountLife.Ending] = [:]
+    /// Called when a mount is to be remounted though no reload has asked for that.
+    var whenPending: @Supervision () -> Void = {}
     private let around: MountLife.Surroundings
 
     nonisolated init(_ mounts: [Configuration.Mount], _ around: MountLife.Surroundings) {
@@ -53,6 +55,7 @@ final class MountLives {
     }
 
     private func start(_ life: MountLife) {
+        life.whenPending = { [weak self] in self?.whenPending() }
         life.whenEnded = { [weak self] life, ending in self?.ended(life, ending) }
         Task { await life.serve() }
     }

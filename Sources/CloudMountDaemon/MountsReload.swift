@@ -68,6 +68,9 @@ final class MountsReload {
         return names.compactMap { outcomes[$0] }
     }
 
+    /// Does what is pending when it can be done.
+    func watchPending() { pending.watch() }
+
     private func noteUnmounted() async {
         await withTaskGroup(of: Void.self) { group in
             for life in lives.all.values { group.addTask { await life.noteUnmounted() } }

@@ -81,6 +81,15 @@ public struct StatusReport: Codable, Sendable, Equatable {
         public var caps: [Cap] = []
         /// Nil where the policy has no `poll`.
         public var poll: Poll?
+        /// Nil while the store may be asked.
+        public var offline: Offline?
+    }
+
+    /// The store is asked nothing.
+    public struct Offline: Codable, Sendable, Equatable {
+        /// By `cloudmount offline`; else the store has not been reached since the start.
+        public var byCommand: Bool
+        public var reason: String
     }
 
     /// What `poll` does.
@@ -176,6 +185,7 @@ extension StatusReport.Mount {
         if let credentials, credentials.state == .expired {
             return "credentials of \(credentials.source) have expired" + (credentials.reason.map { ": \($0)" } ?? "")
         }
+        if let offline { return offline.reason }
         if let outage = endpoint?.outage { return "the store has not answered for \(outage.lastsSeconds) s" }
         if let failed = failedCommits.first { return "\(failed.path) is not stored: \(failed.error)" }
         if let cap = caps.first { return "\(cap.kind) are refused: \(cap.reason)" }
@@ -269,6 +279,7 @@ extension StatusReport.Mount {
             readOnly = true
             readOnlyReason = reason
         }
+        offline = StatusReport.Offline(running.reach)
         let load = running.endpoint()
         endpoint = StatusReport.Endpoint(
             name: load.name, limit: load.limit, inFlight: load.inFlight, waiting: load.waiting,
@@ -282,6 +293,21 @@ extension StatusReport.Mount {
             StatusReport.Cap(
                 kind: cap.kind.rawValue, reason: cap.reason, lastsSeconds: Int(cap.lasts.components.seconds),
                 nextTrySeconds: Int(cap.nextTry.components.seconds))
+        }
+    }
+}
+
+extension StatusReport.Offline {
+    /// Nil while the store may be asked.
+    init?(_ reach: Reach) {
+        if reach.isOffline {
+            self.init(byCommand: true, reason: "offline by command")
+            return
+        }
+        switch reach.contact {
+        case .made: return nil
+        case .awaited: self.init(byCommand: false, reason: "the store has not been reached since the start")
+        case .failed(let error): self.init(byCommand: false, reason: error.message)
         }
     }
 }

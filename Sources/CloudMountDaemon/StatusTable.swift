@@ -41,6 +41,7 @@ public enum StatusTable {
         guard mount.state == .mounted else { return "" }
         var words: [String] = []
         if mount.readOnly { words.append("read only") }
+        if mount.offline != nil { words.append("offline") }
         if mount.endpoint?.outage != nil { words.append("unreachable") }
         if !mount.caps.isEmpty { words.append("capped") }
         if mount.credentials?.state == .expired { words.append("auth-expired") }
@@ -67,6 +68,9 @@ public enum StatusTable {
             notes.append("! \(mount.name): \(reason)\(next)")
         }
         if let pending = mount.pending { notes.append("! \(mount.name): \(pending)") }
+        if let offline = mount.offline {
+            notes.append("! \(mount.name): \(offline.reason); what is known is shown, and the store asked nothing")
+        }
         if let stale = mount.staleNodes, stale > 0 {
             notes.append(
                 "! \(mount.name): the store cannot be reached; \(stale) names were shown as last known")

@@ -28,7 +28,10 @@ final class Supervisor {
     }
 
     /// Starts all mounts at once; returns when every one has ended, with what each left behind.
-    func run() async -> [String: MountLife.Ending] { await lives.run() }
+    func run() async -> [String: MountLife.Ending] {
+        lives.whenPending = { [mountsReload] in mountsReload.watchPending() }
+        return await lives.run()
+    }
 
     /// Every mount has ended, and none is to come.
     var isOver: Bool { lives.isOver }

@@ -70,6 +70,11 @@ public final class CircuitBreaker: Sendable {
         }
     }
 
+    /// It keeps calls from the endpoint.
+    public var isOpen: Bool {
+        isTroubled.load(ordering: .acquiring) && state.withLock { $0.machine.outage != nil }
+    }
+
     /// Returns when the endpoint may be called.
     /// - Throws: `unavailable` when the outage has lasted for `patience`; `cancelled`.
     func admit(_ patience: Duration, _ source: ProbeSource) async throws(VFSError) {
@@ -189,15 +194,21 @@ final class ProbeSource: Sendable {
     private let provider: any ObjectProvider
     private let prefix: ObjectKey
 
-    /// - Parameter prefix: below which the provider may be asked.
-    init(_ provider: any ObjectProvider, prefix: ObjectKey) {
+    private let reach: Reach
+
+    /// - Parameters:
+    ///   - prefix: below which the provider may be asked.
+    ///   - reach: whether it may be asked now.
+    init(_ provider: any ObjectProvider, prefix: ObjectKey, reach: Reach = Reach()) {
         self.provider = provider
         self.prefix = prefix
+        self.reach = reach
     }
 
     var executor: (any TaskExecutor)? { provider.executor }
 
     func probe() async -> BreakerMachine.Verdict {
+        if reach.isCutOff { return .nothing }
         do throws(VFSError) {
             _ = try await provider.list(ListRequest(prefix: prefix, delimited: false, limit: 1, takesUnreadable: true))
             return .answered

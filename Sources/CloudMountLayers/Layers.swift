@@ -62,7 +62,7 @@ public struct LayerSettings: Sendable {
 
 /// Stacks the layers in their one right order.
 public enum Layers {
-    /// From the outside in: prefix; caps; retry (with the failure log), which holds no slot while it pauses; breaker; limit;
+    /// From the outside in: prefix; caps; retry (with the failure log), which holds no slot while it pauses; reach; breaker; limit;
     /// measurement, so that times are the store's and not the queue's; faults; whichever provider is current.
     public static func stack(_ provider: any ObjectProvider, settings: LayerSettings) -> LayeredProvider {
         let measurements = Measurements()
@@ -75,10 +75,12 @@ public enum Layers {
         var stack: any ObjectProvider = CurrentLayer(current)
         if let faults = settings.faults { stack = FaultLayer(stack, faults) }
         stack = MeasureLayer(stack, into: measurements)
-        let source = ProbeSource(stack, prefix: settings.prefix)
+        let reach = Reach()
+        let source = ProbeSource(stack, prefix: settings.prefix, reach: reach)
         stack = LimitLayer(stack, limit: settings.endpoint.limit)
         stack = BreakerLayer(
             stack, breaker: settings.endpoint.breaker, policy: retry, probing: source)
+        stack = ReachLayer(inner: stack, reach: reach)
         stack = RetryLayer(
             stack, policy: retry, budget: settings.endpoint.budget, environment: settings.environment,
             isAlive: { await source.probe() == .answered }, observe: log.record)
@@ -86,7 +88,7 @@ public enum Layers {
         if !settings.prefix.isEmpty { stack = PrefixLayer(stack, prefix: settings.prefix) }
         return LayeredProvider(
             provider: stack, measurements: measurements, endpoint: settings.endpoint, caps: caps, current: current,
-            retry: retry)
+            retry: retry, reach: reach)
     }
 }
 
@@ -101,4 +103,9 @@ public struct LayeredProvider: Sendable {
     public let current: CurrentProvider
     /// To be replaced when the mount's policy is.
     public let retry: LiveRetryPolicy
+    /// Whether calls go out at all.
+    public let reach: Reach
+
+    /// Calls are not made now: by command, for want of a first contact, or because the endpoint does not answer.
+    public var isCutOff: Bool { reach.isCutOff || endpoint.breaker.isOpen }
 }

@@ -1,7 +1,7 @@
 /// What one store can do, as data: limits, and features proved rather than promised. The core plans by it alone.
 ///
 /// Start from `Capabilities()` (the least that any store does) and raise what yours has.
-public struct Capabilities: Sendable, Equatable {
+public struct Capabilities: Sendable, Equatable, Codable {
     // MARK: Limits, in bytes unless said otherwise
 
     /// Longest key.

@@ -122,6 +122,11 @@ final class FakeMount: RunningMount {
     }
 
     let state = Mutex(State())
+    let reach = Reach()
+    private let outdated = Mutex<(@Sendable () -> Void)?>(nil)
+    func whenOutdated(_ tell: @escaping @Sendable () -> Void) { outdated.withLock { $0 = tell } }
+    /// The store can do other things by now.
+    func outdate() { outdated.withLock { $0 }?() }
 
     func kept() -> [MountStatistics.FailedCommit] {
         state.withLock { $0.bucket }?.upkeep.kept() ?? state.withLock { $0.lost }

@@ -123,6 +123,16 @@ private final class Answer<Value: Sendable>: Sendable {
     }
 }
 
+/// Whether a mount would not ask its store.
+package final class CutOff: Sendable {
+    private let state = Atomic(false)
+    package init() {}
+    package var isOn: Bool {
+        get { state.load(ordering: .acquiring) }
+        set { state.store(newValue, ordering: .releasing) }
+    }
+}
+
 /// What travelled to the store.
 package final class Traffic: Sendable {
     private struct Counts: Sendable {

@@ -32,6 +32,8 @@ package final class Mount: Sendable {
     package let faults = Faults()
     package let hooks = Hooks()
     package let traffic = Traffic()
+    /// Whether the store would not be asked.
+    package let cut = CutOff()
     package let settings: MountSettings
     private let chaos: Chaos?
     private let bareAnswers: Bool
@@ -101,7 +103,7 @@ package final class Mount: Sendable {
         adjust(&settings)
         let fs = MountedBucket(
             settings: settings, provider: provider, staging: staging, memory: memory, journal: journal,
-            versions: versions, names: names, clock: clock)
+            versions: versions, names: names, clock: clock, isCutOff: { [cut] in cut.isOn })
         fs.upkeep.takeUpNames()
         _ = try fs.upkeep.recovery.run(isReadOnly: isReadOnly)
         fs.upkeep.recovery.start()

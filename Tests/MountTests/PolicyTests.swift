@@ -185,7 +185,8 @@ extension MountTests {
                     + """
 
                     assert os.getxattr('f', 'user.cloudmount.state') == b'stale'
-                    fails(errno.EIO, os.stat, 'nothing')
+                    fails(errno.ENOENT, os.stat, 'nothing')
+                    fails(errno.EIO, os.stat, 'e/nothing')
                     fails(errno.EIO, os.listdir, 'e')
                     fails(errno.EIO, read, 'd/x')
                     """

@@ -22,6 +22,11 @@ final class UploadQueue: Sendable {
         var tasks: [InodeID: Task<Void, Never>] = [:]
         /// Those that were asked for again while they were tried.
         var wanted: Set<InodeID> = []
+        /// Sleeping after a failure.
+        var resting: [InodeID: Task<Void, Never>] = [:]
+        /// How often the store has come back.
+        var returns = 0
+        var isWatching = false
         var hasEnded = false
         /// What was added before the mount serves; nil: it does.
         var early: [InodeID]? = []
@@ -67,8 +72,10 @@ final class UploadQueue: Sendable {
     private func run(_ inode: InodeID, _ start: Duration, hasFailed: Bool, _ store: Store) async {
         var (delay, failures) = (start, hasFailed ? 1 : 0)
         while true {
-            if delay > .zero {
-                await context.clock.sleep(failures > 0 ? delay * Double.random(in: 0.75...1.25) : delay)
+            if failures > 0 {
+                if await rest(inode, delay * Double.random(in: 0.75...1.25)) { failures = 0 }
+            } else if delay > .zero {
+                await context.clock.sleep(delay)
             }
             let gate = failures > 0 ? retries : uploads
             guard await gate.enter() else { break }
@@ -79,6 +86,7 @@ final class UploadQueue: Sendable {
             case .failed:
                 failures += 1
                 delay = min(Self.first * (1 << min(failures - 1, 6)), Self.last)
+                if context.isCutOff() { watch() }
                 continue
             case .again:
                 (failures, delay) = (0, context.policy().writeDelay)
@@ -100,11 +108,53 @@ final class UploadQueue: Sendable {
         }
     }
 
+    /// Sleeps, until the store is back at most.
+    /// - Returns: whether it is back.
+    private func rest(_ inode: InodeID, _ time: Duration) async -> Bool {
+        let clock = context.clock
+        let sleep = Task { await clock.sleep(time) }
+        let before = state.withLock { state in
+            state.resting[inode] = sleep
+            if state.hasEnded { sleep.cancel() }
+            return state.returns
+        }
+        await sleep.value
+        return state.withLock { state in
+            state.resting[inode] = nil
+            return state.returns != before
+        }
+    }
+
+    /// The store cannot be reached: when it can, all that has failed goes at once.
+    private func watch() {
+        let isFirst = state.withLock { state in
+            defer { state.isWatching = true }
+            return !state.isWatching
+        }
+        guard isFirst else { return }
+        let context = context
+        context.begin { [weak self] in
+            repeat { await context.clock.sleep(.seconds(1)) } while self?.isAway ?? false
+            self?.returned()
+        }
+    }
+
+    private var isAway: Bool { context.isCutOff() && !state.withLock { $0.hasEnded } }
+
+    private func returned() {
+        let resting = state.withLock { state in
+            state.isWatching = false
+            state.returns += 1
+            return state.resting.values
+        }
+        for sleep in resting { sleep.cancel() }
+    }
+
     /// Nothing is tried any more.
     func end() {
         let tasks = state.withLock { state in
             state.hasEnded = true
-            return state.tasks.values
+            return Array(state.tasks.values) + Array(state.resting.values)
         }
         uploads.close()
         retries.close()

@@ -49,6 +49,9 @@ final class Directory {
     var isOnlyHere = false
     /// `children` was once all there is, and nothing but what is gone has left it since.
     var isWhole = false
+    /// The last listing told all there is, and nothing has spoken against that since: what it lacks is absent also past its time, while the store
+    /// cannot be reached.
+    var tellsAbsence = false
     /// Monotonic nanoseconds until which `children` is all there is; 0: it is not known to be complete.
     var completeUntil: UInt64 = 0
     /// Monotonic nanoseconds when the store last said so.
@@ -115,6 +118,7 @@ final class Directory {
     /// It is not known any more whether there are other names.
     func distrust() {
         completeUntil = 0
+        tellsAbsence = false
         saved?.isBelieved = false
         // Nor by what is listed at this moment.
         if listing != nil { hasPassedOver = true }

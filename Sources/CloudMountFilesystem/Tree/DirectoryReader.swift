@@ -17,7 +17,7 @@ struct DirectoryReader: Sendable {
             case .done: return
             case .wait(let listing, let count): await listing.wait(past: count)
             case .describe(let ids):
-                await revalidator.describe(ids)
+                if !revalidator.silence.isSilent { await revalidator.describe(ids) }
                 // What could not be had now is shown without.
                 describing = false
             }

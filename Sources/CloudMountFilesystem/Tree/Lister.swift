@@ -304,6 +304,7 @@ final class Lister: Sendable {
         directory.completeUntil = directory.hasPassedOver ? 0 : names.rules.expiry(now)
         directory.completeSince = now
         directory.isWhole = true
+        directory.tellsAbsence = !directory.hasPassedOver
         node.staleSince = 0
         directory.clearAbsent()
         directory.tooLongToList = false
@@ -353,7 +354,7 @@ final class Lister: Sendable {
             let answer: (ListPage, Ahead?, wantsMarker: Bool, Sampler.Choice)? = try await tree.holding(
                 Tree.Hold(used: [id]), verify: { names in names[id].flatMap { names.key(of: $0) } == prefix },
                 { () async throws(VFSError) in
-                    let (page, asked) = try await self.page(request, begun)
+                    let (page, asked) = try await self.page(request, begun, of: id, generation)
                     let ahead = goesOn ? self.follow(request, page) : nil
                     let isFirst = request.continuation == nil
                     if page.objects.count + page.commonPrefixes.count > LongWork.slice {
@@ -386,7 +387,7 @@ final class Lister: Sendable {
             } else if request.continuation == nil {
                 let first = page
                 await LongWork.run(first.objects.count + first.commonPrefixes.count) {
-                    for slice in Self.slices(of: first) { self.publish(slice, prefix, id, generation) }
+                    for slice in first.slices { self.publish(slice, prefix, id, generation) }
                 }
             }
             sweeper.tidy()
@@ -398,6 +399,36 @@ final class Lister: Sendable {
     }
 
     /// The page that was fetched ahead, unless directories have got other names since: it may lie about their contents.
+    /// Where the names are known, who reads them is given those when the page does not come within a second; it is waited for behind that.
+    private func page(
+        _ request: ListRequest, _ ahead: Ahead?, of id: InodeID, _ generation: UInt32
+    ) async throws(VFSError) -> (ListPage, asked: UInt64) {
+        guard revalidator.remembersNames(of: id) else { return try await self.page(request, ahead) }
+        let silence = revalidator.silence
+        try silence.requireStore()
+        let alarm = Task(executorPreference: context.provider.executor) {
+            await silence.patience()
+            if !Task.isCancelled { self.showRemembered(id, generation) }
+        }
+        let answer = await attempt { () async throws(VFSError) in try await self.page(request, ahead) }
+        alarm.cancel()
+        silence.hear(answer)
+        return try answer.get()
+    }
+
+    private func showRemembered(_ id: InodeID, _ generation: UInt32) {
+        revalidator.silence.fall()
+        let silent = VFSError(.timedOut, "the store has not answered for a second")
+        let (listing, names): (Listing?, [FileName]) = tree.withNames { names in
+            guard let node = names[id], let directory = node.directory, directory.generation == generation,
+                let listing = directory.listing, let known = revalidator.remembered(node, &names, silent)
+            else { return (nil, []) }
+            return (listing, known)
+        }
+        listing?.append(names)
+        listing?.finish()
+    }
+
     private func page(_ request: ListRequest, _ ahead: Ahead?) async throws(VFSError) -> (ListPage, asked: UInt64) {
         let moves = tree.withNames { $0.gate.moves }
         if let ahead, ahead.moves == moves { return (try await ahead.page.value.get(), ahead.asked) }
@@ -452,7 +483,7 @@ final class Lister: Sendable {
     ) async -> (wantsMarker: Bool, Sampler.Choice) {
         await Task.detached {
             var wantsMarker = false
-            for slice in Self.slices(of: page) {
+            for slice in page.slices {
                 wantsMarker =
                     self.apply(slice, to: id, generation, prefix, asked: asked, isFirst: false).wantsMarker
                 if !isFirst { self.publish(slice, prefix, id, generation) }
@@ -465,21 +496,6 @@ final class Lister: Sendable {
             }
             return (wantsMarker, sampling)
         }.value
-    }
-
-    /// Directories first: an object of the same name knows then that it is to be hidden.
-    static func slices(of page: ListPage) -> [ListPage] {
-        guard page.objects.count + page.commonPrefixes.count > LongWork.slice else { return [page] }
-        func slices<Entry>(_ entries: [Entry]) -> [[Entry]] {
-            stride(from: 0, to: entries.count, by: LongWork.slice).map {
-                Array(entries[$0..<min($0 + LongWork.slice, entries.count)])
-            }
-        }
-        var all =
-            slices(page.commonPrefixes).map { ListPage(commonPrefixes: $0) }
-            + slices(page.objects).map { ListPage(objects: $0) }
-        all[0].unreadable = page.unreadable
-        return all
     }
 
     /// Makes nodes of a page.
@@ -573,25 +589,5 @@ final class Lister: Sendable {
             return (directory.listing, fresh)
         }
         listing?.append(fresh)
-    }
-}
-
-extension ListPage {
-    /// Bytes that its keys and their nodes take, about.
-    fileprivate var weight: Int {
-        var bytes = (objects.count + commonPrefixes.count) * 256
-        for object in objects { bytes += object.key.byteCount }
-        for prefix in commonPrefixes { bytes += prefix.byteCount }
-        return bytes
-    }
-}
-
-extension FileName {
-    /// The name that a listed key has in the directory of `prefix`; nil when no path can say it.
-    static func listed(_ key: ObjectKey, _ prefix: ObjectKey, isDirectory: Bool) -> FileName? {
-        var rest = key.string.utf8.dropFirst(prefix.byteCount)
-        if isDirectory { rest = rest.dropLast() }
-        let text = String(Substring(rest))
-        return FileName.isLegal(text) ? FileName(unchecked: text) : nil
     }
 }

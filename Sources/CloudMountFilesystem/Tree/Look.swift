@@ -36,7 +36,7 @@ struct Look: Sendable {
         let (look, isLast) = (self, !isUnderWay)
         let (changes, seen) = await LongWork.run(page.objects.count + page.commonPrefixes.count) {
             var (look, changes) = (look, [Change]())
-            for slice in Lister.slices(of: page) {
+            for slice in page.slices {
                 changes += tree.withNames { names in look.compare(slice, place.key, asked, names, tree.now()) }
             }
             if isLast { changes += look.gone(place.key, tree) }

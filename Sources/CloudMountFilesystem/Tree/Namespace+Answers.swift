@@ -14,7 +14,7 @@ extension Namespace {
     /// so it cannot be told otherwise when a reload shortens the times.
     private static let longestUntold: UInt64 = 10_000_000_000
     /// How long one failure to reach the store stands for all that it would have told of a node.
-    private static let staleTime: UInt64 = 1_000_000_000
+    static let staleTime: UInt64 = 1_000_000_000
 
     // MARK: Validity
 

@@ -55,15 +55,23 @@ final class Resolver: Sendable {
         }
     }
 
-    /// The entry of a name, as the store has it; where it cannot be reached, what is known may stand.
+    /// The entry of a name, as the store has it; where it cannot be reached, or says nothing for a second, what is known may stand.
     func entry(_ place: Place) async throws(VFSError) -> Entry {
         let began = tree.now()
+        if await saved.takeUp(place.parent), let known = try knownEntry(place) { return known }
         let id: InodeID?
         do throws(VFSError) {
-            id = try await resolve(place)
+            if remembered(place) == nil {
+                id = try await resolve(place)
+            } else {
+                id = try await revalidator.silence.ask { () async throws(VFSError) in try await self.resolve(place) }
+            }
         } catch {
-            guard revalidator.servesStale(error), let remembered = remembered(place) else { throw error }
-            id = remembered
+            guard revalidator.servesStale(error), let remembered = remembered(place, showing: true) else { throw error }
+            guard case .node(let known) = remembered else {
+                return tree.withNames { $0.absentEntry(Namespace.staleTime) }
+            }
+            id = known
         }
         let now = tree.now()
         return tree.withNames { names in
@@ -91,7 +99,7 @@ final class Resolver: Sendable {
         switch known {
         case .node(let id): return id
         case .absent: return nil
-        case .unknown: return try await resolve(place)
+        case .unknown: return try await resolveOrRemember(place)
         }
     }
 
@@ -336,12 +344,42 @@ final class Resolver: Sendable {
         return told
     }
 
-    /// The inode of a name as it was last seen; nil when the name or its attributes never were.
-    private func remembered(_ place: Place) -> InodeID? {
-        tree.withNames { names in
-            names[place.parent]?.directory?.children[place.name].flatMap {
-                revalidator.showStale($0, &names) ? $0.id : nil
+    private enum Remembered: Sendable {
+        case node(InodeID)
+        /// The last listing lacked it.
+        case absent
+    }
+
+    /// What may stand for an answer of a store that cannot be reached: a name as it was last seen, or that the whole directory lacked it.
+    /// - Parameter showing: it is shown so.
+    /// - Returns: nil when nothing is known, or the policy shows nothing so.
+    private func remembered(_ place: Place, showing: Bool = false) -> Remembered? {
+        guard context.policy().offline == .serve else { return nil }
+        return tree.withNames { names in
+            guard let directory = names[place.parent]?.directory else { return nil }
+            guard let child = directory.children[place.name] else {
+                return directory.tellsAbsence && directory.saved == nil && !names.gate.isClaimed(place) ? .absent : nil
             }
+            let isShown = showing ? revalidator.showStale(child, &names) : revalidator.canShowStale(child, names)
+            return isShown ? .node(child.id) : nil
+        }
+    }
+
+    /// As `resolve`, for a file that is to be made or replaced and reaches the store later, under its precondition (`write: back`): where the store
+    /// cannot be reached what is known stands.
+    func resolveOrRemember(_ place: Place) async throws(VFSError) -> InodeID? {
+        let isLater = context.policy().write == .back
+        do throws(VFSError) {
+            if isLater, context.isCutOff(), remembered(place) != nil {
+                throw VFSError(.unavailable, "the store cannot be reached")
+            }
+            return try await resolve(place)
+        } catch {
+            guard isLater, revalidator.servesStale(error), let remembered = remembered(place, showing: true) else {
+                throw error
+            }
+            if case .node(let known) = remembered { return known }
+            return nil
         }
     }
 }

@@ -6,6 +6,7 @@ final class Revalidator: Sendable {
     private let context: MountContext
     private let tree: Tree
     private let sweeper: Sweeper
+    let silence: Silence
     private let revalidations: SingleFlight<InodeID, Void>
     private let departures: SingleFlight<Departure, Bool>
 
@@ -19,6 +20,7 @@ final class Revalidator: Sendable {
         self.context = context
         self.tree = tree
         self.sweeper = sweeper
+        silence = Silence(context: context)
         revalidations = SingleFlight(executor: context.provider.executor)
         departures = SingleFlight(executor: context.provider.executor)
     }
@@ -95,10 +97,14 @@ final class Revalidator: Sendable {
         if isRefused { throw VFSError(.permissionDenied, "the store does not tell the metadata of the object") }
     }
 
-    /// As `revalidate`; where the store cannot be reached, what is known of the node may stand.
+    /// As `revalidate`; where the store cannot be reached, or says nothing for a second, what is known of the node may stand.
     func revalidateOrRemember(_ inode: InodeID) async throws(VFSError) {
+        let remembers =
+            context.policy().offline == .serve
+            && tree.withNames { names in names[inode].map { canShowStale($0, names) } ?? false }
+        guard remembers else { return try await revalidate(inode) }
         do throws(VFSError) {
-            try await revalidate(inode)
+            try await silence.ask { () async throws(VFSError) in try await self.revalidate(inode) }
         } catch {
             guard servesStale(error),
                 tree.withNames({ names in names[inode].map { showStale($0, &names) } ?? false })
@@ -184,10 +190,19 @@ final class Revalidator: Sendable {
     /// ever said of a name: that it is absent, or that a listing ends, is said by the store alone.
     func servesStale(_ error: VFSError) -> Bool { error.code.isUnreachable && context.policy().offline == .serve }
 
+    /// Whether a node's attributes were ever seen.
+    func canShowStale(_ node: Node, _ names: borrowing Namespace) -> Bool {
+        node.isKnown || node.isOrphan || names[node.parent]?.directory?.evidence != .present
+    }
+
+    /// Whether the names of a directory were told whole once, and may be shown where the store cannot be reached.
+    func remembersNames(of inode: InodeID) -> Bool {
+        context.policy().offline == .serve && tree.withNames { $0[inode]?.directory?.isWhole ?? false }
+    }
+
     /// Marks a node as shown past its time. False when its attributes were never seen.
     func showStale(_ node: Node, _ names: inout Namespace) -> Bool {
-        let evidence = names[node.parent]?.directory?.evidence
-        guard node.isKnown || node.isOrphan || evidence != .present else { return false }
+        guard canShowStale(node, names) else { return false }
         names.markStale(node, tree.now())
         return true
     }
@@ -200,7 +215,10 @@ final class Revalidator: Sendable {
         let now = tree.now()
         names.markStale(node, now)
         for child in directory.children { names.markStale(child, now) }
-        return directory.children.compactMap { $0.listedIn == directory.generation ? nil : $0.name }
+        return directory.children.compactMap { child in
+            defer { child.listedIn = directory.generation }
+            return child.listedIn == directory.generation ? nil : child.name
+        }
     }
 
     /// Fetches the metadata of many nodes side by side. One that fails stays undescribed.

@@ -225,7 +225,7 @@ final class Tree: Sendable {
             if let new = node.directory {
                 new.completeUntil = names.rules.expiry(node.touched)
                 new.completeSince = node.touched
-                new.isWhole = true
+                (new.isWhole, new.tellsAbsence) = (true, true)
                 new.marker = .present
             }
             return Made(inode: node.id, key: key, attributes: node.storedAttributes)

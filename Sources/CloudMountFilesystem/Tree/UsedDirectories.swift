@@ -12,12 +12,9 @@ extension Namespace {
 
     /// Whether it is so still; else it is not told of any more.
     mutating func isStillUsed(_ inode: InodeID, _ now: UInt64) -> Bool {
-        guard let node = self[inode], !node.isOrphan, let directory = node.directory else {
-            used.remove(inode)
-            return false
-        }
-        if node.openCount > 0 || directory.lookedInAt + rules.usedFor > now { return true }
-        used.remove(inode)
-        return false
+        let node = self[inode].flatMap { $0.isOrphan ? nil : $0 }
+        let isUsed = node.map { $0.openCount > 0 || ($0.directory?.lookedInAt ?? 0) + rules.usedFor > now } ?? false
+        if !isUsed { used.remove(inode) }
+        return isUsed
     }
 }

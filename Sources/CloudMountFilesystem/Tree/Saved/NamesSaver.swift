@@ -88,7 +88,7 @@ struct NamesSaver {
             while let from = position {
                 let slice = tree.withNames { names in self.slice(names[inode]?.directory, from, now) }
                 if slice.leavesOut || layout ?? slice.layout != slice.layout {
-                    (head.remaining, head.isWhole) = (0, false)
+                    (head.remaining, head.isWhole, head.tellsAbsence) = (0, false, false)
                 }
                 (position, layout) = (slice.next, slice.layout)
                 waiting += slice.entries
@@ -119,6 +119,7 @@ struct NamesSaver {
         var head = SavedHead()
         head.at = wall
         head.isWhole = directory.isWhole && directory.saved == nil
+        head.tellsAbsence = head.isWhole && directory.tellsAbsence && isSettled
         head.remaining = head.isWhole ? left(directory.completeUntil, now) : 0
         head.age = Int(clamping: now.elapsed(since: directory.completeSince) / 1_000_000) + 1
         head.isTooLong = directory.tooLongToList
@@ -181,7 +182,7 @@ struct NamesSaver {
             head.blocks = []
             for block in Self.blocks(source.file, place, rules) {
                 guard var block else {
-                    (head.remaining, head.isWhole) = (0, false)
+                    (head.remaining, head.isWhole, head.tellsAbsence) = (0, false, false)
                     continue
                 }
                 for index in block.entries.indices {
@@ -190,7 +191,7 @@ struct NamesSaver {
                 }
                 head.blocks.append(try writer.append(block.bytes(origin: writer.position)).count)
             }
-            if !isBelieved { head.remaining = 0 }
+            if !isBelieved { (head.remaining, head.tellsAbsence) = (0, false) }
             copies[place] = try writer.append(head.bytes)
         }
         return copies[source.place]

@@ -33,6 +33,8 @@ struct SavedHead: Sendable {
     var age = 0
     var isWhole = false
     var isTooLong = false
+    /// `Directory.tellsAbsence`.
+    var tellsAbsence = false
     var evidence = Directory.Evidence.unknown
     var emptySamples = 0
     /// How many names there are.
@@ -48,10 +50,11 @@ struct SavedHead: Sendable {
     init(_ bytes: [UInt8]) throws(VFSError) {
         var from = PackedReader(bytes)
         (at, remaining, age) = (try from.count(), try from.count(), try from.count())
-        let flags = try from.count(most: 11)
-        (isWhole, isTooLong) = (flags & 1 != 0, flags & 2 != 0)
-        guard Self.evidences.indices.contains(flags >> 2) else { throw PackedReader.damage }
-        evidence = Self.evidences[flags >> 2]
+        let flags = try from.count(most: 27)
+        (isWhole, isTooLong, tellsAbsence) = (flags & 1 != 0, flags & 2 != 0, flags & 16 != 0)
+        let kind = flags >> 2 & 3
+        guard Self.evidences.indices.contains(kind) else { throw PackedReader.damage }
+        evidence = Self.evidences[kind]
         (emptySamples, count) = (try from.count(), try from.count())
         for _ in 0..<min(Self.mostBlocks, try from.items(least: 1)) {
             blocks.append(try from.count(most: NamesFile.mostOfBlock))
@@ -62,7 +65,8 @@ struct SavedHead: Sendable {
     var bytes: [UInt8] {
         var to = PackedWriter()
         for number in [at, remaining, age] { to.count(number) }
-        to.count((isWhole ? 1 : 0) + (isTooLong ? 2 : 0) + (Self.evidences.firstIndex(of: evidence) ?? 0) << 2)
+        let flags = (isWhole ? 1 : 0) + (isTooLong ? 2 : 0) + (tellsAbsence ? 16 : 0)
+        to.count(flags + (Self.evidences.firstIndex(of: evidence) ?? 0) << 2)
         for number in [emptySamples, count, blocks.count] + blocks { to.count(number) }
         return to.bytes
     }

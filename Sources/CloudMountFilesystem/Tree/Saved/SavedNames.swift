@@ -204,6 +204,7 @@ final class SavedNames: Sendable {
             guard directory.completeSince == 0, isAll else { return }
             directory.tooLongToList = head.isTooLong
             directory.isWhole = head.isWhole
+            directory.tellsAbsence = saved.isBelieved && head.isWhole && head.tellsAbsence
             guard saved.isBelieved, head.isWhole, let since = clock.moment(head.age, before: head.at) else { return }
             directory.completeUntil = clock.moment(head.remaining, after: head.at)
             directory.completeSince = since
