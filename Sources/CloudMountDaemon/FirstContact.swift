@@ -98,6 +98,8 @@ final class FirstContact: Sendable {
 
     private func finish(_ layered: LayeredProvider, _ logger: Logger) async {
         await known.keep(fresh.capabilities)
+        // New credentials may have made it meanwhile.
+        guard layered.reach.contact != .made else { return }
         let before = provider.capabilities
         if fresh.capabilities.showsTheSame(as: before) {
             layered.current.replace(fresh)

@@ -54,6 +54,10 @@ extension Capabilities {
             && folderObjects == other.folderObjects && emptyFolders == other.emptyFolders
             && filesBesideFolders == other.filesBesideFolders && oddSegments == other.oddSegments
             && readsOldVersions == other.readsOldVersions && partTagsAreOfBytes == other.partTagsAreOfBytes
+            && conditionalCreate == other.conditionalCreate && conditionalReplace == other.conditionalReplace
+            && conditionalCopy == other.conditionalCopy && conditionalDelete == other.conditionalDelete
+            && deleteKeepsVersion == other.deleteKeepsVersion && visibleFolders == other.visibleFolders
+            && completeSetsMetadata == other.completeSetsMetadata && equalParts == other.equalParts
             && multipart == other.multipart && (readOnlyReason == nil) == (other.readOnlyReason == nil)
     }
 }

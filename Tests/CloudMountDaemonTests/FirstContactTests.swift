@@ -96,7 +96,7 @@ struct FirstContactTests {
     @Test("A store that does less by now is used, and mounted anew; one of another kind is not touched before that")
     func changed() async throws {
         for (isUsed, change) in [
-            (true, { @Sendable (it: inout Capabilities) in it.conditionalCopy = false }),
+            (true, { @Sendable (it: inout Capabilities) in it.maxDeleteKeys = 1 }),
             (false, { @Sendable (it: inout Capabilities) in it.realFolders = true }),
         ] {
             _ = try await contact(nil)

@@ -72,6 +72,35 @@ struct OfflineTests {
         #expect(await code(mount, "a/late") == nil)
     }
 
+    @Test(
+        "What went elsewhere while a slow listing was on its way is not brought back by the names that were shown meanwhile"
+    )
+    func goneDuringSlowListing() async throws {
+        let mount = try make()
+        try await fill(mount, "a")
+        let folder = try await mount.inode("a")
+        _ = try await mount.fs.list(folder)
+        time.advance(.seconds(3600))
+        try await mount.delete("a/f1")
+        let (isAsked, goOn) = (Gate(), Gate())
+        mount.hooks.at(.before, .list, "a/") {
+            isAsked.open()
+            await goOn.wait()
+        }
+        let listing = Task { try await mount.fs.list(folder).map(\.name).sorted() }
+        await isAsked.wait()
+        // The clock of the mount goes on by hand: until somebody has been shown what was known.
+        let clock = time
+        let ticking = Task {
+            while !Task.isCancelled { clock.advance(.milliseconds(300)); await pause(.milliseconds(5)) }
+        }
+        #expect(try await listing.value == ["f0", "f1", "f2", "f3"])
+        ticking.cancel()
+        goOn.open()
+        for _ in 0..<500 where try await mount.fs.list(folder).count != 3 { await pause(.milliseconds(10)) }
+        #expect(try await mount.fs.list(folder).map(\.name).sorted() == ["f0", "f2", "f3"])
+    }
+
     @Test("A name is not taken for absent when something has spoken against the listing since")
     func doubted() async throws {
         let mount = try make()

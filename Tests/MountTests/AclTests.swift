@@ -34,7 +34,8 @@ extension MountTests {
                 // The mask is what the mode shows of the group.
                 #expect(
                     try await mount.shell("stat -c %a f; chmod 600 f; getfacl -cE f | grep mask") == "640\nmask::---\n")
-                try await mount.shell("if \(Self.nobody) cat f 2> /dev/null; then exit 1; fi; setfacl -b f; test $(stat -c %a f) = 600")
+                try await mount.shell(
+                    "if \(Self.nobody) cat f 2> /dev/null; then exit 1; fi; setfacl -b f; test $(stat -c %a f) = 600")
                 #expect(try await mount.shell("getfacl -cE f") == "user::rw-\ngroup::---\nother::---\n\n")
             }
         }

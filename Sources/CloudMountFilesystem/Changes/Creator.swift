@@ -130,8 +130,6 @@ struct Creator: Sendable {
             let made = try tree.begin(place.name, in: place.parent, kind: .directory, mode: mode, caller, size: 0) {
                 _ in
             }
-            // Then nobody was asked.
-            let isCutOff = context.isCutOff()
             do throws(VFSError) {
                 try await storeNew(made)
                 let entry = try tree.finish(made.inode, nil).0
@@ -141,7 +139,7 @@ struct Creator: Sendable {
             } catch {
                 tree.undo(made.inode)
                 let exists = error.code == .preconditionFailed || error.code == .alreadyExists
-                if exists || CommitVerdict.isUnclear(error) && !isCutOff { tree.stored.distrust([place]) }
+                if exists || CommitVerdict.isUnclear(error) { tree.stored.distrust([place]) }
                 guard exists else { throw error }
                 throw VFSError(.alreadyExists, "\(made.key) exists")
             }

@@ -406,9 +406,12 @@ final class Lister: Sendable {
         guard revalidator.remembersNames(of: id) else { return try await self.page(request, ahead) }
         let silence = revalidator.silence
         try silence.requireStore()
+        guard silence.showsEarly, request.continuation == nil else { return try await self.page(request, ahead) }
         let alarm = Task(executorPreference: context.provider.executor) {
             await silence.patience()
-            if !Task.isCancelled { self.showRemembered(id, generation) }
+            guard !Task.isCancelled else { return }
+            silence.fall()
+            self.showRemembered(id, generation)
         }
         let answer = await attempt { () async throws(VFSError) in try await self.page(request, ahead) }
         alarm.cancel()
@@ -417,7 +420,6 @@ final class Lister: Sendable {
     }
 
     private func showRemembered(_ id: InodeID, _ generation: UInt32) {
-        revalidator.silence.fall()
         let silent = VFSError(.timedOut, "the store has not answered for a second")
         let (listing, names): (Listing?, [FileName]) = tree.withNames { names in
             guard let node = names[id], let directory = node.directory, directory.generation == generation,

@@ -33,9 +33,14 @@ final class Listing: Sendable {
     func want() { state.withLock { $0.isWanted = true } }
     var isWanted: Bool { state.withLock { $0.isWanted } }
 
+    /// Names more, unless who reads it has been told that there are none.
     func append(_ names: [FileName]) {
-        held.add(names.count)
-        change { $0.names += names }
+        var isOpen = false
+        change { state in
+            isOpen = !state.isComplete
+            if isOpen { state.names += names }
+        }
+        if isOpen { held.add(names.count) }
     }
 
     func finish(_ failure: VFSError? = nil) {

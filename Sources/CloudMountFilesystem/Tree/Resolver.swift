@@ -99,7 +99,7 @@ final class Resolver: Sendable {
         switch known {
         case .node(let id): return id
         case .absent: return nil
-        case .unknown: return try await resolveOrRemember(place)
+        case .unknown: return try await resolve(place)
         }
     }
 

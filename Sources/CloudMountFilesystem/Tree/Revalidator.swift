@@ -215,10 +215,8 @@ final class Revalidator: Sendable {
         let now = tree.now()
         names.markStale(node, now)
         for child in directory.children { names.markStale(child, now) }
-        return directory.children.compactMap { child in
-            defer { child.listedIn = directory.generation }
-            return child.listedIn == directory.generation ? nil : child.name
-        }
+        // A listing that goes on behind still has to find out which of them are gone.
+        return directory.children.compactMap { $0.listedIn == directory.generation ? nil : $0.name }
     }
 
     /// Fetches the metadata of many nodes side by side. One that fails stays undescribed.

@@ -11,6 +11,8 @@ final class Silence: Sendable {
     private struct State {
         /// A question has been waited for in vain, and nothing was heard since.
         var isSilent = false
+        /// Nobody was asked when somebody last wanted to.
+        var wasCutOff = false
         /// Monotonic nanoseconds when somebody is next to ask, though nobody waits.
         var nextQuestion: UInt64 = 0
     }
@@ -20,6 +22,9 @@ final class Silence: Sendable {
 
     init(context: MountContext) { self.context = context }
 
+    /// What is known may be shown though the store is only slow: not where each look is to be of now.
+    var showsEarly: Bool { context.policy().freshness == .ttl }
+
     /// Nobody is to wait for the store just now.
     var isSilent: Bool { context.isCutOff() || state.withLock { $0.isSilent } }
 
@@ -28,15 +33,17 @@ final class Silence: Sendable {
         _ work: @escaping @Sendable () async throws(VFSError) -> Value
     ) async throws(VFSError) -> Value {
         try requireStore()
+        guard showsEarly else { return try await work() }
         let now = context.clock.monotonic()
-        let (isSilent, asks) = state.withLock { state in
-            guard state.isSilent else { return (false, true) }
+        let asks = state.withLock { state in
+            guard state.isSilent else { return true }
             let asks = state.nextQuestion <= now
             if asks { state.nextQuestion = now + Self.patience }
-            return (true, asks)
+            return asks
         }
         let question = asks ? begin(work) : nil
-        guard !isSilent, let question else { throw VFSError(.unavailable, "the store does not answer") }
+        // While it is silent one a second waits, so that its return is seen.
+        guard let question else { throw VFSError(.unavailable, "the store does not answer") }
         await question.waiters.wait(unless: { question.isOver }, for: .nanoseconds(Self.patience))
         if let answer = question.answer { return try answer.get() }
         if Task.isCancelled { throw .cancelled }
@@ -71,12 +78,18 @@ final class Silence: Sendable {
 
     /// - Throws: `unavailable` when nobody would be asked.
     func requireStore() throws(VFSError) {
-        if context.isCutOff() { throw VFSError(.unavailable, "the store cannot be reached") }
+        let isCutOff = context.isCutOff()
+        state.withLock { state in
+            // What was heard of it before it came back says nothing any more.
+            if state.wasCutOff, !isCutOff { state.isSilent = false }
+            state.wasCutOff = isCutOff
+        }
+        if isCutOff { throw VFSError(.unavailable, "the store cannot be reached") }
     }
 
     /// Returns when somebody who is shown what is known has waited long enough, or was cancelled.
     func patience() async {
-        if isSilent { return }
+        if context.isCutOff() { return }
         await context.clock.sleep(.nanoseconds(Self.patience))
     }
 
