@@ -24,11 +24,19 @@ package struct DirectoryMove: Sendable {
     package struct Moved: Sendable {
         package let old: ObjectInfo
         package let new: ObjectInfo
+        /// Of the marker that claims the new name.
+        fileprivate var claim: Claim?
 
         package init(old: ObjectInfo, new: ObjectInfo) {
             self.old = old
             self.new = new
         }
+    }
+
+    fileprivate struct Claim {
+        let nonce: String
+        /// What the marker said that had the name before.
+        let before: ObjectMetadata?
     }
 
     package init(
@@ -97,7 +105,10 @@ package struct DirectoryMove: Sendable {
         var metadata = try AttributeCodec.encodeWhatFits(attributes, limit: capabilities.maxMetadataBytes).metadata
         if let marker, let stored = try await provider.headIfThere(marker.key)?.metadata { metadata = stored }
         metadata.contentType = AttributeCodec.directoryType
-        metadata.nonce = ObjectMetadata.newNonce()
+        let nonce = ObjectMetadata.newNonce()
+        metadata.nonce = nonce
+        var before: ObjectMetadata?
+        if let replaced { before = try await provider.headIfThere(replaced.key)?.metadata }
         var condition: Precondition = replaced.map { .match($0.etag) } ?? .absent
         // A folder that the store makes by itself has no version to be held to.
         if replaced != nil, !capabilities.folderObjects { condition = .none }
@@ -106,7 +117,9 @@ package struct DirectoryMove: Sendable {
                 let info = try await provider.putOnce(
                     PutRequest(key: to, metadata: metadata, precondition: condition), from: BytesSource([]))
                 let isExclusive = condition == .absent && capabilities.conditionalCreate
-                return (Moved(old: marker ?? info, new: info), isExclusive)
+                var moved = Moved(old: marker ?? info, new: info)
+                moved.claim = Claim(nonce: nonce, before: before)
+                return (moved, isExclusive)
             } catch {
                 guard condition != .none, error.code == .preconditionFailed || error.code == .alreadyExists else {
                     throw error
@@ -185,17 +198,31 @@ package struct DirectoryMove: Sendable {
             return (old, deletions(old))
         }
         var stayed: [ObjectInfo] = []
-        for requests in steps {
+        var refusal: VFSError?
+        // Folder objects above what stays.
+        var kept: Set<ObjectKey> = []
+        for step in steps {
+            let requests = kept.isEmpty ? step : step.filter { [kept] in !kept.contains($0.key) }
             let failures = try await provider.deleteAll(requests)
             // What somebody else has put into a real folder meanwhile keeps it.
             let isChange = { (failure: DeleteFailure) in [.preconditionFailed, .notEmpty].contains(failure.error.code) }
             let changed = Set(failures.filter(isChange).map(\.key))
             if !changed.isEmpty { stayed += await LongWork.run(old.count) { old.filter { changed.contains($0.key) } } }
-            if let failure = failures.first(where: { !isChange($0) }) {
-                return (stayed, failure.error)
-            }
+            let refused = failures.filter { !isChange($0) }
+            guard let first = refused.first else { continue }
+            refusal = refusal ?? first.error
+            // Who may delete nothing gets all back; else the tree is under the new name, and what can go of the old one goes.
+            if kept.isEmpty, refused.count == requests.count { break }
+            kept.formUnion(refused.flatMap { foldersAbove($0.key) })
         }
-        return (stayed, nil)
+        return (stayed, refusal)
+    }
+
+    /// The keys of the folders below `from`, itself included, in which `key` is.
+    private func foldersAbove(_ key: ObjectKey) -> [ObjectKey] {
+        let text = key.string
+        return text.utf8.indices.lazy.filter { text.utf8[$0] == UInt8(ascii: "/") }
+            .map { ObjectKey(String(text[...$0])) }.filter { $0.byteCount >= from.byteCount }
     }
 
     /// One after the other: files, then folder objects, the deepest first: a store that is a tree inside keeps one that is not empty.
@@ -241,15 +268,19 @@ package struct DirectoryMove: Sendable {
         for requests in steps {
             _ = await attempt { () async throws(VFSError) in try await provider.deleteAll(requests) }
         }
-        guard let replaced, made.contains(where: { $0.new.key == replaced.key }) else { return }
-        // The empty directory that had the name is there again.
+        guard let replaced, let claim = made.first(where: { $0.new.key == replaced.key })?.claim else { return }
+        // The empty directory that had the name is there again, as it was.
         _ = await attempt { () async throws(VFSError) in
+            let there = try await provider.headIfThere(replaced.key)
+            if let there, there.metadata?.nonce != claim.nonce { return }
             var metadata = try AttributeCodec.encodeWhatFits(
                 StoredAttributes(), limit: capabilities.maxMetadataBytes
             ).metadata
             metadata.contentType = AttributeCodec.directoryType
-            return try await provider.put(
-                PutRequest(key: replaced.key, metadata: metadata, precondition: .absent), from: BytesSource([]))
+            let request = PutRequest(
+                key: replaced.key, metadata: claim.before ?? metadata,
+                precondition: there.map { .match($0.etag) } ?? .absent)
+            _ = try await provider.put(request, from: BytesSource([]))
         }
     }
 }

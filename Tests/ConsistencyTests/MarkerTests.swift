@@ -1,4 +1,5 @@
 import CloudMountFilesystem
+import CloudMountLayers
 import CloudMountVFS
 import MemoryProvider
 import MountHarness
@@ -55,6 +56,38 @@ struct MarkerTests {
         let key = child == "folder" ? "d/f/" : "d/f"
         for _ in 0..<500 where try await mount.keys() != [key] { await pause(.milliseconds(10)) }
         #expect(try await mount.keys() == [key])
+    }
+
+    @Test("A folder onto which another one could not be renamed is what it was", arguments: [true, false])
+    func refusedOver(tagsBytes: Bool) async throws {
+        let mount = try Mount(tagsBytes: tagsBytes)
+        let folder = try await mount.fs.mkdir(Mount.root, "a")
+        try await mount.write("f", [1], in: folder)
+        let target = try await mount.fs.mkdir(Mount.root, "b")
+        _ = try await mount.fs.setattr(target) { $0.permissions = 0o700 }
+        mount.faults.add(.copy, calls: 1...99, key: "b/f", .fail(.forbidden))
+        #expect(
+            await failure { () async throws(VFSError) in try await mount.fs.rename(Mount.root, "a", Mount.root, "b") }
+                != nil)
+        #expect(try await mount.keys() == ["a/", "a/f", "b/"])
+        #expect(try await mount.second().lookup(Mount.root, "b")?.permissions == 0o700)
+    }
+
+    @Test("Where one object may not be deleted after a rename, the rest of the old folder goes all the same")
+    func keptByRefusal() async throws {
+        var capabilities = MemoryProvider.fullCapabilities
+        capabilities.maxDeleteKeys = 1
+        let mount = try Mount(capabilities)
+        let folder = try await mount.fs.mkdir(Mount.root, "a")
+        try await mount.write("f", [1], in: folder)
+        let inner = try await mount.fs.mkdir(folder, "x")
+        try await mount.write("g", [2], in: inner)
+        mount.faults.add(.delete, calls: 1...99, key: "a/f", .fail(.forbidden))
+        let code = await failure { () async throws(VFSError) in
+            try await mount.fs.rename(Mount.root, "a", Mount.root, "b")
+        }
+        #expect(code == .permissionDenied)
+        #expect(try await mount.keys() == ["a/", "a/f", "b/", "b/f", "b/x/", "b/x/g"])
     }
 
     @Test("The time of a folder that has gone elsewhere does not bring it back")

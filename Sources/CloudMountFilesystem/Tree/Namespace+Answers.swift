@@ -124,12 +124,6 @@ extension Namespace {
         return node
     }
 
-    /// Other tools see the marker as a file, and it keeps nothing where there are names in the directory.
-    func hasUselessMarker(_ node: Node) -> Bool {
-        rules.capabilities.visibleFolders && node.directory?.marker == .present && node.id != Namespace.root
-            && !node.hasOwnAttributes(rules)
-    }
-
     /// A directory's marker as HEAD or a listing with metadata showed it. It has no bytes: where the store makes tags of bytes, the
     /// tag says nothing of the attributes that somebody else has stored.
     mutating func describeMarker(_ node: Node, _ marker: ObjectInfo) {

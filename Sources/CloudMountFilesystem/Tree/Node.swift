@@ -483,6 +483,12 @@ final class Node {
             || !(details?.foreign.isEmpty ?? true)
     }
 
+    /// Of a directory: other tools see its marker as a file, and it keeps nothing where there are names in the directory.
+    func hasUselessMarker(_ rules: TreeRules) -> Bool {
+        rules.capabilities.visibleFolders && directory?.marker == .present && id != Namespace.root
+            && !hasOwnAttributes(rules)
+    }
+
     /// Takes over what a store's metadata says; what it does not say is the mount's default.
     func adopt(_ attributes: StoredAttributes, defaults: TreeRules) {
         defaulted = []

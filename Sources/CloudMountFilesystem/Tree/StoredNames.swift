@@ -65,7 +65,7 @@ struct StoredNames: Sendable {
             }
             guard let parent = names[node.parent] else { return nil }
             names.isSeen(node)
-            return names.hasUselessMarker(parent) ? parent.id : nil
+            return parent.hasUselessMarker(names.rules) ? parent.id : nil
         }
     }
 

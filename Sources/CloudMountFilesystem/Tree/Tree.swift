@@ -379,9 +379,9 @@ final class Tree: Sendable {
         }
     }
 
-    /// As `Namespace.hasUselessMarker`.
+    /// As `Node.hasUselessMarker`.
     func hasUselessMarker(_ inode: InodeID) -> Bool {
-        withNames { names in names[inode].map { names.hasUselessMarker($0) } ?? false }
+        withNames { names in names[inode]?.hasUselessMarker(names.rules) ?? false }
     }
 
     func noteLink(_ inode: InodeID, _ target: String) {
