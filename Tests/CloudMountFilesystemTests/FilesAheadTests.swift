@@ -252,7 +252,8 @@ struct FilesAheadTests {
         #expect(mount.traffic[.read] == before + 5)
         for index in 0..<20 { try await read(mount, index) }
         #expect(mount.traffic[.read] == before + 25)
-        #expect(mount.traffic.ahead >= 15 - 3 + 17)
+        // But for the first ones of each walk, and one or two that a reader comes to before them.
+        #expect(mount.traffic.ahead >= 15 - 3 + 17 - 4)
     }
 
     @Test("Who goes on to the next directory is followed from its first file on")
