@@ -73,7 +73,8 @@ final class S3Copier: Sendable {
             return made
         }
         let changed = VFSError(.busy, "\(made.key) was changed by somebody else while its attributes were stored")
-        guard try await reader.head(made.key).size == size else { throw changed }
+        // Nor is it known to be ours where it cannot be looked at.
+        guard let there = try? await reader.head(made.key), there.size == size else { throw changed }
         guard made.etag.mayBeOfBytes, source.etag.mayBeOfBytes, [made, source].allSatisfy({ $0.isPlain }) else {
             return made
         }

@@ -222,7 +222,9 @@ package struct DirectoryMove: Sendable {
     private func foldersAbove(_ key: ObjectKey) -> [ObjectKey] {
         let text = key.string
         return text.utf8.indices.lazy.filter { text.utf8[$0] == UInt8(ascii: "/") }
-            .map { ObjectKey(String(text[...$0])) }.filter { $0.byteCount >= from.byteCount }
+            .map { ObjectKey(String(decoding: text.utf8[...$0], as: UTF8.self)) }.filter {
+                $0.byteCount >= from.byteCount
+            }
     }
 
     /// One after the other: files, then folder objects, the deepest first: a store that is a tree inside keeps one that is not empty.

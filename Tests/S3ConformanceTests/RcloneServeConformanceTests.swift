@@ -24,7 +24,6 @@ private let race = "PutObject: 500 when several writers make the same folder at 
             KnownDeviation("key with a slash at the end, and a body", folderObjects),
             KnownDeviation("key with a slash at the end, empty", folderObjects),
             KnownDeviation("delete takes one key and leaves its neighbours", folderObjects),
-            KnownDeviation("delete of an absent key counts as done", "DeleteObjects of 'folder/': InternalError"),
             // Metadata.
             KnownDeviation("standard headers come back as given", expires),
             KnownDeviation("an upload in parts keeps its metadata", expires),

@@ -26,11 +26,15 @@ final class Markers: Sendable {
     /// older state never comes over a newer one.
     /// - Parameter isNew: nothing may be there yet.
     func store(_ inode: InodeID, isNew: Bool = false) async throws(VFSError) {
+        try await inTurn(inode) { () async throws(VFSError) in try await self.storeNow(inode, isNew: isNew) }
+    }
+
+    private func inTurn(_ inode: InodeID, _ work: () async throws(VFSError) -> Void) async throws(VFSError) {
         while !storing.withLock({ $0.insert(inode).inserted }) {
             if Task.isCancelled { throw .cancelled }
             await stored.wait(unless: { !self.storing.withLock { $0.contains(inode) } })
         }
-        let result = await attempt { () async throws(VFSError) in try await self.storeNow(inode, isNew: isNew) }
+        let result = await attempt(work)
         storing.withLock { _ = $0.remove(inode) }
         stored.resume()
         try result.get()
@@ -113,9 +117,13 @@ final class Markers: Sendable {
     func remove(_ inode: InodeID) async {
         _ = await attempt { () async throws(VFSError) in
             try await self.tree.holding(inode) { () async throws(VFSError) in
-                guard let object = self.tree.stored.sealMarker(inode)?.object else { return }
-                let failures = try await self.provider.delete([DeleteRequest(object.key, version: object.etag)])
-                if failures.isEmpty { self.tree.stored.markerIsGone(inode) }
+                try await self.inTurn(inode) { () async throws(VFSError) in
+                    // What the folder has of its own by now is kept by the marker.
+                    guard self.tree.hasUselessMarker(inode), let object = self.tree.stored.sealMarker(inode)?.object
+                    else { return }
+                    let failures = try await self.provider.delete([DeleteRequest(object.key, version: object.etag)])
+                    if failures.isEmpty { self.tree.stored.markerIsGone(inode) }
+                }
                 // It may have been emptied meanwhile, and is not removed or renamed before that is told.
                 await self.keepIfEmpty(inode)
             }

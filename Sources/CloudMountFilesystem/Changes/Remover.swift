@@ -53,7 +53,7 @@ struct Remover: Sendable {
     /// Takes a file, whose name is held, out of the store and out of its directory. Who has it open keeps its bytes.
     private func destroy(_ inode: InodeID, _ place: Place) async throws(VFSError) {
         var target = try tree.stored.target(inode)
-        if commits.stranded.mayMeanAnother(place), tree.stored.nonce(inode) == nil {
+        if commits.stranded.mayMeanAnother(place), tree.stored.nonce(inode) == nil, tree.dirtyGeneration(inode) == nil {
             throw VFSError(.busy, "\(target.key) is somebody else's version by now; what was written here is kept")
         }
         if target.isOpen, target.object != nil, !target.isToReplace, !context.capabilities.deleteKeepsVersion {

@@ -221,7 +221,18 @@ struct Renamer: Sendable {
     private func moveUnstored(_ move: Move, _ source: StoredNames.Target, _ seen: StoredNames.Target?)
         async throws(VFSError)
     {
-        // What it was to replace under the old name goes now.
+        try await record(move, over: seen)
+        do throws(VFSError) { try await clearOldName(of: move, source) } catch {
+            await commits.records.keepUnheard(move.inode)
+            if let replaced = seen?.inode { await commits.records.keepUnheard(replaced) }
+            throw error
+        }
+        tree.stored.move(move.inode, to: move.target, .unstored(replacing: seen?.object?.etag))
+        await commits.renamed(move.inode, over: seen?.inode)
+    }
+
+    /// What a file that was never stored was to replace under its old name goes, and what it may have become there.
+    private func clearOldName(of move: Move, _ source: StoredNames.Target) async throws(VFSError) {
         if let doomed = source.object {
             let request = DeleteRequest(
                 source.key, version: doomed.etag, nonce: tree.stored.nonce(move.inode))
@@ -238,9 +249,6 @@ struct Renamer: Sendable {
             let failure = try await context.provider.delete([request]).first
             if let failure, failure.error.code != .preconditionFailed { throw failure.error }
         }
-        try await record(move, over: seen)
-        tree.stored.move(move.inode, to: move.target, .unstored(replacing: seen?.object?.etag))
-        await commits.renamed(move.inode, over: seen?.inode)
     }
 
     /// What is on record of a file that the store has not gets its new name, before anybody is told of it.

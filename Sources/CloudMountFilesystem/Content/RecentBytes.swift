@@ -55,6 +55,7 @@ final class RecentBytes: Sendable {
     /// Bytes of memory.
     private static let most = 4 << 20
     private static let mostOfSlab = 64 << 10
+    private static let leastCost = 512
     /// Files of up to so many bytes are kept whole; of those that were only read, fewer.
     static let (mostOfWritten, mostOfRead) = (1 << 20, 64 << 10)
     private static let page = 4096
@@ -130,7 +131,9 @@ final class RecentBytes: Sendable {
             guard isFilled else {
                 return there.versions.isEmpty && slab != state.current ? Self.take(slab, &state) : []
             }
-            let before = Self.remove(version, &state)
+            // The same bytes in the same slab: that stays.
+            let isSame = state.entries[version]?.slab == slab
+            let before = isSame ? [] : Self.remove(version, &state)
             state.entries[version] = Entry(slab: slab, copy: copy, wasRead: wasRead)
             state.slabs[slab]?.versions.insert(version)
             return before + (state.bytes > most ? Self.drop(state.bytes - most / 4 * 3, &state) : [])
@@ -142,11 +145,14 @@ final class RecentBytes: Sendable {
     /// Memory that nobody else writes to.
     private func room(for extent: Extent) -> (slab: Int, Copy)? {
         func take(_ number: Int, _ state: inout State) -> (slab: Int, Copy)? {
-            guard var slab = state.slabs[number], slab.left >= extent.count else { return nil }
+            // What is told of a copy takes room too.
+            guard var slab = state.slabs[number] else { return nil }
+            let cost = max(extent.count, min(Self.leastCost, slab.buffer.bytes.count))
+            guard slab.left >= cost else { return nil }
             defer { state.slabs[number] = slab }
             state.uses += 1
             let copy = Copy(extent: extent, buffer: slab.buffer, start: slab.filled)
-            (slab.filled, slab.use) = (slab.filled + extent.count, state.uses)
+            (slab.filled, slab.use) = (slab.filled + cost, state.uses)
             return (number, copy)
         }
         if let taken = state.withLock({ take($0.current, &$0) }) { return taken }

@@ -142,7 +142,7 @@ extension Namespace {
             node.adopt(attributes, defaults: rules)
             weights.add(node)
             weigh(attributes, of: node)
-            guard isSameTag, directory.hasUnstoredTime || rules.capabilities.visibleFolders else { return }
+            guard directory.hasUnstoredTime || isSameTag && rules.capabilities.visibleFolders else { return }
             // Names have come or gone since.
             (node.modified, node.changed) = (max(node.modified, modified), max(node.changed, changed))
         } else if !isSameTag {
@@ -153,7 +153,7 @@ extension Namespace {
             node.changed = marker.stored
             node.isKnown = !rules.capabilities.folderObjects
         } else if !node.keepsAttributes, rules.capabilities.folderObjects,
-            marker.stored.seconds > node.stored.seconds + 2
+            marker.stored.seconds > max(node.stored.seconds, known?.stored.seconds ?? 0) + 2
         {
             node.stored = marker.stored
             node.isKnown = false
