@@ -109,19 +109,18 @@ final class Markers: Sendable {
 
     /// A name that the store has has come into a directory, which keeps it.
     func arrived(in inode: InodeID) {
-        guard context.capabilities.visibleFolders, tree.hasUselessMarker(inode) else { return }
-        context.begin { await self.remove(inode) }
+        guard context.capabilities.visibleFolders, let marker = tree.uselessMarker(inode) else { return }
+        context.begin { await self.remove(inode, marker) }
     }
 
     /// The directory has something in it, which keeps it.
-    func remove(_ inode: InodeID) async {
+    private func remove(_ inode: InodeID, _ marker: ObjectInfo) async {
         _ = await attempt { () async throws(VFSError) in
             try await self.tree.holding(inode) { () async throws(VFSError) in
                 try await self.inTurn(inode) { () async throws(VFSError) in
-                    // What the folder has of its own by now is kept by the marker.
-                    guard self.tree.hasUselessMarker(inode), let object = self.tree.stored.sealMarker(inode)?.object
-                    else { return }
-                    let failures = try await self.provider.delete([DeleteRequest(object.key, version: object.etag)])
+                    // Another marker keeps what the folder has got of its own since.
+                    guard self.tree.uselessMarker(inode)?.isSameVersion(as: marker) ?? false else { return }
+                    let failures = try await self.provider.delete([DeleteRequest(marker.key, version: marker.etag)])
                     if failures.isEmpty { self.tree.stored.markerIsGone(inode) }
                 }
                 // It may have been emptied meanwhile, and is not removed or renamed before that is told.

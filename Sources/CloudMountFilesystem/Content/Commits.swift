@@ -401,7 +401,7 @@ final class Commits: Sendable {
         if snapshot.isStreamed, let metadata = info.metadata, metadata.modified == nil { modified = info.stored }
         let useless = tree.stored.stored(
             inode, seal, stored, nonce: write.nonce, isUnchanged: isUnchanged, modified: modified)
-        if let useless { context.begin { await self.markers.remove(useless) } }
+        if let useless { markers.arrived(in: useless) }
         markers.timesChanged()
         await records.update(inode)
     }

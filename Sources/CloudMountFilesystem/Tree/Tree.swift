@@ -379,9 +379,11 @@ final class Tree: Sendable {
         }
     }
 
-    /// As `Node.hasUselessMarker`.
-    func hasUselessMarker(_ inode: InodeID) -> Bool {
-        withNames { names in names[inode]?.hasUselessMarker(names.rules) ?? false }
+    /// - Returns: the marker of a directory, where `Node.hasUselessMarker`.
+    func uselessMarker(_ inode: InodeID) -> ObjectInfo? {
+        withNames { names in
+            names[inode].flatMap { $0.hasUselessMarker(names.rules) ? $0.directory?.markerObject : nil }
+        }
     }
 
     func noteLink(_ inode: InodeID, _ target: String) {
