@@ -243,7 +243,7 @@ extension MountTests {
                 fixed[0].options.settings = "read_only: true"
                 try mount.write(fixed)
                 expect(try await mount.reload(), "a: remounted (read_only)")
-                expect(try await remount(mount, "rw"), "the configuration says read_only for 'a'", code: 32)
+                expect(try await remount(mount, "rw"), "'a' is read-only by its configuration", code: 32)
                 #expect(isReadOnly())
             }
         }

@@ -109,7 +109,6 @@ struct Creator: Sendable {
                 }
                 let finished = try tree.finish(made.inode, info, nonce: nonce, opened: opened)
                 markers.timesChanged()
-                markers.arrived(in: place.parent)
                 return finished
             } catch {
                 tree.undo(made.inode)
@@ -134,7 +133,6 @@ struct Creator: Sendable {
                 try await storeNew(made)
                 let entry = try tree.finish(made.inode, nil).0
                 markers.timesChanged()
-                markers.arrived(in: place.parent)
                 return entry
             } catch {
                 tree.undo(made.inode)

@@ -107,7 +107,7 @@ final class Markers: Sendable {
             metadata: ["key": "\(key)", "error": "\(error)"])
     }
 
-    /// A name that the store has has come into a directory, which keeps it.
+    /// A file has come into a directory, which keeps it. Other names leave the marker: its times may be meant, as rsync sets them.
     func arrived(in inode: InodeID) {
         guard context.capabilities.visibleFolders, let marker = tree.uselessMarker(inode) else { return }
         context.begin { await self.remove(inode, marker) }

@@ -48,7 +48,6 @@ struct Renamer: Sendable {
                     guard isDone else { return nil }
                     if tree.stored.kind(inode) == .directory { await commits.renamed(inode) }
                     await markers.keepIfEmpty(source.parent)
-                    if tree.dirtyGeneration(inode) == nil { markers.arrived(in: target.parent) }
                     markers.timesChanged()
                     return ()
                 }
