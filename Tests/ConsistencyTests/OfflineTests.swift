@@ -25,6 +25,17 @@ struct OfflineTests {
         for index in 0..<4 { try await mount.put("\(folder)/f\(index)", pattern(10)) }
     }
 
+    /// Of `a` all names are known and one file was read, of `b` one name was looked at.
+    private func looked() async throws -> Mount {
+        let mount = try make()
+        try await fill(mount, "a")
+        try await fill(mount, "b")
+        _ = try await mount.fs.list(mount.inode("a"))
+        _ = try await mount.inode("b/f1")
+        #expect(try await mount.read("a/f1") == pattern(10))
+        return mount
+    }
+
     private func code(_ mount: Mount, _ path: String) async -> VFSError.Code? {
         do { return try await mount.attributes(path) == nil ? .notFound : nil } catch { return error.code }
     }
@@ -46,12 +57,7 @@ struct OfflineTests {
 
     @Test("What is known is shown past its time, and what a whole listing lacked is absent, without a request")
     func cutOff() async throws {
-        let mount = try make()
-        try await fill(mount, "a")
-        try await fill(mount, "b")
-        _ = try await mount.fs.list(mount.inode("a"))
-        _ = try await mount.inode("b/f1")
-        #expect(try await mount.read("a/f1") == pattern(10))
+        let mount = try await looked()
         time.advance(.seconds(3600))
         mount.cut.isOn = true
         unplug(mount)
@@ -167,12 +173,7 @@ struct OfflineTests {
 
     @Test("What a listing lacked is absent after a restart too, while the store cannot be reached")
     func restart() async throws {
-        let mount = try make()
-        try await fill(mount, "a")
-        try await fill(mount, "b")
-        _ = try await mount.fs.list(mount.inode("a"))
-        _ = try await mount.inode("b/f1")
-        #expect(try await mount.read("a/f1") == pattern(10))
+        let mount = try await looked()
         await mount.end()
         time.advance(.seconds(3600))
         mount.cut.isOn = true

@@ -25,6 +25,9 @@ final class Records: Sendable {
     /// Set once, before the first request.
     func attach(_ look: @escaping @Sendable (InodeID) -> Told?) { self.look.withLock { $0 = Look(tell: look) } }
 
+    /// The bytes that `told` may name.
+    private func staged(_ inode: InodeID) -> StagedFile? { tree.contentIfAny(inode)?.staged() }
+
     private func told(_ inode: InodeID) -> Told? { look.withLock { $0 }?.tell(inode) }
 
     private var log: WriteLog { context.writes }
@@ -63,7 +66,7 @@ final class Records: Sendable {
     ) async throws(VFSError) -> Bool {
         guard log.isKept else { return false }
         let isKept = try await BlockingPool.shared.run(context.name) { () throws(VFSError) in
-            try self.log.put(inode, replacing: replaced, bytes: { self.tree.contentIfAny(inode)?.staged() }) {
+            try self.log.put(inode, replacing: replaced, bytes: { self.staged(inode) }) {
                 var told = self.told(inode)
                 if let moved {
                     told?.write.write.key = moved.key
@@ -81,7 +84,7 @@ final class Records: Sendable {
     /// Blocks.
     /// - Returns: whether there is a record.
     func keepNow(_ inode: InodeID) throws(VFSError) -> Bool {
-        try log.put(inode, bytes: { self.tree.contentIfAny(inode)?.staged() }) { told(inode) }
+        try log.put(inode, bytes: { self.staged(inode) }) { told(inode) }
     }
 
     /// The store has got something of a file that is on record.
